@@ -1,0 +1,142 @@
+"""Every error that Guardwire raises on purpose, and every code that it closes a stream with.
+
+    GuardwireError
+    ├── ConfigurationError      settings that cannot work; carries all problems at once
+    ├── MigrationError          the database cannot be brought to this release's shape
+    ├── EmbeddedServerError     a throw-away PostgreSQL or Redis could not be started
+    ├── AuthenticationError     who is asking is not known (401) or not welcome (403)
+    ├── UnavailableError        the answer exists but cannot be had now (503)
+    ├── StreamClosed            a stream that must end, with its close code
+    └── ClientError             raised by the bots' client
+        ├── ConnectionRefused   the server said no, and would say no again
+        └── StaleState          the state is older than the caller allows
+
+Each has a ``code`` (stable, for programs), a sentence (for people) and ``retry``: whether the same thing may work later.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from enum import IntEnum
+from typing import ClassVar
+
+
+class GuardwireError(Exception):
+    """Base of every error of this project."""
+
+    code: ClassVar[str] = "error"
+    retry: ClassVar[bool] = False
+
+
+class ConfigurationError(GuardwireError):
+    """Settings that cannot work; ``problems`` has one sentence for each, with its mend."""
+
+    code = "configuration"
+
+    def __init__(self, problems: Sequence[str]) -> None:
+        self.problems = tuple(problems)
+        super().__init__("\n".join(self.problems))
+
+
+class MigrationError(GuardwireError):
+    """The database could not be brought to the shape that this release reads."""
+
+    code = "migration"
+
+
+class EmbeddedServerError(GuardwireError):
+    """A throw-away PostgreSQL or Redis could not be started; the sentence has the mend."""
+
+    code = "embedded_server"
+
+
+class AuthenticationError(GuardwireError):
+    """The token is missing, wrong or no longer good; ``reason`` says which, and never quotes the token."""
+
+    code = "unauthenticated"
+
+    #: Reasons that are the server's trouble and not the token's; everything else is a 401.
+    UNAVAILABLE: ClassVar[frozenset[str]] = frozenset({"unavailable"})
+    #: Reasons where another token for the same user would not help.
+    FORBIDDEN: ClassVar[frozenset[str]] = frozenset({"revoked", "origin", "scope"})
+
+    def __init__(self, reason: str, message: str) -> None:
+        self.reason = reason
+        super().__init__(message)
+
+    @property
+    def status(self) -> int:
+        """HTTP status: 401, 403 or 503."""
+        if self.reason in self.UNAVAILABLE:
+            return 503
+        return 403 if self.reason in self.FORBIDDEN else 401
+
+
+class UnavailableError(GuardwireError):
+    """Neither the database nor a snapshot can answer now."""
+
+    code = "unavailable"
+    retry = True
+
+
+class CloseCode(IntEnum):
+    """WebSocket close codes that Guardwire sends itself (PROTOCOL.md, "Close codes")."""
+
+    NORMAL = 1000
+    DRAINING = 1012
+    OVERLOADED = 1013
+    TOKEN_EXPIRED = 4001
+    NO_HELLO = 4008
+    NO_PONG = 4009
+    TOO_SLOW = 4010
+    RATE_LIMITED = 4029
+    MALFORMED = 4400
+    UNAUTHENTICATED = 4401
+    FORBIDDEN = 4403
+    TOO_MANY_CONNECTIONS = 4409
+
+    @property
+    def terminal(self) -> bool:
+        """Whether a client that gets this code must not reconnect."""
+        return self in _TERMINAL
+
+
+_TERMINAL = frozenset({CloseCode.MALFORMED, CloseCode.UNAUTHENTICATED, CloseCode.FORBIDDEN})
+
+
+class StreamClosed(GuardwireError):
+    """A stream that must end now, with the close code and a reason of at most 123 bytes."""
+
+    code = "stream_closed"
+
+    def __init__(self, close_code: CloseCode, reason: str) -> None:
+        self.close_code = close_code
+        self.reason = reason
+        super().__init__(f"{close_code.value} {reason}")
+
+
+class ClientError(GuardwireError):
+    """Base of what the bots' client raises."""
+
+    code = "client"
+
+
+class ConnectionRefused(ClientError):
+    """The server refused for good: ``status`` is the HTTP status or close code it gave."""
+
+    code = "refused"
+
+    def __init__(self, status: int, message: str) -> None:
+        self.status = status
+        super().__init__(message)
+
+
+class StaleState(ClientError):
+    """The mirrored state is older than the caller allows; ``age_seconds`` is None before the first snapshot."""
+
+    code = "stale"
+    retry = True
+
+    def __init__(self, age_seconds: float | None) -> None:
+        self.age_seconds = age_seconds
+        super().__init__("no state yet" if age_seconds is None else f"the state is {age_seconds:.1f} s old")

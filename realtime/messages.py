@@ -1,0 +1,132 @@
+"""The frames of the stream: one tagged struct each, one union for each direction (PROTOCOL.md, "Frames").
+
+`ClientFrame` is what a client may send; decoding is strict, so a misspelt field is an error with its name and not a
+silent default. `ServerFrame` is what a client gets; unknown fields are ignored there, so that servers may grow.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import msgspec
+
+from realtime.state import ChannelName
+
+SUBPROTOCOL: Final = "guardwire.v1"
+
+
+class _FromClient(msgspec.Struct, frozen=True, tag_field="type", forbid_unknown_fields=True, omit_defaults=True):
+    """Fields that the server does not know are refused."""
+
+
+class Resume(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """The position that a client holds, and the channels that it holds there (None: those of the hello)."""
+
+    epoch: int
+    revision: int
+    channels: tuple[ChannelName, ...] | None = None
+
+
+class Hello(_FromClient, tag="hello"):
+    """First frame of a browser; ``token`` may be left out where a header authenticated."""
+
+    token: str | None = None
+    channels: tuple[ChannelName, ...] | None = None
+    resume: Resume | None = None
+
+
+class Subscribe(_FromClient, tag="subscribe"):
+    """Add channels; each arrives whole."""
+
+    channels: tuple[ChannelName, ...]
+
+
+class Unsubscribe(_FromClient, tag="unsubscribe"):
+    """Drop channels; each leaves as ``{channel: null}``."""
+
+    channels: tuple[ChannelName, ...]
+
+
+class Auth(_FromClient, tag="auth"):
+    """A fresh token for the same user."""
+
+    token: str
+
+
+class Resync(_FromClient, tag="resync"):
+    """Ask for a snapshot."""
+
+
+ClientFrame = Hello | Subscribe | Unsubscribe | Auth | Resync
+
+
+class _FromServer(msgspec.Struct, frozen=True, tag_field="type", omit_defaults=True):
+    """Fields that a client does not know are ignored."""
+
+
+class Welcome(_FromServer, tag="welcome"):
+    """Sent once the account is really being watched; ``expires_at`` is in unix seconds."""
+
+    session: str
+    epoch: int
+    channels: tuple[ChannelName, ...]
+    expires_at: int
+    heartbeat_seconds: float
+    resumed: bool
+
+
+class Snapshot(_FromServer, tag="snapshot"):
+    """The whole state at a revision; it replaces what the client holds."""
+
+    epoch: int
+    revision: int
+    as_of: str
+    age_ms: int
+    state: dict[str, Any]
+
+
+class Update(_FromServer, tag="update"):
+    """A JSON Merge Patch (RFC 7396) from ``base`` to ``revision``; for a client that holds ``base`` only."""
+
+    base: int
+    revision: int
+    as_of: str
+    age_ms: int
+    patch: dict[str, Any]
+
+
+class Heartbeat(_FromServer, tag="heartbeat"):
+    """An empty update, with how old the server's knowledge is; ``stale`` when the server itself is blind."""
+
+    base: int
+    revision: int
+    as_of: str
+    age_ms: int
+    stale: bool
+
+
+class AuthRequired(_FromServer, tag="auth_required"):
+    """The token ends at ``expires_at`` (unix seconds): send an ``auth`` frame before."""
+
+    expires_at: int
+
+
+class AuthOk(_FromServer, tag="auth_ok"):
+    """The fresh token was accepted; it ends at ``expires_at`` (unix seconds)."""
+
+    expires_at: int
+
+
+class Error(_FromServer, tag="error"):
+    """Something was refused; ``retry`` says whether the same thing may work later."""
+
+    code: str
+    message: str
+    retry: bool
+
+
+ServerFrame = Welcome | Snapshot | Update | Heartbeat | AuthRequired | AuthOk | Error
+
+decode_client_frame: Final = msgspec.json.Decoder(ClientFrame).decode
+decode_server_frame: Final = msgspec.json.Decoder(ServerFrame).decode
+encode: Final = msgspec.json.Encoder().encode

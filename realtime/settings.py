@@ -1,0 +1,139 @@
+"""Settings: read from the environment once, at the root, and reported all at once when they cannot work.
+
+Parts receive plain keyword-only values; nothing below `app.py` and the command line reads the environment.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal
+from urllib.parse import urlsplit
+
+import msgspec
+
+from realtime.errors import ConfigurationError
+
+Port = Annotated[int, msgspec.Meta(ge=0, le=65535)]
+Seconds = Annotated[float, msgspec.Meta(gt=0, le=86_400)]
+Count = Annotated[int, msgspec.Meta(ge=1)]
+
+
+class Setting(msgspec.Struct, frozen=True):
+    """Where one setting is read from, and what it means."""
+
+    variable: str
+    meaning: str
+
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything that can be set; the names in the environment and their meanings stand in `SETTINGS`."""
+
+    mode: Literal["production", "development"] = "production"
+    database_url: str = ""
+    listen_database_url: str = ""
+    database_pooled: bool = False
+    database_pool_size: Count = 4
+    redis_url: str = ""
+    host: str = "127.0.0.1"
+    port: Port = 8000
+    data_folder: Path | None = None
+    jwt_secret: str = ""
+    jwks_url: str = ""
+    jwt_issuer: str = ""
+    jwt_audience: tuple[str, ...] = ()
+    allowed_origins: tuple[str, ...] = ()
+    heartbeat_seconds: Seconds = 5.0
+    sweep_seconds: Seconds = 1.0
+    stale_seconds: Seconds = 2.0
+    hello_seconds: Seconds = 5.0
+    send_deadline_seconds: Seconds = 10.0
+    ping_seconds: Seconds = 20.0
+    max_sockets_per_user: Count = 10
+    max_frames_per_second: Count = 10
+    max_frame_bytes: Count = 16_384
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+
+
+#: Where each field of `Settings` is read from, and what it means. The documentation's table is made from this.
+SETTINGS: Final[Mapping[str, Setting]] = {
+    "mode": Setting("GUARDWIRE_MODE", "`production` (default) or `development`; conveniences such as demo tokens exist only in the latter"),
+    "database_url": Setting("DATABASE_URL", "PostgreSQL of the platform, `postgresql://user:password@host:port/name`; required by `serve`"),
+    "listen_database_url": Setting("LISTEN_DATABASE_URL", "direct connection for LISTEN where DATABASE_URL goes through a pooler; default DATABASE_URL"),
+    "database_pooled": Setting("DATABASE_POOLED", "`1` when DATABASE_URL is a transaction pooler such as pgbouncer: no prepared statements are kept"),
+    "database_pool_size": Setting("GUARDWIRE_DATABASE_POOL_SIZE", "connections to PostgreSQL besides the listener's"),
+    "redis_url": Setting("REDIS_URL", "Redis or Valkey, `redis://host:port/db`; without it snapshots are kept in memory only"),
+    "host": Setting("GUARDWIRE_HOST", "address to listen on"),
+    "port": Setting("GUARDWIRE_PORT", "port to listen on; 0 takes a free one"),
+    "data_folder": Setting("GUARDWIRE_DATA", "folder for the demo's databases and the development key"),
+    "jwt_secret": Setting("GUARDWIRE_JWT_SECRET", "HS256 key, at least 32 random bytes; or use GUARDWIRE_JWKS_URL"),
+    "jwks_url": Setting("GUARDWIRE_JWKS_URL", "where the identity provider publishes its RS256, ES256 or EdDSA keys"),
+    "jwt_issuer": Setting("GUARDWIRE_JWT_ISSUER", "the `iss` that a token must carry"),
+    "jwt_audience": Setting("GUARDWIRE_JWT_AUDIENCE", "comma-separated; a token's `aud` must name one of them"),
+    "allowed_origins": Setting("GUARDWIRE_ALLOWED_ORIGINS", "comma-separated origins of other sites whose pages may connect; the server's own is always allowed"),
+    "heartbeat_seconds": Setting("GUARDWIRE_HEARTBEAT_SECONDS", "a heartbeat is sent when nothing else was for this long"),
+    "sweep_seconds": Setting("GUARDWIRE_SWEEP_SECONDS", "how often the revisions of all watched accounts are compared"),
+    "stale_seconds": Setting("GUARDWIRE_STALE_SECONDS", "without a completed sweep for this long, clients are told `stale`"),
+    "hello_seconds": Setting("GUARDWIRE_HELLO_SECONDS", "how long a socket may take to authenticate"),
+    "send_deadline_seconds": Setting("GUARDWIRE_SEND_DEADLINE_SECONDS", "a socket that takes nothing for this long is closed with 4010"),
+    "ping_seconds": Setting("GUARDWIRE_PING_SECONDS", "how often a quiet socket is pinged; it is closed with 4009 after twice that without a sign of life"),
+    "max_sockets_per_user": Setting("GUARDWIRE_MAX_SOCKETS_PER_USER", "sockets that one user may hold, across nodes while Redis is up"),
+    "max_frames_per_second": Setting("GUARDWIRE_MAX_FRAMES_PER_SECOND", "frames that a client may send in a second before 4029"),
+    "max_frame_bytes": Setting("GUARDWIRE_MAX_FRAME_BYTES", "longest frame that a client may send"),
+    "log_level": Setting("GUARDWIRE_LOG_LEVEL", "DEBUG, INFO, WARNING or ERROR"),
+}
+
+
+def read(environment: Mapping[str, str], **overrides: Any) -> Settings:
+    """Settings from ``environment``, with ``overrides`` by field name on top; raises ConfigurationError with all problems."""
+    values: dict[str, Any] = {}
+    problems: list[str] = []
+    for field in msgspec.structs.fields(Settings):
+        setting = SETTINGS[field.name]
+        text = environment.get(setting.variable, "").strip()
+        if field.name in overrides or not text:
+            continue
+        raw: Any = tuple(filter(None, re.split(r"[,\s]+", text))) if field.type == tuple[str, ...] else text
+        try:
+            values[field.name] = msgspec.convert(raw, field.type, strict=False)
+        except msgspec.ValidationError as error:
+            problems.append(f"{setting.variable}={text!r}: {str(error).lower()}; it is {setting.meaning}.")
+    known = {setting.variable for setting in SETTINGS.values()}
+    problems += [
+        f"{name} is not a setting; did you mis-spell one of those in the README's table?"
+        for name in sorted(environment)
+        if name.startswith("GUARDWIRE_") and name not in known
+    ]
+    if problems:
+        raise ConfigurationError(problems)
+    return Settings(**values, **overrides)
+
+
+def check_production(settings: Settings) -> None:
+    """Raise ConfigurationError with everything that keeps ``settings`` from serving in production."""
+    problems = [
+        f"{SETTINGS[name].variable} is not set: {SETTINGS[name].meaning}."
+        for name in ("database_url", "jwt_issuer", "jwt_audience")
+        if not getattr(settings, name)
+    ]
+    if settings.mode != "production":
+        problems.append("GUARDWIRE_MODE is not production: `guardwire serve` runs in production mode only.")
+    if not settings.jwt_secret and not settings.jwks_url:
+        problems.append("Neither GUARDWIRE_JWT_SECRET nor GUARDWIRE_JWKS_URL is set: there would be no way to verify a token.")
+    for name in ("database_url", "listen_database_url"):
+        problems += _url_problems(name, getattr(settings, name), ("postgresql", "postgres"))
+    problems += _url_problems("redis_url", settings.redis_url, ("redis", "rediss", "unix"))
+    problems += _url_problems("jwks_url", settings.jwks_url, ("https", "http"))
+    if "*" in settings.allowed_origins:
+        problems.append("GUARDWIRE_ALLOWED_ORIGINS may not hold *: name each origin.")
+    if problems:
+        raise ConfigurationError(problems)
+
+
+def _url_problems(name: str, url: str, schemes: tuple[str, ...]) -> list[str]:
+    # The value is not repeated: a URL may hold a password.
+    if not url or urlsplit(url).scheme in schemes:
+        return []
+    return [f"{SETTINGS[name].variable} must start with {' or '.join(scheme + '://' for scheme in schemes)}."]
