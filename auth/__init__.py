@@ -1,0 +1,1 @@
+"""Who is asking: tokens, their keys, their revocation, and one-time tickets."""

@@ -1,0 +1,1 @@
+"""Live account state: from rows in PostgreSQL to frames on a stream."""
