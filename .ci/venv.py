@@ -1,0 +1,92 @@
+"""Builds .venv from requirements-dev.lock, unless it was built from just that lock, here, before.
+
+Run by the Makefile with any Python >= 3.11 that has venv. The stamp is written last, so an interrupted build is
+never taken for a finished one; two builds at once wait for each other.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import venv
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+VENV = ROOT / ".venv"
+STAMP = VENV / "built-from"
+LOCK = ROOT / "requirements-dev.lock"
+
+#: pip's variables that say how to reach a registry. All others (PIP_USER, PIP_TARGET, PIP_REQUIRE_HASHES …) could
+#: make it install something else, or elsewhere.
+HOW_TO_REACH = frozenset(
+    "PIP_" + name
+    for name in (
+        "CACHE_DIR CERT CLIENT_CERT CONFIG_FILE DEFAULT_TIMEOUT EXTRA_INDEX_URL FIND_LINKS INDEX_URL "
+        "KEYRING_PROVIDER NO_CACHE_DIR NO_INDEX PROXY RETRIES TIMEOUT TRUSTED_HOST"
+    ).split()
+)
+
+
+def main() -> int:
+    try:
+        with LOCK.open() as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not is_built():
+                build()
+    except PermissionError as error:
+        return fail(f"{error.filename} cannot be written: build as its owner, or make your own clone.")
+    except subprocess.CalledProcessError as error:
+        return fail(f"`pip {' '.join(error.cmd[4:])}` failed, see above; once that is mended, run make again.")
+    except KeyboardInterrupt:
+        return fail("interrupted; the next make starts over.")
+    return 0
+
+
+def is_built() -> bool:
+    """Whether .venv is whole, and made of today's lock and project file at this very place."""
+    try:
+        return STAMP.read_text() == made_of() and (VENV / "bin" / "python").exists()
+    except OSError:
+        return False
+
+
+def made_of() -> str:
+    digest = hashlib.sha256(LOCK.read_bytes() + (ROOT / "pyproject.toml").read_bytes())
+    return f"{digest.hexdigest()} {ROOT}\n"
+
+
+def build() -> None:
+    print("Building .venv from requirements-dev.lock (once, about half a minute) …", file=sys.stderr, flush=True)
+    if VENV.is_symlink():
+        VENV.unlink()
+    elif VENV.exists():
+        shutil.rmtree(VENV)
+    venv.create(VENV, with_pip=True, symlinks=True)
+    pip("install", "--require-hashes", "--requirement", LOCK.name)
+    pip("install", "--no-deps", "--no-build-isolation", "--editable", ".")
+    STAMP.write_text(made_of())
+
+
+def pip(*arguments: str) -> None:
+    environment = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith("PIP_") or name in HOW_TO_REACH
+    }
+    environment |= {"PIP_USER": "0", "PIP_NO_INPUT": "1", "PIP_DISABLE_PIP_VERSION_CHECK": "1", "PIP_QUIET": "1"}
+    environment |= {"PIP_ROOT_USER_ACTION": "ignore"}
+    command = [str(VENV / "bin" / "python"), "-I", "-m", "pip", *arguments]
+    subprocess.run(command, cwd=ROOT, env=environment, check=True)
+
+
+def fail(sentence: str) -> int:
+    print(f".venv: {sentence}", file=sys.stderr)
+    return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

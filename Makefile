@@ -1,0 +1,49 @@
+# Guardwire's commands; `make` alone lists them. Needs GNU make >= 3.81, and Python >= 3.11 with venv.
+
+PYTHON ?= python3 python3.13 python3.12 python3.11
+RUN := .venv/bin/python -m
+
+# What a shell has set for another Python must not reach this project's.
+unexport PYTHONHOME PYTHONPATH PYTHONSTARTUP PYTHONOPTIMIZE PYTHONWARNINGS PYTHONDEVMODE VIRTUAL_ENV
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint lock clean venv
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
+
+demo: venv ## a trading dashboard that moves, on real servers (GUARDWIRE_PORT, GUARDWIRE_DATA)
+	@exec $(RUN) realtime.cli demo
+
+test: venv ## every test, on real PostgreSQL and Redis; TESTS="tests/auth -k name" picks some
+	@exec $(RUN) pytest $(TESTS)
+
+lint: venv ## ruff, mypy and the direction of imports
+	@$(RUN) ruff check .
+	@$(RUN) mypy
+	@.venv/bin/lint-imports --cache-dir .import_linter_cache
+
+lock: ## requirements*.lock anew from pyproject.toml, newest versions, all platforms
+	@rm -rf build/lock && python3 -m venv build/lock && build/lock/bin/python -m pip install --quiet uv
+	@for extra in "" -dev; do \
+	  build/lock/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --upgrade \
+	    --no-emit-index-url --no-emit-find-links --custom-compile-command 'make lock' \
+	    $${extra:+--extra dev} --output-file requirements$$extra.lock pyproject.toml || exit 1; \
+	done
+
+clean: ## removes what make and the tools made, but no data
+	@rm -rf .venv build *.egg-info .import_linter_cache .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+venv:
+	@for python in $(PYTHON); do \
+	  "$$python" -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
+	    && exec "$$python" -I .ci/venv.py; \
+	done; \
+	for python in $(PYTHON); do \
+	  "$$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
+	    && echo "Guardwire needs Python's venv module, which $$python lacks here: apt install $$("$$python" -c 'import sys; print("python%d.%d-venv" % sys.version_info[:2])') (or your system's package of that name)." >&2 \
+	    && exit 1; \
+	done; \
+	echo "Guardwire needs Python 3.11 or later, and none of \"$(PYTHON)\" is: apt install python3.11-venv, or brew install python@3.13, or make PYTHON=/path/to/python." >&2; \
+	exit 1
