@@ -132,11 +132,12 @@ class ConnectionRefused(ClientError):
 
 
 class StaleState(ClientError):
-    """The mirrored state is older than the caller allows; ``age_seconds`` is None before the first snapshot."""
+    """The mirrored state is too old, or not known to be right; ``age_seconds`` is None before the first snapshot."""
 
     code = "stale"
     retry = True
 
-    def __init__(self, age_seconds: float | None) -> None:
+    def __init__(self, age_seconds: float | None, why: str = "") -> None:
         self.age_seconds = age_seconds
-        super().__init__("no state yet" if age_seconds is None else f"the state is {age_seconds:.1f} s old")
+        said = "no state yet" if age_seconds is None else f"the state is {age_seconds:.1f} s old"
+        super().__init__(f"{said}: {why}" if why else said)
