@@ -4,6 +4,11 @@
     ├── ConfigurationError      settings that cannot work; carries all problems at once
     ├── MigrationError          the database cannot be brought to this release's shape
     ├── EmbeddedServerError     a throw-away PostgreSQL or Redis could not be started
+    │   ├── NoServerProgram     no PostgreSQL or Redis program is to be had on this machine
+    │   ├── FolderUnusable      the data folder cannot be made, entered or written
+    │   ├── FolderInUse         another process owns the data folder
+    │   └── ServerNotReady      the server ended, or was not ready in time
+    ├── PortTaken               somebody else listens on the port that was asked for
     ├── AuthenticationError     who is asking is not known (401) or not welcome (403)
     ├── UnavailableError        the answer exists but cannot be had now (503)
     ├── StreamClosed            a stream that must end, with its close code
@@ -48,6 +53,45 @@ class EmbeddedServerError(GuardwireError):
     """A throw-away PostgreSQL or Redis could not be started; the sentence has the mend."""
 
     code = "embedded_server"
+
+
+class NoServerProgram(EmbeddedServerError):
+    """No PostgreSQL or Redis program that can be run is on this machine."""
+
+    code = "no_server_program"
+
+
+class FolderUnusable(EmbeddedServerError):
+    """The data folder cannot be made, entered or written by the account that needs it."""
+
+    code = "folder_unusable"
+
+
+class FolderInUse(EmbeddedServerError):
+    """Another process owns the data folder; ``owner_pid`` is None when it did not say."""
+
+    code = "folder_in_use"
+    retry = True
+
+    def __init__(self, owner_pid: int | None, message: str) -> None:
+        self.owner_pid = owner_pid
+        super().__init__(message)
+
+
+class ServerNotReady(EmbeddedServerError):
+    """The server program ended, or was not ready in time; the sentence quotes its own last word."""
+
+    code = "server_not_ready"
+
+
+class PortTaken(GuardwireError):
+    """Somebody else listens on the port that was asked for."""
+
+    code = "port_taken"
+
+    def __init__(self, port: int, message: str) -> None:
+        self.port = port
+        super().__init__(message)
 
 
 class AuthenticationError(GuardwireError):

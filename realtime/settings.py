@@ -40,6 +40,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     host: str = "127.0.0.1"
     port: Port = 8000
     data_folder: Path | None = None
+    server_binaries: Literal["any", "installed", "wheels"] = "any"
     jwt_secret: str = ""
     jwks_url: str = ""
     jwt_issuer: str = ""
@@ -68,6 +69,7 @@ SETTINGS: Final[Mapping[str, Setting]] = {
     "host": Setting("GUARDWIRE_HOST", "address to listen on"),
     "port": Setting("GUARDWIRE_PORT", "port to listen on; 0 takes a free one"),
     "data_folder": Setting("GUARDWIRE_DATA", "folder for the demo's databases and the development key"),
+    "server_binaries": Setting("GUARDWIRE_SERVER_BINARIES", "where the demo and the tests find PostgreSQL and Redis: `installed` on this machine, the `wheels` of the lock file, or `any` (default: installed, else wheels)"),
     "jwt_secret": Setting("GUARDWIRE_JWT_SECRET", "HS256 key, at least 32 random bytes; or use GUARDWIRE_JWKS_URL"),
     "jwks_url": Setting("GUARDWIRE_JWKS_URL", "where the identity provider publishes its RS256, ES256 or EdDSA keys"),
     "jwt_issuer": Setting("GUARDWIRE_JWT_ISSUER", "the `iss` that a token must carry"),
