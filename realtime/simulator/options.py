@@ -1,0 +1,100 @@
+"""What a simulated platform is asked to do, and what it says it did."""
+
+from __future__ import annotations
+
+import uuid
+from dataclasses import dataclass
+from typing import Final
+
+#: Accounts of the demo are the same on every machine, so that a token made today still fits tomorrow.
+_DEMO_NAMESPACE: Final = uuid.uuid5(uuid.NAMESPACE_URL, "guardwire:demo")
+
+
+def demo_user_id(index: int = 0) -> uuid.UUID:
+    """The id of demo user ``index`` (from 0); the same for ever."""
+    return uuid.uuid5(_DEMO_NAMESPACE, f"user {index}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SimulatorOptions:
+    """How large and how eventful the platform is.
+
+    ``divergences``, ``closes``, ``drawdowns``, ``guard_triggers`` and ``failed_syncs`` are events an hour for
+    each account. Shares are between 0 and 1.
+    """
+
+    users: int = 3
+    #: Open positions that each account tends to.
+    positions: int = 8
+    #: Rows of the log in one second, over all accounts; equity and exchange rates come on top.
+    rows_per_second: float = 20.0
+    divergences: float = 30.0
+    closes: float = 60.0
+    drawdowns: float = 6.0
+    guard_triggers: float = 40.0
+    failed_syncs: float = 20.0
+    #: The same seed on the same database contents writes the same rows, times apart.
+    seed: int = 1
+    #: Stop after this long; None runs until told to stop.
+    seconds: float | None = None
+    #: Market seconds in one second of the clock: 60 makes an hour of trading pass in a minute.
+    speed: float = 1.0
+    #: The first account gets two rows a second and eventful first minutes, whatever the others get.
+    featured: bool = True
+    #: An account's equity is recorded this often, but in all at most a quarter as often as `rows_per_second`.
+    equity_seconds: float = 1.0
+    fx_seconds: float = 5.0
+    #: Connections that write at the same time, and rows in one of their transactions.
+    writers: int = 1
+    rows_per_commit: int = 50
+    #: Share of transactions that stay open for up to `late_commit_seconds` before they commit.
+    late_commits: float = 0.0
+    late_commit_seconds: float = 2.0
+    #: Share of closes written as an UPDATE of the position's last row in place of a row of their own.
+    updates_in_place: float = 0.0
+    #: Share of rows beside which a row is written that no platform should write.
+    odd_rows: float = 0.0
+
+    def __post_init__(self) -> None:
+        problems = [
+            f"{name} may not be negative"
+            for name in ("positions", "divergences", "closes", "drawdowns", "guard_triggers", "failed_syncs")
+            if getattr(self, name) < 0
+        ]
+        problems += [
+            f"{name} must be more than 0"
+            for name in ("users", "rows_per_second", "speed", "equity_seconds", "fx_seconds", "writers",
+                         "rows_per_commit")
+            if not getattr(self, name) > 0
+        ]  # fmt: skip
+        problems += [
+            f"{name} must be between 0 and 1"
+            for name in ("late_commits", "updates_in_place", "odd_rows")
+            if not 0 <= getattr(self, name) <= 1
+        ]
+        if problems:
+            raise ValueError("; ".join(problems))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SimulatorReport:
+    """What was really written, and how well the rate was kept."""
+
+    seconds: float
+    #: Rows of the log that were inserted, the opening book and odd rows included.
+    log_rows: int
+    #: Rows of the log that were inserted at the asked-for rate.
+    paced_rows: int
+    equity_rows: int
+    fx_rows: int
+    updated_rows: int
+    #: Odd rows that the platform's own table refused.
+    refused_rows: int
+    commits: int
+    #: The furthest that the platform was ever behind its schedule.
+    worst_lag_seconds: float
+
+    @property
+    def rows_per_second(self) -> float:
+        """Rows of the log in one second, the opening book left out."""
+        return self.paced_rows / self.seconds if self.seconds else 0.0

@@ -1,0 +1,157 @@
+"""Runs the platform against the clock: keeps the rate, catches up after a stall, and stops when told to."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from random import Random
+from typing import Final
+from uuid import UUID
+
+import asyncpg
+
+from realtime.simulator.options import SimulatorOptions, SimulatorReport, demo_user_id
+from realtime.simulator.platform import STEP_SECONDS, Platform
+from realtime.simulator.rows import Transaction
+from realtime.simulator.writer import Writer
+
+_PROGRESS_SECONDS: Final = 5.0
+_RETRY_SECONDS: Final = 0.5
+#: What a restart or a cut connection looks like from here.
+_AWAY: Final = (
+    OSError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.InterfaceError,
+    asyncpg.CannotConnectNowError,
+    asyncpg.AdminShutdownError,
+    asyncpg.CrashShutdownError,
+)
+
+
+async def simulate(
+    database_url: str,
+    options: SimulatorOptions,
+    *,
+    stop: asyncio.Event | None = None,
+    progress: Callable[[str], None] | None = None,
+) -> SimulatorReport:
+    """Write a platform's rows to ``database_url`` until ``options.seconds`` are over or ``stop`` is set.
+
+    A database that goes away meanwhile is waited for, and the rows that were due are written when it is back.
+    ``progress`` gets a sentence every few seconds. Raises what asyncpg raises when the database is of no use.
+    """
+    # Transactions that commit late hold a connection each.
+    writer = await Writer.connect(
+        database_url, connections=options.writers + (4 if options.late_commits else 0)
+    )
+    try:
+        user_ids = [demo_user_id(index) for index in range(options.users)]
+        platform = Platform(options, past=await writer.past(user_ids))
+        await _open(writer, platform, user_ids)
+        run = _Run(platform, writer, options, stop or asyncio.Event(), progress or (lambda _sentence: None))
+        return await run.to_the_end()
+    finally:
+        await writer.close()
+
+
+async def _open(writer: Writer, platform: Platform, user_ids: Sequence[UUID]) -> None:
+    now = datetime.now(UTC)
+    leftovers = await writer.left_open(user_ids, now)
+    size = platform.options.rows_per_commit
+    for start in range(0, len(leftovers), size):
+        await writer.commit(Transaction(log=leftovers[start : start + size]))
+    for transaction in platform.opening(now):
+        await writer.commit(transaction)
+
+
+@dataclass(slots=True)
+class _Run:
+    platform: Platform
+    writer: Writer
+    options: SimulatorOptions
+    stop: asyncio.Event
+    progress: Callable[[str], None]
+    _late: set[asyncio.Task[None]] = field(default_factory=set)
+    _chance: Random = field(init=False)
+    _worst_lag_seconds: float = 0.0
+
+    def __post_init__(self) -> None:
+        self._chance = Random(self.options.seed)  # noqa: S311 a game of chance, no secret
+
+    async def to_the_end(self) -> SimulatorReport:
+        opening_rows = self.writer.written.log_rows
+        started = time.monotonic()
+        said = started
+        step = 0
+        while self.options.seconds is None or step * STEP_SECONDS < self.options.seconds:
+            step += 1
+            if await self._wait_until(started + step * STEP_SECONDS):
+                break
+            await self._commit_all(self.platform.step(datetime.now(UTC)))
+            if time.monotonic() - said >= _PROGRESS_SECONDS:
+                said = time.monotonic()
+                self.progress(self._sentence(said - started, opening_rows))
+        if self._late:
+            await asyncio.gather(*self._late)
+        return self._report(time.monotonic() - started, opening_rows)
+
+    async def _wait_until(self, moment: float) -> bool:
+        """Whether to stop; returns at once when ``moment`` has passed, so that a late platform catches up."""
+        wait_seconds = moment - time.monotonic()
+        self._worst_lag_seconds = max(self._worst_lag_seconds, -wait_seconds)
+        if wait_seconds <= 0:
+            await asyncio.sleep(0)
+            return self.stop.is_set()
+        try:
+            await asyncio.wait_for(self.stop.wait(), wait_seconds)
+        except TimeoutError:
+            return False
+        return True
+
+    async def _commit_all(self, transactions: Sequence[Transaction]) -> None:
+        on_time = []
+        for transaction in transactions:
+            if self._chance.random() < self.options.late_commits and len(self._late) < 4:
+                hold_seconds = self._chance.uniform(0, self.options.late_commit_seconds)
+                task = asyncio.create_task(self._commit(transaction, hold_seconds), name="late commit")
+                self._late.add(task)
+                task.add_done_callback(self._late.discard)
+            else:
+                on_time.append(transaction)
+        size = self.options.writers
+        for start in range(0, len(on_time), size):
+            await asyncio.gather(*(self._commit(each) for each in on_time[start : start + size]))
+
+    async def _commit(self, transaction: Transaction, hold_seconds: float = 0.0) -> None:
+        while True:
+            try:
+                return await self.writer.commit(transaction, hold_seconds=hold_seconds)
+            except asyncpg.UniqueViolationError:
+                return None  # the commit before the connection broke had gone through
+            except _AWAY as error:
+                self.progress(f"the database is away ({type(error).__name__}); trying again")
+                await asyncio.sleep(_RETRY_SECONDS)
+                if self.stop.is_set():
+                    return None
+
+    def _sentence(self, seconds: float, opening_rows: int) -> str:
+        written = self.writer.written
+        rate = (written.log_rows - opening_rows) / seconds
+        return f"{written.log_rows:,} log rows, {rate:,.1f} a second, {written.commits:,} commits"
+
+    def _report(self, seconds: float, opening_rows: int) -> SimulatorReport:
+        written = self.writer.written
+        return SimulatorReport(
+            seconds=seconds,
+            log_rows=written.log_rows,
+            paced_rows=written.log_rows + written.updated_rows - opening_rows,
+            equity_rows=written.equity_rows,
+            fx_rows=written.fx_rows,
+            updated_rows=written.updated_rows,
+            refused_rows=written.refused_rows,
+            commits=written.commits,
+            worst_lag_seconds=self._worst_lag_seconds,
+        )
