@@ -1,0 +1,146 @@
+"""The rules that the claims of a correctly signed token must satisfy (RFC 7519, RFC 9068). Pure."""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass
+from typing import Any, Final
+from uuid import UUID
+
+from auth.identity import Identity
+from auth.refusals import refusal
+from realtime.errors import ConfigurationError
+
+#: How far an issuer's clock may be ahead of ours. It helps `iat` and `nbf` only: `exp` is exact.
+MAX_LEEWAY_SECONDS: Final = 10.0
+MAX_TOKEN_ID_CHARACTERS: Final = 256
+
+_LATEST_UNIX_SECONDS: Final = 253_402_300_799  # the end of the year 9999
+_UUID: Final = re.compile(
+    r"[0-9a-f]{32}|[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}", re.ASCII | re.IGNORECASE
+)
+_SCOPE: Final = re.compile(r"[!#-\[\]-~]+", re.ASCII)  # RFC 6749 section 3.3
+#: Claims by which Keycloak, Cognito and Simple JWT tell access tokens from others, and what those say.
+_KIND_CLAIMS: Final = ("typ", "token_use", "token_type")
+_ACCESS_KINDS: Final = frozenset({"access", "access_token", "at+jwt", "bearer", "jwt"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rules:
+    """What is configured about tokens. Raises ConfigurationError when it could not be safe."""
+
+    issuer: str
+    audiences: tuple[str, ...]
+    leeway_seconds: float = 5.0
+    max_lifetime_seconds: float = 86_400.0
+
+    def __post_init__(self) -> None:
+        problems = []
+        if not self.issuer:
+            problems.append("The issuer of tokens is not set: name the `iss` that tokens carry.")
+        if not self.audiences or not all(self.audiences):
+            problems.append("The audience of tokens is not set: name at least one `aud` that tokens carry.")
+        if not 0 <= self.leeway_seconds <= MAX_LEEWAY_SECONDS:
+            problems.append(f"The leeway of tokens must be between 0 and {MAX_LEEWAY_SECONDS:g} seconds.")
+        if not 0 < self.max_lifetime_seconds < math.inf:
+            problems.append("The longest lifetime of a token must be a positive number of seconds.")
+        if problems:
+            raise ConfigurationError(problems)
+
+
+def identify(claims: dict[str, Any], rules: Rules, *, now: float, fallback_token_id: str) -> Identity:
+    """Who ``claims`` speak of at ``now`` (unix seconds); AuthenticationError with the first rule broken."""
+    _check_kind(claims)
+    if claims.get("iss") != rules.issuer:
+        raise refusal("wrong_issuer")
+    audience = _audience(claims.get("aud"), rules.audiences)
+    subject, user_id = _subject(claims.get("sub"))
+    issued_at, expires_at = _validity(claims, rules, now)
+    return Identity(
+        user_id=user_id,
+        subject=subject,
+        issuer=rules.issuer,
+        audience=audience,
+        token_id=_token_id(claims.get("jti"), fallback_token_id),
+        issued_at=issued_at,
+        expires_at=expires_at,
+        scopes=_scopes(claims),
+    )
+
+
+def _check_kind(claims: dict[str, Any]) -> None:
+    for name in _KIND_CLAIMS:
+        kind = claims.get(name)
+        if kind is not None and (not isinstance(kind, str) or kind.lower() not in _ACCESS_KINDS):
+            raise refusal("wrong_type")
+
+
+def _audience(value: object, accepted: tuple[str, ...]) -> str:
+    named = [value] if isinstance(value, str) else value
+    if not isinstance(named, list) or not all(isinstance(name, str) for name in named):
+        raise refusal("wrong_audience")
+    for audience in accepted:
+        if audience in named:
+            return audience
+    raise refusal("wrong_audience")
+
+
+def _subject(value: object) -> tuple[str, UUID]:
+    # UUID() alone takes braces, URNs and dashes anywhere; many spellings of one user invite mistakes.
+    if not isinstance(value, str) or not _UUID.fullmatch(value):
+        raise refusal("bad_subject")
+    user_id = UUID(value)
+    if user_id.int == 0:  # the nil UUID is a variable that nobody set
+        raise refusal("bad_subject")
+    return str(user_id), user_id
+
+
+def _validity(claims: dict[str, Any], rules: Rules, now: float) -> tuple[float, float]:
+    issued_at, expires_at = _date(claims.get("iat")), _date(claims.get("exp"))
+    not_before = _date(claims["nbf"]) if "nbf" in claims else issued_at
+    if expires_at <= now:
+        raise refusal("expired")
+    if max(issued_at, not_before) > now + rules.leeway_seconds:
+        raise refusal("not_yet_valid")
+    if expires_at - issued_at > rules.max_lifetime_seconds:
+        raise refusal("too_long_lived")
+    return issued_at, expires_at
+
+
+def _date(value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise refusal("malformed")
+    if not 0 <= value <= _LATEST_UNIX_SECONDS:  # false for NaN too; 1e999 reads as infinity
+        raise refusal("malformed")
+    return float(value)
+
+
+def _token_id(value: object, fallback: str) -> str:
+    if value is None:
+        return fallback
+    if not is_token_id(value):
+        raise refusal("malformed")
+    return str(value)
+
+
+def is_token_id(value: object) -> bool:
+    """Whether ``value`` can name a token: 1 to 256 printable ASCII characters."""
+    return (
+        isinstance(value, str)
+        and 0 < len(value) <= MAX_TOKEN_ID_CHARACTERS
+        and value.isascii()
+        and value.isprintable()
+    )
+
+
+def _scopes(claims: dict[str, Any]) -> frozenset[str]:
+    value = claims.get("scope", claims.get("scp"))
+    if value is None:
+        return frozenset()
+    names = value.split() if isinstance(value, str) else value
+    if not isinstance(names, list):
+        raise refusal("malformed")
+    if not all(isinstance(name, str) and _SCOPE.fullmatch(name) for name in names):
+        raise refusal("malformed")
+    return frozenset(names)

@@ -1,0 +1,112 @@
+"""A signing key of one's own, for the demo and the tests: made once, kept in the data folder.
+
+Never in production: the composition root makes a `DevelopmentKey` in development mode alone, and what its
+file holds cannot be configured as a production secret either: it starts with a word that `strength` refuses.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import stat
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Final
+from uuid import UUID, uuid4
+
+import jwt
+
+from auth.claims import Rules
+from auth.keys import SharedSecret
+from realtime.errors import ConfigurationError
+
+ISSUER: Final = "guardwire-development"
+AUDIENCE: Final = "guardwire"
+FILE_NAME: Final = "development-key"
+DEFAULT_TTL_SECONDS: Final = 3600.0
+MAX_TTL_SECONDS: Final = 30 * 86_400.0
+
+_PREFIX: Final = "guardwire-development-"
+_KEY_BYTES: Final = 32
+
+
+class DevelopmentKey:
+    """An HS256 key that issues tokens, and all that a verifier needs to accept them."""
+
+    def __init__(self, secret: str) -> None:
+        """Take a random ``secret``; ConfigurationError when it is weak."""
+        self.source = SharedSecret(secret)
+        self.rules = Rules(issuer=ISSUER, audiences=(AUDIENCE,), max_lifetime_seconds=MAX_TTL_SECONDS)
+        self._secret = secret
+
+    @classmethod
+    def open(cls, folder: Path) -> DevelopmentKey:
+        """The key of ``folder``, made on first use; ConfigurationError when it is not ours alone to read.
+
+        Any number of processes may open it at once: all get the same key.
+        """
+        path = folder / FILE_NAME
+        try:
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            if not path.exists():
+                _create(path)
+            text = _read(path)
+        except OSError as error:
+            problem = f"The development key {path} cannot be used: {error.strerror}."
+            raise ConfigurationError([problem]) from error
+        if not text.startswith(_PREFIX):
+            raise ConfigurationError([f"{path} is not a development key. Delete it: a new one is made."])
+        return cls(text.removeprefix(_PREFIX))
+
+    def issue(
+        self,
+        user_id: UUID,
+        *,
+        ttl_seconds: float = DEFAULT_TTL_SECONDS,
+        scopes: Iterable[str] = (),
+        now: float | None = None,
+    ) -> str:
+        """A token for ``user_id``, issued at ``now`` (unix seconds; the clock's by default).
+
+        Raises ConfigurationError when it would never be accepted.
+        """
+        if not 0 < ttl_seconds <= MAX_TTL_SECONDS:
+            raise ConfigurationError([f"A token must live between 0 and {MAX_TTL_SECONDS:.0f} seconds."])
+        issued_at = int(time.time() if now is None else now)
+        claims: dict[str, object] = {
+            "iss": ISSUER,
+            "aud": AUDIENCE,
+            "sub": str(user_id),
+            "iat": issued_at,
+            "exp": issued_at + ttl_seconds,
+            "jti": str(uuid4()),
+        }
+        if scope := " ".join(scopes):
+            claims["scope"] = scope
+        return jwt.encode(claims, self._secret, algorithm="HS256", headers={"typ": "at+jwt"})
+
+
+def _create(path: Path) -> None:
+    """Put a whole new key at ``path``, or leave the one that another process put there first."""
+    draft = path.with_name(f"{path.name}.{secrets.token_hex(8)}")
+    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    try:
+        with os.fdopen(descriptor, "w", encoding="ascii") as file:
+            file.write(f"{_PREFIX}{secrets.token_urlsafe(_KEY_BYTES)}\n")
+            file.flush()
+            os.fsync(file.fileno())
+        with contextlib.suppress(FileExistsError):
+            os.link(draft, path)  # unlike a rename, it never replaces a key that is in use already
+    finally:
+        draft.unlink()
+
+
+def _read(path: Path) -> str:
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
+    with os.fdopen(descriptor, encoding="ascii", errors="replace") as file:
+        status = os.fstat(file.fileno())
+        if not stat.S_ISREG(status.st_mode) or stat.S_IMODE(status.st_mode) & 0o077:
+            raise ConfigurationError([f"{path} can be read by others. Mend it with: chmod 600 '{path}'"])
+        return file.read(256).strip()

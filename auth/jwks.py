@@ -1,0 +1,161 @@
+"""The identity provider's public keys (RFC 7517), fetched as needed and kept when it cannot be reached.
+
+Whatever the endpoint does, a verifier is never held up for longer than one cool-down and one fetch, memory
+holds at most `MAX_KEYS` keys, and the last good keys stay until they are too old to be believed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import random
+import ssl
+import time
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from auth.fetch import Address, fetch
+from auth.keys import VerifyingKey, public_key
+from auth.refusals import refusal
+from realtime.errors import UnavailableError
+
+MAX_DOCUMENT_BYTES: Final = 262_144
+MAX_KEYS: Final = 32
+#: A token without `kid` is tried with this many keys of its algorithm.
+MAX_CANDIDATES: Final = 4
+#: Tokens with an unknown key that may wait for the next fetch at once; more are told to come back.
+MAX_WAITING: Final = 64
+
+logger = logging.getLogger(__name__)
+
+
+class Jwks:
+    """The keys at one JWKS address: found in memory, renewed by `run`, looked for again on an unknown key.
+
+    Each fetch replaces the set: new keys enter, missing ones are retired at once, so what they signed is no
+    longer believed. A document without one usable key counts as a failed fetch.
+    """
+
+    algorithms = frozenset({"RS256", "ES256", "EdDSA", "Ed25519"})
+
+    def __init__(
+        self,
+        *,
+        url: str,
+        refresh_seconds: float = 300.0,
+        cooldown_seconds: float = 3.0,
+        timeout_seconds: float = 4.0,
+        keep_seconds: float = 86_400.0,
+        tls: ssl.SSLContext | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """``cooldown_seconds`` pass between fetches; keys not confirmed for ``keep_seconds`` are dropped."""
+        self._address = Address(url)
+        self._refresh_seconds = refresh_seconds
+        self._cooldown_seconds = cooldown_seconds
+        self._timeout_seconds = timeout_seconds
+        self._keep_seconds = keep_seconds
+        # Loading the system's trust takes 20 ms: once, and not while anyone waits.
+        self._tls = tls or (ssl.create_default_context() if self._address.secure else None)
+        self._clock = clock
+        self._keys: dict[bytes, VerifyingKey] = {}
+        self._confirmed_at: float | None = None
+        self._attempted_at: float | None = None
+        self._flight: asyncio.Task[bool] | None = None
+        self._waiting = 0
+        #: Fetches so far, and those that failed, for metrics.
+        self.fetches = self.failures = 0
+
+    @property
+    def age_seconds(self) -> float | None:
+        """Seconds since the keys were last confirmed; None before the first time."""
+        return None if self._confirmed_at is None else self._clock() - self._confirmed_at
+
+    def find(self, algorithm: str, key_id: str | None) -> Sequence[VerifyingKey]:
+        """The keys in memory for this header; a token without ``kid`` may be of any key of its algorithm."""
+        if (self.age_seconds or 0.0) > self._keep_seconds:
+            self._replace({})
+        found = [
+            key
+            for key in self._keys.values()
+            if algorithm in key.algorithms and (key_id is None or key.key_id == key_id)
+        ]
+        return found[:MAX_CANDIDATES]
+
+    async def look_again(self) -> None:
+        """Wait for the next fetch; AuthenticationError(unavailable) when it fails or too many wait."""
+        if self._waiting >= MAX_WAITING:
+            raise refusal("unavailable")
+        self._waiting += 1
+        try:
+            if not await self.refresh():
+                raise refusal("unavailable")
+        finally:
+            self._waiting -= 1
+
+    async def refresh(self) -> bool:
+        """Fetch once the cool-down is over; all callers meanwhile share that fetch. False when it failed."""
+        if self._flight is None or self._flight.done():
+            self._flight = asyncio.create_task(self._fetch_in_time(), name="jwks fetch")
+        return await asyncio.shield(self._flight)  # one caller that gives up must not fail the others
+
+    async def run(self) -> None:
+        """Renew the keys for ever; never raises but when cancelled."""
+        while True:
+            renewed = await self.refresh()
+            pause_seconds = self._refresh_seconds if renewed else min(30.0, self._refresh_seconds)
+            await asyncio.sleep(pause_seconds * random.uniform(0.9, 1.1))  # noqa: S311 - nodes spread out
+
+    async def close(self) -> None:
+        """End a fetch under way."""
+        if self._flight is not None and not self._flight.done():
+            self._flight.cancel()
+            await asyncio.wait([self._flight])
+
+    async def _fetch_in_time(self) -> bool:
+        if self._attempted_at is not None:
+            await asyncio.sleep(self._attempted_at + self._cooldown_seconds - self._clock())
+        self.fetches += 1
+        try:
+            keys = await self._fetch()
+        except UnavailableError as error:
+            self.failures += 1
+            logger.warning("The JWKS could not be read: %s. The last good keys stay in use.", error)
+            return False
+        finally:
+            self._attempted_at = self._clock()
+        self._confirmed_at = self._clock()
+        self._replace(keys)
+        return True
+
+    async def _fetch(self) -> dict[bytes, VerifyingKey]:
+        body = await fetch(
+            self._address, timeout_seconds=self._timeout_seconds, max_bytes=MAX_DOCUMENT_BYTES, tls=self._tls
+        )
+        keys = read_keys(body)
+        if not keys:
+            raise UnavailableError("it holds no key that could verify a token")
+        return {key.fingerprint: key for key in keys}
+
+    def _replace(self, keys: dict[bytes, VerifyingKey]) -> None:
+        # A key that stays keeps its object, and with it the verified tokens that are remembered.
+        kept = {fingerprint: self._keys.get(fingerprint, key) for fingerprint, key in keys.items()}
+        for fingerprint, key in self._keys.items():
+            if fingerprint not in kept:
+                key.retired = True
+        if kept.keys() != self._keys.keys():
+            logger.info("The JWKS holds %d usable keys now, before %d.", len(kept), len(self._keys))
+        self._keys = kept
+
+
+def read_keys(body: bytes) -> list[VerifyingKey]:
+    """The usable keys of a JWK Set, at most `MAX_KEYS`; raises UnavailableError when it is none."""
+    try:
+        document = json.loads(body)
+    except (ValueError, RecursionError):
+        raise UnavailableError("it is not JSON") from None
+    members = document.get("keys") if isinstance(document, dict) else None
+    if not isinstance(members, list):
+        raise UnavailableError("it is not a JWK Set")
+    return [key for key in map(public_key, members[:MAX_KEYS]) if key is not None]

@@ -1,0 +1,201 @@
+"""Tokens and users whose access ended early, known to every node within seconds.
+
+PostgreSQL's rows are the truth, and each node reads the new ones every few seconds. Redis only says "read
+now": a mark under one key, another one after each revocation. So a lost, flushed or lying Redis costs seconds,
+never a revocation.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import secrets
+import time
+from collections.abc import Callable, Iterable
+from typing import Final
+from uuid import UUID
+
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from auth.claims import MAX_LEEWAY_SECONDS, is_token_id
+from auth.identity import Identity
+from auth.revoked_rows import Revocation, RevokedRows
+from realtime.errors import ConfigurationError, UnavailableError
+
+MARK_KEY: Final = "guardwire:revocations"
+#: Single tokens that can be revoked at once; users always can. A node holds them in some 30 MB.
+CAPACITY: Final = 100_000
+MAX_REASON_CHARACTERS: Final = 500
+
+_REDIS_SECONDS: Final = 1.0
+_FULL_READ_SECONDS: Final = 60.0
+
+logger = logging.getLogger(__name__)
+
+OnRevoked = Callable[[UUID | None, str | None], None]
+
+
+class Revocations:
+    """What is revoked, in memory; `run` keeps it up to date, `revoke` adds to it for all nodes.
+
+    Revoking a user covers the tokens issued until then (their ``iat``, by the issuer's clock and mostly in
+    whole seconds), not later ones; revoking a token covers that one.
+    """
+
+    def __init__(
+        self,
+        *,
+        engine: AsyncEngine,
+        redis: Redis | None,
+        max_token_lifetime_seconds: float = 86_400.0,
+        read_seconds: float = 3.0,
+        poll_seconds: float = 0.5,
+    ) -> None:
+        """Rows are read every ``read_seconds``, the mark in Redis every ``poll_seconds``.
+
+        ``max_token_lifetime_seconds`` is the verifier's: for so long a revocation has something to cover.
+        """
+        self._rows = RevokedRows(engine=engine)
+        self._redis = redis
+        self._keep_seconds = max_token_lifetime_seconds + 2 * MAX_LEEWAY_SECONDS
+        self._read_seconds = read_seconds
+        self._poll_seconds = poll_seconds
+        self._users: dict[UUID, float] = {}
+        self._tokens: set[str] = set()
+        self._horizon = 0
+        self._reading = asyncio.Lock()
+        self._read_at: float | None = None
+        self._full_read_at = 0.0
+        self._mark: object = None
+        self._subscribers: list[OnRevoked] = []
+
+    @property
+    def age_seconds(self) -> float | None:
+        """Seconds since the rows were last read; None before the first time."""
+        return None if self._read_at is None else time.monotonic() - self._read_at
+
+    def is_revoked(self, identity: Identity) -> bool:
+        """Whether ``identity`` may no longer be served; from memory, at once."""
+        until = self._users.get(identity.user_id)
+        return (until is not None and identity.issued_at <= until) or identity.token_id in self._tokens
+
+    def subscribe(self, on_revoked: OnRevoked) -> None:
+        """Call ``on_revoked(user_id, token_id)`` (one is None) for each revocation that this node learns of.
+
+        It should end those of the user's or the token's streams for whose identity `is_revoked` now says so.
+        """
+        self._subscribers.append(on_revoked)
+
+    async def revoke(
+        self, *, user_id: UUID | None = None, token_id: str | None = None, reason: str = ""
+    ) -> None:
+        """Revoke all tokens that ``user_id`` has so far, or the one named ``token_id``: committed on return.
+
+        Raises ConfigurationError unless exactly one is given and well-formed, and UnavailableError when
+        PostgreSQL does not answer or too many single tokens are revoked already.
+        """
+        if (user_id is None) == (token_id is None):
+            raise ConfigurationError(["Revoke either a user or a token."])
+        if token_id is not None and not is_token_id(token_id):
+            raise ConfigurationError(["A token's id is 1 to 256 printable ASCII characters."])
+        told = "".join(character for character in reason if character.isprintable())[:MAX_REASON_CHARACTERS]
+        added = await self._rows.add(
+            user_id=user_id,
+            token_id=token_id,
+            keep_seconds=self._keep_seconds,
+            reason=told,
+            capacity=CAPACITY,
+        )
+        if not added:
+            raise UnavailableError(f"{CAPACITY} single tokens are revoked already: revoke the user instead.")
+        await self._change_mark()
+        with contextlib.suppress(UnavailableError):  # it is committed: `run` reads it in a moment
+            await self.read()
+
+    async def read(self) -> None:
+        """Learn what was revoked since the last time; raises UnavailableError. Call it before serving."""
+        async with self._reading:
+            began = time.monotonic()
+            whole = self._horizon == 0 or began - self._full_read_at >= _FULL_READ_SECONDS
+            rows, horizon = await self._rows.read(since=0 if whole else self._horizon)
+            if horizon < self._horizon:  # another copy of the database, that counts from further back
+                rows, horizon = await self._rows.read(since=0)
+                whole = True
+            first_time, self._read_at, self._horizon = self._read_at is None, began, horizon
+            fresh = self._learn(rows, whole=whole)
+            if whole:
+                self._full_read_at = began
+        if not first_time:
+            self._tell(fresh)
+
+    async def run(self) -> None:
+        """Read for ever: when the mark changes, and every ``read_seconds`` whatever Redis says."""
+        failing = False
+        while True:
+            try:
+                whole_before = self._full_read_at
+                await self.read()
+                if self._full_read_at != whole_before:
+                    await self._rows.prune()
+                failing = False
+            except UnavailableError as error:
+                if not failing:
+                    logger.warning("Revocations cannot be read: %s Those known stay in force.", error)
+                failing = True
+            await self._wait()
+
+    async def _wait(self) -> None:
+        deadline = time.monotonic() + self._read_seconds
+        while time.monotonic() < deadline:
+            await asyncio.sleep(min(self._poll_seconds, self._read_seconds))
+            if await self._has_new_mark():
+                return
+
+    def _learn(self, rows: Iterable[Revocation], *, whole: bool) -> list[Revocation]:
+        """Take in ``rows``, in place of all that is known when ``whole``; gives those not known before."""
+        users: dict[UUID, float] = {} if whole else self._users
+        tokens: set[str] = set() if whole else self._tokens
+        fresh = []
+        for row in rows:
+            if row.user_id is not None:
+                if row.revoked_at > self._users.get(row.user_id, -1.0):
+                    fresh.append(row)
+                users[row.user_id] = max(row.revoked_at, users.get(row.user_id, -1.0))
+            elif row.token_id is not None:
+                if row.token_id not in self._tokens:
+                    fresh.append(row)
+                tokens.add(row.token_id)
+        self._users, self._tokens = users, tokens
+        return fresh
+
+    def _tell(self, fresh: Iterable[Revocation]) -> None:
+        for row in fresh:
+            for on_revoked in self._subscribers:
+                try:
+                    on_revoked(row.user_id, row.token_id)
+                except Exception:  # one that fails must not keep the others, or later rows, from being heard
+                    logger.exception("A subscriber of revocations failed")
+
+    async def _change_mark(self) -> None:
+        if self._redis is None:
+            return
+        try:
+            async with asyncio.timeout(_REDIS_SECONDS):
+                await self._redis.set(MARK_KEY, secrets.token_hex(16))  # a count could return after a flush
+        except (RedisError, OSError, TimeoutError) as error:
+            name = type(error).__name__
+            logger.warning("Redis did not take a revocation (%s): nodes read it in seconds.", name)
+
+    async def _has_new_mark(self) -> bool:
+        if self._redis is None:
+            return False
+        try:
+            async with asyncio.timeout(_REDIS_SECONDS):
+                mark: object = await self._redis.get(MARK_KEY)
+        except (RedisError, OSError, TimeoutError):
+            return False
+        changed, self._mark = mark != self._mark, mark
+        return changed

@@ -1,0 +1,107 @@
+"""One-time tickets: what a browser that cannot set headers sends in place of its token.
+
+A ticket is 256 random bits. Redis holds only its digest, for seconds, with the identity it stands for; taking
+it is one atomic GETDEL, so of any number of nodes and attempts one succeeds.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import secrets
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Final
+
+import msgspec
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+from auth.identity import Identity
+from auth.refusals import refusal
+from auth.remembered import digest
+
+KEY_PREFIX: Final = "guardwire:ticket:"
+TICKET_SECONDS: Final = 30.0
+
+_TICKET: Final = re.compile(r"[A-Za-z0-9_-]{43}", re.ASCII)
+_TICKET_BYTES: Final = 32
+#: Redis' own timeouts are the root's to set; this holds even where they are not set.
+_REDIS_SECONDS: Final = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Ticket:
+    """A ticket just issued, and how long it may wait to be used."""
+
+    text: str = field(repr=False)
+    expires_in_seconds: float
+
+
+class Tickets:
+    """Issues and redeems tickets in Redis; without Redis both raise AuthenticationError(unavailable)."""
+
+    def __init__(
+        self,
+        *,
+        redis: Redis | None,
+        is_revoked: Callable[[Identity], bool],
+        ticket_seconds: float = TICKET_SECONDS,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        """``clock`` tells unix seconds."""
+        self._redis = redis
+        self._is_revoked = is_revoked
+        self._ticket_seconds = ticket_seconds
+        self._clock = clock
+
+    async def issue(self, identity: Identity) -> Ticket:
+        """A new ticket for ``identity``, good once, and no longer than the token behind it."""
+        left_seconds = min(self._ticket_seconds, identity.expires_at - self._clock())
+        if left_seconds < 0.001:
+            raise refusal("expired")
+        text = secrets.token_urlsafe(_TICKET_BYTES)
+        value = msgspec.json.encode(identity)
+        redis = self._connected()
+        try:
+            async with asyncio.timeout(_REDIS_SECONDS):
+                await redis.set(_key(text), value, px=int(left_seconds * 1000))
+        except (RedisError, OSError, TimeoutError):
+            raise refusal("unavailable") from None
+        return Ticket(text, left_seconds)
+
+    async def redeem(self, text: str) -> Identity:
+        """The identity behind ``text``, once: AuthenticationError(bad_ticket) for ever after."""
+        if not _TICKET.fullmatch(text):
+            raise refusal("bad_ticket")
+        redis = self._connected()
+        try:
+            async with asyncio.timeout(_REDIS_SECONDS):
+                value = await redis.getdel(_key(text))
+        except (RedisError, OSError, TimeoutError):
+            raise refusal("unavailable") from None
+        if value is None:
+            raise refusal("bad_ticket")
+        identity = _identity(value)
+        if identity.expires_at <= self._clock():
+            raise refusal("expired")
+        if self._is_revoked(identity):
+            raise refusal("revoked")
+        return identity
+
+    def _connected(self) -> Redis:
+        if self._redis is None:
+            raise refusal("unavailable")
+        return self._redis
+
+
+def _key(text: str) -> str:
+    return KEY_PREFIX + digest(text).hex()
+
+
+def _identity(value: bytes | str) -> Identity:
+    try:
+        return msgspec.json.decode(value, type=Identity)
+    except msgspec.DecodeError:  # something else wrote under our key
+        raise refusal("bad_ticket") from None
