@@ -1,0 +1,1 @@
+"""Brings a database to the shape that this release reads: tables, capture triggers, roles."""
