@@ -1,7 +1,7 @@
 """Builds .venv from requirements-dev.lock, unless it was built from just that lock, here, before.
 
-Run by the Makefile with any Python >= 3.11 that has venv. The stamp is written last, so an interrupted build is
-never taken for a finished one; two builds at once wait for each other.
+Run by the Makefile with any Python >= 3.11 that has venv. The stamp is written last, so an interrupted build
+is never taken for a finished one; two builds at once wait for each other.
 """
 
 from __future__ import annotations
@@ -20,15 +20,20 @@ VENV = ROOT / ".venv"
 STAMP = VENV / "built-from"
 LOCK = ROOT / "requirements-dev.lock"
 
-#: pip's variables that say how to reach a registry. All others (PIP_USER, PIP_TARGET, PIP_REQUIRE_HASHES …) could
-#: make it install something else, or elsewhere.
-HOW_TO_REACH = frozenset(
-    "PIP_" + name
-    for name in (
-        "CACHE_DIR CERT CLIENT_CERT CONFIG_FILE DEFAULT_TIMEOUT EXTRA_INDEX_URL FIND_LINKS INDEX_URL "
-        "KEYRING_PROVIDER NO_CACHE_DIR NO_INDEX PROXY RETRIES TIMEOUT TRUSTED_HOST"
-    ).split()
+#: pip's variables that say how to reach a registry. All others (PIP_USER, PIP_TARGET, PIP_REQUIRE_HASHES …)
+#: could make it install something else, or elsewhere.
+HOW_TO_REACH = (
+    *("PIP_CACHE_DIR", "PIP_CERT", "PIP_CLIENT_CERT", "PIP_CONFIG_FILE", "PIP_DEFAULT_TIMEOUT"),
+    *("PIP_EXTRA_INDEX_URL", "PIP_FIND_LINKS", "PIP_INDEX_URL", "PIP_KEYRING_PROVIDER", "PIP_NO_CACHE_DIR"),
+    *("PIP_NO_INDEX", "PIP_PROXY", "PIP_RETRIES", "PIP_TIMEOUT", "PIP_TRUSTED_HOST"),
 )
+OURS = {
+    "PIP_DISABLE_PIP_VERSION_CHECK": "1",
+    "PIP_NO_INPUT": "1",
+    "PIP_QUIET": "1",
+    "PIP_ROOT_USER_ACTION": "ignore",
+    "PIP_USER": "0",  # a user's pip.conf may say otherwise
+}
 
 
 def main() -> int:
@@ -40,7 +45,7 @@ def main() -> int:
     except PermissionError as error:
         return fail(f"{error.filename} cannot be written: build as its owner, or make your own clone.")
     except subprocess.CalledProcessError as error:
-        return fail(f"`pip {' '.join(error.cmd[4:])}` failed, see above; once that is mended, run make again.")
+        return fail(f"`pip {' '.join(error.cmd[4:])}` failed, see above; then run make again.")
     except KeyboardInterrupt:
         return fail("interrupted; the next make starts over.")
     return 0
@@ -60,7 +65,7 @@ def made_of() -> str:
 
 
 def build() -> None:
-    print("Building .venv from requirements-dev.lock (once, about half a minute) …", file=sys.stderr, flush=True)
+    print(f"Building .venv from {LOCK.name} (once, about half a minute) …", file=sys.stderr, flush=True)
     if VENV.is_symlink():
         VENV.unlink()
     elif VENV.exists():
@@ -72,13 +77,8 @@ def build() -> None:
 
 
 def pip(*arguments: str) -> None:
-    environment = {
-        name: value
-        for name, value in os.environ.items()
-        if not name.startswith("PIP_") or name in HOW_TO_REACH
-    }
-    environment |= {"PIP_USER": "0", "PIP_NO_INPUT": "1", "PIP_DISABLE_PIP_VERSION_CHECK": "1", "PIP_QUIET": "1"}
-    environment |= {"PIP_ROOT_USER_ACTION": "ignore"}
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("PIP_")}
+    environment |= {name: os.environ[name] for name in HOW_TO_REACH if name in os.environ} | OURS
     command = [str(VENV / "bin" / "python"), "-I", "-m", "pip", *arguments]
     subprocess.run(command, cwd=ROOT, env=environment, check=True)
 

@@ -1,0 +1,98 @@
+"""A server program as a child that cannot outlive us."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from realtime.embedded.account import ServerAccount
+
+LAUNCHER: Final = Path(__file__).with_name("launcher.py")
+#: No PG* or LD_* variable of ours, and no locale that the machine may not have.
+ENVIRONMENT: Final = {"PATH": "/usr/bin:/bin:/usr/sbin:/sbin", "LC_ALL": "C", "TZ": "UTC"}
+
+SIGNS_OF_TROUBLE: Final = ("FATAL", "PANIC", "rror", "ould not", "in use")
+
+
+@dataclass
+class Child:
+    """A running server program and the file that it writes its log to."""
+
+    process: subprocess.Popen[bytes]
+    log: Path
+    watch_fd: int
+
+    @classmethod
+    def spawn(
+        cls,
+        command: list[str],
+        *,
+        account: ServerAccount,
+        log: Path,
+        held_fd: int,
+        death_signal: signal.Signals,
+        stdin: str = "",
+    ) -> Child:
+        """Start ``command`` as ``account``; it holds ``held_fd`` open, and gets ``death_signal`` when we die.
+
+        Only from the main thread: the kernel sends the death signal when the thread that forked ends.
+        """
+        if threading.current_thread() is not threading.main_thread():
+            raise RuntimeError("servers end with the thread that started them: start them from the main one")
+        watched_fd, watch_fd = os.pipe()
+        who = (str(account.uid), str(account.gid)) if account.is_other else ("-1", "-1")
+        launch = [sys.executable, "-I", "-S", str(LAUNCHER), str(os.getpid()), *who, str(death_signal.value)]
+        try:
+            with log.open("wb") as output:
+                process = subprocess.Popen(
+                    [*launch, str(watched_fd), *command],
+                    stdin=subprocess.PIPE, stdout=output, stderr=subprocess.STDOUT, cwd="/", env=ENVIRONMENT,
+                    pass_fds=(watched_fd, held_fd),
+                    # Ctrl-C goes to the whole foreground group: the servers are to end after us, not with us.
+                    start_new_session=True,
+                )  # fmt: skip
+        finally:
+            os.close(watched_fd)
+        if process.stdin is not None:
+            process.stdin.write(stdin.encode())
+            process.stdin.close()
+        return cls(process, log, watch_fd)
+
+    @property
+    def pid(self) -> int:
+        """The server's own process id (on macOS, its watcher's)."""
+        return self.process.pid
+
+    @property
+    def has_ended(self) -> bool:
+        return self.process.poll() is not None
+
+    def wait(self, patience_seconds: float) -> bool:
+        """Whether the program ended, by itself, with success and in time."""
+        try:
+            return self.process.wait(patience_seconds) == 0
+        except subprocess.TimeoutExpired:
+            return False
+
+    def end(self, *signals: tuple[signal.Signals, float]) -> None:
+        """Send each signal in turn, wait its seconds, until the program has ended; SIGKILL is the last."""
+        for number, patience_seconds in (*signals, (signal.SIGKILL, 10.0)):
+            if self.has_ended:
+                break
+            self.process.send_signal(number)
+            self.wait(patience_seconds)
+        if self.watch_fd != -1:
+            os.close(self.watch_fd)
+            self.watch_fd = -1
+
+    def last_words(self) -> str:
+        """The log's last line that says that something went wrong, else its last line."""
+        lines = [line.strip() for line in self.log.read_text(errors="replace").splitlines() if line.strip()]
+        wrong = [line for line in lines if any(word in line for word in SIGNS_OF_TROUBLE)]
+        return (wrong or lines or ["it said nothing"])[-1]

@@ -1,0 +1,143 @@
+"""The folder that the servers keep their files in: owned by one process, kept or thrown away."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import stat
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from realtime.embedded.account import ServerAccount
+from realtime.errors import FolderInUse, FolderUnusable
+
+LOCK_NAME: Final = "lock"
+THROWAWAY_PREFIX: Final = "guardwire-throwaway-"
+#: How long servers of an owner that was killed may take to notice and end.
+WINDING_DOWN_SECONDS: Final = 10.0
+
+
+@dataclass
+class OwnedFolder:
+    """A folder with its lock held, which the servers inherit: it is free when the last of them has ended."""
+
+    path: Path
+    lock_fd: int
+    throwaway: bool = False
+
+    @classmethod
+    def claim(cls, path: Path, account: ServerAccount) -> OwnedFolder:
+        """Make ``path`` if it is missing and become its owner; raises FolderUnusable or FolderInUse."""
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+            if account.is_other:  # the account must pass through, and needs to see nothing on the way
+                path.chmod(path.stat().st_mode | stat.S_IXOTH)
+            fd = _open_lock(path)
+        except OSError as error:
+            raise FolderUnusable(
+                f"The data folder {path} cannot be written ({error.strerror}): choose another one with "
+                f"GUARDWIRE_DATA=/path/to/folder, or make it yours: sudo chown -R $(id -un) '{path}'."
+            ) from error
+        return cls(path, _own(fd, path))
+
+    @classmethod
+    def make_throwaway(cls, account: ServerAccount) -> OwnedFolder:
+        """A new folder that ``account`` can enter, removed on release; first go those that the dead left."""
+        for place in _temporary_places(account):
+            _remove_abandoned(place)
+            path = Path(tempfile.mkdtemp(prefix=THROWAWAY_PREFIX, dir=place))
+            if account.is_other:
+                path.chmod(0o711)
+            return cls(path, _own(_open_lock(path), path), throwaway=True)
+        raise FolderUnusable(
+            f"No temporary folder can be written here and entered by the account {account.name}: "
+            "name one with TMPDIR=/path/to/folder."
+        )
+
+    def release(self) -> None:
+        """Give the folder up, and remove it when it is a throw-away one. Again is harmless."""
+        if self.lock_fd == -1:
+            return
+        if self.throwaway:
+            shutil.rmtree(self.path, ignore_errors=True)
+        else:
+            (self.path / LOCK_NAME).unlink(missing_ok=True)
+        os.close(self.lock_fd)
+        self.lock_fd = -1
+
+
+def _open_lock(folder: Path) -> int:
+    return os.open(folder / LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+
+
+def _own(fd: int, folder: Path) -> int:
+    """The descriptor of ``folder``'s lock, held by us; FolderInUse when its owner lives."""
+    deadline = time.monotonic() + WINDING_DOWN_SECONDS
+    while not _try_lock(fd):
+        owner = _owner(fd)
+        if (owner is not None and _lives(owner)) or time.monotonic() > deadline:
+            os.close(fd)
+            by = f" by process {owner}" if owner else ""
+            mend = f"kill {owner}" if owner else f"fuser -k '{folder / LOCK_NAME}'"
+            raise FolderInUse(
+                owner,
+                f"The data folder {folder} is in use{by}: end that one first ({mend}), or choose another one "
+                "with GUARDWIRE_DATA=/path/to/folder.",
+            )
+        time.sleep(0.02)  # a killed owner's servers are still winding down
+    current = (folder / LOCK_NAME).stat() if (folder / LOCK_NAME).exists() else None
+    if current is None or current.st_ino != os.fstat(fd).st_ino:
+        os.close(fd)  # the owner that we waited for has removed this file: we locked nothing
+        return _own(_open_lock(folder), folder)
+    os.ftruncate(fd, 0)
+    os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
+    return fd
+
+
+def _try_lock(fd: int) -> bool:
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _owner(fd: int) -> int | None:
+    text = os.pread(fd, 32, 0).strip()
+    return int(text) if text.isdigit() else None
+
+
+def _lives(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def _temporary_places(account: ServerAccount) -> Iterator[Path]:
+    for place in dict.fromkeys((tempfile.gettempdir(), "/tmp", "/var/tmp")):  # noqa: S108  # mkdtemp makes it private
+        if os.access(place, os.W_OK | os.X_OK) and account.can_run(Path(place)):
+            yield Path(place)
+
+
+def _remove_abandoned(place: Path) -> None:
+    """Remove throw-away folders of ours in ``place`` whose owner was killed before it could."""
+    for folder in place.glob(THROWAWAY_PREFIX + "*"):
+        try:
+            entry = folder.lstat()
+            if not stat.S_ISDIR(entry.st_mode) or entry.st_uid != os.geteuid():
+                continue
+            fd = os.open(folder / LOCK_NAME, os.O_RDWR | os.O_NOFOLLOW)
+        except OSError:  # gone meanwhile, or so new that it has no lock yet
+            continue
+        if _try_lock(fd) and _owner(fd) is not None:
+            shutil.rmtree(folder, ignore_errors=True)
+        os.close(fd)

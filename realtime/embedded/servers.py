@@ -1,0 +1,131 @@
+"""Both servers together: given, or started and ended with this process."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from realtime.embedded.account import ServerAccount, server_account
+from realtime.embedded.folder import OwnedFolder
+from realtime.embedded.postgres import Postgres
+from realtime.embedded.programs import Source, find_postgres, find_redis
+from realtime.embedded.redis import Redis
+from realtime.errors import FolderUnusable
+
+
+def default_data_folder(environment: Mapping[str, str]) -> Path:
+    """Where the demo keeps its data: the user's state folder; for root, one that other accounts can enter."""
+    if os.geteuid() == 0:
+        return Path("/var/lib/guardwire")
+    return Path(environment.get("XDG_STATE_HOME") or Path.home() / ".local" / "state") / "guardwire"
+
+
+class EmbeddedServers:
+    """PostgreSQL and Redis: used as they are when given by URL, else run until `end`, or until we die."""
+
+    database_url: str
+    redis_url: str
+    #: The servers that were started; None for those that were given.
+    postgres: Postgres | None
+    redis: Redis | None
+
+    def __init__(self) -> None:
+        self.postgres = None
+        self.redis = None
+        self._owned: OwnedFolder | None = None
+
+    @classmethod
+    def start(
+        cls,
+        data_folder: Path | None = None,
+        *,
+        database_url: str = "",
+        redis_url: str = "",
+        source: Source = "any",
+        wipe: bool = False,
+    ) -> Self:
+        """Start what was not given and return when all is ready; from the main thread only.
+
+        Without ``data_folder`` everything is thrown away at the end. ``wipe`` starts from an empty one.
+        Raises an EmbeddedServerError whose sentence has the mend; nothing is left running then.
+        """
+        servers = cls()
+        servers.database_url, servers.redis_url = database_url, redis_url
+        if database_url and redis_url:
+            return servers
+        try:
+            servers._start(data_folder, source, wipe)
+        except BaseException:
+            servers.end()
+            raise
+        return servers
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.end()
+
+    def end(self) -> None:
+        """End what was started, and give the data folder up. Again is harmless."""
+        for server in (self.redis, self.postgres):
+            if server is not None:
+                server.end()
+        if self._owned is not None:
+            self._owned.release()
+
+    def _start(self, data_folder: Path | None, source: Source, wipe: bool) -> None:
+        account = server_account()
+        redis_program = None if self.redis_url else find_redis(account, source=source)
+        postgres_programs = None if self.database_url else find_postgres(account, source=source)
+        if data_folder is None:
+            self._owned = OwnedFolder.make_throwaway(account)
+        else:
+            self._owned = OwnedFolder.claim(data_folder.expanduser().absolute(), account)
+        beside = _reachable_beside(self._owned.path, account)
+        if wipe:
+            for folder in (self._owned.path, beside):
+                _wipe(folder)
+        if redis_program is not None:
+            self.redis = Redis(redis_program, account=account, owned=self._owned)
+            self.redis.begin()
+        if postgres_programs is not None:
+            self.postgres = Postgres(postgres_programs, account=account, owned=self._owned, beside=beside)
+            self.postgres.start()
+            self.database_url = self.postgres.url
+        if self.redis is not None:
+            self.redis.wait_until_ready()
+            self.redis_url = self.redis.url
+
+
+def _reachable_beside(folder: Path, account: ServerAccount) -> Path | None:
+    """None when ``account`` can enter ``folder``, else a folder of ours for its files, where it can.
+
+    The data folder itself stays what it is: permissions of folders that we did not make are not ours to open.
+    """
+    if account.can_run(folder):
+        return None
+    beside = Path("/var/lib/guardwire/elsewhere") / hashlib.sha256(str(folder).encode()).hexdigest()[:16]
+    try:
+        beside.mkdir(mode=0o711, parents=True, exist_ok=True)
+    except OSError as error:
+        raise FolderUnusable(
+            f"The account {account.name}, which PostgreSQL runs as, cannot enter {folder}: choose another "
+            f"data folder with GUARDWIRE_DATA=/path/to/folder ({beside} cannot be made: {error.strerror})."
+        ) from error
+    return beside
+
+
+def _wipe(folder: Path | None) -> None:
+    for path in () if folder is None else folder.glob("postgresql-*"):
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
