@@ -38,7 +38,7 @@ clean: ## removes what make and the tools made, but no data
 venv:
 	@for python in $(PYTHON); do \
 	  "$$python" -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
-	    && exec "$$python" -I .ci/venv.py; \
+	    && exec "$$python" -I .ci/build_venv.py; \
 	done; \
 	for python in $(PYTHON); do \
 	  "$$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
