@@ -18,6 +18,8 @@ from realtime.errors import FolderInUse, FolderUnusable
 
 LOCK_NAME: Final = "lock"
 THROWAWAY_PREFIX: Final = "guardwire-throwaway-"
+MEMORY: Final = "/dev/shm"  # noqa: S108  # mkdtemp makes what is private
+MEMORY_ROOM_BYTES: Final = 4 * 1024**3
 #: How long servers of an owner that was killed may take to notice and end.
 WINDING_DOWN_SECONDS: Final = 10.0
 
@@ -123,9 +125,20 @@ def _lives(pid: int) -> bool:
 
 
 def _temporary_places(account: ServerAccount) -> Iterator[Path]:
-    for place in dict.fromkeys((tempfile.gettempdir(), "/tmp", "/var/tmp")):  # noqa: S108  # mkdtemp makes it private
+    chosen, usual = tempfile.gettempdir(), "/tmp"  # noqa: S108  # mkdtemp makes what is private
+    preferred = (chosen,) if chosen != usual else _memory()  # what TMPDIR says comes first
+    for place in dict.fromkeys((*preferred, usual, "/var/tmp")):  # noqa: S108
         if os.access(place, os.W_OK | os.X_OK) and account.can_run(Path(place)):
             yield Path(place)
+
+
+def _memory() -> tuple[str, ...]:
+    """The file system in memory where there is a roomy one: a database is cloned ten times as fast there."""
+    try:
+        room = os.statvfs(MEMORY)
+    except OSError:
+        return ()
+    return (MEMORY,) if room.f_bavail * room.f_frsize >= MEMORY_ROOM_BYTES else ()
 
 
 def _remove_abandoned(place: Path) -> None:
