@@ -1,0 +1,45 @@
+/**
+ * How a link ended, and what that means for the next one (PROTOCOL.md, "Close codes").
+ *
+ * @typedef {object} Ending
+ * @property {"retry" | "token" | "refused"} verdict `token`: worth one more try, with a new token; `refused`: for good
+ * @property {number} code WebSocket close code or HTTP status; 1006 when the link was just lost
+ * @property {string} reason for people
+ * @property {number} retryAfterMs what the server asked to wait; 0 when nothing
+ */
+
+const LOST = 1006;
+const TOKEN_EXPIRED = 4001;
+const TERMINAL_CLOSE_CODES = new Set([1002, 1007, 1009, 4400, 4401, 4403]);
+/** Nothing that waiting could mend: the request itself is wrong, or not allowed. */
+const TERMINAL_STATUSES = new Set([400, 403, 422]);
+
+/**
+ * @param {string} reason
+ * @param {number} retryAfterMs
+ * @returns {Ending}
+ */
+export function lost(reason, retryAfterMs = 0) {
+  return { verdict: "retry", code: LOST, reason, retryAfterMs };
+}
+
+/**
+ * @param {number} code
+ * @param {string} reason as sent; may hold `retry_after_ms` as JSON or as text
+ * @returns {Ending}
+ */
+export function fromClose(code, reason) {
+  const hint = /retry_after_ms\W{1,4}(\d+)/.exec(reason);
+  const verdict = TERMINAL_CLOSE_CODES.has(code) ? "refused" : code === TOKEN_EXPIRED ? "token" : "retry";
+  return { verdict, code, reason, retryAfterMs: Number(hint?.[1] ?? 0) };
+}
+
+/**
+ * @param {{ status: number, headers: Headers }} response
+ * @returns {Ending}
+ */
+export function fromResponse({ status, headers }) {
+  const verdict = TERMINAL_STATUSES.has(status) ? "refused" : status === 401 ? "token" : "retry";
+  const retryAfterMs = Number(headers.get("Retry-After")) * 1000 || 0;
+  return { verdict, code: status, reason: `HTTP ${status}`, retryAfterMs };
+}

@@ -1,0 +1,102 @@
+import { isObject } from "../patch.js";
+import { fromResponse, lost } from "./ending.js";
+import { request, resumePoint } from "./http.js";
+
+/** How long the server may hold a request: less than the 15 s of silence after which a client calls itself blind. */
+const WAIT_SECONDS = 10;
+/** A busy account answers at once; then this is the pace, in requests begun. */
+const SHORTEST_ROUND_MS = 1_000;
+
+/**
+ * The same frames by one request after another, for networks that let nothing else through.
+ *
+ * @param {import("./links.js").Fetch} fetch
+ * @param {string | URL} url
+ * @param {import("./links.js").LinkOptions} options
+ * @returns {import("./links.js").Link}
+ */
+export function openLongPoll(fetch, url, options) {
+  const link = new LongPollLink(fetch, url, options);
+  void link.run();
+  return link;
+}
+
+class LongPollLink {
+  #fetch;
+  #url;
+  #options;
+  #abort = new AbortController();
+  /** @type {string | null} `epoch:revision` of what the client holds */
+  #since;
+  send = null;
+
+  /**
+   * @param {import("./links.js").Fetch} fetch
+   * @param {string | URL} url
+   * @param {import("./links.js").LinkOptions} options
+   */
+  constructor(fetch, url, options) {
+    this.#fetch = fetch;
+    this.#url = url;
+    this.#options = options;
+    this.#since = resumePoint(options);
+  }
+
+  close() {
+    this.#abort.abort();
+  }
+
+  async run() {
+    try {
+      while (!this.#abort.signal.aborted) {
+        const pause = new Promise((resolve) => setTimeout(resolve, SHORTEST_ROUND_MS));
+        const ending = await this.#round();
+        if (ending) return this.#end(ending);
+        await pause;
+      }
+    } catch (error) {
+      this.#end(lost(String(error)));
+    }
+  }
+
+  async #round() {
+    const { address, headers } = request(this.#url, "api/v1/state", this.#options);
+    if (this.#since) {
+      address.searchParams.set("since", this.#since);
+      address.searchParams.set("wait", String(WAIT_SECONDS));
+    }
+    // Bound: browsers refuse to call a `fetch` that has lost its window.
+    const fetch = this.#fetch;
+    const response = await fetch(address, { headers, signal: this.#abort.signal, cache: "no-store" });
+    const frame = response.status === 304 ? this.#unchanged(response) : response.ok ? await response.json() : null;
+    if (frame === null) return fromResponse(response);
+    if (!isObject(frame)) return lost("not a frame");
+    if (!this.#abort.signal.aborted) this.#deliver(/** @type {any} */ (frame));
+    return null;
+  }
+
+  /** @param {import("../messages.js").Snapshot | import("../messages.js").Update} frame */
+  #deliver(frame) {
+    const epoch = frame.type === "snapshot" ? frame.epoch : this.#since?.split(":")[0];
+    this.#since = `${epoch}:${frame.revision}`;
+    this.#options.onFrame(frame);
+  }
+
+  /**
+   * "Nothing changed" as the heartbeat that it is.
+   *
+   * @param {Response} response
+   */
+  #unchanged({ headers }) {
+    const revision = Number(this.#since?.split(":")[1]);
+    const age_ms = Number(headers.get("Age")) * 1000 || 0;
+    return { type: "heartbeat", base: revision, revision, age_ms, stale: false };
+  }
+
+  /** @param {import("./ending.js").Ending} ending */
+  #end(ending) {
+    if (this.#abort.signal.aborted) return;
+    this.close();
+    this.#options.onEnd(ending);
+  }
+}

@@ -1,0 +1,70 @@
+import { SUBPROTOCOL, decode, hello } from "../messages.js";
+import { fromClose, lost } from "./ending.js";
+
+const NORMAL_CLOSURE = 1000;
+
+/**
+ * The stream over a WebSocket. The token goes in the first frame: browsers cannot set headers, and URLs are logged.
+ *
+ * @param {typeof WebSocket} Socket
+ * @param {string | URL} url
+ * @param {import("./links.js").LinkOptions} options
+ * @returns {import("./links.js").Link}
+ */
+export function openWebSocket(Socket, url, options) {
+  const address = new URL("ws", url);
+  address.protocol = address.protocol.replace("http", "ws");
+  return new WebSocketLink(() => new Socket(address.href, [SUBPROTOCOL]), options);
+}
+
+class WebSocketLink {
+  /** @type {WebSocket | null} */
+  #socket = null;
+  #options;
+  #over = false;
+
+  /**
+   * @param {() => WebSocket} connect
+   * @param {import("./links.js").LinkOptions} options
+   */
+  constructor(connect, options) {
+    this.#options = options;
+    try {
+      this.#socket = connect();
+    } catch (error) {
+      // Not now: whoever opens a link does not yet hold it.
+      queueMicrotask(() => this.#end(lost(String(error))));
+      return;
+    }
+    this.#socket.onopen = () => this.#socket?.send(hello(options));
+    this.#socket.onmessage = ({ data }) => this.#receive(data);
+    this.#socket.onclose = ({ code, reason }) => this.#end(fromClose(code, reason));
+    // What went wrong is in the close event that follows; without a listener some implementations throw.
+    this.#socket.onerror = () => {};
+  }
+
+  /** @param {object} frame */
+  send(frame) {
+    if (!this.#over && this.#socket?.readyState === 1) this.#socket.send(JSON.stringify(frame));
+  }
+
+  close() {
+    this.#over = true;
+    this.#socket?.close(NORMAL_CLOSURE);
+  }
+
+  /** @param {unknown} data */
+  #receive(data) {
+    if (this.#over) return;
+    const frame = decode(data);
+    if (frame) this.#options.onFrame(frame);
+    else this.#end(lost("not a frame"));
+  }
+
+  /** @param {import("./ending.js").Ending} ending */
+  #end(ending) {
+    if (this.#over) return;
+    this.close();
+    this.#options.onEnd(ending);
+  }
+}

@@ -1,0 +1,101 @@
+/**
+ * The shape of the state that a client mirrors (PROTOCOL.md, "The state"). Types only.
+ *
+ * An absent field is null. Times are ISO 8601 UTC text, percentages are 0-100, money has two decimals. Collections are
+ * objects keyed by identity.
+ *
+ * @typedef {object} AccountEvent
+ * @property {string} event_type
+ * @property {string} created_at
+ * @property {string} description
+ * @property {string} [symbol]
+ * @property {string} [mt5_ticket]
+ * @property {0 | 1 | 2} [matched]
+ * @property {number} [pnl_gbp]
+ * @property {string} [divergence_reason]
+ *
+ * @typedef {object} Status
+ * @property {"healthy" | "idle" | "warning" | "unknown"} status
+ * @property {"live" | "silent"} source `silent` when the platform has not synced for too long
+ * @property {number} total_syncs
+ * @property {number} open_positions_count
+ * @property {number} matched_positions
+ * @property {number} divergences_detected
+ * @property {{ [eventId: string]: AccountEvent }} recent_events
+ * @property {string} [last_sync_at]
+ * @property {number} [last_sync_duration_ms]
+ * @property {string} [error_message]
+ *
+ * @typedef {object} Position
+ * @property {string} position_id
+ * @property {string} entry_time
+ * @property {string} last_updated_at
+ * @property {string} [symbol]
+ * @property {"buy" | "sell"} [direction]
+ * @property {number} [volume] lots
+ * @property {number} [entry_price]
+ * @property {number} [current_price]
+ * @property {number} [unrealized_pnl] in `pnl_currency`
+ * @property {number} [unrealized_pnl_pct]
+ * @property {string} [pnl_currency]
+ * @property {number} [take_profit]
+ * @property {number} [stop_loss]
+ * @property {true} [contract_size_assumed] the symbol is not in the instruments table
+ *
+ * @typedef {object} Positions
+ * @property {number} total_positions
+ * @property {{ [ticket: string]: Position }} open
+ * @property {number} [total_unrealized_pnl] absent when the positions are in several currencies without a rate
+ * @property {number} [total_unrealized_pnl_pct] of the balance
+ * @property {string} [currency]
+ * @property {string} [last_updated_at]
+ *
+ * @typedef {object} Drawdown
+ * @property {"normal" | "warning" | "critical" | "unknown"} alert_type
+ * @property {boolean} should_close_all
+ * @property {number} alert_threshold_pct
+ * @property {number} warning_pct
+ * @property {number} critical_pct
+ * @property {number} minimum_equity in `currency`
+ * @property {number} [current_equity]
+ * @property {number} [peak_equity]
+ * @property {number} [current_drawdown_pct]
+ * @property {string} [currency]
+ * @property {string} [liquidation_at] only while critical
+ * @property {string} [last_checked_at]
+ *
+ * @typedef {object} MarketAlert
+ * @property {string} symbol `*` when the platform named none
+ * @property {"price_gap" | "bid_ask_spread" | "low_liquidity" | "other"} condition_type
+ * @property {"warning" | "critical"} alert_type
+ * @property {boolean} should_close_positions
+ * @property {string} detected_at
+ * @property {number} [price_gap_pct]
+ * @property {number} [bid_ask_spread_pct]
+ * @property {number} [open_price]
+ * @property {number} [close_price]
+ * @property {number} [bid]
+ * @property {number} [ask]
+ *
+ * @typedef {object} Breach
+ * @property {"drawdown" | "market"} kind
+ * @property {string} raised_at
+ * @property {string} [cleared_at] absent while it lasts
+ * @property {number} [observed_pct]
+ * @property {string} [symbol]
+ * @property {string} [condition_type]
+ *
+ * @typedef {object} Guards
+ * @property {"healthy" | "warning" | "unknown"} system_status
+ * @property {boolean} any_positions_should_close
+ * @property {Drawdown} drawdown
+ * @property {{ [symbolAndCondition: string]: MarketAlert }} alerts
+ * @property {{ [breachId: string]: Breach }} breaches
+ *
+ * @typedef {object} AccountState a channel that was not subscribed to is absent
+ * @property {Status} [status]
+ * @property {Positions} [positions]
+ * @property {Guards} [guards]
+ */
+
+export {};
