@@ -1,0 +1,173 @@
+"""What happened: versions of rows in the order in which they were committed, as the platform wrote them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
+
+from tests.oracle import values
+
+#: An event of these types says something about a position.
+_OPEN_TYPES = {"sync", "divergence", "warning", "unmatched_position"}
+_CLOSE_TYPES = {"close", "position_closed"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class LogRow:
+    """One version of a row of the log; ``inserted`` is False for what an in-place update left."""
+
+    id: str
+    user_id: Any
+    ticket: int | None = None
+    event_type: str | None = "sync"
+    symbol: str | None = None
+    direction: Any = None
+    volume: Any = None
+    entry_price: Any = None
+    current_price: Any = None
+    take_profit: Any = None
+    stop_loss: Any = None
+    matched: int | None = None
+    divergence_reason: str | None = None
+    close_reason: str | None = None
+    closed_price: Any = None
+    pnl_gbp: Any = None
+    status: str | None = None
+    error_message: str | None = None
+    created_at: datetime | None = None
+    updated_at: datetime | None = None
+    inserted: bool = True
+
+    @property
+    def kind(self) -> str:
+        """The event type as it is compared: trimmed and lower-case."""
+        return (self.event_type or "").strip().lower()
+
+    @property
+    def failed(self) -> bool:
+        return (self.status or "").strip().lower() == "failed"
+
+    @property
+    def usable(self) -> bool:
+        """Whether it names a user and a ticket."""
+        return values.user(self.user_id) is not None and values.ticket(self.ticket) is not None
+
+    @property
+    def bears_position(self) -> bool:
+        """Whether it says something about a position that can be told apart."""
+        return self.usable and not self.failed and self.kind in _OPEN_TYPES | _CLOSE_TYPES
+
+    @property
+    def closes(self) -> bool:
+        return self.kind in _CLOSE_TYPES or bool((self.close_reason or "").strip())
+
+    @property
+    def match(self) -> int:
+        """0 not matched, 1 matched, 2 diverging."""
+        if self.matched is None:
+            return 2 if self.kind in {"divergence", "warning", "unmatched_position"} else 0
+        return self.matched if self.matched in (1, 2) else 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class EquityRow:
+    """A row of ``equity_snapshots``."""
+
+    id: str
+    user_id: UUID
+    equity: Any
+    balance: Any = None
+    currency: str | None = None
+    cash_flow: Any = Decimal(0)
+    created_at: datetime | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """A row of ``guard_limits`` as it stands from now on; the defaults hold without one."""
+
+    user_id: UUID
+    drawdown_warning_pct: Decimal = Decimal(15)
+    drawdown_critical_pct: Decimal = Decimal(20)
+    minimum_equity: Decimal = Decimal(100)
+    countdown_seconds: int = 60
+    gap_warning_pct: Decimal = Decimal(5)
+    gap_critical_pct: Decimal = Decimal(10)
+    spread_warning_pct: Decimal = Decimal("0.5")
+    spread_critical_pct: Decimal = Decimal(1)
+    alert_window_seconds: int = 3600
+    sync_overdue_seconds: int = 60
+    peak_since: datetime | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Instrument:
+    """A row of ``instruments`` as it stands from now on."""
+
+    symbol: str
+    contract_size: Decimal
+    quote_currency: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class FxRate:
+    """A row of ``fx_rates``."""
+
+    base: str | None
+    quote: str | None
+    rate: Any
+    created_at: datetime | None = None
+
+
+@dataclass(frozen=True)
+class WentSilent:
+    """Housekeeping found that no sync of ``user_id`` had come for too long, and said so."""
+
+    user_id: UUID
+
+
+@dataclass(frozen=True)
+class AlertsEnded:
+    """Housekeeping ended the alerts of ``user_id`` whose window had passed by then."""
+
+    user_id: UUID
+
+
+Change = LogRow | EquityRow | Limits | Instrument | FxRate | WentSilent | AlertsEnded
+
+
+@dataclass(frozen=True)
+class Arrival:
+    """A change that was committed: ``order`` says after which others, ``at`` is what the clock said."""
+
+    change: Change
+    order: int
+    at: datetime
+
+    @property
+    def time(self) -> datetime:
+        """The time that the platform gave the row; that of the arrival where it gave none."""
+        return values.moment(getattr(self.change, "created_at", None), otherwise=self.at)
+
+    @property
+    def recency(self) -> tuple[datetime, int]:
+        """What "latest" means: by time, then by arrival."""
+        return self.time, self.order
+
+
+History = Sequence[Arrival]
+
+
+def backfill_order(rows: Sequence[LogRow | EquityRow], at: datetime) -> list[Arrival]:
+    """Arrivals of rows that were there before anyone recorded arrivals: by time, closes last in a tie."""
+
+    def position(arrival: Arrival) -> tuple[datetime, bool]:
+        row = arrival.change
+        return arrival.time, isinstance(row, LogRow) and row.closes
+
+    arrivals = sorted((Arrival(row, 0, at) for row in rows), key=position)
+    return [Arrival(arrival.change, order, at) for order, arrival in enumerate(arrivals, 1)]

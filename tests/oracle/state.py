@@ -1,0 +1,163 @@
+"""The whole state of one account after a history, as a client must mirror it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from datetime import timedelta
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
+
+from tests.oracle import values
+from tests.oracle.book import Reference, positions_channel
+from tests.oracle.history import Arrival, History, Instrument, LogRow, WentSilent
+from tests.oracle.market import Condition, conditions
+from tests.oracle.money import Money, Step, limits_of, money, steps
+from tests.oracle.occurrences import breaches, recent_events
+from tests.oracle.ticket import numbers_in, ticket
+
+
+@dataclass(frozen=True)
+class Oracle:
+    """Judges one account; ``instruments`` are the rows that the table held before the history began."""
+
+    user_id: UUID
+    instruments: Iterable[Instrument] = field(default=())
+
+    def state(self, history: History) -> dict[str, Any]:
+        """All three channels after ``history``, which may speak of other users too."""
+        own = [arrival for arrival in history if self._is_own(arrival)]
+        tickets = [found for number in numbers_in(own) if (found := ticket(own, number)) is not None]
+        account = money(history, self.user_id)
+        drawdowns = steps(history, self.user_id)
+        reference = Reference.of(history, self.instruments)
+        channels = {
+            "status": self._status(own, history, drawdowns),
+            "positions": positions_channel(tickets, own, reference, account.currency, account.balance),
+            "guards": self._guards(history, account, drawdowns),
+        }
+        return {name: _wire(channel) for name, channel in channels.items()}
+
+    def _is_own(self, arrival: Arrival) -> bool:
+        return isinstance(arrival.change, LogRow) and values.user(arrival.change.user_id) == self.user_id
+
+    def _status(self, own: History, history: History, drawdowns: list[Step]) -> dict[str, Any]:
+        states = [found.state for number in numbers_in(own) if (found := ticket(own, number)) is not None]
+        matches = [state.change.match for state in states if state and isinstance(state.change, LogRow)]
+        matched, diverging = matches.count(1), matches.count(2)
+        syncs = [arrival for arrival in own if _is_sync(arrival)]
+        good = [
+            arrival for arrival in syncs if isinstance(arrival.change, LogRow) and not arrival.change.failed
+        ]
+        return {
+            "status": "warning" if diverging else "healthy" if matched else "idle",
+            "source": self._source(good, history),
+            "last_sync_at": values.iso(max(arrival.time for arrival in good)) if good else None,
+            "last_sync_duration_ms": _duration_ms(max(good, key=lambda arrival: arrival.recency))
+            if good
+            else None,
+            "total_syncs": sum(isinstance(each.change, LogRow) and each.change.inserted for each in syncs),
+            "open_positions_count": matched,
+            "matched_positions": matched,
+            "divergences_detected": diverging,
+            "error_message": _error_message(own),
+            "recent_events": recent_events(history, self.user_id, drawdowns),
+        }
+
+    def _source(self, good_syncs: History, history: History) -> str:
+        silent = [each.order for each in history if each.change == WentSilent(self.user_id)]
+        last_sync = max((arrival.order for arrival in good_syncs), default=None)
+        return "live" if last_sync is not None and last_sync > max(silent, default=0) else "silent"
+
+    def _guards(self, history: History, account: Money, drawdowns: list[Step]) -> dict[str, Any]:
+        remembered, raised = conditions(history, self.user_id)
+        live = [condition for condition in remembered if condition.level != "normal"]
+        limits = limits_of(history, self.user_id)
+        critical = account.level == "critical"
+        if account.level in ("warning", "critical") or live:
+            system_status = "warning"
+        else:
+            system_status = "unknown" if account.level is None else "healthy"
+        return {
+            "system_status": system_status,
+            "any_positions_should_close": critical or any(each.level == "critical" for each in live),
+            "drawdown": {
+                "alert_type": account.level or "unknown",
+                "should_close_all": critical,
+                "alert_threshold_pct": limits.drawdown_critical_pct
+                if critical
+                else limits.drawdown_warning_pct,
+                "warning_pct": limits.drawdown_warning_pct,
+                "critical_pct": limits.drawdown_critical_pct,
+                "minimum_equity": limits.minimum_equity,
+                "current_equity": account.equity,
+                "peak_equity": account.peak,
+                "current_drawdown_pct": account.drawdown_pct,
+                "currency": account.currency,
+                "liquidation_at": _iso_or_none(drawdowns[-1].liquidation_at) if drawdowns else None,
+                "last_checked_at": _iso_or_none(account.equity_at),
+            },
+            "alerts": {f"{each.symbol}:{each.condition_type}": _alert(each) for each in live},
+            "breaches": breaches(drawdowns, raised),
+        }
+
+
+def _is_sync(arrival: Arrival) -> bool:
+    row = arrival.change
+    return isinstance(row, LogRow) and row.kind == "sync" and row.usable
+
+
+def _duration_ms(arrival: Arrival) -> Decimal | None:
+    row = arrival.change
+    assert isinstance(row, LogRow)
+    took = values.moment(row.updated_at, otherwise=arrival.time) - arrival.time
+    return Decimal(took // timedelta(microseconds=1)) / 1000 if took > timedelta(0) else None
+
+
+def _error_message(own: History) -> str | None:
+    told = [
+        arrival
+        for arrival in own
+        if isinstance(arrival.change, LogRow) and _speaks_of_a_position(arrival.change)
+    ]
+    if not told:
+        return None
+    latest = max(told, key=lambda arrival: arrival.recency).change
+    assert isinstance(latest, LogRow)
+    return values.text(latest.error_message)
+
+
+def _speaks_of_a_position(row: LogRow) -> bool:
+    """Whether it would bear a position had it not failed."""
+    return row.usable and row.kind in {
+        "sync", "divergence", "warning", "unmatched_position", "close", "position_closed",
+    }  # fmt: skip
+
+
+def _alert(condition: Condition) -> dict[str, Any]:
+    gap, spread = condition.condition_type == "price_gap", condition.condition_type == "bid_ask_spread"
+    return {
+        "symbol": condition.symbol,
+        "condition_type": condition.condition_type,
+        "alert_type": condition.level,
+        "price_gap_pct": condition.gap_pct,
+        "bid_ask_spread_pct": condition.spread_pct,
+        "close_price": condition.before if gap else None,
+        "open_price": condition.after if gap else None,
+        "bid": condition.before if spread else None,
+        "ask": condition.after if spread else None,
+        "should_close_positions": condition.level == "critical",
+        "detected_at": values.iso(condition.detected_at),
+    }
+
+
+def _iso_or_none(moment: Any) -> str | None:
+    return None if moment is None else values.iso(moment)
+
+
+def _wire(value: Any) -> Any:
+    """Absent instead of None, JSON numbers instead of decimals."""
+    if isinstance(value, dict):
+        return {key: _wire(each) for key, each in value.items() if each is not None}
+    return float(value) if isinstance(value, Decimal) else value

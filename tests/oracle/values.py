@@ -1,0 +1,76 @@
+"""What counts as a number, a time, a ticket, a user; everything else reads as absent."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime
+from decimal import ROUND_HALF_UP, Context, Decimal, localcontext
+from typing import Any, Final
+from uuid import UUID
+
+EXACT: Final = Context(prec=400)
+_LARGEST_NUMBER: Final = Decimal(10) ** 15
+_FIRST_MOMENT: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_LAST_MOMENT: Final = datetime(9999, 12, 31, tzinfo=UTC)
+_LARGEST_TICKET: Final = 2**63 - 1
+
+
+def number(value: Any) -> Decimal | None:
+    """A finite number below 10^15; None for everything else."""
+    if value is None:
+        return None
+    decimal = Decimal(str(value))
+    return decimal if decimal.is_finite() and abs(decimal) < _LARGEST_NUMBER else None
+
+
+def volume(value: Any) -> Decimal | None:
+    """A number that is not negative."""
+    decimal = number(value)
+    return None if decimal is None or decimal < 0 else decimal
+
+
+def moment(value: datetime | None, otherwise: datetime) -> datetime:
+    """``value`` in UTC; ``otherwise`` when it is missing or outside of 1970 to 9999."""
+    if value is None:
+        return otherwise
+    aware = value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+    return aware if _FIRST_MOMENT <= aware <= _LAST_MOMENT else otherwise
+
+
+def user(value: Any) -> UUID | None:
+    """The user that a column of any type names; None when it names none."""
+    if isinstance(value, UUID):
+        return value
+    digits = re.sub(r"[{}-]", "", str(value).strip()).lower()
+    return UUID(digits) if re.fullmatch("[0-9a-f]{32}", digits) else None
+
+
+def ticket(value: int | None) -> int | None:
+    """A ticket that a broker could have given out."""
+    return value if value is not None and 1 <= value <= _LARGEST_TICKET else None
+
+
+def direction(value: Any) -> str | None:
+    """``buy`` or ``sell``, also from 0 and 1 and in any case."""
+    return {"buy": "buy", "0": "buy", "sell": "sell", "1": "sell"}.get(str(value).strip().lower())
+
+
+def symbol(value: str | None) -> str | None:
+    """Trimmed, at most 64 characters; None when nothing is left."""
+    return (value or "").strip()[:64] or None
+
+
+def text(value: str | None) -> str | None:
+    """At most 500 characters; None when empty."""
+    return (value or "")[:500] or None
+
+
+def rounded(value: Decimal, digits: int = 2) -> Decimal:
+    """Rounded half away from zero."""
+    with localcontext(EXACT):
+        return value.quantize(Decimal(1).scaleb(-digits), rounding=ROUND_HALF_UP)
+
+
+def iso(value: datetime) -> str:
+    """As the wire writes a time."""
+    return value.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%f").rjust(26, "0") + "Z"
