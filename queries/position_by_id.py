@@ -1,0 +1,114 @@
+"""One position, open or closed, by its own id or by the id of any log row that tells of it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import Any, Final, Literal, NamedTuple
+from uuid import UUID
+
+import asyncpg
+from sqlalchemy import RowMapping, text
+from sqlalchemy.exc import ProgrammingError, SQLAlchemyError
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from queries.live_query import wire_epoch
+from queries.timestamps import iso
+from realtime.errors import UnavailableError
+
+log = logging.getLogger(__name__)
+
+# The owner is part of both look-ups, so an id of another account takes the same steps as an id of nobody's. A
+# user in a column of text may be written with or without dashes and braces, so both sides are reduced to
+# their digits. Profit is turned into the account's currency as in `positions.py`.
+STATEMENT: Final = """
+SELECT p.user_id, p.ticket, p.position_id, p.is_open, p.matched, p.symbol, p.direction,
+       p.volume::float8, p.entry_price::float8, p.current_price::float8, p.closed_price::float8,
+       p.take_profit::float8, p.stop_loss::float8, p.entry_time, p.updated_at, p.contract_size_assumed,
+       p.pnl_pct::float8,
+       CASE WHEN worth.rate IS NULL THEN p.quote_currency ELSE account.currency END AS pnl_currency,
+       round(p.pnl * coalesce(worth.rate, 1), 2)::float8 AS pnl,
+       account.revision, epoch.epoch AS database_epoch, statement_timestamp() AS as_of
+FROM guardwire.positions AS p
+JOIN guardwire.accounts AS account ON account.user_id = p.user_id
+CROSS JOIN guardwire.epoch AS epoch
+LEFT JOIN guardwire.fx_current AS direct
+       ON direct.base = p.quote_currency AND direct.quote = account.currency
+          AND p.quote_currency <> account.currency
+LEFT JOIN guardwire.fx_current AS inverse
+       ON inverse.base = account.currency AND inverse.quote = p.quote_currency
+          AND p.quote_currency <> account.currency
+CROSS JOIN LATERAL (SELECT coalesce(direct.rate, 1 / nullif(inverse.rate, 0)) AS rate) AS worth
+WHERE p.user_id = :user_id
+  AND p.ticket = coalesce(
+      (SELECT own.ticket
+       FROM guardwire.positions AS own
+       WHERE own.position_id = :position_id AND own.user_id = :user_id),
+      (SELECT log.mt5_position_id
+       FROM public.reconciliation_logs AS log
+       WHERE log.id = :position_id
+         AND lower(translate(log.user_id::text, '{}-', '')) = replace(CAST(:user_id AS uuid)::text, '-', '')))
+"""
+
+#: A statement by primary key answers in a millisecond; after this long the connection is taken for dead.
+_DEADLINE_SECONDS: Final = 3.0
+
+_statement = text(STATEMENT)
+
+
+class FoundPosition(NamedTuple):
+    """A row of guardwire.positions at the account's revision; ``pnl`` is in ``pnl_currency``, times are
+    ISO 8601.
+    """
+
+    user_id: UUID
+    epoch: int
+    revision: int
+    as_of: str
+    ticket: int
+    position_id: UUID
+    is_open: bool
+    matched: int
+    symbol: str | None
+    direction: Literal["buy", "sell"] | None
+    volume: float | None
+    entry_price: float | None
+    current_price: float | None
+    closed_price: float | None
+    take_profit: float | None
+    stop_loss: float | None
+    entry_time: str
+    updated_at: str
+    contract_size_assumed: bool
+    pnl: float | None
+    pnl_pct: float | None
+    pnl_currency: str
+
+
+async def find_position(engine: AsyncEngine, *, user_id: UUID, position_id: UUID) -> FoundPosition | None:
+    """The position of ``user_id`` that ``position_id`` names, or a log row of it; None when there is none.
+
+    Raises UnavailableError when the database cannot answer now.
+    """
+    parameters = {"user_id": user_id, "position_id": position_id}
+    try:
+        # Past the deadline the pool throws the connection away, which is right for one that does not answer.
+        async with asyncio.timeout(_DEADLINE_SECONDS), engine.connect() as connection:
+            # One statement needs no transaction around it, and so no two more round trips.
+            autocommitting = await connection.execution_options(isolation_level="AUTOCOMMIT")
+            row = (await autocommitting.execute(_statement, parameters)).mappings().first()
+    except ProgrammingError:
+        # A table or a right is missing: no retry helps, so it is told as the mistake that it is.
+        raise
+    except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError, SQLAlchemyError) as error:
+        log.warning("a position cannot be read: %s", type(error).__name__)
+        raise UnavailableError("The database cannot be reached now; try again in a moment.") from error
+    return None if row is None else _found(row)
+
+
+def _found(row: RowMapping) -> FoundPosition:
+    fields: dict[str, Any] = dict(row)
+    fields["epoch"] = wire_epoch(fields.pop("database_epoch"))
+    for name in ("as_of", "entry_time", "updated_at"):
+        fields[name] = iso(fields[name])
+    return FoundPosition(**fields)

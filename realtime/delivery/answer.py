@@ -1,0 +1,72 @@
+"""An answer to a read: a document with its entity tag, and beside it how old the data is.
+
+    ETag                    the position in the database's history (`etags.py`)
+    Guardwire-Revision      the account's revision
+    Guardwire-As-Of         the database's time when it last showed this to be the newest state
+    Guardwire-Age-Ms        milliseconds since then, by a monotonic clock; absent when that is not known
+    Guardwire-Stale         `true` when the server is blind or the data is older than 5 s
+
+HTTP's own ``Age`` counts whole seconds and is for caches to set, so it is not used.
+"""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple
+
+from starlette.types import Scope, Send
+
+from realtime.delivery import etags
+from realtime.delivery.watch import UNKNOWN_AGE_MS
+from realtime.store.snapshot import Freshness
+
+#: Data that was last confirmed longer ago than this is never called fresh.
+FRESH_MS: Final = 5_000
+
+RawHeaders = list[tuple[bytes, bytes]]
+
+_JSON: Final = (b"content-type", b"application/json")
+#: A browser may keep an answer but asks each time whether it still holds, and never shows one user another's.
+_PRIVATE: Final[RawHeaders] = [(b"cache-control", b"private, no-cache"), (b"vary", b"Authorization")]
+
+
+class Answer(NamedTuple):
+    """A document as it goes out, its entity tag and the account's revision that it shows."""
+
+    tag: str
+    revision: int
+    body: bytes
+
+
+async def respond(scope: Scope, send: Send, answer: Answer, fresh: Freshness, *, stale: bool) -> None:
+    """Send ``answer``, or 304 when the request names its tag; freshness is told either way.
+
+    ``stale``: the server itself has cause to doubt the data, whatever its age.
+    """
+    headers = [
+        *_PRIVATE,
+        (b"etag", answer.tag.encode()),
+        (b"guardwire-revision", b"%d" % answer.revision),
+        (b"guardwire-as-of", fresh.as_of.encode()),
+        (b"guardwire-stale", b"true" if stale or fresh.age_ms > FRESH_MS else b"false"),
+    ]
+    if fresh.age_ms < UNKNOWN_AGE_MS:
+        headers.append((b"guardwire-age-ms", b"%d" % fresh.age_ms))
+    if not await send_not_modified_if_held(scope, send, answer.tag, headers):
+        await send_json(scope, send, answer.body, headers)
+
+
+async def send_not_modified_if_held(scope: Scope, send: Send, tag: str, headers: RawHeaders) -> bool:
+    """Send 304 and say True when the request's ``If-None-Match`` names ``tag``."""
+    lines = [value for name, value in scope["headers"] if name == b"if-none-match"]
+    if not lines or not etags.matches(b", ".join(lines).decode("latin-1"), tag):
+        return False
+    await send({"type": "http.response.start", "status": 304, "headers": headers})
+    await send({"type": "http.response.body", "body": b""})
+    return True
+
+
+async def send_json(scope: Scope, send: Send, body: bytes, headers: RawHeaders) -> None:
+    """Send 200 with ``body``; a HEAD request is told its length and does not get it."""
+    headers = [_JSON, (b"content-length", b"%d" % len(body)), *headers]
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else body})

@@ -1,0 +1,244 @@
+"""Errors over HTTP: problem details (RFC 9457), each with a type that is documented at its own address.
+
+``detail`` says what mends it and ``request_id`` finds it in the server's log. Of the request a problem
+repeats the path alone, never the query or a header, so that no token can come back in one.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import Any, Final
+from urllib.parse import quote
+
+import msgspec
+from starlette.exceptions import HTTPException
+from starlette.types import Message, Receive, Scope, Send
+
+from auth.refusals import challenge
+from realtime.delivery.answer import send_json
+from realtime.delivery.request_id import request_id_of
+from realtime.errors import AuthenticationError, UnavailableError
+
+log = logging.getLogger(__name__)
+
+MEDIA_TYPE: Final = "application/problem+json"
+TYPES_PATH: Final = "/api/v1/problems"
+RETRY_AFTER_SECONDS: Final = 1
+_INSTANCE_CHARACTERS: Final = 1024
+
+
+class ProblemType(msgspec.Struct, frozen=True, kw_only=True):
+    """One kind of problem: what it is called for programs and for people, and what usually mends it."""
+
+    name: str
+    status: int
+    title: str
+    mend: str
+
+    @property
+    def uri(self) -> str:
+        """The ``type`` member: a reference that leads to this kind's documentation on the same server."""
+        return f"{TYPES_PATH}/{self.name}"
+
+
+class Problem(msgspec.Struct, frozen=True, kw_only=True):
+    """A problem document (RFC 9457, 3.1); ``instance`` is the path that was asked for."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    instance: str
+    request_id: str
+
+
+UNAUTHENTICATED: Final = ProblemType(
+    name="unauthenticated",
+    status=401,
+    title="Who is asking is not known",
+    mend="Send a valid token of this server's issuer as `Authorization: Bearer …`.",
+)
+FORBIDDEN: Final = ProblemType(
+    name="forbidden",
+    status=403,
+    title="Not allowed",
+    mend="Access was revoked, or this needs an origin or a scope that the request has not; a new token of"
+    " the same kind does not help.",
+)
+NOT_FOUND: Final = ProblemType(
+    name="not-found",
+    status=404,
+    title="Nothing is here for you",
+    mend="Check the path against /api/v1/openapi.json; what belongs to another account looks as if it were"
+    " not there.",
+)
+METHOD_NOT_ALLOWED: Final = ProblemType(
+    name="method-not-allowed",
+    status=405,
+    title="This cannot be done here",
+    mend="Use one of the methods that the `Allow` header names.",
+)
+INVALID_PARAMETER: Final = ProblemType(
+    name="invalid-parameter",
+    status=422,
+    title="A parameter has no meaning",
+    mend="Correct the parameter that the detail names.",
+)
+TOO_MANY_REQUESTS: Final = ProblemType(
+    name="too-many-requests",
+    status=429,
+    title="Asked too often",
+    mend="Wait as long as `Retry-After` says; to follow an account use the stream, which costs less for both"
+    " sides.",
+)
+INTERNAL: Final = ProblemType(
+    name="internal",
+    status=500,
+    title="The server made a mistake",
+    mend="Try again; if it happens again, report the request id, which is in the server's log beside the"
+    " cause.",
+)
+UNAVAILABLE: Final = ProblemType(
+    name="unavailable",
+    status=503,
+    title="The answer cannot be had now",
+    mend="Try again as `Retry-After` says.",
+)
+TYPES: Final[Mapping[str, ProblemType]] = {
+    kind.name: kind
+    for kind in (
+        UNAUTHENTICATED, FORBIDDEN, NOT_FOUND, METHOD_NOT_ALLOWED, INVALID_PARAMETER, TOO_MANY_REQUESTS,
+        INTERNAL, UNAVAILABLE,
+    )
+}  # fmt: skip
+_BY_STATUS: Final = {kind.status: kind for kind in TYPES.values()}
+
+
+class ProblemResponse:
+    """The ASGI answer that tells of a problem; also a refusal of a WebSocket handshake."""
+
+    def __init__(
+        self, kind: ProblemType, *, detail: str | None = None, headers: Mapping[str, str] | None = None
+    ) -> None:
+        """``detail`` is what mends this very problem, None for what usually does."""
+        self.kind = kind
+        self.detail = detail or kind.mend
+        self.headers = dict(headers or {})
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        body = msgspec.json.encode(self.document(scope))
+        headers = {
+            "content-type": MEDIA_TYPE,
+            "content-length": str(len(body)),
+            "cache-control": "no-store",
+            **self.headers,
+        }
+        prefix = "websocket." if scope["type"] == "websocket" else ""
+        start: Message = {
+            "type": f"{prefix}http.response.start",
+            "status": self.kind.status,
+            "headers": [(name.encode(), value.encode("latin-1")) for name, value in headers.items()],
+        }
+        await send(start)
+        await send(
+            {"type": f"{prefix}http.response.body", "body": b"" if scope.get("method") == "HEAD" else body}
+        )
+
+    def document(self, scope: Scope) -> Problem:
+        """What is told of this problem to the request in ``scope``."""
+        return Problem(
+            type=self.kind.uri if self.kind.name in TYPES else "about:blank",
+            title=self.kind.title,
+            status=self.kind.status,
+            detail=self.detail,
+            instance=quote(scope["path"][:_INSTANCE_CHARACTERS], safe="/:@!$&'()*+,;=-._~"),
+            request_id=request_id_of(scope),
+        )
+
+
+def unavailable(detail: str | None = None) -> ProblemResponse:
+    """503, with when to try again."""
+    return ProblemResponse(UNAVAILABLE, detail=detail, headers={"retry-after": str(RETRY_AFTER_SECONDS)})
+
+
+def problem_of(error: Exception) -> ProblemResponse | None:
+    """What to answer when ``error`` ended a request; None for one that nobody foresaw."""
+    match error:
+        case AuthenticationError(status=503) | UnavailableError():
+            return unavailable(str(error) or None)
+        case AuthenticationError():
+            return _of_authentication_error(error)
+        case HTTPException():
+            return _of_http_exception(error)
+        case _:
+            return None
+
+
+def _of_authentication_error(error: AuthenticationError) -> ProblemResponse:
+    kind = FORBIDDEN if error.status == 403 else UNAUTHENTICATED
+    # Only where other credentials would help: a page of a refused origin is not to ask its user for some.
+    told = error.status == 401 or error.reason == "scope"
+    return ProblemResponse(
+        kind, detail=str(error), headers={"www-authenticate": challenge(error)} if told else None
+    )
+
+
+def _of_http_exception(error: HTTPException) -> ProblemResponse:
+    headers = {name.lower(): value for name, value in (error.headers or {}).items()}
+    if "allow" in headers:
+        # Starlette names them in the order of a set.
+        headers["allow"] = ", ".join(sorted(headers["allow"].split(", ")))
+    kind = _BY_STATUS.get(error.status_code)
+    if kind is not None:
+        # Where nothing was said, Starlette says the status in words, and a type's own mend says more.
+        said = error.detail != HTTPException(error.status_code).detail
+        return ProblemResponse(kind, detail=error.detail if said else None, headers=headers)
+    # RFC 9457, 4.2.1: a problem that says no more than its status is of the type about:blank.
+    status = HTTPStatus(error.status_code)
+    blank = ProblemType(
+        name="", status=status.value, title=status.phrase, mend=f"{status.description or status.phrase}."
+    )
+    return ProblemResponse(blank, headers=headers)
+
+
+async def handle(connection: Any, error: Exception) -> ProblemResponse:
+    """Starlette's exception handler: every error becomes a problem, and one that nobody foresaw is logged."""
+    scope: Scope = connection.scope
+    if scope["type"] == "websocket":
+        # Whether the handshake was answered is known to the endpoint alone.
+        raise error
+    problem = problem_of(error)
+    if problem is not None:
+        return problem
+    extra = {"request_id": request_id_of(scope), "method": scope["method"], "path": scope["path"]}
+    log.error("request failed: %s", type(error).__name__, exc_info=error, extra=extra)
+    return ProblemResponse(INTERNAL)
+
+
+class ProblemDescription(msgspec.Struct, frozen=True, kw_only=True):
+    """What one type of problem means and what usually mends it."""
+
+    type: str
+    status: int
+    title: str
+    mend: str
+
+
+def described(kind: ProblemType) -> ProblemDescription:
+    """The document that the type's address leads to."""
+    return ProblemDescription(type=kind.uri, status=kind.status, title=kind.title, mend=kind.mend)
+
+
+class ProblemTypes:
+    """GET /api/v1/problems and /api/v1/problems/{name}: what the ``type`` of a problem leads to."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        name = scope["path_params"].get("name")
+        if name is not None and name not in TYPES:
+            raise HTTPException(404)
+        document = [described(kind) for kind in TYPES.values()] if name is None else described(TYPES[name])
+        await send_json(
+            scope, send, msgspec.json.encode(document), [(b"cache-control", b"public, max-age=3600")]
+        )

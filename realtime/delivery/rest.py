@@ -1,0 +1,183 @@
+"""REST: the snapshot fallback for whoever polls. Its routes answer from the watched account's snapshot in
+memory.
+
+A read makes its account watched for a while, so the next one costs neither SQL nor Redis, and each document
+is encoded once for a snapshot. Endpoints are plain ASGI: here a request object and a response object would
+cost as much as the rest.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import NamedTuple
+from uuid import UUID
+
+from sqlalchemy.ext.asyncio import AsyncEngine
+from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
+
+from auth.identity import Identity
+from queries.timestamps import iso
+from realtime.delivery import etags, rest_views
+from realtime.delivery.answer import Answer, respond, send_json
+from realtime.delivery.hub import Hub
+from realtime.delivery.openapi import OpenApi, Operation
+from realtime.delivery.parameters import symbol_parameter
+from realtime.delivery.problems import TYPES_PATH, ProblemTypes
+from realtime.delivery.rest_documents import TradingHealth
+from realtime.delivery.rest_operations import REST_OPERATIONS
+from realtime.delivery.rest_position import PositionEndpoint
+from realtime.delivery.watch import UNKNOWN_AGE_MS, Store
+from realtime.messages import encode
+from realtime.metrics import METRICS
+from realtime.store.snapshot import Freshness, Snapshot
+
+log = logging.getLogger(__name__)
+
+#: Tells who sent a request, or raises AuthenticationError.
+Authenticate = Callable[[Scope], Awaitable[Identity]]
+
+
+class Reading(NamedTuple):
+    """An account's newest snapshot, when it was last known to be the newest, and whether that is in doubt
+    now.
+    """
+
+    snapshot: Snapshot
+    fresh: Freshness
+    stale: bool
+
+
+#: Makes a document from a reading and the request's query string.
+View = Callable[[Reading, bytes], Answer]
+
+
+def routes(
+    *,
+    hub: Hub,
+    store: Store | None,
+    engine: AsyncEngine,
+    authenticate: Authenticate,
+    other_operations: Sequence[Operation] = (),
+) -> list[Route]:
+    """The documents of one account, the API's description, and the explanations of its problems.
+
+    ``store`` is asked when the database is out of reach and no snapshot is in memory; ``engine`` reads single
+    positions; ``other_operations`` describe the routes of other modules.
+    """
+    reader = Reader(hub=hub, store=store)
+    openapi = OpenApi([*REST_OPERATIONS, *other_operations])
+
+    def of_snapshot(path: str, view: View, name: str) -> Route:
+        endpoint = SnapshotEndpoint(reader=reader, authenticate=authenticate, view=view)
+        return Route(path, endpoint, methods=["GET"], name=name)
+
+    position = PositionEndpoint(engine=engine, authenticate=authenticate)
+    return [
+        of_snapshot("/api/v1/reconciliation/status", status_answer, "reconciliation_status"),
+        of_snapshot("/api/v1/positions/open", positions_answer, "open_positions"),
+        Route("/api/v1/positions/{position_id}", position, methods=["GET"], name="position"),
+        of_snapshot("/api/v1/guards/status", guards_answer, "guards_status"),
+        Route("/api/v1/trading/health", HealthEndpoint(), methods=["GET"], name="trading_health"),
+        Route("/api/v1/openapi.json", openapi, methods=["GET"], name="openapi"),
+        Route(TYPES_PATH, ProblemTypes(), methods=["GET"], name="problem_types"),
+        Route(TYPES_PATH + "/{name}", ProblemTypes(), methods=["GET"], name="problem_type"),
+    ]
+
+
+class Reader:
+    """Reads the newest snapshot of an account, and makes the account watched."""
+
+    def __init__(self, *, hub: Hub, store: Store | None) -> None:
+        self._hub = hub
+        self._store = store
+
+    async def read(self, user_id: UUID) -> Reading:
+        """The newest snapshot of ``user_id``; raises UnavailableError when neither database nor snapshot
+        can answer.
+        """
+        watch = self._hub.reading(user_id)
+        snapshot = watch.snapshot or await watch.first_snapshot(self._store, time.monotonic())
+        if snapshot.user_id != user_id:
+            METRICS.cross_user_blocked.add()
+            log.critical("another account's snapshot was about to be served", extra={"user": str(user_id)})
+            raise RuntimeError("a snapshot has another owner than the account that it was read for")
+        return Reading(snapshot, watch.freshness(time.monotonic()), watch.stale)
+
+
+class SnapshotEndpoint:
+    """GET of a document that is made from the snapshot alone."""
+
+    def __init__(self, *, reader: Reader, authenticate: Authenticate, view: View) -> None:
+        self._reader = reader
+        self._authenticate = authenticate
+        self._view = view
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        identity = await self._authenticate(scope)
+        reading = await self._reader.read(identity.user_id)
+        answer = self._view(reading, scope["query_string"])
+        await respond(scope, send, answer, reading.fresh, stale=reading.stale)
+
+
+def status_answer(reading: Reading, query_string: bytes) -> Answer:
+    """GET /api/v1/reconciliation/status."""
+    snapshot = reading.snapshot
+    body = snapshot.documents.get("status")
+    if body is None:
+        document = rest_views.reconciliation_status(str(snapshot.user_id), snapshot.state["status"])
+        body = snapshot.documents["status"] = encode(document)
+    return Answer(etags.strong(snapshot.epoch, snapshot.revision), snapshot.revision, body)
+
+
+def positions_answer(reading: Reading, query_string: bytes) -> Answer:
+    """GET /api/v1/positions/open, whole or of one symbol."""
+    snapshot = reading.snapshot
+    symbol = symbol_parameter(query_string)
+    # Only the whole book is kept: what a caller may name freely must not decide how much is remembered.
+    body = snapshot.documents.get("positions") if symbol is None else None
+    if body is None:
+        document = rest_views.open_positions(
+            str(snapshot.user_id), snapshot.state["positions"], symbol=symbol
+        )
+        body = encode(document)
+        if symbol is None:
+            snapshot.documents["positions"] = body
+    return Answer(etags.strong(snapshot.epoch, snapshot.revision), snapshot.revision, body)
+
+
+def guards_answer(reading: Reading, query_string: bytes) -> Answer:
+    """GET /api/v1/guards/status."""
+    snapshot, as_of = reading.snapshot, reading.fresh.as_of
+    guards = snapshot.state["guards"]
+    countdown_seconds = rest_views.countdown_seconds(guards, _database_now(reading.fresh))
+    # What the clock changes is kept beside the document, which is made again when that has moved on.
+    clock = f"{as_of} {countdown_seconds}".encode()
+    if snapshot.documents.get("guards.clock") != clock:
+        document = rest_views.guards_status(
+            str(snapshot.user_id), guards, as_of=as_of, countdown_seconds=countdown_seconds
+        )
+        snapshot.documents["guards"] = encode(document)
+        snapshot.documents["guards.clock"] = clock
+    tag = etags.weak(snapshot.epoch, snapshot.revision, countdown_seconds)
+    return Answer(tag, snapshot.revision, snapshot.documents["guards"])
+
+
+def _database_now(fresh: Freshness) -> datetime:
+    """The database's clock, by which liquidation is announced; this machine's only where the age is not
+    known.
+    """
+    if fresh.age_ms >= UNKNOWN_AGE_MS:
+        return datetime.now(UTC)
+    return datetime.fromisoformat(fresh.as_of) + timedelta(milliseconds=fresh.age_ms)
+
+
+class HealthEndpoint:
+    """GET /api/v1/trading/health: public, and touches nothing."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        document = TradingHealth(status="healthy", timestamp=iso(datetime.now(UTC)), service="trading-api")
+        await send_json(scope, send, encode(document), [(b"cache-control", b"no-store")])
