@@ -1,0 +1,110 @@
+"""Real servers for every test: one PostgreSQL and one Redis a run, databases of their own for each test.
+
+`DATABASE_URL` and `REDIS_URL` are used when given; any number of runs may share them, side by side.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import os
+from collections.abc import AsyncIterator, Iterator
+
+import pytest
+
+from realtime import settings
+from realtime.embedded import EmbeddedServers
+from tests.databases import Databases
+from tests.logical_redis import LogicalRedis
+
+#: How long a task that was told to end may take to do so.
+ENDING_SECONDS = 2.0
+
+_given = pytest.StashKey[settings.Settings]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Read the environment's settings once and hide them: no test depends on its caller's shell."""
+    config.stash[_given] = settings.read(os.environ)
+    for setting in settings.SETTINGS.values():
+        os.environ.pop(setting.variable, None)
+
+
+@pytest.fixture(scope="session")
+def servers(pytestconfig: pytest.Config) -> Iterator[EmbeddedServers]:
+    """PostgreSQL and Redis of this run."""
+    given = pytestconfig.stash[_given]
+    with EmbeddedServers.start(
+        database_url=given.database_url, redis_url=given.redis_url, source=given.server_binaries
+    ) as servers:
+        yield servers
+
+
+@pytest.fixture(scope="session")
+def databases(servers: EmbeddedServers) -> Iterator[Databases]:
+    """Makes further databases, for tests that need more than one."""
+    with Databases(servers.database_url, is_throwaway=servers.postgres is not None) as databases:
+        yield databases
+
+
+@pytest.fixture(scope="session")
+def migrated_template(databases: Databases) -> Iterator[str]:
+    """URL of a migrated database to make copies of (`databases.make(like=…)`); nobody connects to it."""
+    from queries.migrations.run import migrate
+
+    url = databases.make()
+    try:
+        databases.run(migrate(url))
+        yield url
+    finally:
+        databases.drop(url)
+
+
+@pytest.fixture
+def database_url(databases: Databases) -> Iterator[str]:
+    """URL of an empty database, which nobody may be connected to any more when the test is over."""
+    url = databases.make()
+    yield url
+    databases.drop(url)
+
+
+@pytest.fixture
+def migrated_url(databases: Databases, migrated_template: str) -> Iterator[str]:
+    """URL of a freshly migrated database, which nobody may be connected to any more when the test is over."""
+    url = databases.make(like=migrated_template)
+    yield url
+    databases.drop(url)
+
+
+@pytest.fixture(scope="session")
+def logical_redis(servers: EmbeddedServers) -> Iterator[LogicalRedis]:
+    ours = LogicalRedis(servers.redis_url)
+    yield ours
+    ours.release()
+
+
+@pytest.fixture
+def redis_url(logical_redis: LogicalRedis) -> Iterator[str]:
+    """URL of an empty Redis, which nobody may be connected to any more when the test is over."""
+    logical_redis.empty()
+    yield logical_redis.url
+    left = logical_redis.clients_left()
+    logical_redis.empty()
+    assert not left, f"the test is over, but still connected to its Redis: {', '.join(left)}"
+
+
+@pytest.fixture(autouse=True)
+def _watched_tasks(request: pytest.FixtureRequest) -> None:
+    """Watch the tasks of asynchronous tests only: others have no loop, or drive one of their own."""
+    if inspect.iscoroutinefunction(getattr(request.node, "obj", None)):
+        request.getfixturevalue("no_task_is_left_behind")
+
+
+@pytest.fixture
+async def no_task_is_left_behind() -> AsyncIterator[None]:
+    """Fail a test that leaves an asyncio task running."""
+    yield
+    others = asyncio.all_tasks() - {asyncio.current_task()}
+    if others:
+        _, left = await asyncio.wait(others, timeout=ENDING_SECONDS)
+        assert not left, f"the test is over, but not its tasks: {', '.join(map(repr, left))}"

@@ -1,0 +1,89 @@
+"""Databases for tests: made in milliseconds, dropped after, and strict about connections left behind."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+import threading
+import time
+from collections.abc import Coroutine
+from typing import Any, Final, Self, TypeVar
+from urllib.parse import urlsplit, urlunsplit
+
+import asyncpg
+
+#: How long the server may take to notice that a closed connection is closed.
+NOTICE_SECONDS: Final = 3.0
+CALL_SECONDS: Final = 60.0
+CONNECTED: Final = """
+    SELECT coalesce(nullif(application_name, ''), 'pid ' || pid) || ': ' || left(query, 80) AS who
+    FROM pg_stat_activity
+    WHERE datname = $1 AND backend_type = 'client backend'
+"""
+
+Result = TypeVar("Result")
+
+
+class ConnectionsLeft(AssertionError):
+    """A test is over and connections to its database are not."""
+
+
+class Databases:
+    """Makes and drops databases on one server, over one connection that lives in a thread of its own.
+
+    In a thread, because a fixture may be set up outside of a running event loop or inside of one.
+    """
+
+    def __init__(self, server_url: str, *, is_throwaway: bool) -> None:
+        self._server_url = server_url
+        self._prefix = f"guardwire_test_{os.getpid()}_{secrets.token_hex(3)}"
+        self._made = 0
+        self._is_throwaway = is_throwaway
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="databases", daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        self._connection: asyncpg.Connection = self.run(asyncpg.connect(self._server_url))
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.run(self._connection.close())
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+    def run(self, coroutine: Coroutine[Any, Any, Result]) -> Result:
+        """What ``coroutine`` returns, run to its end in the thread of the connection."""
+        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(CALL_SECONDS)
+
+    def make(self, *, like: str | None = None) -> str:
+        """The URL of a new database: empty, or a copy of the one at URL ``like``."""
+        self._made += 1
+        name = f"{self._prefix}_{self._made}"
+        template = _name(like) if like else "template0"
+        # Copying files needs checkpoints, which cost nothing only where nothing is flushed to a disk.
+        by_files = self._is_throwaway and self._connection.get_server_version().major >= 15
+        strategy = "STRATEGY file_copy" if by_files else ""
+        self.run(self._connection.execute(f'CREATE DATABASE "{name}" TEMPLATE "{template}" {strategy}'))
+        return urlunsplit(urlsplit(self._server_url)._replace(path="/" + name))
+
+    def drop(self, url: str) -> None:
+        """Drop the database; raises ConnectionsLeft, after dropping, when somebody was still connected."""
+        left = self._connections_left(_name(url))
+        self.run(self._connection.execute(f'DROP DATABASE "{_name(url)}" WITH (FORCE)'))
+        if left:
+            raise ConnectionsLeft(f"the test is over, but still connected to its database: {', '.join(left)}")
+
+    def _connections_left(self, name: str) -> list[str]:
+        deadline = time.monotonic() + NOTICE_SECONDS
+        while True:
+            rows = self.run(self._connection.fetch(CONNECTED, name))
+            if not rows or time.monotonic() > deadline:
+                return [row["who"] for row in rows]
+            time.sleep(0.005)
+
+
+def _name(url: str) -> str:
+    return urlsplit(url).path.removeprefix("/")

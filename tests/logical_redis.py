@@ -1,0 +1,59 @@
+"""A logical Redis database of one's own, on a server that other runs of the tests may use too."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from typing import Final
+from urllib.parse import urlsplit, urlunsplit
+
+import redis
+
+NOTICE_SECONDS: Final = 3.0
+CLAIM_SECONDS: Final = 7200
+
+
+class LogicalRedis:
+    """One logical database, claimed for this run, empty at the beginning of each test."""
+
+    def __init__(self, server_url: str) -> None:
+        self._server_url = server_url
+        self._server = redis.Redis.from_url(server_url)
+        self._token = secrets.token_hex(8)
+        self._index = self._claim()
+        self.url = urlunsplit(urlsplit(server_url)._replace(path=f"/{self._index}"))
+
+    def empty(self) -> None:
+        """Remove every key of our own logical database, and of no other."""
+        with redis.Redis.from_url(self.url) as ours:
+            ours.flushdb()
+
+    def clients_left(self) -> list[str]:
+        """Addresses of the clients that still use our logical database, when they had time to leave."""
+        deadline = time.monotonic() + NOTICE_SECONDS
+        while True:
+            left = [
+                client["addr"] for client in self._server.client_list() if client["db"] == str(self._index)
+            ]
+            if not left or time.monotonic() > deadline:
+                return left
+            time.sleep(0.005)
+
+    def release(self) -> None:
+        """Give the logical database back."""
+        self.empty()
+        self._server.delete(self._key(self._index))
+        self._server.close()
+
+    def _claim(self) -> int:
+        count = int(self._server.config_get("databases")["databases"] or 16)
+        for index in range(1, count):
+            if self._server.set(self._key(index), self._token, nx=True, ex=CLAIM_SECONDS):
+                return index
+        raise RuntimeError(
+            f"all {count - 1} logical databases of {self._server_url} are in use by other runs"
+        )
+
+    @staticmethod
+    def _key(index: int) -> str:
+        return f"guardwire:tests:claimed:{index}"

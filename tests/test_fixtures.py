@@ -1,0 +1,60 @@
+"""The fixtures keep their word: every other test stands on them."""
+
+from __future__ import annotations
+
+import asyncio
+
+import asyncpg
+import pytest
+import redis.asyncio
+
+from tests.databases import ConnectionsLeft, Databases
+
+
+async def test_each_test_gets_an_empty_database(database_url: str) -> None:
+    connection = await asyncpg.connect(database_url)
+    try:
+        assert await connection.fetchval("SELECT count(*) FROM pg_tables WHERE schemaname = 'public'") == 0
+        await connection.execute("CREATE TABLE left_behind ()")
+    finally:
+        await connection.close()
+
+
+test_no_test_sees_what_another_wrote = test_each_test_gets_an_empty_database
+
+
+async def test_a_connection_left_open_is_loud_and_the_database_goes_all_the_same(
+    databases: Databases, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tests.databases.NOTICE_SECONDS", 0.05)
+    url = databases.make()
+    connection = await asyncpg.connect(url, server_settings={"application_name": "forgotten"})
+    with pytest.raises(ConnectionsLeft, match="forgotten"):
+        await asyncio.to_thread(databases.drop, url)
+    with pytest.raises((asyncpg.PostgresError, asyncpg.InterfaceError)):
+        await connection.fetchval("SELECT 1")
+    await connection.close()
+
+
+async def test_each_test_gets_an_empty_redis(redis_url: str) -> None:
+    async with redis.asyncio.Redis.from_url(redis_url) as client:
+        assert await client.dbsize() == 0
+        await client.set("left", "behind")
+
+
+test_no_test_sees_the_keys_of_another = test_each_test_gets_an_empty_redis
+
+
+async def test_two_copies_of_the_migrated_database_know_nothing_of_each_other(
+    databases: Databases, migrated_template: str, migrated_url: str
+) -> None:
+    other_url = databases.make(like=migrated_template)
+    connection, other = await asyncpg.connect(migrated_url), await asyncpg.connect(other_url)
+    try:
+        await connection.execute("CREATE TABLE mine ()")
+        assert await other.fetchval("SELECT to_regclass('mine')") is None
+        assert await other.fetchval("SELECT to_regclass('reconciliation_logs')") is not None
+    finally:
+        await connection.close()
+        await other.close()
+        databases.drop(other_url)
