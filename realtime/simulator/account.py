@@ -11,7 +11,7 @@ from typing import Final
 from uuid import UUID
 
 from realtime.simulator.market import INSTRUMENTS, Instrument, Market, quoted
-from realtime.simulator.rows import EquityRow, InPlaceClose, LogRow
+from realtime.simulator.rows import EquityRow, InPlaceClose, LogRow, new_id
 
 #: Most demo books hold these; the first ones always.
 _FAVOURITES: Final = INSTRUMENTS[:5]
@@ -100,8 +100,8 @@ class Account:
             entry_price=round(entry, instrument.digits),
             take_profit=round(price + 2 * reach, instrument.digits),
             stop_loss=round(price - reach, instrument.digits),
-            signal_id=self._uuid(),
-            approval_id=self._uuid(),
+            signal_id=new_id(),
+            approval_id=new_id(),
             last_row_id=self.user_id,  # until the first row has one
             last_created_at=now - timedelta(seconds=1),
         )
@@ -181,7 +181,7 @@ class Account:
         price = self.price(position)
         percent = (price / position.entry_price - 1) * (100 if position.buy else -100)
         position.last_created_at = created_at
-        position.last_row_id = self._uuid()
+        position.last_row_id = new_id()
         return LogRow(
             id=position.last_row_id,
             user_id=self.user_id,
@@ -201,6 +201,3 @@ class Account:
             created_at=created_at,
             updated_at=now,
         )
-
-    def _uuid(self) -> UUID:
-        return UUID(int=self.random.getrandbits(128), version=4)

@@ -5,11 +5,10 @@ from __future__ import annotations
 from datetime import datetime
 from random import Random
 from typing import Final
-from uuid import UUID
 
 from realtime.simulator.account import Account
 from realtime.simulator.market import INSTRUMENTS, WATCHED, quoted
-from realtime.simulator.rows import LogRow
+from realtime.simulator.rows import LogRow, new_id
 
 #: Size of a gap or a spread in percent of the price, from and to: mostly warnings, sometimes worse.
 _GAP_PCT: Final = (5.2, 12.5)
@@ -23,7 +22,7 @@ def guard_trigger(kind: str, account: Account, random: Random, now: datetime) ->
     """
     symbol, price, digits = _symbol(account, random, held=kind in ("liquidity", "other"))
     row = LogRow(
-        id=UUID(int=random.getrandbits(128), version=4),
+        id=new_id(),
         user_id=account.user_id,
         symbol=symbol,
         event_type="guard_trigger",

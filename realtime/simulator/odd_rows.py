@@ -9,7 +9,7 @@ from random import Random
 from typing import Final
 from uuid import UUID
 
-from realtime.simulator.rows import LogRow
+from realtime.simulator.rows import LogRow, new_id
 
 #: Each turns an ordinary row into an odd one.
 ODDITIES: Final[tuple[Callable[[LogRow], LogRow], ...]] = (
@@ -55,7 +55,7 @@ ODDITIES: Final[tuple[Callable[[LogRow], LogRow], ...]] = (
 def odd_row(random: Random, user_id: UUID, near_ticket: int | None, now: datetime) -> LogRow:
     """An ordinary row of ``user_id``, spoilt in one way; its ticket is far from ``near_ticket``."""
     row = LogRow(
-        id=UUID(int=random.getrandbits(128), version=4),
+        id=new_id(),
         user_id=user_id,
         mt5_position_id=(near_ticket or 1) + 900_000_000,
         symbol="EURUSD",

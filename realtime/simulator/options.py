@@ -33,7 +33,7 @@ class SimulatorOptions:
     drawdowns: float = 6.0
     guard_triggers: float = 40.0
     failed_syncs: float = 20.0
-    #: The same seed on the same database contents writes the same rows, times apart.
+    #: The same seed on the same database contents writes the same rows, ids and times apart.
     seed: int = 1
     #: Stop after this long; None runs until told to stop.
     seconds: float | None = None
@@ -81,13 +81,15 @@ class SimulatorReport:
     """What was really written, and how well the rate was kept."""
 
     seconds: float
-    #: Rows of the log that were inserted, the opening book and odd rows included.
+    #: Rows of the log that were inserted, the opening book included.
     log_rows: int
-    #: Rows of the log that were inserted at the asked-for rate.
+    #: Rows of the log that were inserted or updated at the asked-for rate.
     paced_rows: int
     equity_rows: int
     fx_rows: int
     updated_rows: int
+    #: Rows that no platform should write, and that the table took.
+    odd_rows: int
     #: Odd rows that the platform's own table refused.
     refused_rows: int
     commits: int

@@ -57,7 +57,7 @@ class Platform:
 
     def __post_init__(self) -> None:
         last_ticket = max((past.last_ticket for past in self.past.values()), default=0)
-        # An earlier run's rows keep their ids: this one's must be others.
+        # A demo that is started again does not tell the same story again.
         self._random = Random(f"{self.options.seed} after {last_ticket}")  # noqa: S311 a game of chance, no secret
         self.market = Market(self._random)
         self._last_ticket = max(_FIRST_TICKET, last_ticket)

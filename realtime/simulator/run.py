@@ -20,6 +20,7 @@ from realtime.simulator.writer import Writer
 
 _PROGRESS_SECONDS: Final = 5.0
 _RETRY_SECONDS: Final = 0.5
+_HELD_AT_ONCE: Final = 4
 #: What a restart or a cut connection looks like from here.
 _AWAY: Final = (
     OSError,
@@ -43,10 +44,8 @@ async def simulate(
     A database that goes away meanwhile is waited for, and the rows that were due are written when it is back.
     ``progress`` gets a sentence every few seconds. Raises what asyncpg raises when the database is of no use.
     """
-    # Transactions that commit late hold a connection each.
-    writer = await Writer.connect(
-        database_url, connections=options.writers + (4 if options.late_commits else 0)
-    )
+    # Each transaction that commits late holds a connection.
+    writer = await Writer.connect(database_url, connections=options.writers + _HELD_AT_ONCE)
     try:
         user_ids = [demo_user_id(index) for index in range(options.users)]
         platform = Platform(options, past=await writer.past(user_ids))
@@ -74,7 +73,7 @@ class _Run:
     options: SimulatorOptions
     stop: asyncio.Event
     progress: Callable[[str], None]
-    _late: set[asyncio.Task[None]] = field(default_factory=set)
+    _held: int = 0
     _chance: Random = field(init=False)
     _worst_lag_seconds: float = 0.0
 
@@ -83,19 +82,17 @@ class _Run:
 
     async def to_the_end(self) -> SimulatorReport:
         opening_rows = self.writer.written.log_rows
-        started = time.monotonic()
-        said = started
+        started = said = time.monotonic()
         step = 0
-        while self.options.seconds is None or step * STEP_SECONDS < self.options.seconds:
-            step += 1
-            if await self._wait_until(started + step * STEP_SECONDS):
-                break
-            await self._commit_all(self.platform.step(datetime.now(UTC)))
-            if time.monotonic() - said >= _PROGRESS_SECONDS:
-                said = time.monotonic()
-                self.progress(self._sentence(said - started, opening_rows))
-        if self._late:
-            await asyncio.gather(*self._late)
+        async with asyncio.TaskGroup() as late:
+            while self.options.seconds is None or step * STEP_SECONDS < self.options.seconds:
+                step += 1
+                if await self._wait_until(started + step * STEP_SECONDS):
+                    break
+                await self._commit_all(self.platform.step(datetime.now(UTC)), late)
+                if time.monotonic() - said >= _PROGRESS_SECONDS:
+                    said = time.monotonic()
+                    self.progress(self._sentence(said - started, opening_rows))
         return self._report(time.monotonic() - started, opening_rows)
 
     async def _wait_until(self, moment: float) -> bool:
@@ -111,19 +108,24 @@ class _Run:
             return False
         return True
 
-    async def _commit_all(self, transactions: Sequence[Transaction]) -> None:
+    async def _commit_all(self, transactions: Sequence[Transaction], late: asyncio.TaskGroup) -> None:
         on_time = []
         for transaction in transactions:
-            if self._chance.random() < self.options.late_commits and len(self._late) < 4:
+            if self._chance.random() < self.options.late_commits and self._held < _HELD_AT_ONCE:
                 hold_seconds = self._chance.uniform(0, self.options.late_commit_seconds)
-                task = asyncio.create_task(self._commit(transaction, hold_seconds), name="late commit")
-                self._late.add(task)
-                task.add_done_callback(self._late.discard)
+                late.create_task(self._commit_late(transaction, hold_seconds), name="late commit")
             else:
                 on_time.append(transaction)
         size = self.options.writers
         for start in range(0, len(on_time), size):
             await asyncio.gather(*(self._commit(each) for each in on_time[start : start + size]))
+
+    async def _commit_late(self, transaction: Transaction, hold_seconds: float) -> None:
+        self._held += 1
+        try:
+            await self._commit(transaction, hold_seconds)
+        finally:
+            self._held -= 1
 
     async def _commit(self, transaction: Transaction, hold_seconds: float = 0.0) -> None:
         while True:
@@ -151,6 +153,7 @@ class _Run:
             equity_rows=written.equity_rows,
             fx_rows=written.fx_rows,
             updated_rows=written.updated_rows,
+            odd_rows=written.odd_rows,
             refused_rows=written.refused_rows,
             commits=written.commits,
             worst_lag_seconds=self._worst_lag_seconds,

@@ -7,12 +7,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final, Self
-from uuid import UUID, uuid4
+from uuid import UUID
 
 import asyncpg
 
 from realtime.simulator.platform import Past
-from realtime.simulator.rows import LOG_COLUMN_TYPES, EquityRow, FxRow, InPlaceClose, LogRow, Transaction
+from realtime.simulator.rows import (
+    LOG_COLUMN_TYPES,
+    EquityRow,
+    FxRow,
+    InPlaceClose,
+    LogRow,
+    Transaction,
+    new_id,
+)
 
 _LOG_COLUMNS: Final = ", ".join(LOG_COLUMN_TYPES)
 _LOG_ARRAYS: Final = ", ".join(f"${at}::{kind}[]" for at, kind in enumerate(LOG_COLUMN_TYPES.values(), 1))
@@ -50,6 +58,7 @@ class Written:
     equity_rows: int = 0
     fx_rows: int = 0
     updated_rows: int = 0
+    odd_rows: int = 0
     refused_rows: int = 0
     commits: int = 0
 
@@ -96,7 +105,7 @@ class Writer:
             return []
         return [
             LogRow(
-                id=uuid4(),
+                id=new_id(),
                 user_id=row["user_id"],
                 mt5_position_id=row["ticket"],
                 symbol=row["symbol"],
@@ -143,7 +152,7 @@ class Writer:
             # The table's own types or constraints would not have it: the platform's trouble, nobody else's.
             self.written.refused_rows += 1
         else:
-            self.written.log_rows += 1
+            self.written.odd_rows += 1
             self.written.commits += 1
 
 
