@@ -1,8 +1,8 @@
 """Tokens and users whose access ended early, known to every node within seconds.
 
 PostgreSQL's rows are the truth, and each node reads the new ones every few seconds. Redis only says "read
-now": a mark under one key, another one after each revocation. So a lost, flushed or lying Redis costs seconds,
-never a revocation.
+now": a mark under one key, another one after each revocation. So a lost, flushed or lying Redis costs
+seconds, never a revocation.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The statements on ``guardwire.revocations``, each with one name and one sentence."""
+"""The statements on ``guardwire.revocations`` (queries/migrations/sql/revocations.sql)."""
 
 from __future__ import annotations
 
@@ -15,27 +15,6 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from realtime.errors import UnavailableError
-
-#: Makes the table of revocations; carried out by the migrations.
-#:
-#: ``transaction_id`` orders rows for readers. Neither an id nor a time could: a transaction that began early
-#: and committed late would leave a row behind a watermark of those, and a stolen token in use.
-CREATE_TABLE: Final = """
-CREATE TABLE guardwire.revocations (
-    revocation_id  bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
-    user_id        uuid,
-    token_id       text,
-    revoked_at     timestamptz NOT NULL DEFAULT clock_timestamp(),
-    expires_at     timestamptz NOT NULL,
-    reason         text NOT NULL DEFAULT '',
-    transaction_id xid8 NOT NULL DEFAULT pg_current_xact_id(),
-    CONSTRAINT a_revocation_names_a_user_or_a_token CHECK (num_nonnulls(user_id, token_id) = 1),
-    CONSTRAINT a_revocation_ends_after_it_begins CHECK (expires_at > revoked_at),
-    CONSTRAINT a_token_id_is_1_to_256_characters CHECK (length(token_id) BETWEEN 1 AND 256)
-);
-CREATE INDEX revocations_by_transaction ON guardwire.revocations (transaction_id);
-CREATE INDEX revocations_by_end ON guardwire.revocations (expires_at);
-"""
 
 #: Rows written by transactions that ``since`` did not see yet, and the horizon for the next call.
 #: Every transaction that is invisible to this statement has an id of at least the horizon.

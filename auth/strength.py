@@ -24,6 +24,7 @@ _PLACEHOLDERS: Final = (
     "secret", "passw", "change", "default", "example", "guardwire", "development", "placeholder", "insecure",
     "qwerty", "letmein", "256-bit", "256bit", "signing", "replace", "dont-use", "do-not-use", "tutorial",
 )  # fmt: skip
+_LEAST_REPETITION_SYMBOLS: Final = 8
 _MIN_DISTINCT_SYMBOLS: Final = 12
 _MAX_SHARE_OF_ONE_SYMBOL: Final = 0.25
 _MAX_SHARE_OF_ONE_STEP: Final = 0.3
@@ -87,7 +88,8 @@ def _period(symbols: str | bytes) -> int:
         while length and symbols[end] != symbols[length]:
             length = borders[length - 1]
         borders[end] = length + (symbols[end] == symbols[length])
-    return len(symbols) - borders[-1]
+    # A few symbols at the end are by chance those of the beginning; eight of them are no chance.
+    return len(symbols) - (borders[-1] if borders[-1] >= _LEAST_REPETITION_SYMBOLS else 0)
 
 
 def _share_of_commonest_step(symbols: str | bytes) -> float:
