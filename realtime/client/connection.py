@@ -1,0 +1,298 @@
+"""Keeps one link to the server alive, whatever happens to network, server, token or this machine."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import ssl
+from collections.abc import Sequence
+from typing import Final
+
+from realtime.client import clock
+from realtime.client.address import Address
+from realtime.client.attempts import Attempts
+from realtime.client.backoff import Backoff
+from realtime.client.chores import Chores
+from realtime.client.ending import Ending, LinkEnded, lost, replaced, tokenless
+from realtime.client.freshness import BLIND_AFTER_SECONDS
+from realtime.client.line import Line
+from realtime.client.link import Opening
+from realtime.client.link_life import FIRST_FRAME_WITHIN_SECONDS
+from realtime.client.pulse import BEAT_SECONDS, Pulse
+from realtime.client.session import Ask, Session
+from realtime.client.signal import Signal
+from realtime.client.snapshot_wait import SnapshotWait
+from realtime.client.token import TokenSource
+from realtime.client.transports import Transport
+from realtime.errors import ConnectionRefused
+from realtime.messages import Auth, Resync, ServerFrame, Subscribe, Unsubscribe
+from realtime.state import CHANNELS, ChannelName
+
+log = logging.getLogger("guardwire.client")
+
+#: A token that could not be had is asked for again no sooner than this.
+_TOKEN_PAUSE_SECONDS: Final = 1.0
+#: A link that was replaced so soon is followed by a pause, so that nothing can make this a tight loop.
+_REPLACED_SOON_SECONDS: Final = 1.0
+
+
+class Connection:
+    """Feeds ``session`` and tells ``signal``; `run` until it is cancelled or ``failure`` says why
+    it ended.
+    """
+
+    def __init__(
+        self,
+        *,
+        address: Address,
+        tokens: TokenSource,
+        channels: tuple[ChannelName, ...],
+        transports: Sequence[Transport],
+        tls: ssl.SSLContext | None,
+        session: Session,
+        signal: Signal,
+    ) -> None:
+        self.channels = channels
+        self.closed = False
+        self.failure: BaseException | None = None
+        #: Why the last link ended; None before one did.
+        self.last_ending: Ending | None = None
+        self.line: Line | None = None
+        self._address = address
+        self._tokens = tokens
+        self._transports = transports
+        self._tls = tls
+        self._session = session
+        self._signal = signal
+        self._attempts = Attempts(len(transports), renewable=tokens.renewable)
+        self._chores = Chores(self._fail)
+        self._pulse = Pulse(clock.now())
+        self._wait = SnapshotWait()
+        self._hurry = asyncio.Event()
+        self._arrived: Line | None = None
+        self._fresh_token: str | None = None
+        self._lived_seconds: float | None = None
+        self._status_told = session.status(clock.now())
+        self._timer: asyncio.TimerHandle | None = None
+
+    async def run(self) -> None:
+        """Connect, follow, reconnect; ends when cancelled, refused for good, or broken."""
+        self._beat()
+        try:
+            while self.failure is None:
+                await self._turn()
+        except Exception as failure:
+            self._fail(failure)
+        finally:
+            assert self._timer is not None
+            self._timer.cancel()
+            if self._arrived is not None:
+                self._arrived.link.abort()
+            self._session.lost()
+            self.closed = True
+            self._signal.notify()
+
+    def choose(self, channels: tuple[ChannelName, ...]) -> None:
+        """Want these ``channels`` from now on."""
+        self.channels = channels
+        if self.line is not None:
+            self._tell_channels(self.line)
+
+    # One link after another.
+
+    async def _turn(self) -> None:
+        self._lived_seconds = None
+        try:
+            await self._follow(await self._next_line())
+            if self._lived_shortly():
+                raise replaced()
+        except LinkEnded as ended:
+            self._session.lost()
+            self._signal.notify()
+            await self._rest(ended.ending)
+
+    def _lived_shortly(self) -> bool:
+        return self._lived_seconds is None or self._lived_seconds < _REPLACED_SOON_SECONDS
+
+    async def _next_line(self) -> Line:
+        if self._arrived is not None:
+            line, self._arrived = self._arrived, None
+            return line
+        return await self._open()
+
+    async def _open(self) -> Line:
+        token, self._fresh_token = self._fresh_token or await self._token(), None
+        transport, channels = self._transports[self._attempts.ladder.rung], self.channels
+        return Line(await transport.open(self._opening(token, channels)), transport, channels)
+
+    def _opening(self, token: str, channels: tuple[ChannelName, ...]) -> Opening:
+        wanted = frozenset[str](channels)
+        return Opening(self._address, token, channels, lambda: self._session.resumable(wanted), self._tls)
+
+    async def _token(self) -> str:
+        try:
+            return await self._tokens.fetch()
+        except Exception as error:
+            if self._session.held is None:
+                # Nobody depends on this client yet: better loud at the start than quiet for ever.
+                raise
+            log.warning("no token could be had: %s", type(error).__name__)
+            raise tokenless() from error
+
+    async def _follow(self, line: Line) -> None:
+        """Take frames until the link ends; returns when another one is to be opened at once."""
+        self.line = line
+        try:
+            while True:
+                await self._take(line, await line.receive())
+        except LinkEnded:
+            if not line.replaced:
+                raise
+            # A better link that is there already continues where this one stops.
+            if self._arrived is None:
+                self._session.lost()
+        finally:
+            self.line = None
+            self._lived_seconds = line.life.lived_seconds(clock.now())
+            await self._chores.cancel()
+            await line.link.close()
+
+    async def _rest(self, ending: Ending) -> None:
+        self.last_ending = ending
+        delay_seconds = self._attempts.ended(ending, self._lived_seconds)
+        if delay_seconds is None:
+            problem = self._session.problem
+            raise ConnectionRefused(ending.code, ending.reason or (problem.message if problem else "refused"))
+        log.info("the link ended (%s %s); next in %.1f s", ending.code, ending.reason, delay_seconds)
+        self._hurry.clear()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(delay_seconds):
+                await self._hurry.wait()
+
+    # One frame after another.
+
+    async def _take(self, line: Line, frame: ServerFrame) -> None:
+        now = clock.now()
+        first = not line.life.proved
+        line.life.heard(now)
+        ask = self._session.receive(frame, self._pulse.received_at(now))
+        if self._wait.asks_after(missed=ask is Ask.RESYNC, waiting=self._session.mirror.waiting, now=now):
+            await self._resync(line)
+        if ask is Ask.REFRESH and self._tokens.renewable:
+            self._chores.begin("refresh", lambda: self._refresh(line))
+        if first:
+            self._prove(line)
+        self._signal.notify()
+
+    def _prove(self, line: Line) -> None:
+        self._attempts.proved()
+        log.info("connected over %s", line.transport.name)
+        if self._attempts.ladder.fallen_back:
+            self._chores.begin("homecoming", lambda: self._come_home(line))
+        self._tell_channels(line)
+
+    async def _resync(self, line: Line) -> None:
+        if line.link.in_band:
+            await line.link.send(Resync())
+        else:
+            line.replace()
+
+    async def _refresh(self, line: Line) -> None:
+        pauses = Backoff()
+        while True:
+            try:
+                token = await self._tokens.fetch()
+                break
+            except Exception as error:
+                log.warning("no fresh token could be had: %s", type(error).__name__)
+                await asyncio.sleep(pauses.next_seconds(_TOKEN_PAUSE_SECONDS))
+        if line.link.in_band:
+            with contextlib.suppress(LinkEnded):
+                await line.link.send(Auth(token))
+        else:
+            self._fresh_token = token
+            line.replace()
+
+    def _tell_channels(self, line: Line) -> None:
+        if line.channels == self.channels or not line.life.proved:
+            return
+        if line.link.in_band:
+            self._chores.begin("channels", lambda: self._send_channels(line))
+        else:
+            line.replace()
+
+    async def _send_channels(self, line: Line) -> None:
+        with contextlib.suppress(LinkEnded):
+            while line.channels != self.channels:
+                told, line.channels = line.channels, self.channels
+                if added := _without(line.channels, told):
+                    await line.link.send(Subscribe(added))
+                if dropped := _without(told, line.channels):
+                    await line.link.send(Unsubscribe(dropped))
+
+    async def _come_home(self, line: Line) -> None:
+        """While a fallback serves, try the best transport beside it, and move over once it has answered."""
+        transport = self._transports[0]
+        while True:
+            await asyncio.sleep(self._attempts.ladder.next_return_seconds())
+            channels = self.channels
+            try:
+                link = await transport.open(self._opening(await self._token(), channels))
+            except LinkEnded:
+                continue
+            try:
+                async with asyncio.timeout(FIRST_FRAME_WITHIN_SECONDS):
+                    first = await link.receive()
+            except (LinkEnded, TimeoutError):
+                link.abort()
+                continue
+            except asyncio.CancelledError:
+                link.abort()
+                raise
+            self._attempts.ladder.climb()
+            self._arrived = Line(link, transport, channels, first)
+            line.replace()
+            return
+
+    # Beside all that.
+
+    def _beat(self) -> None:
+        self._timer = asyncio.get_running_loop().call_later(BEAT_SECONDS, self._beat)
+        now, line = clock.now(), self.line
+        paused_seconds = self._pulse.beat(now)
+        if paused_seconds >= BLIND_AFTER_SECONDS:
+            self._wake_up(line)
+        elif line is not None and not paused_seconds:
+            if silence := line.life.silence(now):
+                line.cut(lost(silence).ending)
+            elif self._wait.asks_again(now):
+                self._chores.begin("resync", lambda: self._ask_again(line))
+        status = self._session.status(now)
+        if status != self._status_told:
+            self._status_told = status
+            self._signal.notify()
+
+    def _wake_up(self, line: Line | None) -> None:
+        """This process did not run for long: no link of before can be trusted, and nothing that
+        it buffered.
+        """
+        self._attempts.forget()
+        self._session.lost()
+        self._hurry.set()
+        if line is not None:
+            line.replace()
+
+    async def _ask_again(self, line: Line) -> None:
+        with contextlib.suppress(LinkEnded):
+            await self._resync(line)
+
+    def _fail(self, failure: BaseException) -> None:
+        self.failure = self.failure or failure
+        self._hurry.set()
+        if self.line is not None:
+            self.line.replace()
+
+
+def _without(channels: Sequence[str], others: Sequence[str]) -> tuple[ChannelName, ...]:
+    return tuple(channel for channel in CHANNELS if channel in channels and channel not in others)

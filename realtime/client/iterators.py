@@ -1,0 +1,63 @@
+"""The streams that a bot iterates over: nothing is queued, each step compares what was seen last with what is
+now.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import AsyncIterator, Callable
+
+from realtime.client.changes import Change, Path, differences
+from realtime.client.connection import Connection
+from realtime.client.freshness import Status
+from realtime.client.session import Held, Session
+from realtime.client.signal import Signal
+
+
+class Changes(AsyncIterator[Change]):
+    """Made by `Account.changes`; any number may be in use at once."""
+
+    def __init__(self, session: Session, connection: Connection, signal: Signal, under: Path) -> None:
+        self._session = session
+        self._connection = connection
+        self._signal = signal
+        self._under = under
+        self._seen: Held | None = None
+        # Refilled only when empty, so it never holds more than one comparison.
+        self._ahead: deque[Change] = deque()
+
+    async def __anext__(self) -> Change:
+        while not self._ahead:
+            held = self._session.held
+            if held is not None and held is not self._seen:
+                before = {} if self._seen is None else self._seen.raw
+                self._seen = held
+                self._ahead.extend(differences(before, held.raw, under=self._under, revision=held.revision))
+                continue
+            _end_with(self._connection)
+            await self._signal.wait()
+        return self._ahead.popleft()
+
+
+class Statuses(AsyncIterator[Status]):
+    """Made by `Account.statuses`."""
+
+    def __init__(self, read: Callable[[], Status], connection: Connection, signal: Signal) -> None:
+        self._read = read
+        self._connection = connection
+        self._signal = signal
+        self._seen: Status | None = None
+
+    async def __anext__(self) -> Status:
+        while (status := self._read()) == self._seen:
+            _end_with(self._connection)
+            await self._signal.wait()
+        self._seen = status
+        return status
+
+
+def _end_with(connection: Connection) -> None:
+    if connection.failure is not None:
+        raise connection.failure
+    if connection.closed:
+        raise StopAsyncIteration
