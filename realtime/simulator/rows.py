@@ -10,7 +10,7 @@ from typing import Final, NamedTuple
 from uuid import UUID
 
 # Ids are never the same twice, whatever the seed: a platform that runs again adds rows to those that are there.
-_IDS: Final = Random()  # noqa: S311 nobody guesses
+_IDS: Final = Random()  # noqa: S311
 
 
 def new_id() -> UUID:
