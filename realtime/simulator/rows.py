@@ -9,7 +9,7 @@ from random import Random
 from typing import Final, NamedTuple
 from uuid import UUID
 
-# Ids are never the same twice, whatever the seed: a platform that runs again adds rows to those that are there.
+# Never the same twice, whatever the seed: a platform that runs again adds rows to those that are there.
 _IDS: Final = Random()  # noqa: S311
 
 
