@@ -16,7 +16,8 @@
         ├── ConnectionRefused   the server said no, and would say no again
         └── StaleState          the state is older than the caller allows
 
-Each has a ``code`` (stable, for programs), a sentence (for people) and ``retry``: whether the same thing may work later.
+Each has a ``code`` (stable, for programs), a sentence (for people) and ``retry``: whether the same thing may
+work later.
 """
 
 from __future__ import annotations
@@ -176,7 +177,9 @@ class ConnectionRefused(ClientError):
 
 
 class StaleState(ClientError):
-    """The mirrored state is too old, or not known to be right; ``age_seconds`` is None before the first snapshot."""
+    """The mirrored state is too old, or not known to be right; ``age_seconds`` is None before the first
+    snapshot.
+    """
 
     code = "stale"
     retry = True

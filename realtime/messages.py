@@ -1,7 +1,9 @@
 """The frames of the stream: one tagged struct each, one union for each direction (PROTOCOL.md, "Frames").
 
-`ClientFrame` is what a client may send; decoding is strict, so a misspelt field is an error with its name and not a
-silent default. `ServerFrame` is what a client gets; unknown fields are ignored there, so that servers may grow.
+`ClientFrame` is what a client may send; decoding is strict, so a misspelt field is an error with its name and
+not a silent default. `ServerFrame` is what a client gets; unknown fields are ignored there, so that servers
+may
+grow.
 """
 
 from __future__ import annotations
@@ -15,7 +17,9 @@ from realtime.state import ChannelName
 SUBPROTOCOL: Final = "guardwire.v1"
 
 
-class _FromClient(msgspec.Struct, frozen=True, tag_field="type", forbid_unknown_fields=True, omit_defaults=True):
+class _FromClient(
+    msgspec.Struct, frozen=True, tag_field="type", forbid_unknown_fields=True, omit_defaults=True
+):
     """Fields that the server does not know are refused."""
 
 
@@ -27,7 +31,7 @@ class Resume(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defau
     channels: tuple[ChannelName, ...] | None = None
 
 
-class Hello(_FromClient, tag="hello"):
+class Hello(_FromClient, frozen=True, tag="hello"):
     """First frame of a browser; ``token`` may be left out where a header authenticated."""
 
     token: str | None = None
@@ -35,25 +39,25 @@ class Hello(_FromClient, tag="hello"):
     resume: Resume | None = None
 
 
-class Subscribe(_FromClient, tag="subscribe"):
+class Subscribe(_FromClient, frozen=True, tag="subscribe"):
     """Add channels; each arrives whole."""
 
     channels: tuple[ChannelName, ...]
 
 
-class Unsubscribe(_FromClient, tag="unsubscribe"):
+class Unsubscribe(_FromClient, frozen=True, tag="unsubscribe"):
     """Drop channels; each leaves as ``{channel: null}``."""
 
     channels: tuple[ChannelName, ...]
 
 
-class Auth(_FromClient, tag="auth"):
+class Auth(_FromClient, frozen=True, tag="auth"):
     """A fresh token for the same user."""
 
     token: str
 
 
-class Resync(_FromClient, tag="resync"):
+class Resync(_FromClient, frozen=True, tag="resync"):
     """Ask for a snapshot."""
 
 
@@ -64,7 +68,7 @@ class _FromServer(msgspec.Struct, frozen=True, tag_field="type", omit_defaults=T
     """Fields that a client does not know are ignored."""
 
 
-class Welcome(_FromServer, tag="welcome"):
+class Welcome(_FromServer, frozen=True, tag="welcome"):
     """Sent once the account is really being watched; ``expires_at`` is in unix seconds."""
 
     session: str
@@ -75,7 +79,7 @@ class Welcome(_FromServer, tag="welcome"):
     resumed: bool
 
 
-class Snapshot(_FromServer, tag="snapshot"):
+class Snapshot(_FromServer, frozen=True, tag="snapshot"):
     """The whole state at a revision; it replaces what the client holds."""
 
     epoch: int
@@ -85,7 +89,7 @@ class Snapshot(_FromServer, tag="snapshot"):
     state: dict[str, Any]
 
 
-class Update(_FromServer, tag="update"):
+class Update(_FromServer, frozen=True, tag="update"):
     """A JSON Merge Patch (RFC 7396) from ``base`` to ``revision``; for a client that holds ``base`` only."""
 
     base: int
@@ -95,7 +99,7 @@ class Update(_FromServer, tag="update"):
     patch: dict[str, Any]
 
 
-class Heartbeat(_FromServer, tag="heartbeat"):
+class Heartbeat(_FromServer, frozen=True, tag="heartbeat"):
     """An empty update, with how old the server's knowledge is; ``stale`` when the server itself is blind."""
 
     base: int
@@ -105,19 +109,19 @@ class Heartbeat(_FromServer, tag="heartbeat"):
     stale: bool
 
 
-class AuthRequired(_FromServer, tag="auth_required"):
+class AuthRequired(_FromServer, frozen=True, tag="auth_required"):
     """The token ends at ``expires_at`` (unix seconds): send an ``auth`` frame before."""
 
     expires_at: int
 
 
-class AuthOk(_FromServer, tag="auth_ok"):
+class AuthOk(_FromServer, frozen=True, tag="auth_ok"):
     """The fresh token was accepted; it ends at ``expires_at`` (unix seconds)."""
 
     expires_at: int
 
 
-class Error(_FromServer, tag="error"):
+class Error(_FromServer, frozen=True, tag="error"):
     """Something was refused; ``retry`` says whether the same thing may work later."""
 
     code: str

@@ -1,8 +1,8 @@
 """Merge patches (RFC 7396) between two states: ``apply(old, diff(old, new)) == new``.
 
-States hold no null, a field never changes between a boolean and a number, and lists are not used, which is what makes a
-merge patch exact. Patches do not compose (delete, then set again with fewer fields), so they are replayed one by one or
-made from two states, never folded.
+States hold no null, a field never changes between a boolean and a number, and lists are not used, which is
+what makes a merge patch exact. Patches do not compose (delete, then set again with fewer fields), so they are
+replayed one by one or made from two states, never folded.
 """
 
 from __future__ import annotations

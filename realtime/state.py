@@ -1,7 +1,7 @@
 """The state that a client mirrors: one struct for each thing in it (PROTOCOL.md, "The state").
 
-A field that is None is absent on the wire. Times are ISO 8601 UTC text with six decimals and ``Z``. Money has two
-decimals. Collections are objects keyed by identity, so that a JSON Merge Patch is exact.
+A field that is None is absent on the wire. Times are ISO 8601 UTC text with six decimals and ``Z``. Money has
+two decimals. Collections are objects keyed by identity, so that a JSON Merge Patch is exact.
 """
 
 from __future__ import annotations
@@ -10,7 +10,8 @@ from typing import Final, Literal
 
 import msgspec
 
-#: Raised when the meaning of the state changes, so that two releases side by side never serve each other's state.
+#: Raised when the meaning of the state changes, so that two releases side by side never serve each other's
+#: state.
 STATE_VERSION: Final = 1
 
 ChannelName = Literal["status", "positions", "guards"]
@@ -31,7 +32,7 @@ class _Part(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     """Absent fields are None, and a newer server's extra fields are ignored."""
 
 
-class Event(_Part):
+class Event(_Part, frozen=True):
     """One thing that happened to the account; its id is the key that it stands under."""
 
     event_type: EventType
@@ -44,7 +45,7 @@ class Event(_Part):
     divergence_reason: str | None = None
 
 
-class Status(_Part):
+class Status(_Part, frozen=True):
     """Channel ``status``: is the reconciliation of this account alive, and does it agree with the broker?"""
 
     status: Literal["healthy", "idle", "warning", "unknown"]
@@ -59,7 +60,7 @@ class Status(_Part):
     error_message: str | None = None
 
 
-class Position(_Part):
+class Position(_Part, frozen=True):
     """One open position that broker and bot agree on; its ticket is the key that it stands under."""
 
     position_id: str
@@ -78,7 +79,7 @@ class Position(_Part):
     contract_size_assumed: bool = False
 
 
-class Positions(_Part):
+class Positions(_Part, frozen=True):
     """Channel ``positions``: the open book and what it is worth."""
 
     total_positions: int
@@ -89,7 +90,7 @@ class Positions(_Part):
     last_updated_at: str | None = None
 
 
-class Drawdown(_Part):
+class Drawdown(_Part, frozen=True):
     """How far equity is below its peak, against this account's limits; percentages are 0-100."""
 
     alert_type: Literal["normal", "warning", "critical", "unknown"]
@@ -106,7 +107,7 @@ class Drawdown(_Part):
     last_checked_at: str | None = None
 
 
-class MarketAlert(_Part):
+class MarketAlert(_Part, frozen=True):
     """A market condition that the platform reported and whose window has not passed."""
 
     symbol: str
@@ -122,7 +123,7 @@ class MarketAlert(_Part):
     ask: float | None = None
 
 
-class Breach(_Part):
+class Breach(_Part, frozen=True):
     """A guard that became critical; it stays here after it cleared, so that nobody who was away misses it."""
 
     kind: Literal["drawdown", "market"]
@@ -133,7 +134,7 @@ class Breach(_Part):
     condition_type: ConditionType | None = None
 
 
-class Guards(_Part):
+class Guards(_Part, frozen=True):
     """Channel ``guards``: what must make a bot act."""
 
     system_status: Literal["healthy", "warning", "unknown"]
@@ -143,7 +144,7 @@ class Guards(_Part):
     breaches: dict[str, Breach]
 
 
-class AccountState(_Part):
+class AccountState(_Part, frozen=True):
     """Everything that a client mirrors; a channel that was not subscribed to is None."""
 
     status: Status | None = None

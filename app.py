@@ -1,0 +1,255 @@
+"""The composition root: settings become parts, parts become routes and tasks. Nothing imports this but the
+command line.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from pathlib import Path
+from uuid import UUID
+
+from starlette.routing import BaseRoute, WebSocketRoute
+from starlette.types import Scope
+
+from auth.authenticator import Authenticator
+from auth.claims import Rules
+from auth.development import DevelopmentKey
+from auth.identity import Identity
+from auth.jwks import Jwks
+from auth.keys import KeySource, SharedSecret
+from auth.origins import OriginPolicy
+from auth.origins import policy as origin_policy
+from auth.tokens import Verifier
+from queries.channels import LIVE_QUERIES
+from realtime.database import engine_for
+from realtime.delivery import rest
+from realtime.delivery.application import Application
+from realtime.delivery.hub import Hub
+from realtime.delivery.pages import page_routes
+from realtime.delivery.pulse import Pulse
+from realtime.delivery.server import Server
+from realtime.delivery.streams import Streams
+from realtime.delivery.websocket import WebSocketEndpoint
+from realtime.errors import ConfigurationError
+from realtime.feed.connection import KeptConnection
+from realtime.feed.dirty import DirtySet
+from realtime.feed.housekeeping import Housekeeper
+from realtime.feed.listener import Listener
+from realtime.feed.loop import Feed
+from realtime.feed.sweep import Sweeper
+from realtime.settings import Settings
+from realtime.state import CHANNELS
+from realtime.store.snapshots import SnapshotStore, connect
+from realtime.store.writer import SnapshotWriter
+from realtime.supervise import Supervisor
+
+log = logging.getLogger(__name__)
+
+STATIC = Path(__file__).parent / "static"
+_DRAIN_SECONDS = 5.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Development:
+    """What exists outside production only: tokens that the server itself signs. ``demo_user`` opens the
+    dashboard.
+    """
+
+    key: DevelopmentKey
+    demo_user: UUID | None = None
+
+
+class Node:
+    """One whole server: sockets, feed and REST. Nodes share PostgreSQL and Redis, and nothing else."""
+
+    def __init__(self, settings: Settings, *, development: Development | None = None) -> None:
+        if development is not None and settings.mode == "production":
+            raise ConfigurationError(
+                ["Development tokens cannot be used in production: unset GUARDWIRE_MODE."]
+            )
+        self.settings = settings
+        self._development = development
+        self._engine = engine_for(
+            settings.database_url, pool_size=settings.database_pool_size, pooled=settings.database_pooled
+        )
+        self._redis = connect(settings.redis_url) if settings.redis_url else None
+        self._store = None if self._redis is None else SnapshotStore(self._redis, channels=CHANNELS)
+        self._writer = None if self._store is None else SnapshotWriter(self._store)
+        self._dirty = DirtySet()
+        self.hub = Hub(mark_dirty=self._dirty.mark, stale_seconds=settings.stale_seconds)
+        self._keys = _key_sources(settings, development)
+        self._authenticator = Authenticator(verifier=self._verifier())
+        self._origins: OriginPolicy = origin_policy(
+            settings.allowed_origins, production=settings.mode == "production"
+        )
+        self.streams = self._streams()
+        self._pulse = Pulse(
+            hub=self.hub,
+            streams=self.streams,
+            heartbeat_seconds=settings.heartbeat_seconds,
+            hello_seconds=settings.hello_seconds,
+            send_deadline_seconds=settings.send_deadline_seconds,
+            ping_seconds=settings.ping_seconds,
+        )
+        self._supervisor = Supervisor()
+        self._kept = [KeptConnection(self._engine) for _ in range(3)]
+
+    def _verifier(self) -> Verifier:
+        settings, development = self.settings, self._development
+        rules = (
+            Rules(issuer=settings.jwt_issuer, audiences=settings.jwt_audience)
+            if development is None
+            else development.key.rules
+        )
+        self._verify = Verifier(keys=self._keys, rules=rules)
+        return self._verify
+
+    def _streams(self) -> Streams:
+        settings = self.settings
+        return Streams(
+            hub=self.hub,
+            verify=self._verify.verify,
+            store=self._store,
+            heartbeat_seconds=settings.heartbeat_seconds,
+            max_sockets_per_user=settings.max_sockets_per_user,
+            max_frames_per_second=settings.max_frames_per_second,
+        )
+
+    # Requests.
+
+    async def authenticate_handshake(self, scope: Scope) -> Identity | None:
+        """The identity of a WebSocket handshake, None when its first frame must bring it."""
+        self._origins.check(scheme=scope["scheme"], headers=scope["headers"])
+        return await self._authenticator.from_headers(scope)
+
+    def routes(self) -> list[BaseRoute]:
+        """Everything that this server answers."""
+        return [
+            WebSocketRoute(
+                "/ws", WebSocketEndpoint(streams=self.streams, authenticate=self.authenticate_handshake)
+            ),
+            *rest.routes(
+                hub=self.hub,
+                store=self._store,
+                engine=self._engine,
+                authenticate=self._authenticator.require,
+            ),
+            *page_routes(STATIC, demo_token=self._demo_token()),
+        ]
+
+    def _demo_token(self) -> Callable[[], str] | None:
+        development = self._development
+        if development is None or development.demo_user is None:
+            return None
+        key, user = development.key, development.demo_user
+        return lambda: key.issue(user)
+
+    # Life.
+
+    async def start(self) -> None:
+        """Start what runs for ever; a database or Redis that is not there yet is waited for."""
+        evaluation, sweeping, housekeeping = self._kept
+        feed = Feed(
+            connection=evaluation,
+            live_queries=LIVE_QUERIES,
+            dirty=self._dirty,
+            hub=self.hub,
+            memory=self._store,
+            writer=self._writer,
+        )
+        sweeper = Sweeper(
+            connection=sweeping,
+            hub=self.hub,
+            dirty=self._dirty,
+            interval_seconds=self.settings.sweep_seconds,
+        )
+        listener = Listener(
+            database_url=self.settings.listen_database_url or self.settings.database_url,
+            on_hint=self._on_hint,
+            on_hearing=lambda hearing: setattr(sweeper, "hearing", hearing),
+        )
+        start = self._supervisor.start
+        start("sweep", sweeper.run)
+        start("listen", listener.run)
+        start("feed", feed.run)
+        start("housekeeping", Housekeeper(connection=housekeeping).run)
+        start("pulse", self._pulse.run)
+        if self._writer is not None:
+            start("remember", self._writer.run)
+        for source in self._keys:
+            if isinstance(source, Jwks):
+                start("jwks", source.run)
+
+    def _on_hint(self, user_id: UUID, revision: int) -> None:
+        if self.hub.is_news(user_id, revision):
+            self._dirty.mark(user_id)
+
+    async def drain(self) -> None:
+        """Ask every client to go elsewhere, before the listening socket is closed."""
+        await self._pulse.drain(_DRAIN_SECONDS)
+
+    async def stop(self) -> None:
+        """End every task and connection."""
+        await self.streams.close()
+        await self._supervisor.stop()
+        for kept in self._kept:
+            await kept.close()
+        await self._engine.dispose()
+        for source in self._keys:
+            if isinstance(source, Jwks):
+                await source.close()
+        if self._redis is not None:
+            await self._redis.aclose()
+
+
+def _key_sources(settings: Settings, development: Development | None) -> list[KeySource]:
+    if development is not None:
+        return [development.key.source]
+    sources: list[KeySource] = []
+    if settings.jwt_secret:
+        sources.append(SharedSecret(settings.jwt_secret))
+    if settings.jwks_url:
+        sources.append(Jwks(url=settings.jwks_url))
+    return sources
+
+
+def build(settings: Settings, *, development: Development | None = None) -> Application:
+    """The whole application, for an ASGI server that runs its lifespan; see `server_for`."""
+    return _application(Node(settings, development=development))
+
+
+def server_for(settings: Settings, *, development: Development | None = None, signals: bool = True) -> Server:
+    """A server of the whole application on ``settings.host`` and ``settings.port``."""
+    node = Node(settings, development=development)
+    return Server(
+        _application(node),
+        host=settings.host,
+        port=settings.port,
+        max_frame_bytes=settings.max_frame_bytes,
+        drain=node.drain,
+        signals=signals,
+    )
+
+
+@contextlib.asynccontextmanager
+async def serving(settings: Settings, *, development: Development | None = None) -> AsyncIterator[str]:
+    """Serve in this event loop while the context lasts; gives the base URL. Signals are left to the caller.
+    """
+    server = server_for(settings, development=development, signals=False)
+    async with server.running():
+        yield f"http://{settings.host}:{server.port}"
+
+
+def _application(node: Node) -> Application:
+    @contextlib.asynccontextmanager
+    async def lifespan(_: object) -> AsyncIterator[None]:
+        await node.start()
+        try:
+            yield
+        finally:
+            await node.stop()
+
+    return Application(node.routes(), lifespan=lifespan, allowed_origins=node.settings.allowed_origins)

@@ -1,0 +1,10 @@
+"""The channels that this release serves; a new one is a new file and a line here."""
+
+from __future__ import annotations
+
+from queries.guards import GUARDS
+from queries.live_query import LiveQueries
+from queries.positions import POSITIONS
+from queries.status import STATUS
+
+LIVE_QUERIES = LiveQueries((STATUS, POSITIONS, GUARDS))

@@ -1,0 +1,102 @@
+"""Live queries: one statement reads every channel of many accounts in one consistent cut.
+
+Each channel is one file (`status.py`, `positions.py`, `guards.py`) that says which columns it reads and how a
+row of them becomes the channel's state. They are put together into a single statement, because one statement
+is one snapshot of the database: all channels of an account stand at the same revision, for one round trip.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Final, NamedTuple, Protocol
+from uuid import UUID
+
+from queries.timestamps import iso
+from realtime.patch import State
+from realtime.state import STATE_VERSION
+
+
+class LiveQuery(NamedTuple):
+    """A channel: its name, the columns that it reads, and the pure function from a row of them to its state.
+
+    ``columns`` is a select list over `watched` (the accounts asked for), `account` (guardwire.accounts),
+    `limits` (public.guard_limits) and `backfill`; `account` and `limits` are null for an account that never
+    wrote a
+    row.
+    """
+
+    channel: str
+    columns: str
+    shape: Callable[[Mapping[str, Any]], State]
+
+
+class Evaluation(NamedTuple):
+    """One account at one revision; ``as_of`` is the database's time just before the read."""
+
+    user_id: UUID
+    epoch: int
+    revision: int
+    as_of: str
+    state: State
+
+
+class DriverConnection(Protocol):
+    """The part of asyncpg's connection that the hot path uses."""
+
+    async def fetch(self, query: str, *args: Any, timeout: float | None = None) -> list[Any]: ...  # noqa: ASYNC109 - asyncpg's own
+
+
+_STATEMENT = """
+SELECT watched.user_id,
+       epoch.epoch AS database_epoch,
+       coalesce(account.revision, 0) AS revision,
+       statement_timestamp() AS as_of,
+       {columns}
+FROM unnest($1::uuid[]) AS watched (user_id)
+CROSS JOIN guardwire.epoch AS epoch
+CROSS JOIN guardwire.backfill AS backfill
+LEFT JOIN guardwire.accounts AS account ON account.user_id = watched.user_id
+LEFT JOIN public.guard_limits AS limits ON limits.user_id = watched.user_id
+"""
+
+
+_VERSIONS: Final = 8
+
+
+def wire_epoch(database_epoch: int) -> int:
+    """The epoch that clients see: the database's, and which release's meaning of the state; below 2^53."""
+    return database_epoch * _VERSIONS + STATE_VERSION
+
+
+def database_epoch(wire_epoch: int) -> int:
+    """The database's part of an epoch that clients see."""
+    return wire_epoch // _VERSIONS
+
+
+class LiveQueries:
+    """The channels of one deployment, ready to be evaluated over any number of accounts at once."""
+
+    def __init__(self, channels: Sequence[LiveQuery]) -> None:
+        self.channels = tuple(channels)
+        self.statement = _STATEMENT.format(
+            columns=",\n       ".join(channel.columns.strip() for channel in channels)
+        )
+
+    async def evaluate(
+        self, connection: DriverConnection, user_ids: Iterable[UUID], *, timeout_seconds: float = 5.0
+    ) -> list[Evaluation]:
+        """The state of each account, in no particular order; an account without any row is empty at revision
+        0.
+        """
+        wanted = list(user_ids)
+        rows = await connection.fetch(self.statement, wanted, timeout=timeout_seconds)
+        return [self._shape(row) for row in rows]
+
+    def _shape(self, row: Mapping[str, Any]) -> Evaluation:
+        return Evaluation(
+            user_id=row["user_id"],
+            epoch=wire_epoch(row["database_epoch"]),
+            revision=row["revision"],
+            as_of=iso(row["as_of"]),
+            state={channel.channel: channel.shape(row) for channel in self.channels},
+        )

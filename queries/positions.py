@@ -1,0 +1,99 @@
+"""Channel `positions`: the open book and what it is worth."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from decimal import ROUND_HALF_UP, Decimal
+from typing import Any
+
+from queries.live_query import LiveQuery
+from queries.timestamps import iso
+from realtime.patch import State
+
+# Profit is kept exact in the quote currency and turned into the account's here, by the newest rate in either
+# direction;
+# where there is no rate it stays in the quote currency and says so. Rounding is the database's: decimal, half
+# away from zero.
+_COLUMNS = """
+       account.currency AS account_currency,
+       account.balance::float8 AS account_balance,
+       account.last_position_at,
+       ARRAY(SELECT ROW(p.ticket::text, p.position_id::text, p.symbol, p.direction, p.volume::float8,
+                        p.entry_price::float8, p.entry_time, coalesce(p.current_price, p.entry_price)::float8,
+                        p.take_profit::float8, p.stop_loss::float8, p.contract_size_assumed, p.updated_at,
+                        p.pnl_pct::float8,
+                        CASE WHEN worth.rate IS NULL THEN p.quote_currency ELSE account.currency END,
+                        round(p.pnl * coalesce(worth.rate, 1), 2)::float8)
+             FROM guardwire.positions AS p
+             LEFT JOIN guardwire.fx_current AS direct
+                    ON direct.base = p.quote_currency AND direct.quote = account.currency
+                       AND p.quote_currency <> account.currency
+             LEFT JOIN guardwire.fx_current AS inverse
+                    ON inverse.base = account.currency AND inverse.quote = p.quote_currency
+                       AND p.quote_currency <> account.currency
+             CROSS JOIN LATERAL (SELECT coalesce(direct.rate, 1 / nullif(inverse.rate, 0)) AS rate) AS worth
+             WHERE p.user_id = watched.user_id AND p.is_open AND p.matched = 1) AS open_positions
+"""
+
+
+def _shape(row: Mapping[str, Any]) -> State:
+    positions = row["open_positions"]
+    book = {position[0]: _position(position) for position in positions}
+    state: State = {"total_positions": len(book), "open": book}
+    if row["last_position_at"] is not None:
+        state["last_updated_at"] = iso(row["last_position_at"])
+    total, currency = _total(book, row["account_currency"])
+    if currency is not None:
+        state["currency"] = currency
+    if total is not None:
+        state["total_unrealized_pnl"] = total
+        balance = row["account_balance"]
+        if balance is not None and balance > 0 and currency == row["account_currency"]:
+            state["total_unrealized_pnl_pct"] = _percent(total, balance)
+    return state
+
+
+def _percent(part: float, whole: float) -> float:
+    # In decimal, because binary rounding errs at ties: 0.125 % must be 0.13, as the database rounds it.
+    share = Decimal(repr(part)) * 100 / Decimal(repr(whole))
+    return float(share.quantize(Decimal("0.01"), ROUND_HALF_UP))
+
+
+def _total(book: Mapping[str, State], account_currency: str | None) -> tuple[float | None, str | None]:
+    """Sum and its currency; the sum is None where it would mix currencies or leave out a position."""
+    if not book:
+        return 0.0, account_currency
+    currencies = {position["pnl_currency"] for position in book.values()}
+    profits = [position.get("unrealized_pnl") for position in book.values()]
+    if len(currencies) > 1 or None in profits:
+        return None, account_currency
+    return round(math.fsum(profits), 2), currencies.pop()  # type: ignore[arg-type]
+
+
+def _position(position: tuple[Any, ...]) -> State:
+    (_, position_id, symbol, direction, volume, entry_price, entry_time, current_price, take_profit,
+     stop_loss, contract_size_assumed, updated_at, pnl_pct, pnl_currency, pnl) = position  # fmt: skip
+    state: State = {
+        "position_id": position_id,
+        "symbol": symbol,
+        "direction": direction,
+        "volume": volume,
+        "entry_price": entry_price,
+        "entry_time": iso(entry_time),
+        "current_price": current_price,
+        "unrealized_pnl": pnl,
+        "unrealized_pnl_pct": pnl_pct,
+        "pnl_currency": pnl_currency,
+        "take_profit": take_profit,
+        "stop_loss": stop_loss,
+        "last_updated_at": iso(updated_at),
+    }
+    if contract_size_assumed:
+        state["contract_size_assumed"] = True
+    if None in position:
+        return {name: value for name, value in state.items() if value is not None}
+    return state
+
+
+POSITIONS = LiveQuery("positions", _COLUMNS, _shape)

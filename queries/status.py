@@ -1,0 +1,96 @@
+"""Channel `status`: is the reconciliation of this account alive, and does it agree with the broker?"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from queries.live_query import LiveQuery
+from queries.timestamps import iso
+from realtime.patch import State
+
+# The counts come from the open book, never from the log.
+_COLUMNS = """
+       coalesce(account.ready, backfill.done) AS ready,
+       coalesce(account.source, 'silent') AS source,
+       coalesce(account.total_syncs, 0) AS total_syncs,
+       account.last_sync_at,
+       account.last_sync_duration_ms,
+       account.error_message,
+       (SELECT ARRAY[count(*) FILTER (WHERE p.matched = 1), count(*) FILTER (WHERE p.matched = 2)]
+        FROM guardwire.positions AS p
+        WHERE p.user_id = watched.user_id AND p.is_open) AS open_counts,
+       ARRAY(SELECT ROW(e.event_id, e.event_type, e.created_at, e.symbol, e.ticket, e.matched,
+                        e.pnl_gbp::float8, e.divergence_reason)
+             FROM guardwire.events AS e
+             WHERE e.user_id = watched.user_id
+             ORDER BY e.created_at DESC, e.revision DESC, e.ordinal DESC
+             LIMIT 5) AS recent_events
+"""
+
+_DESCRIPTIONS = {
+    "position_synced": "{what} synced",
+    "position_matched": "{what} matched with the broker",
+    "divergence_detected": "{what} diverges from the broker",
+    "position_closed": "{what} closed",
+    "drawdown_alert": "Drawdown alert",
+    "market_condition_alert": "Market condition on {what}",
+}
+
+
+def _shape(row: Mapping[str, Any]) -> State:
+    matched, diverging = row["open_counts"]
+    state: State = {
+        "status": _status(row["ready"], matched, diverging),
+        "source": row["source"],
+        "total_syncs": row["total_syncs"],
+        "open_positions_count": matched,
+        "matched_positions": matched,
+        "divergences_detected": diverging,
+        "recent_events": {event[0]: _event(event) for event in row["recent_events"]},
+    }
+    if row["last_sync_at"] is not None:
+        state["last_sync_at"] = iso(row["last_sync_at"])
+    if row["last_sync_duration_ms"] is not None:
+        state["last_sync_duration_ms"] = row["last_sync_duration_ms"]
+    if row["error_message"] is not None:
+        state["error_message"] = row["error_message"]
+    return state
+
+
+def _status(ready: bool, matched: int, diverging: int) -> str:
+    if not ready:
+        return "unknown"
+    if diverging:
+        return "warning"
+    return "healthy" if matched else "idle"
+
+
+def _event(event: tuple[Any, ...]) -> State:
+    _, event_type, created_at, symbol, ticket, matched, pnl_gbp, divergence_reason = event
+    state: State = {
+        "event_type": event_type,
+        "created_at": iso(created_at),
+        "description": _describe(event_type, symbol, ticket, divergence_reason),
+    }
+    if symbol is not None:
+        state["symbol"] = symbol
+    if ticket is not None:
+        # Text, because a JavaScript number cannot hold every ticket.
+        state["mt5_ticket"] = str(ticket)
+    if matched is not None:
+        state["matched"] = matched
+    if pnl_gbp is not None:
+        state["pnl_gbp"] = pnl_gbp
+    if divergence_reason is not None:
+        state["divergence_reason"] = divergence_reason
+    return state
+
+
+def _describe(event_type: str, symbol: str | None, ticket: int | None, reason: str | None) -> str:
+    what = " ".join(filter(None, (symbol, f"#{ticket}" if ticket else None))) or "account"
+    sentence = _DESCRIPTIONS[event_type].format(what=what)
+    return f"{sentence}: {reason}" if reason else sentence
+
+
+STATUS = LiveQuery("status", _COLUMNS, _shape)

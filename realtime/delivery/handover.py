@@ -1,0 +1,114 @@
+"""uvicorn's WebSocket class, extended by one thing: after the handshake the route may take the socket over.
+
+Starlette and uvicorn do the handshake (routing, authentication, denial with a real HTTP status). Then
+`Handover.take` gives transport and parser to a `Socket`, the ASGI task ends, and an idle connection costs a
+few kilobytes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+from starlette.types import Scope
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+from websockets.server import ServerProtocol
+
+_EXTENSION: Final = "guardwire.handover"
+
+
+class Taker(asyncio.Protocol):
+    """What a socket can be handed to."""
+
+    __slots__ = ()
+
+    def replay(self, messages: Sequence[bytes]) -> None:
+        """Messages that had arrived before the handover."""
+
+
+SocketFactory = Callable[[asyncio.Transport, ServerProtocol], Taker]
+
+
+class Handover:
+    """The right to take one accepted socket over from the ASGI server, once."""
+
+    def __init__(self, server: HandoverProtocol) -> None:
+        self._server = server
+
+    def take(self, make: SocketFactory) -> Taker:
+        """Give transport and parser to what ``make`` returns; frames that arrived since the handshake go
+        there too.
+        """
+        return self._server.give(make)
+
+
+def handover_of(scope: Scope) -> Handover:
+    """The handover of a WebSocket scope; raises RuntimeError under a server that was not started with
+    `HandoverProtocol`.
+    """
+    try:
+        handover: Handover = scope["extensions"][_EXTENSION]
+    except KeyError:
+        raise RuntimeError(
+            "serve this application with uvicorn's ws=HandoverProtocol (guardwire serve does)"
+        ) from None
+    return handover
+
+
+class _Released(asyncio.Transport):
+    """Stands in for the transport that was given away, so that the end of the ASGI task does not close it."""
+
+    def close(self) -> None:
+        """Nothing: the socket is another's."""
+
+    def is_closing(self) -> bool:
+        """True, so that nothing more is written."""
+        return True
+
+
+class HandoverProtocol(WebSocketsSansIOProtocol):
+    """For uvicorn's ``ws=``."""
+
+    async def run_asgi(self) -> None:
+        """Run the application with its handover in the scope."""
+        extensions: dict[str, Any] = self.scope["extensions"]
+        extensions[_EXTENSION] = Handover(self)
+        application = self.app
+
+        async def handing_over(scope: Any, receive: Any, send: Any) -> None:
+            await application(scope, receive, send)
+            # uvicorn takes a handshake that was answered with an HTTP status for an unfinished one, and logs
+            # an error.
+            self.handshake_complete = self.handshake_complete or self.initial_response is not None
+
+        self.app = handing_over
+        await super().run_asgi()
+
+    def give(self, make: SocketFactory) -> Taker:
+        """See `Handover.take`."""
+        if self.disconnected or self.transport.is_closing():
+            raise ConnectionResetError("the client left during the handshake")
+        self.stop_keepalive()
+        transport, self.transport = self.transport, _Released()
+        made = make(transport, self.conn)
+        # uvicorn forgets the connection: who took it over drains it.
+        self.connections.discard(self)
+        transport.set_protocol(made)
+        early = self._early_messages()
+        if early:
+            self.loop.call_soon(made.replay, early)
+        if self.read_paused:
+            transport.resume_reading()
+        return made
+
+    def _early_messages(self) -> list[bytes]:
+        """Messages that a hasty client sent before it could know that the handshake was done."""
+        messages = []
+        with contextlib.suppress(asyncio.QueueEmpty):
+            while True:
+                event = self.queue.get_nowait()
+                if event["type"] == "websocket.receive":
+                    messages.append((event.get("text") or "").encode())
+        return messages

@@ -1,0 +1,142 @@
+"""Who is watching what: accounts, their newest snapshots, and the clients that each new one wakes.
+
+The hub is single-threaded and never waits for a client: it sets a pointer and calls `wake`. The feed asks it
+what is watched and hands it what it found; transports attach; REST reads.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Final
+from uuid import UUID
+
+from realtime.delivery.watch import Subscriber, Watch
+from realtime.metrics import METRICS
+from realtime.store.snapshot import Snapshot
+from realtime.store.snapshots import Step
+
+#: An account stays watched for this long after its last reader, so that pollers and reconnects are served
+#: from memory.
+LEASE_SECONDS: Final = 30.0
+
+
+class Hub:
+    """The watched accounts of this node. All times are monotonic seconds."""
+
+    def __init__(self, *, mark_dirty: Callable[[UUID], None], stale_seconds: float) -> None:
+        self._mark_dirty = mark_dirty
+        self._stale_seconds = stale_seconds
+        self._watches: dict[UUID, Watch] = {}
+        self._behind: dict[UUID, Watch] = {}
+        self._was_blind = True
+        self._next_cleanup = 0.0
+        self.swept_at = float("-inf")
+        self.swept_as_of = ""
+
+    # What the feed calls.
+
+    def watched(self) -> Iterator[tuple[UUID, int]]:
+        """Every watched account and the revision that was last delivered for it (-1: none)."""
+        return ((user_id, watch.revision) for user_id, watch in self._watches.items())
+
+    def snapshot_of(self, user_id: UUID) -> Snapshot | None:
+        """The newest snapshot of a watched account; None when there is none or it is not watched."""
+        watch = self._watches.get(user_id)
+        return None if watch is None else watch.snapshot
+
+    def is_watched(self, user_id: UUID) -> bool:
+        """Whether anybody on this node reads this account, or did lately."""
+        return user_id in self._watches
+
+    def is_news(self, user_id: UUID, revision: int) -> bool:
+        """Whether this revision of this account is watched and not yet delivered; if so the account counts as
+        behind.
+        """
+        watch = self._watches.get(user_id)
+        if watch is None or revision <= watch.revision:
+            return False
+        self._fell_behind(watch)
+        return True
+
+    def confirm(self, as_of: str, read_at: float, changed: Iterable[UUID]) -> None:
+        """A sweep that began at ``read_at`` found every watched account as it was delivered, except
+        ``changed``.
+        """
+        for user_id in changed:
+            watch = self._watches.get(user_id)
+            if watch is not None:
+                self._fell_behind(watch)
+        self.swept_at, self.swept_as_of = read_at, as_of
+
+    def publish(self, steps: Sequence[Step], *, as_of: str, read_at: float) -> None:
+        """Make what this process read at ``as_of`` the newest of its accounts, and wake who is watching."""
+        now = time.monotonic()
+        for snapshot, base in steps:
+            watch = self._watches.get(snapshot.user_id)
+            if watch is not None and watch.advance(snapshot, base, as_of=as_of, read_at=read_at):
+                self._behind.pop(snapshot.user_id, None)
+                watch.wake(now)
+
+    # What transports and REST call.
+
+    def attach(self, user_id: UUID, subscriber: Subscriber) -> Watch:
+        """Watch an account for a client; `Watch.first_snapshot` then waits for what to send it."""
+        watch = self._watch(user_id)
+        watch.subscribers.add(subscriber)
+        return watch
+
+    def detach(self, watch: Watch, subscriber: Subscriber) -> None:
+        """The client is gone; the account stays watched for a while."""
+        watch.subscribers.discard(subscriber)
+        watch.lease_until = time.monotonic() + LEASE_SECONDS
+
+    def reading(self, user_id: UUID) -> Watch:
+        """Watch an account for one answer; it stays watched, so that the next one costs no SQL."""
+        watch = self._watch(user_id)
+        watch.lease_until = time.monotonic() + LEASE_SECONDS
+        return watch
+
+    def subscriber_count(self, user_id: UUID) -> int:
+        """How many clients of this user are attached to this node."""
+        watch = self._watches.get(user_id)
+        return 0 if watch is None else len(watch.subscribers)
+
+    def blind(self, now: float) -> bool:
+        """Whether no sweep has been completed for too long: the database is out of reach."""
+        return now - self.swept_at > self._stale_seconds
+
+    def tick(self, now: float) -> None:
+        """Tell clients whose freshness changed; forget accounts that nobody reads any more. A few times a
+        second.
+        """
+        blind = self.blind(now)
+        # While all is well only the accounts that are behind can have gone stale.
+        concerned = self._watches if blind != self._was_blind else self._behind
+        self._was_blind = blind
+        for watch in tuple(concerned.values()):
+            watch.tell_staleness(now, stale=now - watch.confirmed_at > self._stale_seconds)
+        if now >= self._next_cleanup:
+            self._next_cleanup = now + 1.0
+            self._forget_unread(now)
+
+    def _watch(self, user_id: UUID) -> Watch:
+        watch = self._watches.get(user_id)
+        if watch is None:
+            watch = self._watches[user_id] = Watch(user_id, self, time.monotonic() + LEASE_SECONDS)
+            METRICS.watched_accounts.set(len(self._watches))
+            self._fell_behind(watch)
+            self._mark_dirty(user_id)
+        return watch
+
+    def _fell_behind(self, watch: Watch) -> None:
+        watch.behind = True
+        self._behind[watch.user_id] = watch
+
+    def _forget_unread(self, now: float) -> None:
+        for watch in [
+            watch for watch in self._watches.values() if not watch.subscribers and now > watch.lease_until
+        ]:
+            del self._watches[watch.user_id]
+            self._behind.pop(watch.user_id, None)
+        METRICS.watched_accounts.set(len(self._watches))

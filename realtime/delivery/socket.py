@@ -1,0 +1,243 @@
+"""One WebSocket after its handshake: a small protocol between the transport, the library's parser and a
+session.
+
+Framing, fragmentation limits, UTF-8 checks and the closing handshake are the `websockets` library's; this
+file decides when to write. Nothing is queued: when the transport cannot take more, the next frame is made
+when it can.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import socket as sockets
+import time
+from collections.abc import Sequence
+from typing import Final, Protocol
+
+import msgspec
+from websockets.frames import Frame, Opcode
+from websockets.server import ServerProtocol
+
+from auth.identity import Identity
+from realtime.delivery.handover import Taker
+from realtime.delivery.hints import retry_after_ms as jittered_ms
+from realtime.delivery.session import Session, WrongOwner
+from realtime.delivery.watch import Watch
+from realtime.errors import CloseCode, StreamClosed
+from realtime.messages import ClientFrame, decode_client_frame
+from realtime.metrics import METRICS
+from realtime.store.snapshot import Channels, Snapshot
+
+log = logging.getLogger(__name__)
+
+_WRITE_BUFFER_BYTES: Final = 32_768
+_NOT_SENT_LOWAT_BYTES: Final = 16_384
+_CLOSE_SECONDS: Final = 5.0
+#: Pings, pongs and fragments that a peer may send for each message that it may send.
+_CONTROL_PER_MESSAGE: Final = 10
+
+
+class Conversation(Protocol):
+    """What a socket tells its owner (`websocket.py`), which does what may have to wait."""
+
+    def on_frame(self, socket: Socket, frame: ClientFrame) -> None:
+        """A well-formed frame arrived."""
+
+    def on_gone(self, socket: Socket) -> None:
+        """The connection is lost; called exactly once."""
+
+
+class Socket(Taker):
+    """The rim of one client: bytes in, decoded frames to its conversation; snapshots in, bytes out.
+
+    ``identity``, ``session`` and ``watch`` are None until the client has said who it is. Times are monotonic
+    seconds. ``greeted``: a hello came. ``warned``: the client was told that its token is about to expire.
+    ``choice``: channels that a hello chose before the session began.
+    """
+
+    __slots__ = (
+        "_control_left", "_fragments", "_frames_left", "_parser", "blocked_since", "choice", "closing_since",
+        "conversation", "greeted", "heard_at", "identity", "opened_at", "sent_at", "session", "transport",
+        "warned", "watch",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        transport: asyncio.Transport,
+        parser: ServerProtocol,
+        conversation: Conversation,
+        *,
+        frames_per_second: int,
+    ) -> None:
+        self.transport = transport
+        self.conversation = conversation
+        self.session: Session | None = None
+        self.watch: Watch | None = None
+        self.identity: Identity | None = None
+        self.greeted = self.warned = False
+        self.choice: Channels | None = None
+        self.opened_at = self.heard_at = self.sent_at = time.monotonic()
+        self.blocked_since: float | None = None
+        self.closing_since: float | None = None
+        self._parser = parser
+        self._fragments: list[bytes] = []
+        self._frames_left = frames_per_second
+        self._control_left = frames_per_second * _CONTROL_PER_MESSAGE
+        transport.set_write_buffer_limits(high=_WRITE_BUFFER_BYTES)
+        _keep_kernel_buffer_small(transport)
+
+    def has_ended(self) -> bool:
+        """Whether nothing more will be sent."""
+        return self.closing_since is not None
+
+    # The hub's side.
+
+    def wake(self, newest: Snapshot, now: float) -> None:
+        """Send what turns the client's state into ``newest``, unless the client cannot take it now."""
+        if self.blocked_since is not None or self.session is None or self.session.held is None:
+            return
+        assert self.watch is not None
+        try:
+            payload = self.session.update(newest, self.watch.freshness(now))
+        except WrongOwner:
+            METRICS.cross_user_blocked.add()
+            log.exception("a frame with another user's data was stopped")
+            self.close(CloseCode.DRAINING, "please reconnect")
+            return
+        if payload is not None:
+            METRICS.updates.add(1, "update")
+            self.send(payload, now)
+
+    def beat(self, now: float, *, stale: bool) -> None:
+        """Send a heartbeat, unless the client cannot take it now."""
+        if self.blocked_since is None and self.session is not None and self.session.held is not None:
+            assert self.watch is not None
+            METRICS.updates.add(1, "heartbeat")
+            self.send(self.session.heartbeat(self.watch.freshness(now), stale=stale), now)
+
+    def send(self, payload: bytes, now: float) -> None:
+        """Write one text frame; the caller has checked that the client can take it, or it is the answer to a
+        frame.
+        """
+        if self.closing_since is None:
+            self.sent_at = now
+            self.transport.write(Frame(Opcode.TEXT, payload).serialize(mask=False))
+
+    def ping(self) -> None:
+        """Ask for a sign of life."""
+        if self.closing_since is None and self.blocked_since is None:
+            self._parser.send_ping(b"")
+            self._flush()
+
+    def close(self, code: CloseCode, reason: str, *, retry_after_ms: int | None = None) -> None:
+        """Say why and hang up; a peer that does not answer is cut off after a few seconds."""
+        if self.closing_since is not None:
+            return
+        METRICS.closes.add(1, str(code.value))
+        text = (
+            reason
+            if retry_after_ms is None
+            else json.dumps({"reason": reason, "retry_after_ms": retry_after_ms})
+        )
+        self._parser.send_close(code.value, text[:120])
+        self._flush()
+        self.closing_since = time.monotonic()
+        asyncio.get_running_loop().call_later(_CLOSE_SECONDS, self.abort)
+
+    def abort(self) -> None:
+        """Cut the connection without waiting for anybody."""
+        if not self.transport.is_closing() or self.blocked_since is not None:
+            self.transport.abort()
+
+    def refill(self, frames_per_second: int) -> None:
+        """A second has passed: the client may send so many frames again."""
+        self._frames_left = frames_per_second
+        self._control_left = frames_per_second * _CONTROL_PER_MESSAGE
+
+    # The transport's side.
+
+    def data_received(self, data: bytes) -> None:
+        self.heard_at = time.monotonic()
+        self._parser.receive_data(data)
+        try:
+            for event in self._parser.events_received():
+                if isinstance(event, Frame):
+                    self._on_frame(event)
+        except StreamClosed as closed:
+            self.close(closed.close_code, closed.reason)
+        self._flush()
+        if self._parser.close_expected() or self._parser.parser_exc is not None:
+            self.transport.close()
+
+    def replay(self, messages: Sequence[bytes]) -> None:
+        try:
+            for message in messages:
+                self._on_message(message)
+        except StreamClosed as closed:
+            self.close(closed.close_code, closed.reason)
+
+    def _on_frame(self, frame: Frame) -> None:
+        if frame.opcode in (Opcode.TEXT, Opcode.CONT):
+            self._fragments.append(bytes(frame.data))
+            if frame.fin:
+                self._on_message(b"".join(self._fragments))
+                self._fragments.clear()
+                return
+        elif frame.opcode is Opcode.BINARY:
+            raise StreamClosed(CloseCode.MALFORMED, "frames are JSON text, not binary")
+        self._control_left -= 1
+        if self._control_left < 0:
+            raise StreamClosed(CloseCode.RATE_LIMITED, "too many control frames or fragments")
+
+    def _on_message(self, message: bytes) -> None:
+        if self.closing_since is not None:
+            return
+        self._frames_left -= 1
+        if self._frames_left < 0:
+            self.close(CloseCode.RATE_LIMITED, "too many frames", retry_after_ms=jittered_ms(1000, 3000))
+            return
+        try:
+            frame = decode_client_frame(message)
+        except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
+            raise StreamClosed(CloseCode.MALFORMED, f"malformed frame: {error}"[:120]) from None
+        self.conversation.on_frame(self, frame)
+
+    def eof_received(self) -> bool:
+        self._parser.receive_eof()
+        self._flush()
+        return False
+
+    def pause_writing(self) -> None:
+        self.blocked_since = time.monotonic()
+        # A peer that reads nothing must not make us answer its pings either.
+        if not self.transport.is_closing():
+            self.transport.pause_reading()
+
+    def resume_writing(self) -> None:
+        self.blocked_since = None
+        if self.transport.is_closing():
+            return
+        self.transport.resume_reading()
+        if self.watch is not None and self.watch.snapshot is not None:
+            self.wake(self.watch.snapshot, time.monotonic())
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.closing_since = self.closing_since or time.monotonic()
+        self.conversation.on_gone(self)
+
+    def _flush(self) -> None:
+        for data in self._parser.data_to_send():
+            if data:
+                self.transport.write(data)
+            elif self.transport.can_write_eof() and not self.transport.is_closing():
+                self.transport.write_eof()
+
+
+def _keep_kernel_buffer_small(transport: asyncio.Transport) -> None:
+    """Let the kernel report a full socket early: 28 KB pinned for a stuck reader instead of megabytes."""
+    raw = transport.get_extra_info("socket")
+    lowat: int | None = getattr(sockets, "TCP_NOTSENT_LOWAT", None)
+    if raw is not None and lowat is not None and raw.family in (sockets.AF_INET, sockets.AF_INET6):
+        raw.setsockopt(sockets.IPPROTO_TCP, lowat, _NOT_SENT_LOWAT_BYTES)

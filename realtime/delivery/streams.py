@@ -1,0 +1,253 @@
+"""The WebSockets of this node: what clients say is answered here.
+
+A `Socket` never waits; what may have to (a token's key, the first read of an account) is a task of its own
+here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+import time
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from typing import Any, assert_never
+
+from auth.identity import Identity
+from realtime.delivery.hints import retry_after_ms
+from realtime.delivery.hub import Hub
+from realtime.delivery.session import Session, channels_in_order
+from realtime.delivery.socket import Socket
+from realtime.delivery.watch import Store
+from realtime.errors import AuthenticationError, CloseCode, StreamClosed, UnavailableError
+from realtime.messages import (
+    Auth,
+    AuthOk,
+    ClientFrame,
+    Error,
+    Hello,
+    Resume,
+    Resync,
+    Subscribe,
+    Unsubscribe,
+    Welcome,
+    encode,
+)
+from realtime.metrics import METRICS
+from realtime.state import CHANNELS
+from realtime.store.snapshot import Channels, Freshness
+
+log = logging.getLogger(__name__)
+
+#: What a client's frame makes of its session: the frames to send.
+Act = Callable[[Session, Freshness], list[bytes]]
+
+
+class Streams:
+    """The WebSockets of this node; ``verify`` is the one verifier, ``store`` is None without Redis."""
+
+    def __init__(
+        self,
+        *,
+        hub: Hub,
+        verify: Callable[[str], Awaitable[Identity]],
+        store: Store | None,
+        heartbeat_seconds: float,
+        max_sockets_per_user: int,
+        max_frames_per_second: int,
+    ) -> None:
+        self._hub = hub
+        self._verify = verify
+        self._store = store
+        self._heartbeat_seconds = heartbeat_seconds
+        self._max_sockets_per_user = max_sockets_per_user
+        self.max_frames_per_second = max_frames_per_second
+        self._sockets: set[Socket] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self.draining = False
+
+    def __iter__(self) -> Iterator[Socket]:
+        """The open sockets, as they are now."""
+        return iter(tuple(self._sockets))
+
+    # Sockets come and go.
+
+    def open(
+        self, socket: Socket, identity: Identity | None, channels: Channels, resume: Resume | None
+    ) -> None:
+        """A socket was taken over; without an ``identity`` its first frame must be a hello with a token."""
+        self._sockets.add(socket)
+        METRICS.sockets.set(len(self._sockets))
+        if identity is not None:
+            socket.identity = identity
+            self._spawn(socket, self._begin(socket, identity, channels, resume))
+
+    def on_gone(self, socket: Socket) -> None:
+        """The connection is lost."""
+        self._sockets.discard(socket)
+        METRICS.sockets.set(len(self._sockets))
+        if socket.watch is not None:
+            self._hub.detach(socket.watch, socket)
+
+    def too_many(self, identity: Identity) -> bool:
+        """Whether this user holds as many sockets on this node as one may."""
+        return self._hub.subscriber_count(identity.user_id) >= self._max_sockets_per_user
+
+    async def close(self) -> None:
+        """Cut what is left."""
+        for task in tuple(self._tasks):
+            task.cancel()
+        for socket in self:
+            socket.abort()
+
+    # What clients say.
+
+    def on_frame(self, socket: Socket, frame: ClientFrame) -> None:
+        """Answer one frame; raises StreamClosed when the stream must end for it."""
+        match frame:
+            case Hello():
+                self._on_hello(socket, frame)
+            case Auth():
+                self._spawn(socket, self._renew(socket, frame.token))
+            case Subscribe():
+                self._answer(socket, lambda session, fresh: session.subscribe(frame.channels, fresh))
+            case Unsubscribe():
+                self._answer(socket, lambda session, fresh: session.unsubscribe(frame.channels, fresh))
+            case Resync():
+                self._answer(socket, _whole)
+            case _:
+                assert_never(frame)
+
+    def _on_hello(self, socket: Socket, hello: Hello) -> None:
+        if socket.greeted:
+            raise StreamClosed(CloseCode.MALFORMED, "there may be one hello, and it comes first")
+        socket.greeted = True
+        channels = CHANNELS if hello.channels is None else channels_in_order(hello.channels)
+        if socket.identity is not None:
+            # The header has authenticated and the session begins by itself: such a hello only chooses.
+            if hello.channels is not None:
+                socket.choice = channels
+                self._choose(socket)
+        elif hello.token is None:
+            raise StreamClosed(CloseCode.UNAUTHENTICATED, "a token is needed: this connection carried none")
+        else:
+            self._spawn(socket, self._greet(socket, hello.token, channels, hello.resume))
+
+    async def _greet(self, socket: Socket, token: str, channels: Channels, resume: Resume | None) -> None:
+        try:
+            identity = await self._verify(token)
+        except AuthenticationError as error:
+            _refuse(socket, error)
+            return
+        if self.too_many(identity):
+            hint = retry_after_ms(1000, 15_000)
+            socket.close(CloseCode.TOO_MANY_CONNECTIONS, "too many connections", retry_after_ms=hint)
+            return
+        socket.identity = identity
+        await self._begin(socket, identity, channels, resume)
+
+    async def _begin(
+        self, socket: Socket, identity: Identity, channels: Channels, resume: Resume | None
+    ) -> None:
+        if socket.has_ended():
+            return
+        watch = socket.watch = self._hub.attach(identity.user_id, socket)
+        session = socket.session = Session(identity.user_id, channels)
+        newest = await watch.first_snapshot(self._store, time.monotonic())
+        path = None
+        if resume is not None and resume.epoch == newest.epoch:
+            path = await watch.path_from(resume.revision, newest, self._store)
+        if socket.has_ended():
+            return
+        now = time.monotonic()
+        welcome = Welcome(
+            session=secrets.token_hex(8),
+            epoch=newest.epoch,
+            channels=channels,  # type: ignore[arg-type]
+            expires_at=int(identity.expires_at),
+            heartbeat_seconds=self._heartbeat_seconds,
+            resumed=path is not None,
+        )
+        socket.send(encode(welcome), now)
+        fresh = watch.freshness(now)
+        if resume is None or path is None:
+            socket.send(session.snapshot(newest, fresh), now)
+        else:
+            held = channels if resume.channels is None else channels_in_order(resume.channels)
+            for payload in session.resume(resume.revision, held, path, newest, fresh):
+                socket.send(payload, now)
+        assert watch.snapshot is not None
+        socket.wake(watch.snapshot, now)
+        if watch.stale:
+            socket.beat(now, stale=True)
+        self._choose(socket)
+
+    def _choose(self, socket: Socket) -> None:
+        """Change to the channels that a hello chose, as soon as the session has begun."""
+        chosen, session = socket.choice, socket.session
+        if chosen is None or session is None or session.held is None:
+            return
+        socket.choice = None
+        dropped = set(session.channels) - set(chosen)
+        self._answer(socket, lambda session, fresh: session.subscribe(chosen, fresh))
+        self._answer(socket, lambda session, fresh: session.unsubscribe(dropped, fresh))
+
+    def _answer(self, socket: Socket, act: Act) -> None:
+        session, watch, now = socket.session, socket.watch, time.monotonic()
+        if session is None or session.held is None or watch is None or watch.snapshot is None:
+            raise StreamClosed(CloseCode.MALFORMED, "the first frame must be a hello, and welcome its answer")
+        fresh = watch.freshness(now)
+        update = session.update(watch.snapshot, fresh)
+        for payload in [*([] if update is None else [update]), *act(session, fresh)]:
+            socket.send(payload, now)
+
+    async def _renew(self, socket: Socket, token: str) -> None:
+        if socket.identity is None:
+            raise StreamClosed(CloseCode.MALFORMED, "the first frame must be a hello")
+        try:
+            socket.identity = socket.identity.renewed_by(await self._verify(token))
+        except AuthenticationError as error:
+            if error.status == 403 or error.reason == "other_user":
+                _refuse(socket, error)
+                return
+            METRICS.auth_failures.add(1, error.reason)
+            # The token in force is still good: say what is wrong with the new one, and let the client try
+            # again.
+            refused = Error(code=error.code, message=str(error), retry=error.status == 503)
+            socket.send(encode(refused), time.monotonic())
+            return
+        socket.warned = False
+        socket.send(encode(AuthOk(expires_at=int(socket.identity.expires_at))), time.monotonic())
+
+    def _spawn(self, socket: Socket, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(_guard(socket, work), name="stream")
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+
+def _whole(session: Session, fresh: Freshness) -> list[bytes]:
+    assert session.held is not None
+    return [session.snapshot(session.held, fresh)]
+
+
+def _refuse(socket: Socket, error: AuthenticationError) -> None:
+    METRICS.auth_failures.add(1, error.reason)
+    if error.status == 503:
+        socket.close(CloseCode.OVERLOADED, str(error), retry_after_ms=retry_after_ms(1000, 5000))
+    elif error.status == 403 or error.reason == "other_user":
+        socket.close(CloseCode.FORBIDDEN, str(error))
+    else:
+        socket.close(CloseCode.UNAUTHENTICATED, str(error))
+
+
+async def _guard(socket: Socket, work: Coroutine[Any, Any, None]) -> None:
+    """Whatever goes wrong for one client is told to that client and ends there."""
+    try:
+        await work
+    except StreamClosed as closed:
+        socket.close(closed.close_code, closed.reason)
+    except UnavailableError as error:
+        socket.close(CloseCode.OVERLOADED, str(error), retry_after_ms=retry_after_ms(1000, 5000))
+    except Exception:
+        log.exception("a stream failed")
+        socket.close(CloseCode.OVERLOADED, "internal error", retry_after_ms=retry_after_ms(1000, 5000))

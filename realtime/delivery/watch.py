@@ -1,0 +1,170 @@
+"""One watched account: its newest snapshot, how sure we are of it, and who is to be woken."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from typing import Final, Protocol
+from uuid import UUID
+
+from realtime.errors import UnavailableError
+from realtime.state import CHANNELS
+from realtime.store.paths import find_path
+from realtime.store.snapshot import Freshness, Snapshot
+from realtime.store.snapshots import Edge, Stored
+
+#: What `age_ms` says when nothing is known; clients cannot take it for fresh.
+UNKNOWN_AGE_MS: Final = 2**53 - 1
+_FIRST_READ_SECONDS: Final = 5.0
+_FIRST_READ_WHILE_BLIND_SECONDS: Final = 0.2
+#: Steps kept in memory, to bridge the moment until Redis has them and to do without it on the same node.
+_EDGES_KEPT: Final = 16
+
+
+class Subscriber(Protocol):
+    """A client's transport, as the hub sees it; neither call may block or raise."""
+
+    def wake(self, newest: Snapshot, now: float) -> None:
+        """A newer snapshot is there."""
+
+    def beat(self, now: float, *, stale: bool) -> None:
+        """What is known of freshness changed: tell it at once."""
+
+
+class Sweeps(Protocol):
+    """When all watched accounts were last compared with the database."""
+
+    swept_at: float
+    swept_as_of: str
+
+    def blind(self, now: float) -> bool: ...
+
+
+class Store(Protocol):
+    """Where snapshots are remembered beyond this process."""
+
+    async def load(self, user_ids: list[UUID]) -> dict[UUID, Stored]: ...
+
+
+class Watch:
+    """One watched account. ``behind``: a revision is known of, or suspected, that ``snapshot`` does not show
+    yet.
+    """
+
+    __slots__ = (
+        "_arrived", "_edges", "_own_as_of", "_own_read_at", "_sweeps",
+        "behind", "lease_until", "snapshot", "stale", "subscribers", "user_id",
+    )  # fmt: skip
+
+    def __init__(self, user_id: UUID, sweeps: Sweeps, lease_until: float) -> None:
+        self.user_id = user_id
+        self.snapshot: Snapshot | None = None
+        self.subscribers: set[Subscriber] = set()
+        self.behind = True
+        self.stale = False
+        self.lease_until = lease_until
+        self._sweeps = sweeps
+        self._own_as_of = ""
+        self._own_read_at = float("-inf")
+        self._arrived: asyncio.Future[None] | None = None
+        self._edges: deque[Edge] | None = None
+
+    @property
+    def revision(self) -> int:
+        """Of the newest snapshot; -1 before this process has read one."""
+        return -1 if self.snapshot is None or self._own_read_at < 0 else self.snapshot.revision
+
+    @property
+    def confirmed_at(self) -> float:
+        """Monotonic seconds when the read began that last showed ``snapshot`` to be the newest; -inf when
+        none did.
+        """
+        return self._own_read_at if self.behind else max(self._own_read_at, self._sweeps.swept_at)
+
+    def freshness(self, now: float) -> Freshness:
+        """When ``snapshot`` was last known to be the newest; of unknown age when only Redis remembered it."""
+        if self._own_read_at < 0:
+            return Freshness("" if self.snapshot is None else self.snapshot.as_of, UNKNOWN_AGE_MS)
+        if not self.behind and self._sweeps.swept_at > self._own_read_at:
+            return Freshness(self._sweeps.swept_as_of, int((now - self._sweeps.swept_at) * 1000))
+        return Freshness(self._own_as_of, int((now - self._own_read_at) * 1000))
+
+    def advance(self, snapshot: Snapshot, base: Snapshot | None, *, as_of: str, read_at: float) -> bool:
+        """Take what this process read in a read that began at ``read_at``; False when a newer snapshot is
+        here already.
+        """
+        held = self.snapshot
+        if held is not None and (snapshot.epoch, snapshot.revision) < (held.epoch, held.revision):
+            return False
+        # Equal revisions mean equal state: then only how fresh it is has changed.
+        if held is None or (snapshot.epoch, snapshot.revision) != (held.epoch, held.revision):
+            self._remember_step(snapshot, base)
+            self.snapshot = snapshot
+        self._own_as_of, self._own_read_at = as_of, read_at
+        self.behind = False
+        if self._arrived is not None and not self._arrived.done():
+            self._arrived.set_result(None)
+        return True
+
+    def wake(self, now: float) -> None:
+        """Wake every client, and take back what was said of staleness."""
+        assert self.snapshot is not None
+        for subscriber in tuple(self.subscribers):
+            subscriber.wake(self.snapshot, now)
+        self.tell_staleness(now, stale=False)
+
+    def tell_staleness(self, now: float, *, stale: bool) -> None:
+        """Tell every client when what is known of freshness changed."""
+        if stale != self.stale:
+            self.stale = stale
+            for subscriber in tuple(self.subscribers):
+                subscriber.beat(now, stale=stale)
+
+    async def first_snapshot(self, store: Store | None, now: float) -> Snapshot:
+        """The newest snapshot: from memory, else as soon as the feed has read it, else as Redis remembers it.
+
+        Raises UnavailableError when none of them can answer.
+        """
+        if self.snapshot is None and not await self._read_arrives(now) and store is not None:
+            stored = (await store.load([self.user_id])).get(self.user_id)
+            if stored is not None and self.snapshot is None:
+                self.snapshot, self.stale = stored.snapshot, True
+        if self.snapshot is None:
+            raise UnavailableError(
+                "neither the database nor a snapshot can answer now; try again in a few seconds"
+            )
+        return self.snapshot
+
+    async def path_from(self, revision: int, newest: Snapshot, store: Store | None) -> list[Edge] | None:
+        """Steps from ``revision`` to ``newest``, of this node or of any other; None when history does not
+        reach back.
+        """
+        if revision == newest.revision:
+            return []
+        edges = tuple(self._edges or ())
+        path = find_path(edges, revision, newest.revision)
+        if path is None and store is not None:
+            stored = (await store.load([self.user_id])).get(self.user_id)
+            if stored is not None and stored.snapshot.epoch == newest.epoch:
+                path = find_path((*stored.edges, *edges), revision, newest.revision)
+        return path
+
+    async def _read_arrives(self, now: float) -> bool:
+        if self._arrived is None or self._arrived.done():
+            self._arrived = asyncio.get_running_loop().create_future()
+        blind = self._sweeps.blind(now)
+        try:
+            # Shielded, because other clients wait for the same read.
+            async with asyncio.timeout(_FIRST_READ_WHILE_BLIND_SECONDS if blind else _FIRST_READ_SECONDS):
+                await asyncio.shield(self._arrived)
+        except TimeoutError:
+            return False
+        return self.snapshot is not None
+
+    def _remember_step(self, snapshot: Snapshot, base: Snapshot | None) -> None:
+        if base is None or base.epoch != snapshot.epoch:
+            self._edges = None
+        elif base.revision != snapshot.revision:
+            if self._edges is None:
+                self._edges = deque(maxlen=_EDGES_KEPT)
+            self._edges.append(Edge(base.revision, snapshot.revision, snapshot.patch_from(base, CHANNELS)))

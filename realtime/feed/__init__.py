@@ -1,0 +1,1 @@
+"""From PostgreSQL to snapshots: what changed, and what it is now."""

@@ -1,0 +1,44 @@
+"""The epoch names the database's history: it is raised when commits that somebody saw can be gone."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any, Final
+
+from queries.live_query import database_epoch
+from realtime.metrics import METRICS
+
+log = logging.getLogger(__name__)
+
+# Compare-and-set, so that many nodes that notice the same thing raise it once. Ordered: it never falls.
+_RAISE: Final = """
+UPDATE guardwire.epoch
+SET epoch = greatest(epoch + 1, (extract(epoch FROM clock_timestamp()) * 1000)::bigint),
+    system_identifier = now.system_identifier,
+    timeline = now.timeline
+FROM (SELECT (SELECT system_identifier::text FROM pg_control_system()) AS system_identifier,
+             (SELECT timeline_id::text FROM pg_control_checkpoint()) AS timeline) AS now
+WHERE NOT pg_is_in_recovery() AND {condition}
+RETURNING epoch
+"""
+_RAISE_IF_SEEN: Final = _RAISE.format(condition="epoch.epoch = $1")
+_RAISE_IF_ANOTHER_SERVER: Final = _RAISE.format(
+    condition="(epoch.system_identifier, epoch.timeline)"
+    " IS DISTINCT FROM (now.system_identifier, now.timeline)"
+)
+
+
+async def raise_epoch(driver: Any, *, seen: int) -> None:
+    """Raise the epoch, unless another node raised it since ``seen`` (an epoch as clients see it)."""
+    if await driver.fetchval(_RAISE_IF_SEEN, database_epoch(seen), timeout=5.0) is not None:
+        METRICS.epoch_raises.add()
+        log.error("delivered revisions are gone from the database: a new epoch begins, clients get snapshots")
+
+
+async def check_server(driver: Any) -> None:
+    """Raise the epoch when this is another server, or another timeline of it, than the one that wrote it
+    last.
+    """
+    if await driver.fetchval(_RAISE_IF_ANOTHER_SERVER, timeout=5.0) is not None:
+        METRICS.epoch_raises.add()
+        log.warning("the database is another server or timeline than before: a new epoch begins")

@@ -1,0 +1,44 @@
+"""What only time brings about is turned into committed changes here: any node may, none must."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import Any, Final
+
+from queries.capture import housekeep
+
+from realtime.feed.connection import DATABASE_ERRORS, KeptConnection
+from realtime.feed.epoch import check_server
+
+log = logging.getLogger(__name__)
+
+INTERVAL_SECONDS: Final = 2.0
+_SERVER_CHECK_EVERY: Final = 15
+
+
+class Housekeeper:
+    """Ends alerts whose window has passed, notes silent platforms, applies what the capture could not."""
+
+    def __init__(self, *, connection: KeptConnection, interval_seconds: float = INTERVAL_SECONDS) -> None:
+        self._connection = connection
+        self._interval_seconds = interval_seconds
+
+    async def run(self) -> None:
+        """For ever; a database that does not answer is waited for."""
+        turn = 0
+        while True:
+            try:
+                async with self._connection.driver() as driver:
+                    await self._once(driver, check=turn % _SERVER_CHECK_EVERY == 0)
+                turn += 1
+            except DATABASE_ERRORS as error:
+                # After a lost connection it may be another server that answers.
+                turn = 0
+                log.info("housekeeping waits for the database: %s", type(error).__name__)
+            await asyncio.sleep(self._interval_seconds)
+
+    async def _once(self, driver: Any, *, check: bool) -> None:
+        if check:
+            await check_server(driver)
+        await housekeep(driver)

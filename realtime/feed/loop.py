@@ -1,0 +1,152 @@
+"""The feed: drains the dirty set, reads all of it in one cut, and hands over what changed.
+
+Single-flight and without a fixed window: while one batch is read the next one gathers, so batching comes by
+itself under load and costs nothing without it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Sequence
+from typing import Any, Final, Protocol
+from uuid import UUID
+
+from queries.live_query import Evaluation, LiveQueries
+from realtime.feed.connection import DATABASE_ERRORS, KeptConnection
+from realtime.feed.dirty import DirtySet
+from realtime.feed.epoch import raise_epoch
+from realtime.metrics import METRICS
+from realtime.store.snapshot import Snapshot
+from realtime.store.snapshots import Step, Stored
+
+log = logging.getLogger(__name__)
+
+BATCH: Final = 500
+_RETRY_SECONDS: Final = 0.25
+
+
+class Delivered(Protocol):
+    """What the feed needs of the hub."""
+
+    def snapshot_of(self, user_id: UUID) -> Snapshot | None: ...
+
+    def is_watched(self, user_id: UUID) -> bool: ...
+
+    def publish(self, steps: Sequence[Step], *, as_of: str, read_at: float) -> None: ...
+
+
+class Memory(Protocol):
+    """What the feed needs of the store."""
+
+    async def load(self, user_ids: list[UUID], *, with_edges: bool = True) -> dict[UUID, Stored]: ...
+
+
+class Writer(Protocol):
+    """Where steps are handed to be remembered; must not wait."""
+
+    def remember(self, steps: Sequence[Step]) -> None: ...
+
+
+class Feed:
+    """From dirty accounts to published snapshots; ``memory`` and ``writer`` are None without Redis."""
+
+    def __init__(
+        self,
+        *,
+        connection: KeptConnection,
+        live_queries: LiveQueries,
+        dirty: DirtySet,
+        hub: Delivered,
+        memory: Memory | None,
+        writer: Writer | None,
+        timeout_seconds: float = 5.0,
+    ) -> None:
+        self._connection = connection
+        self._live_queries = live_queries
+        self._dirty = dirty
+        self._hub = hub
+        self._memory = memory
+        self._writer = writer
+        self._timeout_seconds = timeout_seconds
+
+    async def run(self) -> None:
+        """For ever; what could not be read is marked again."""
+        while True:
+            batch = [user_id for user_id in await self._dirty.take(BATCH) if self._hub.is_watched(user_id)]
+            if not batch:
+                continue
+            try:
+                await self._evaluate(batch)
+            except DATABASE_ERRORS as error:
+                log.info("an evaluation failed and is tried again: %s", type(error).__name__)
+                self._dirty.mark_all(batch)
+                await asyncio.sleep(_RETRY_SECONDS)
+
+    async def _evaluate(self, batch: list[UUID]) -> None:
+        first_time = [user_id for user_id in batch if self._hub.snapshot_of(user_id) is None]
+        remembered = (
+            await self._memory.load(first_time, with_edges=False) if first_time and self._memory else {}
+        )
+        read_at = time.monotonic()
+        async with self._connection.driver() as driver:
+            evaluations = await self._read(driver, batch)
+            went_back = [found for found in evaluations if self._went_back(found, remembered)]
+            if went_back:
+                await raise_epoch(driver, seen=went_back[0].epoch)
+                self._dirty.mark_all(batch)
+                return
+        if not evaluations:
+            return
+        steps = [self._step(found, remembered) for found in evaluations]
+        METRICS.evaluation_batches.add()
+        METRICS.evaluated.add(len(steps))
+        self._hub.publish(steps, as_of=evaluations[0].as_of, read_at=read_at)
+        if self._writer is not None:
+            self._writer.remember([step for step in steps if _is_new(step)])
+
+    async def _read(self, driver: Any, batch: list[UUID]) -> list[Evaluation]:
+        """All of ``batch`` in one cut; when one account's rows cannot be read, that one alone is left out."""
+        try:
+            return await self._live_queries.evaluate(driver, batch, timeout_seconds=self._timeout_seconds)
+        except DATABASE_ERRORS:
+            raise
+        except Exception:
+            if len(batch) == 1:
+                METRICS.evaluation_failures.add()
+                log.exception(
+                    "an account cannot be evaluated; its clients are told `stale`",
+                    extra={"user": str(batch[0])},
+                )
+                return []
+        middle = len(batch) // 2
+        return await self._read(driver, batch[:middle]) + await self._read(driver, batch[middle:])
+
+    def _step(self, found: Evaluation, remembered: dict[UUID, Stored]) -> Step:
+        snapshot = Snapshot(
+            user_id=found.user_id,
+            epoch=found.epoch,
+            revision=found.revision,
+            as_of=found.as_of,
+            state=found.state,
+        )
+        return Step(snapshot, self._base(found.user_id, remembered))
+
+    def _base(self, user_id: UUID, remembered: dict[UUID, Stored]) -> Snapshot | None:
+        delivered = self._hub.snapshot_of(user_id)
+        if delivered is None and user_id in remembered:
+            return remembered[user_id].snapshot
+        return delivered
+
+    def _went_back(self, found: Evaluation, remembered: dict[UUID, Stored]) -> bool:
+        """Whether commits that were delivered are gone: the database was restored, or a lagging standby
+        promoted.
+        """
+        base = self._base(found.user_id, remembered)
+        return base is not None and base.epoch == found.epoch and found.revision < base.revision
+
+
+def _is_new(step: Step) -> bool:
+    base, snapshot = step.base, step.snapshot
+    return base is None or (base.epoch, base.revision) != (snapshot.epoch, snapshot.revision)

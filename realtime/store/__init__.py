@@ -1,0 +1,1 @@
+"""Snapshots, and where they are remembered: the only code that knows Redis keys."""

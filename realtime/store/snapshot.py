@@ -1,0 +1,74 @@
+"""One account's state at one revision: immutable, and shared by everybody who is sent it."""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple
+from uuid import UUID
+
+from realtime.messages import encode
+from realtime.patch import State, diff
+
+#: An update is encoded once for all sockets at one revision; with many bases only the latest few are worth
+#: keeping.
+_PATCHES_KEPT: Final = 8
+
+Channels = tuple[str, ...]
+
+
+class Freshness(NamedTuple):
+    """When the read began that last showed a state to be the newest: the database's time, and how long ago
+    that was.
+    """
+
+    as_of: str
+    age_ms: int
+
+
+class Snapshot:
+    """The state of ``user_id`` at ``(epoch, revision)``, first read at ``as_of``.
+
+    ``state`` holds every channel and must not be changed. How fresh it is travels beside it, in `Freshness`.
+    ``documents`` is for whoever derives something from the state and wants to do so once.
+    """
+
+    __slots__ = ("_patches", "_wholes", "as_of", "documents", "epoch", "revision", "state", "user_id")
+
+    def __init__(self, *, user_id: UUID, epoch: int, revision: int, as_of: str, state: State) -> None:
+        self.user_id = user_id
+        self.epoch = epoch
+        self.revision = revision
+        self.as_of = as_of
+        self.state = state
+        self.documents: dict[str, bytes] = {}
+        self._wholes: dict[Channels, bytes] = {}
+        self._patches: dict[tuple[int, Channels], bytes] = {}
+
+    def __repr__(self) -> str:
+        return f"<Snapshot {self.user_id} {self.epoch}:{self.revision}>"
+
+    def part(self, channels: Channels) -> State:
+        """The state restricted to ``channels``."""
+        return {channel: self.state[channel] for channel in channels}
+
+    def encoded(self, channels: Channels) -> bytes:
+        """JSON of the state restricted to ``channels``; the same bytes for everybody."""
+        whole = self._wholes.get(channels)
+        if whole is None:
+            whole = self._wholes[channels] = encode(self.part(channels))
+        return whole
+
+    def patch_from(self, base: Snapshot, channels: Channels) -> bytes:
+        """JSON merge patch from ``base`` to this, restricted to ``channels``; ``{}`` when nothing there
+        changed.
+
+        Raises ValueError when the two are of different accounts.
+        """
+        if base.user_id != self.user_id:
+            raise ValueError("a patch may not cross accounts")
+        key = (base.revision, channels)
+        patch = self._patches.get(key)
+        if patch is None:
+            if len(self._patches) >= _PATCHES_KEPT:
+                self._patches.pop(next(iter(self._patches)))
+            patch = self._patches[key] = encode(diff(base.part(channels), self.part(channels)))
+        return patch
