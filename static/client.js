@@ -69,9 +69,10 @@ export class Account {
   #status;
 
   /** @param {ConnectOptions} options */
-  constructor({ url = document.baseURI, token, channels = CHANNELS, clock = systemClock, ...rest }) {
+  constructor({ url = globalThis.document?.baseURI, token, channels = CHANNELS, clock = systemClock, ...rest }) {
+    if (!url && !rest.transports) throw new TypeError("connect() needs the server's url where there is no page");
     const { WebSocket = globalThis.WebSocket, fetch = globalThis.fetch, random = Math.random } = rest;
-    const transports = rest.transports ?? transportsFor({ url, WebSocket, fetch });
+    const transports = rest.transports ?? transportsFor({ url: new URL("./", url), WebSocket, fetch });
     this.#clock = clock;
     this.#channels = [...channels];
     this.#status = { phase: "connecting", transport: /** @type {any} */ (transports[0]).name };

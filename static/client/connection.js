@@ -99,8 +99,16 @@ export class Connection {
    * @param {object} frame
    */
   tell(frame) {
-    if (this.#link?.send) this.#link.send(frame);
-    else if (this.#link) this.#reopen(null);
+    if (!this.#link?.send) return this.#replace();
+    // Before the welcome only a hello is allowed; what is wanted then is told after it.
+    if (this.#life.proved) this.#link.send(frame);
+  }
+
+  #replace() {
+    if (!this.#link) return;
+    // At once, but not again and again: nothing that a server sends may make this a tight loop.
+    if (this.#life.young(this.#parts.clock.now())) this.#again(lost("replaced too soon"), 0);
+    else this.#reopen(null);
   }
 
   async #connect() {

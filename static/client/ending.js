@@ -25,11 +25,12 @@ export function lost(reason, retryAfterMs = 0) {
 
 /**
  * @param {number} code
- * @param {string} reason as sent; may hold `retry_after_ms` as JSON or as text
+ * @param {string} text the close frame's reason: a sentence, or `{"reason": …, "retry_after_ms": …}`
  * @returns {Ending}
  */
-export function fromClose(code, reason) {
-  const hint = /retry_after_ms\W{1,4}(\d+)/.exec(reason);
+export function fromClose(code, text) {
+  const hint = /retry_after_ms\W{1,4}(\d{1,9})/.exec(text);
+  const reason = /"reason": ?"([^"]*)"/.exec(text)?.[1] ?? text;
   const verdict = TERMINAL_CLOSE_CODES.has(code) ? "refused" : code === TOKEN_EXPIRED ? "token" : "retry";
   return { verdict, code, reason, retryAfterMs: Number(hint?.[1] ?? 0) };
 }

@@ -2,6 +2,7 @@ import { elapsedMs } from "./clock.js";
 import { lost } from "./ending.js";
 
 const FIRST_FRAME_WITHIN_MS = 10_000;
+const YOUNG_MS = 1_000;
 const SILENT_AFTER_MS = 15_000;
 /** A heartbeat is due every 5 s: later than this, a link that looks open gets no patience from a user who looks. */
 const OVERDUE_AFTER_MS = 7_000;
@@ -28,6 +29,11 @@ export class LinkLife {
   heard(now) {
     this.#proved ??= now;
     this.#heard = now;
+  }
+
+  /** Whether it was opened a moment ago. @param {import("./clock.js").Instant} now */
+  young(now) {
+    return elapsedMs(this.#opened, now) < YOUNG_MS;
   }
 
   /** Since the first frame, null when none came. @param {import("./clock.js").Instant} now */

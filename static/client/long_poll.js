@@ -28,6 +28,7 @@ class LongPollLink {
   #abort = new AbortController();
   /** @type {string | null} `epoch:revision` of what the client holds */
   #since;
+  #settled = false;
   send = null;
 
   /**
@@ -61,10 +62,10 @@ class LongPollLink {
 
   async #round() {
     const { address, headers } = request(this.#url, "api/v1/state", this.#options);
-    if (this.#since) {
-      address.searchParams.set("since", this.#since);
-      address.searchParams.set("wait", String(WAIT_SECONDS));
-    }
+    if (this.#since) address.searchParams.set("since", this.#since);
+    // The first round does not wait: it shows that this transport works.
+    if (this.#settled) address.searchParams.set("wait", String(WAIT_SECONDS));
+    this.#settled = true;
     // Bound: browsers refuse to call a `fetch` that has lost its window.
     const fetch = this.#fetch;
     const response = await fetch(address, { headers, signal: this.#abort.signal, cache: "no-store" });
@@ -89,8 +90,9 @@ class LongPollLink {
    */
   #unchanged({ headers }) {
     const revision = Number(this.#since?.split(":")[1]);
-    const age_ms = Number(headers.get("Age")) * 1000 || 0;
-    return { type: "heartbeat", base: revision, revision, age_ms, stale: false };
+    const as_of = headers.get("Guardwire-As-Of") ?? "";
+    const age_ms = Number(headers.get("Guardwire-Age-Ms"));
+    return { type: "heartbeat", base: revision, revision, as_of, age_ms, stale: headers.get("Guardwire-Stale") === "true" };
   }
 
   /** @param {import("./ending.js").Ending} ending */
