@@ -32,7 +32,7 @@ class Reference:
             if isinstance(change, Instrument):
                 instruments[change.symbol] = change
             if isinstance(change, FxRate) and (rate := values.number(change.rate)) is not None and rate > 0:
-                pair = ((change.base or "").strip().upper(), (change.quote or "").strip().upper())
+                pair = values.currency(change.base) or "", values.currency(change.quote) or ""
                 if pair not in newest or arrival.recency > newest[pair]:
                     newest[pair], rates[pair] = arrival.recency, rate
         return cls(instruments, rates)
@@ -104,7 +104,7 @@ def position(ticket: Ticket, reference: Reference, currency: str | None) -> dict
         "take_profit": values.number(row.take_profit),
         "stop_loss": values.number(row.stop_loss),
         "contract_size_assumed": None if known else True,
-        "last_updated_at": values.iso(values.moment(row.updated_at, otherwise=arrival.time)),
+        "last_updated_at": values.iso(values.moment(row.updated_at) or arrival.time),
     }
 
 
@@ -134,7 +134,7 @@ def positions_channel(
     }
     amount, amount_in = total(open_book.values(), currency)
     updates = [
-        values.moment(arrival.change.updated_at, otherwise=arrival.time)
+        values.moment(arrival.change.updated_at) or arrival.time
         for arrival in history
         if isinstance(arrival.change, LogRow) and arrival.change.bears_position
     ]

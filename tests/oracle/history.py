@@ -38,8 +38,8 @@ class LogRow:
     pnl_gbp: Any = None
     status: str | None = None
     error_message: str | None = None
-    created_at: datetime | None = None
-    updated_at: datetime | None = None
+    created_at: datetime | str | None = None
+    updated_at: datetime | str | None = None
     inserted: bool = True
 
     @property
@@ -83,7 +83,7 @@ class EquityRow:
     balance: Any = None
     currency: str | None = None
     cash_flow: Any = Decimal(0)
-    created_at: datetime | None = None
+    created_at: datetime | str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,7 +120,7 @@ class FxRate:
     base: str | None
     quote: str | None
     rate: Any
-    created_at: datetime | None = None
+    created_at: datetime | str | None = None
 
 
 @dataclass(frozen=True)
@@ -151,7 +151,7 @@ class Arrival:
     @property
     def time(self) -> datetime:
         """The time that the platform gave the row; that of the arrival where it gave none."""
-        return values.moment(getattr(self.change, "created_at", None), otherwise=self.at)
+        return values.moment(getattr(self.change, "created_at", None)) or self.at
 
     @property
     def recency(self) -> tuple[datetime, int]:

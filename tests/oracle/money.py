@@ -81,7 +81,7 @@ def money(history: History, user_id: UUID) -> Money:
     peak = _peak(rows, limits)
     pct = _drawdown_pct(peak, current)
     return Money(
-        currency=current_row.currency,
+        currency=values.currency(current_row.currency),
         balance=values.number(current_row.balance),
         equity=current,
         equity_at=rows[-1][0].time,

@@ -111,8 +111,10 @@ def _is_sync(arrival: Arrival) -> bool:
 def _duration_ms(arrival: Arrival) -> Decimal | None:
     row = arrival.change
     assert isinstance(row, LogRow)
-    took = values.moment(row.updated_at, otherwise=arrival.time) - arrival.time
-    return Decimal(took // timedelta(microseconds=1)) / 1000 if took > timedelta(0) else None
+    begun, ended = values.moment(row.created_at), values.moment(row.updated_at)
+    if begun is None or ended is None or ended <= begun:
+        return None
+    return Decimal((ended - begun) // timedelta(microseconds=1)) / 1000
 
 
 def _error_message(own: History) -> str | None:

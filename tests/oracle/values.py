@@ -29,12 +29,12 @@ def volume(value: Any) -> Decimal | None:
     return None if decimal is None or decimal < 0 else decimal
 
 
-def moment(value: datetime | None, otherwise: datetime) -> datetime:
-    """``value`` in UTC; ``otherwise`` when it is missing or outside of 1970 to 9999."""
-    if value is None:
-        return otherwise
+def moment(value: datetime | str | None) -> datetime | None:
+    """``value`` in UTC; None when missing, infinite (a text) or outside of 1970 to 9999."""
+    if value is None or isinstance(value, str):
+        return None
     aware = value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
-    return aware if _FIRST_MOMENT <= aware <= _LAST_MOMENT else otherwise
+    return aware if _FIRST_MOMENT <= aware <= _LAST_MOMENT else None
 
 
 def user(value: Any) -> UUID | None:
@@ -61,8 +61,13 @@ def symbol(value: str | None) -> str | None:
 
 
 def text(value: str | None) -> str | None:
-    """At most 500 characters; None when empty."""
-    return (value or "")[:500] or None
+    """Trimmed, at most 500 characters; None when nothing is left."""
+    return (value or "").strip()[:500] or None
+
+
+def currency(value: str | None) -> str | None:
+    """A currency's code: trimmed, at most 16 characters, in upper case; None when nothing is left."""
+    return (value or "").strip()[:16].upper() or None
 
 
 def rounded(value: Decimal, digits: int = 2) -> Decimal:
