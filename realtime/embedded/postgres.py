@@ -59,7 +59,7 @@ class Postgres:
         self._programs = programs
         self._account = account
         self._owned = owned
-        self._cluster = (beside or owned.path) / f"postgresql-{programs.major}"
+        self.cluster = (beside or owned.path) / f"postgresql-{programs.major}"
         self._password_file = owned.path / f"postgresql-{programs.major}.password"
         self._log = owned.path / "postgresql.log"
         self._child: Child | None = None
@@ -81,15 +81,15 @@ class Postgres:
         """Make the cluster if there is none, start, and return when it takes connections."""
         if self.pid is not None:
             return
-        if not self._cluster.exists():
+        if not self.cluster.exists():
             self._make_cluster()
         if not self._password_file.exists():
             raise FolderUnusable(
-                f"{self._cluster} is there, but its password in {self._password_file.name} is not: "
-                f"start from an empty folder: rm -r '{self._cluster}'."
+                f"{self.cluster} is there, but its password in {self._password_file.name} is not: "
+                f"start from an empty folder: rm -r '{self.cluster}'."
             )
         # We own the folder and its servers inherited the lock, so whatever wrote this file has ended.
-        (self._cluster / "postmaster.pid").unlink(missing_ok=True)
+        (self.cluster / "postmaster.pid").unlink(missing_ok=True)
         for attempt in range(START_ATTEMPTS):
             if self.port == 0:
                 self.port = (
@@ -117,12 +117,12 @@ class Postgres:
 
     def _arguments(self) -> list[str]:
         settings = SETTINGS | (THROWAWAY_SETTINGS if self._owned.throwaway else {}) | {"port": str(self.port)}
-        return ["-D", str(self._cluster), *(f"--{name}={value}" for name, value in settings.items())]
+        return ["-D", str(self.cluster), *(f"--{name}={value}" for name, value in settings.items())]
 
     def _is_ready(self) -> bool:
         """Wait for the postmaster's word in its own lock file, which costs no connection."""
         assert self._child is not None
-        word = self._cluster / "postmaster.pid"
+        word = self.cluster / "postmaster.pid"
         deadline = time.monotonic() + READY_SECONDS
         while not self._child.has_ended and time.monotonic() < deadline:
             lines = word.read_text().splitlines() if word.exists() else []
@@ -133,12 +133,12 @@ class Postgres:
 
     def _make_cluster(self) -> None:
         """Make a cluster, under another name first: an interrupted start leaves none that looks whole."""
-        unfinished = self._cluster.with_name(self._cluster.name + ".unfinished")
+        unfinished = self.cluster.with_name(self.cluster.name + ".unfinished")
         shutil.rmtree(unfinished, ignore_errors=True)
         unfinished.mkdir()
         self._account.give(unfinished)
         password = secrets.token_hex(16)
-        for_initdb = self._cluster.with_name(f"{self._cluster.name}.initdb-password")
+        for_initdb = self.cluster.with_name(f"{self.cluster.name}.initdb-password")
         for file in (self._password_file, for_initdb):
             file.touch(0o600)
             file.write_text(password + "\n")
@@ -153,7 +153,7 @@ class Postgres:
         # Renamed and not created, which would copy a database: several times as long.
         rename = f"ALTER DATABASE postgres RENAME TO {DATABASE}\n"
         self._run(self._programs.postgres, "--single", "-F", "-D", str(unfinished), "template1", stdin=rename)
-        unfinished.rename(self._cluster)
+        unfinished.rename(self.cluster)
 
     def _run(self, program: Path, *arguments: str, stdin: str = "") -> None:
         """Run a program that prepares the cluster, to its end."""

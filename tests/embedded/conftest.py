@@ -1,0 +1,138 @@
+"""Folders that a server's account can enter, and processes that own servers in them."""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from realtime.embedded import EmbeddedServers
+from tests.embedded.processes import Process, family
+
+ROOT = Path(__file__).parents[2]
+START_SECONDS = 30.0
+
+
+@dataclass
+class Owner:
+    """A process that owns servers, and the first thing that it said."""
+
+    process: subprocess.Popen[str]
+    said: dict[str, str]
+
+    def servers(self) -> set[Process]:
+        """The servers and all their own children."""
+        found = family(self.process.pid)
+        assert len(found) >= 3, "PostgreSQL, a child of its, and Redis at least"
+        return found
+
+
+StartOwner = Callable[..., Owner]
+
+
+@dataclass
+class Ordinary:
+    """An account that is not root: how to run Python as it, where it can read the code, and its number."""
+
+    command: tuple[str, ...]
+    root: Path
+    uid: int
+
+
+@pytest.fixture(scope="session")
+def ordinary() -> Iterator[Ordinary]:
+    """Ourselves, unless we are root: then `nobody`, with a copy of the code where it can go."""
+    if os.geteuid() != 0:
+        yield Ordinary((sys.executable,), ROOT, os.geteuid())
+        return
+    interpreter = next(filter(_is_new_enough, ("/usr/bin/python3", "/usr/local/bin/python3")), None)
+    if interpreter is None or not shutil.which("setpriv"):
+        pytest.skip("no Python >= 3.11 that every account can run, or no setpriv")
+    with _folder() as code:
+        for package in ("realtime", "tests"):
+            shutil.copytree(ROOT / package / "embedded", code / package / "embedded")
+        shutil.copy(ROOT / "realtime" / "errors.py", code / "realtime")
+        code.chmod(0o755)
+        yield Ordinary(
+            ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", interpreter), code, 65534
+        )
+
+
+def _is_new_enough(interpreter: str) -> bool:
+    check = "import sys; sys.exit(sys.version_info < (3, 11))"
+    return (
+        Path(interpreter).exists() and subprocess.run([interpreter, "-c", check], check=False).returncode == 0
+    )
+
+
+@pytest.fixture
+def empty_folder() -> Iterator[Path]:
+    """An empty folder that every account can enter. (pytest's own temporary folders are closed to others.)"""
+    with _folder() as path:
+        yield path
+
+
+@pytest.fixture
+def folder(made_folder: Path) -> Iterator[Path]:
+    """A data folder whose cluster has been made before, which saves most of the time that a start takes."""
+    with _folder() as path:
+        subprocess.run(["cp", "-a", f"{made_folder}/.", path], check=True)
+        yield path
+
+
+@pytest.fixture(scope="session")
+def made_folder() -> Iterator[Path]:
+    with _folder() as path:
+        EmbeddedServers.start(path).end()
+        for port in path.glob("*.port"):
+            port.unlink()
+        yield path
+
+
+@contextmanager
+def _folder() -> Iterator[Path]:
+    place = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
+    path = Path(tempfile.mkdtemp(prefix="guardwire-test-", dir=place))
+    path.chmod(0o711)
+    try:
+        yield path
+    finally:
+        shutil.rmtree(path, ignore_errors=True)
+
+
+@pytest.fixture
+def start_owner(folder: Path) -> Iterator[StartOwner]:
+    """Start a process that owns servers in the data folder, as the tests' account or by ``command``."""
+    owners: list[subprocess.Popen[str]] = []
+
+    def start(
+        data_folder: Path | None = folder, *, command: tuple[str, ...] = (sys.executable,), root: Path = ROOT
+    ) -> Owner:
+        process = subprocess.Popen(
+            [*command, "-m", "tests.embedded.owner", str(data_folder or "")],
+            stdout=subprocess.PIPE,
+            text=True,
+            cwd=root,
+        )
+        owners.append(process)
+        assert process.stdout is not None
+        readable, _, _ = select.select([process.stdout], [], [], START_SECONDS)
+        assert readable, "nothing was said in time"
+        return Owner(process, json.loads(process.stdout.readline()))
+
+    yield start
+    for process in owners:
+        process.kill()
+        process.wait()
+        assert process.stdout is not None
+        process.stdout.close()

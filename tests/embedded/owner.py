@@ -1,0 +1,30 @@
+"""A process that owns servers, for tests to kill: prints where they are as JSON, then waits for its end."""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+from pathlib import Path
+
+from realtime.embedded import EmbeddedServers
+from realtime.errors import EmbeddedServerError
+
+
+def main(folder: str) -> int:
+    try:
+        with EmbeddedServers.start(Path(folder) if folder else None) as servers:
+            print(
+                json.dumps({"database_url": servers.database_url, "redis_url": servers.redis_url}), flush=True
+            )
+            signal.pause()
+    except EmbeddedServerError as error:
+        print(json.dumps({"code": error.code, "sentence": str(error)}), flush=True)
+        return 1
+    except KeyboardInterrupt:
+        return 0
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1]))

@@ -1,0 +1,90 @@
+"""Server programs: those that are installed, else those that wheels carry."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import asyncpg
+import pytest
+import redis.asyncio
+
+from realtime.embedded import EmbeddedServers, ServerAccount, programs, server_account
+from realtime.errors import NoServerProgram, ServerNotReady
+
+
+async def test_the_wheels_alone_are_enough(empty_folder: Path) -> None:
+    with EmbeddedServers.start(empty_folder, source="wheels") as servers:
+        connection = await asyncpg.connect(servers.database_url)
+        try:
+            assert await connection.fetchval("SELECT now() IS NOT NULL")
+        finally:
+            await connection.close()
+        async with redis.asyncio.Redis.from_url(servers.redis_url) as client:
+            assert await client.eval("return redis.call('PING')['ok']", 0) == b"PONG"
+
+
+@pytest.mark.parametrize(
+    ("find", "mend"),
+    [
+        (programs.find_postgres, "apt install postgresql, or give DATABASE_URL"),
+        (programs.find_redis, "apt install redis-server, or give REDIS_URL"),
+    ],
+)
+def test_a_machine_without_programs_is_one_sentence_with_the_mend(
+    find: Callable[..., object], mend: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hide_installed(monkeypatch)
+    with pytest.raises(NoServerProgram, match=mend):
+        find(server_account(), source="installed")
+
+
+def hide_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "/nowhere")
+    monkeypatch.setattr(programs, "POSTGRES_FOLDERS", ())
+    monkeypatch.setattr(programs, "REDIS_NAMES", ())
+
+
+def test_an_installed_postgresql_that_is_too_old_is_passed_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hide_installed(monkeypatch)
+    for name in ("postgres", "initdb"):
+        (tmp_path / name).write_text('#!/bin/sh\necho "postgres (PostgreSQL) 9.6.24"\n')
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/bin")
+    own_account = ServerAccount("own", os.geteuid(), os.getegid(), is_other=False)
+    with pytest.raises(NoServerProgram):
+        programs.find_postgres(own_account, source="installed")
+
+
+def test_a_carrier_that_lost_its_executable_bits_is_copied_and_runs(
+    empty_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "carrier" / "bin").mkdir(parents=True)
+    (tmp_path / "carrier" / "include").mkdir()
+    (tmp_path / "carrier" / "__init__.py").write_text("raise AssertionError('the wheel itself was imported')")
+    (tmp_path / "carrier" / "bin" / "server").write_text("#!/bin/sh\nexit 0\n")
+    (tmp_path / "carrier" / "bin" / "server").chmod(0o644)
+    (tmp_path / "carrier-1.0.dist-info").mkdir()
+    (tmp_path / "carrier-1.0.dist-info" / "METADATA").write_text(
+        "Metadata-Version: 2.1\nName: carrier\nVersion: 1.0\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr(programs, "_cache_folder", lambda _: empty_folder / "cache")
+    for _ in ("copied", "found again"):
+        carried = programs.carried("carrier", "carrier", "carrier/bin/server", server_account())
+        assert carried == empty_folder / "cache" / "carrier-1.0" / "carrier" / "bin" / "server"
+        assert server_account().can_run(carried)
+        assert not (carried.parents[1] / "include").exists()
+
+
+def test_a_program_that_fails_is_quoted(empty_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    broken = empty_folder / "redis-server"
+    broken.write_text("#!/bin/sh\necho 'Fatal error: the moon is wrong'\nexit 1\n")
+    broken.chmod(0o755)
+    monkeypatch.setattr("realtime.embedded.servers.find_redis", lambda *_, **__: broken)
+    with pytest.raises(ServerNotReady, match="the moon is wrong"):
+        EmbeddedServers.start(empty_folder / "data")
+    assert not (empty_folder / "data" / "lock").exists()
