@@ -18,6 +18,8 @@ from realtime.errors import ConfigurationError, UnavailableError
 
 MAX_HEADER_BYTES: Final = 16_384
 _READ_BYTES: Final = 16_384
+#: Of parsing: an answer in chunks of one byte, or of interim responses alone, would cost beyond its length.
+_MAX_EVENTS: Final = 4096
 
 
 class Address:
@@ -32,7 +34,7 @@ class Address:
             port = parts.port
         except ValueError:
             raise ConfigurationError(["The JWKS address is not a URL."]) from None
-        problem = _problem(parts)
+        problem = _problem(url, parts)
         if problem is not None:
             raise ConfigurationError([f"The JWKS address {problem}."])
         self.host = parts.hostname or ""
@@ -47,14 +49,14 @@ class Address:
         return host if self.port == (443 if self.secure else 80) else f"{host}:{self.port}"
 
 
-def _problem(parts: SplitResult) -> str | None:
+def _problem(url: str, parts: SplitResult) -> str | None:
     if parts.scheme not in ("https", "http") or not parts.hostname:
         return "must be an https:// URL"
     if parts.scheme == "http" and not _is_loopback(parts.hostname):
         return "must be https:// (http:// is for this machine alone): whoever answers decides who may log in"
     if parts.username is not None or parts.password is not None:
         return "must not hold a user name or password"
-    if not parts.geturl().isascii() or not parts.geturl().isprintable() or " " in parts.geturl():
+    if not url.isascii() or not url.isprintable() or " " in url:
         return "must be written in printable ASCII without spaces"
     return None
 
@@ -105,11 +107,11 @@ async def _exchange(
     request = connection.send(h11.Request(method="GET", target=address.target, headers=headers))
     writer.write((request or b"") + (connection.send(h11.EndOfMessage()) or b""))
     body, left_bytes = bytearray(), max_bytes + MAX_HEADER_BYTES
-    while True:
+    for _ in range(_MAX_EVENTS):
         event = connection.next_event()
         if event is h11.NEED_DATA:
             data = await reader.read(_READ_BYTES)
-            left_bytes -= len(data)  # counted as received: a body in chunks of one byte is six times as long
+            left_bytes -= len(data)
             if left_bytes < 0:
                 raise UnavailableError(f"the answer is longer than {max_bytes} bytes")
             connection.receive_data(data)
@@ -120,7 +122,8 @@ async def _exchange(
         elif isinstance(event, h11.EndOfMessage):
             return bytes(body)
         elif not isinstance(event, h11.InformationalResponse):
-            raise UnavailableError("the answer is not a plain response")
+            break
+    raise UnavailableError("the answer is not a plain response")
 
 
 def _check(response: h11.Response) -> None:

@@ -12,4 +12,4 @@ depends_on = None
 
 def upgrade() -> None:
     """Makes schema guardwire and whatever of the platform's tables is missing."""
-    run_sql("tables.sql", "instruments.sql")
+    run_sql("tables.sql", "instruments.sql", "revocations.sql")
