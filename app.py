@@ -6,12 +6,13 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from pathlib import Path
 from uuid import UUID
 
-from starlette.routing import BaseRoute, WebSocketRoute
+from starlette.routing import BaseRoute, Route, WebSocketRoute
 from starlette.types import Scope
 
 from auth.authenticator import Authenticator
@@ -22,15 +23,21 @@ from auth.jwks import Jwks
 from auth.keys import KeySource, SharedSecret
 from auth.origins import OriginPolicy
 from auth.origins import policy as origin_policy
+from auth.revocation import Revocations
+from auth.tickets import Tickets
 from auth.tokens import Verifier
 from queries.channels import LIVE_QUERIES
 from realtime.database import engine_for
 from realtime.delivery import rest
 from realtime.delivery.application import Application
+from realtime.delivery.credentials import credential_routes
 from realtime.delivery.hub import Hub
+from realtime.delivery.operations import operation_routes
 from realtime.delivery.pages import page_routes
 from realtime.delivery.pulse import Pulse
 from realtime.delivery.server import Server
+from realtime.delivery.sse import EventStreamEndpoint
+from realtime.delivery.state_endpoint import StateEndpoint
 from realtime.delivery.streams import Streams
 from realtime.delivery.websocket import WebSocketEndpoint
 from realtime.errors import ConfigurationError
@@ -81,7 +88,10 @@ class Node:
         self._dirty = DirtySet()
         self.hub = Hub(mark_dirty=self._dirty.mark, stale_seconds=settings.stale_seconds)
         self._keys = _key_sources(settings, development)
-        self._authenticator = Authenticator(verifier=self._verifier())
+        self._revocations = Revocations(engine=self._engine, redis=self._redis)
+        self._tickets = Tickets(redis=self._redis, is_revoked=self._revocations.is_revoked)
+        self._verifier = self._make_verifier()
+        self._authenticator = Authenticator(verifier=self._verifier, tickets=self._tickets)
         self._origins: OriginPolicy = origin_policy(
             settings.allowed_origins, production=settings.mode == "production"
         )
@@ -93,25 +103,25 @@ class Node:
             hello_seconds=settings.hello_seconds,
             send_deadline_seconds=settings.send_deadline_seconds,
             ping_seconds=settings.ping_seconds,
+            is_revoked=self._revocations.is_revoked,
         )
         self._supervisor = Supervisor()
         self._kept = [KeptConnection(self._engine) for _ in range(3)]
 
-    def _verifier(self) -> Verifier:
+    def _make_verifier(self) -> Verifier:
         settings, development = self.settings, self._development
         rules = (
             Rules(issuer=settings.jwt_issuer, audiences=settings.jwt_audience)
             if development is None
             else development.key.rules
         )
-        self._verify = Verifier(keys=self._keys, rules=rules)
-        return self._verify
+        return Verifier(keys=self._keys, rules=rules, is_revoked=self._revocations.is_revoked)
 
     def _streams(self) -> Streams:
         settings = self.settings
         return Streams(
             hub=self.hub,
-            verify=self._verify.verify,
+            verify=self._verifier.verify,
             store=self._store,
             heartbeat_seconds=settings.heartbeat_seconds,
             max_sockets_per_user=settings.max_sockets_per_user,
@@ -137,8 +147,44 @@ class Node:
                 engine=self._engine,
                 authenticate=self._authenticator.require,
             ),
+            *self._stream_routes(),
+            *credential_routes(
+                authenticate=self._authenticator.require, tickets=self._tickets, revocations=self._revocations
+            ),
+            *operation_routes(not_ready=self.not_ready),
             *page_routes(STATIC, demo_token=self._demo_token()),
         ]
+
+    def _stream_routes(self) -> list[BaseRoute]:
+        settings = self.settings
+        stream = EventStreamEndpoint(
+            hub=self.hub,
+            store=self._store,
+            authenticate=self._authenticator.from_headers_or_ticket,
+            is_revoked=self._revocations.is_revoked,
+            is_draining=lambda: self.streams.draining,
+            heartbeat_seconds=settings.heartbeat_seconds,
+            send_deadline_seconds=settings.send_deadline_seconds,
+            max_per_user=settings.max_sockets_per_user,
+        )
+        state = StateEndpoint(
+            hub=self.hub,
+            store=self._store,
+            authenticate=self._authenticator.require,
+            max_per_user=settings.max_sockets_per_user,
+        )
+        return [
+            Route("/api/v1/stream", stream, methods=["GET"], name="stream"),
+            Route("/api/v1/state", state, methods=["GET"], name="state"),
+        ]
+
+    def not_ready(self) -> str | None:
+        """Why this node should get no new clients now; None when it should."""
+        if self.streams.draining:
+            return "draining"
+        if self.hub.blind(time.monotonic()):
+            return "blind: the database has not been read lately" if self.hub.swept_at > 0 else "starting"
+        return None
 
     def _demo_token(self) -> Callable[[], str] | None:
         development = self._development
@@ -177,6 +223,7 @@ class Node:
         start("feed", feed.run)
         start("housekeeping", Housekeeper(connection=housekeeping).run)
         start("pulse", self._pulse.run)
+        start("revocations", self._revocations.run)
         if self._writer is not None:
             start("remember", self._writer.run)
         for source in self._keys:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
+from collections.abc import Callable
 from typing import Final
 
 from auth.identity import Identity
@@ -35,6 +36,7 @@ class Pulse:
         hello_seconds: float,
         send_deadline_seconds: float,
         ping_seconds: float,
+        is_revoked: Callable[[Identity], bool],
     ) -> None:
         self._hub = hub
         self._streams = streams
@@ -43,6 +45,7 @@ class Pulse:
         self._hello_seconds = hello_seconds
         self._send_deadline_seconds = send_deadline_seconds
         self._ping_seconds = ping_seconds
+        self._is_revoked = is_revoked
 
     async def run(self) -> None:
         """For ever."""
@@ -73,6 +76,9 @@ class Pulse:
     def _keep(self, socket: Socket, identity: Identity, now: float, wall: float) -> None:
         if wall >= identity.expires_at:
             socket.close(CloseCode.TOKEN_EXPIRED, "the token expired")
+            return
+        if self._is_revoked(identity):
+            socket.close(CloseCode.FORBIDDEN, "access has been revoked")
             return
         silent_seconds = now - socket.heard_at
         if silent_seconds > 2 * self._ping_seconds:

@@ -11,10 +11,26 @@ from typing import Any, Final
 
 import uvicorn
 from starlette.types import ASGIApp
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from realtime.delivery.handover import HandoverProtocol
+from realtime.delivery.sse import ABORT
 
 _SHUTDOWN_SECONDS: Final = 10
+
+
+class Http(H11Protocol):
+    """uvicorn's HTTP/1.1, with a way for a route to cut a connection whose reader is stuck."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        application = self.app
+
+        async def abortable(scope: Any, receive: Any, send: Any) -> None:
+            scope["extensions"] = {ABORT: self.transport.abort}
+            await application(scope, receive, send)
+
+        self.app = abortable
 
 
 class Server(uvicorn.Server):
@@ -40,7 +56,7 @@ class Server(uvicorn.Server):
                 port=port,
                 ws=HandoverProtocol,
                 # httptools takes endless request heads; h11 bounds them.
-                http="h11",
+                http=Http,
                 ws_max_size=max_frame_bytes,
                 ws_per_message_deflate=False,
                 ws_ping_interval=None,

@@ -5,42 +5,29 @@ handed over.
 from __future__ import annotations
 
 import asyncio
-import re
 from collections.abc import Awaitable, Callable
 from typing import Final
 
+from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette.websockets import WebSocket
 from websockets.server import ServerProtocol
 
 from auth.identity import Identity
 from realtime.delivery.handover import handover_of
-from realtime.delivery.problems import (
-    INVALID_PARAMETER,
-    TOO_MANY_REQUESTS,
-    ProblemResponse,
-    problem_of,
-    unavailable,
-)
-from realtime.delivery.session import channels_in_order
+from realtime.delivery.problems import TOO_MANY_REQUESTS, ProblemResponse, problem_of, unavailable
+from realtime.delivery.selection import channels_parameter, since_parameter
 from realtime.delivery.socket import Socket
 from realtime.delivery.streams import Streams
 from realtime.errors import AuthenticationError
-from realtime.messages import SUBPROTOCOL, Resume
+from realtime.messages import SUBPROTOCOL
 from realtime.metrics import METRICS
-from realtime.state import CHANNELS
-from realtime.store.snapshot import Channels
 
-_POSITION: Final = re.compile(r"(\d{1,16}):(\d{1,16})")
 _LEASE_SECONDS: Final = 15
 
 #: The identity of a handshake's header, None without one; raises AuthenticationError, for a forbidden Origin
 #: too.
 Authenticate = Callable[[Scope], Awaitable[Identity | None]]
-
-
-class BadQuery(Exception):
-    """A query parameter that cannot be understood; the sentence says which, and what it may be."""
 
 
 class WebSocketEndpoint:
@@ -55,9 +42,9 @@ class WebSocketEndpoint:
         websocket = WebSocket(scope, receive, send)
         try:
             identity = await self._authenticate(scope)
-            channels = read_channels(websocket.query_params.get("channels"))
-            resume = read_position(websocket.query_params.get("since"))
-        except (AuthenticationError, BadQuery) as error:
+            channels = channels_parameter(websocket.query_params)
+            resume = since_parameter(websocket.query_params)
+        except (AuthenticationError, HTTPException) as error:
             await _deny(websocket, _refusal(error))
             return
         hurdle = self._hurdle(identity)
@@ -94,30 +81,9 @@ async def _deny(websocket: WebSocket, response: ASGIApp) -> None:
     await response(websocket.scope, websocket.receive, websocket.send)
 
 
-def _refusal(error: AuthenticationError | BadQuery) -> ProblemResponse:
-    if isinstance(error, BadQuery):
-        return ProblemResponse(INVALID_PARAMETER, detail=str(error))
-    METRICS.auth_failures.add(1, error.reason)
+def _refusal(error: AuthenticationError | HTTPException) -> ProblemResponse:
+    if isinstance(error, AuthenticationError):
+        METRICS.auth_failures.add(1, error.reason)
     response = problem_of(error)
     assert response is not None
     return response
-
-
-def read_channels(text: str | None) -> Channels:
-    """The channels of a ``channels=`` parameter, all without one; raises BadQuery."""
-    if text is None:
-        return CHANNELS
-    names = [name.strip() for name in text.split(",") if name.strip()]
-    if not names or set(names) - set(CHANNELS):
-        raise BadQuery(f"`channels` must be a comma-separated choice of {', '.join(CHANNELS)}.")
-    return channels_in_order(names)
-
-
-def read_position(text: str | None) -> Resume | None:
-    """The position of a ``since=`` parameter, None without one; raises BadQuery."""
-    if text is None:
-        return None
-    match = _POSITION.fullmatch(text)
-    if match is None:
-        raise BadQuery("`since` must be epoch:revision, two whole numbers of a frame that you hold.")
-    return Resume(epoch=int(match[1]), revision=int(match[2]))

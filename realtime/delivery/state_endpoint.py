@@ -1,0 +1,111 @@
+"""`GET /api/v1/state`: the snapshot as one frame, or with `since` the next update, waited for: a long poll.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+from starlette.datastructures import QueryParams
+from starlette.exceptions import HTTPException
+from starlette.types import Receive, Scope, Send
+
+from auth.identity import Identity
+from realtime.delivery import etags
+from realtime.delivery.answer import Answer, freshness_headers, respond, send_not_modified
+from realtime.delivery.hub import Hub
+from realtime.delivery.selection import channels_parameter, since_parameter
+from realtime.delivery.session import Session
+from realtime.delivery.waiter import Waiter
+from realtime.delivery.watch import Store, Watch
+from realtime.messages import Resume
+from realtime.store.snapshot import Snapshot
+
+MAX_WAIT_SECONDS: Final = 55.0
+#: A held connection is a stream in disguise, so it counts as one of the user's.
+_RETRY_AFTER: Final = {"retry-after": "15"}
+
+
+class StateEndpoint:
+    """GET /api/v1/state, as an ASGI application."""
+
+    def __init__(
+        self,
+        *,
+        hub: Hub,
+        store: Store | None,
+        authenticate: Callable[[Scope], Awaitable[Identity]],
+        max_per_user: int,
+    ) -> None:
+        self._hub = hub
+        self._store = store
+        self._authenticate = authenticate
+        self._max_per_user = max_per_user
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        identity = await self._authenticate(scope)
+        query = QueryParams(scope["query_string"])
+        since, wait_seconds = since_parameter(query), _wait_parameter(query)
+        session = Session(identity.user_id, channels_parameter(query))
+        if since is None:
+            watch = self._hub.reading(identity.user_id)
+            newest = await watch.first_snapshot(self._store, time.monotonic())
+            payload = session.snapshot(newest, watch.freshness(time.monotonic()))
+            await self._answer(scope, send, watch, newest, payload)
+        elif self._hub.subscriber_count(identity.user_id) >= self._max_per_user:
+            raise HTTPException(429, "Too many streams of this user: close one first.", headers=_RETRY_AFTER)
+        else:
+            with Waiter.attached(self._hub, identity.user_id) as waiter:
+                await self._poll(scope, send, waiter, session, since, wait_seconds)
+
+    async def _poll(
+        self, scope: Scope, send: Send, waiter: Waiter, session: Session, since: Resume, wait_seconds: float
+    ) -> None:
+        """One update from ``since``; 304 when nothing changed in time; a snapshot where history does not
+        reach back.
+        """
+        watch = waiter.watch
+        newest = await watch.first_snapshot(self._store, time.monotonic())
+        path = None
+        if since.epoch == newest.epoch:
+            path = await watch.path_from(since.revision, newest, self._store)
+        now = time.monotonic()
+        if path is None or len(path) > 1:
+            # Patches do not compose, so many steps cannot be one update.
+            payload: bytes | None = session.snapshot(newest, watch.freshness(now))
+        else:
+            frames = session.resume(since.revision, session.channels, path, newest, watch.freshness(now))
+            payload = next((frame for frame in frames if b'"type":"update"' in frame[:20]), None)
+            session.revision = since.revision if payload is None else session.revision
+        told_stale, deadline = watch.stale, now + wait_seconds
+        while payload is None and watch.stale == told_stale and (left := deadline - time.monotonic()) > 0:
+            await waiter.wait(left)
+            assert watch.snapshot is not None
+            payload = session.update(watch.snapshot, watch.freshness(time.monotonic()))
+        held = session.held
+        assert held is not None
+        await self._answer(scope, send, watch, held, payload)
+
+    async def _answer(
+        self, scope: Scope, send: Send, watch: Watch, shown: Snapshot, payload: bytes | None
+    ) -> None:
+        fresh = watch.freshness(time.monotonic())
+        tag = etags.strong(shown.epoch, shown.revision)
+        if payload is None:
+            headers = freshness_headers(tag, shown.revision, fresh, stale=watch.stale)
+            await send_not_modified(send, headers)
+        else:
+            await respond(scope, send, Answer(tag, shown.revision, payload), fresh, stale=watch.stale)
+
+
+def _wait_parameter(query: QueryParams) -> float:
+    text = query.get("wait", "0")
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = -1.0
+    if not 0 <= seconds <= MAX_WAIT_SECONDS:
+        raise HTTPException(422, f"`wait` must be 0 to {MAX_WAIT_SECONDS:.0f} seconds.")
+    return seconds
