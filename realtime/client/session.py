@@ -97,9 +97,7 @@ class Session:
             state = _typed(raw, self.held)
         except msgspec.ValidationError as error:
             if isinstance(frame, Snapshot):
-                raise ClientError(
-                    f"the server's state is not one that this client can read: {error}"
-                ) from error
+                raise ClientError(f"this client cannot read the server's state: {error}") from error
             return self.mirror.missed()
         self.held = Held(self.mirror.epoch, self.mirror.revision, frame.as_of, raw, state)
         self.freshness.confirm(frame, at)

@@ -1,0 +1,277 @@
+"""How a bot comes through gaps, lost nodes, silence, restored databases and a machine that slept."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from realtime.client import Account, StaleState, connect, link_life, snapshot_wait
+from realtime.errors import ClientError
+from tests.client.peer import Peer, Visit
+from tests.client.states import guards, status
+from tests.client.waiting import eventually, until
+
+ROOT = Path(__file__).parent.parent.parent
+
+
+@asynccontextmanager
+async def following(peer: Peer, **options: Any) -> AsyncIterator[tuple[Account, Visit]]:
+    """An account with channel ``status`` at revision 100."""
+
+    async def answer() -> Visit:
+        visit = await peer.visit()
+        await visit.begin(100, {"status": status()})
+        return visit
+
+    answered = asyncio.get_running_loop().create_task(answer())
+    async with connect(peer.url, token=lambda: "t", channels=["status"], **options) as account:
+        yield account, await answered
+
+
+async def syncs(account: Account) -> int:
+    assert account.state.status is not None
+    return account.state.status.total_syncs
+
+
+async def test_a_killed_node_is_stale_at_once_and_resumed_on_another(peer: Peer) -> None:
+    async with following(peer) as (account, visit):
+        statuses = account.statuses()
+        assert await anext(statuses) == "connected"
+        visit.cut()
+        assert await asyncio.wait_for(anext(statuses), 5) == "stale"
+        assert not account.fresh
+        again = await asyncio.wait_for(peer.visit(), 5)
+        assert again.path == "/ws?channels=status&since=8:100"
+        await again.welcome(resumed=True)
+        await again.update(100, 105, {"status": {"total_syncs": 8}})
+        assert await asyncio.wait_for(anext(statuses), 5) == "connected"
+        assert (account.revision, await syncs(account)) == (105, 8)
+
+
+async def test_resuming_alone_is_not_yet_fresh(peer: Peer) -> None:
+    async with following(peer) as (account, visit):
+        visit.cut()
+        again = await asyncio.wait_for(peer.visit(), 5)
+        await again.welcome(resumed=True)
+        await asyncio.sleep(0.1)
+        assert not account.fresh
+        await again.heartbeat(100, 100)
+        await asyncio.wait_for(account.until_fresh(), 5)
+
+
+async def test_a_server_that_cannot_resume_sends_a_snapshot_and_readers_see_the_difference(
+    peer: Peer,
+) -> None:
+    async with following(peer) as (account, visit):
+        changes = account.changes("status", "total_syncs")
+        assert (await anext(changes)).new == 7
+        visit.cut()
+        again = await asyncio.wait_for(peer.visit(), 5)
+        await again.begin(170, {"status": status(total_syncs=9)})
+        change = await asyncio.wait_for(anext(changes), 5)
+        assert (change.old, change.new, change.revision) == (7, 9, 170)
+
+
+async def test_a_gap_is_never_applied_and_mended_by_a_snapshot(peer: Peer) -> None:
+    async with following(peer) as (account, visit):
+        await visit.update(104, 105, {"status": {"total_syncs": 99}})
+        assert await asyncio.wait_for(visit.heard(), 5) == {"type": "resync"}
+        assert (account.revision, await syncs(account)) == (100, 7)
+        assert account.status == "stale"
+        with pytest.raises(StaleState, match="may have moved on"):
+            account.require_fresh()
+        await visit.update(105, 106, {"status": {"total_syncs": 100}})
+        await visit.heartbeat(106, 106)
+        await visit.snapshot(106, {"status": status(total_syncs=100)})
+        await until(account, revision=106)
+        assert await syncs(account) == 100
+        assert account.fresh
+
+
+async def test_a_snapshot_that_does_not_come_is_asked_for_again_but_not_in_a_loop(
+    peer: Peer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(snapshot_wait, "SNAPSHOT_WITHIN_SECONDS", 0.8)
+    async with following(peer) as (account, visit):
+        began = time.monotonic()
+        await visit.update(104, 105, {})
+        assert await visit.heard() == {"type": "resync"}
+        # Older than what is held: of no use, and no reason to ask faster.
+        await visit.snapshot(90, {"status": status()})
+        assert await asyncio.wait_for(visit.heard(), 5) == {"type": "resync"}
+        assert time.monotonic() - began >= 0.8
+        assert account.revision == 100
+        assert not account.fresh
+
+
+async def test_another_epoch_replaces_everything_though_its_revision_is_lower(peer: Peer) -> None:
+    async with following(peer) as (account, visit):
+        visit.cut()
+        again = await asyncio.wait_for(peer.visit(), 5)
+        await again.begin(40, {"status": status(total_syncs=3)}, epoch=16)
+        await until(account, revision=40)
+        assert (account.epoch, await syncs(account)) == (16, 3)
+        assert account.fresh
+
+
+async def test_an_older_snapshot_of_the_same_epoch_is_not_believed(peer: Peer) -> None:
+    async with following(peer) as (account, visit):
+        await visit.snapshot(99, {"status": status(total_syncs=6)})
+        assert await asyncio.wait_for(visit.heard(), 5) == {"type": "resync"}
+        assert (account.revision, await syncs(account)) == (100, 7)
+        assert not account.fresh
+
+
+async def test_an_update_that_this_client_cannot_read_is_not_half_applied(peer: Peer) -> None:
+    async with following(peer) as (account, visit):
+        await visit.update(100, 101, {"status": {"total_syncs": 8, "source": 5}})
+        assert await asyncio.wait_for(visit.heard(), 5) == {"type": "resync"}
+        assert (account.revision, await syncs(account)) == (100, 7)
+        assert not account.fresh
+        await visit.snapshot(102, {"status": status(source=5)})
+        with pytest.raises(ClientError, match="cannot read"):
+            async for _ in account.changes():
+                pass
+        assert not account.fresh
+
+
+async def test_something_that_is_no_frame_ends_the_link_and_not_the_client(peer: Peer) -> None:
+    async with following(peer) as (account, visit):
+        await visit.connection.send("{not json")
+        again = await asyncio.wait_for(peer.visit(), 5)
+        assert again.path.endswith("since=8:100")
+        await again.welcome(resumed=True)
+        await again.heartbeat(100, 101)
+        await until(account, revision=101)
+
+
+async def test_a_link_that_goes_silent_is_given_up_for_another(
+    peer: Peer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(link_life, "BLIND_AFTER_SECONDS", 1.0)
+    async with following(peer) as (account, visit):
+        # Open, and no frame: as behind a router that forgot the connection.
+        again = await asyncio.wait_for(peer.visit(), 6)
+        assert account.status == "stale"
+        await again.welcome(resumed=True)
+        await again.heartbeat(100, 100)
+        await asyncio.wait_for(account.until_fresh(), 5)
+        await asyncio.wait_for(visit.left(), 5)
+
+
+async def test_a_server_that_accepts_and_says_nothing_is_not_waited_for(
+    peer: Peer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(link_life, "FIRST_FRAME_WITHIN_SECONDS", 0.5)
+    with pytest.raises(TimeoutError, match="no first frame in time"):
+        async with connect(peer.url, token="t", open_timeout_seconds=2, transports=["websocket"]):
+            pass
+
+
+async def test_channels_that_were_chosen_while_disconnected_are_asked_for_with_a_snapshot(peer: Peer) -> None:
+    async with following(peer) as (account, visit):
+        visit.cut()
+        await eventually(lambda: account.transport is None)
+        adding = asyncio.ensure_future(account.subscribe("guards"))
+        again = await asyncio.wait_for(peer.visit(), 5)
+        if "guards" in again.path:
+            assert again.path == "/ws?channels=status,guards"
+            await again.begin(110, {"status": status(), "guards": guards()})
+        else:  # the next link was being opened already: it is told
+            await again.welcome(resumed=True)
+            assert await again.heard() == {"type": "subscribe", "channels": ["guards"]}
+            await again.update(100, 100, {"guards": guards()})
+        await asyncio.wait_for(adding, 5)
+        assert account.state.guards is not None
+
+
+async def test_a_server_that_restarts_finds_its_clients_again(peer: Peer) -> None:
+    async with following(peer) as (account, visit):
+        port = int(peer.url.split(":")[2].split("/")[0])
+        visit.cut()
+        elsewhere = Peer()
+        async with peer_down(peer):
+            await asyncio.sleep(0.3)
+            assert not account.fresh
+        async with elsewhere.listening(port):
+            again = await asyncio.wait_for(elsewhere.visit(), 10)
+            await again.welcome(resumed=True)
+            await again.heartbeat(100, 101)
+            await until(account, revision=101)
+
+
+@asynccontextmanager
+async def peer_down(peer: Peer) -> AsyncIterator[None]:
+    assert peer.server is not None
+    peer.server.close(close_connections=True)
+    await peer.server.wait_closed()
+    yield
+
+
+async def test_frames_that_waited_while_the_bot_blocked_its_own_loop_are_not_taken_for_new(
+    peer: Peer,
+) -> None:
+    async with following(peer) as (account, visit):
+        for step in range(30):
+            await visit.heartbeat(100 + step, 101 + step)
+        time.sleep(2)  # noqa: ASYNC251 - the mistake that this is about
+        ages = []
+        while account.revision < 130:
+            await asyncio.sleep(0)
+            ages.append(account.age or 0.0)
+        assert min(ages) >= 1.5
+        await asyncio.sleep(1.2)
+        await visit.heartbeat(130, 131)
+        await until(account, revision=131)
+        assert account.age is not None
+        assert account.age < 0.5
+
+
+SLEEPER = """
+import asyncio, sys
+from realtime.client import connect, connection
+
+connection.BLIND_AFTER_SECONDS = 2.0
+
+async def main():
+    async with connect(sys.argv[1], token="t", channels=["status"]) as account:
+        print("ready", flush=True)
+        async for change in account.changes("status", "total_syncs"):
+            print(change.new, flush=True)
+
+asyncio.run(main())
+"""
+
+
+async def test_a_process_that_was_stopped_trusts_no_old_link_when_it_goes_on(peer: Peer) -> None:
+    bot = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", SLEEPER, peer.url, stdout=asyncio.subprocess.PIPE, cwd=ROOT
+    )
+    assert bot.stdout is not None
+    try:
+        visit = await asyncio.wait_for(peer.visit(), 20)
+        await visit.begin(100, {"status": status()})
+        assert await asyncio.wait_for(bot.stdout.readline(), 10) == b"ready\n"
+        assert await asyncio.wait_for(bot.stdout.readline(), 10) == b"7\n"
+        os.kill(bot.pid, signal.SIGSTOP)
+        await asyncio.sleep(3.5)
+        os.kill(bot.pid, signal.SIGCONT)
+        woken = time.monotonic()
+        again = await asyncio.wait_for(peer.visit(), 5)
+        assert time.monotonic() - woken < 2
+        assert again.path.endswith("since=8:100")
+        await again.welcome(resumed=True)
+        await again.update(100, 101, {"status": {"total_syncs": 8}})
+        assert await asyncio.wait_for(bot.stdout.readline(), 5) == b"8\n"
+    finally:
+        bot.kill()
+        await bot.wait()
