@@ -132,7 +132,8 @@ class Session:
             frames.append(self._update(newest, fresh, newest.encoded(added)))
         if dropped:
             frames.append(self._update(newest, fresh, encode(dict.fromkeys(dropped))))
-        return frames
+        # Who missed nothing is told so at once, and need not wait for the next heartbeat to be sure.
+        return frames or [self.heartbeat(fresh, stale=False)]
 
     def _settle(self, fresh: Freshness) -> list[bytes]:
         """Bring the client's revision to that of its state, so that base = revision can be said next."""
