@@ -42,17 +42,23 @@ async def respond(scope: Scope, send: Send, answer: Answer, fresh: Freshness, *,
 
     ``stale``: the server itself has cause to doubt the data, whatever its age.
     """
+    headers = freshness_headers(answer.tag, answer.revision, fresh, stale=stale)
+    if not await send_not_modified_if_held(scope, send, answer.tag, headers):
+        await send_json(scope, send, answer.body, headers)
+
+
+def freshness_headers(tag: str, revision: int, fresh: Freshness, *, stale: bool) -> RawHeaders:
+    """The headers of every answer about an account, 304 included."""
     headers = [
         *_PRIVATE,
-        (b"etag", answer.tag.encode()),
-        (b"guardwire-revision", b"%d" % answer.revision),
+        (b"etag", tag.encode()),
+        (b"guardwire-revision", b"%d" % revision),
         (b"guardwire-as-of", fresh.as_of.encode()),
         (b"guardwire-stale", b"true" if stale or fresh.age_ms > FRESH_MS else b"false"),
     ]
     if fresh.age_ms < UNKNOWN_AGE_MS:
         headers.append((b"guardwire-age-ms", b"%d" % fresh.age_ms))
-    if not await send_not_modified_if_held(scope, send, answer.tag, headers):
-        await send_json(scope, send, answer.body, headers)
+    return headers
 
 
 async def send_not_modified_if_held(scope: Scope, send: Send, tag: str, headers: RawHeaders) -> bool:
@@ -60,9 +66,14 @@ async def send_not_modified_if_held(scope: Scope, send: Send, tag: str, headers:
     lines = [value for name, value in scope["headers"] if name == b"if-none-match"]
     if not lines or not etags.matches(b", ".join(lines).decode("latin-1"), tag):
         return False
+    await send_not_modified(send, headers)
+    return True
+
+
+async def send_not_modified(send: Send, headers: RawHeaders) -> None:
+    """Send 304: what the caller holds is still the newest."""
     await send({"type": "http.response.start", "status": 304, "headers": headers})
     await send({"type": "http.response.body", "body": b""})
-    return True
 
 
 async def send_json(scope: Scope, send: Send, body: bytes, headers: RawHeaders) -> None:

@@ -64,6 +64,7 @@ class Session:
 
     def update(self, newest: Snapshot, fresh: Freshness) -> bytes | None:
         """What turns the client's state into ``newest``; None when nothing that it subscribed to changed."""
+        self._refuse_of_another(newest)
         held = self.held
         if held is None or held.epoch != newest.epoch:
             return self.snapshot(newest, fresh)
@@ -145,10 +146,13 @@ class Session:
         return _update_frame(base, snapshot.revision, fresh, patch)
 
     def _accept(self, snapshot: Snapshot) -> None:
+        self._refuse_of_another(snapshot)
+        self.held = snapshot
+
+    def _refuse_of_another(self, snapshot: Snapshot) -> None:
         # The last wall: whatever went wrong before, nobody is sent another's data.
         if snapshot.user_id != self.user_id:
             raise WrongOwner(f"session of {self.user_id} was offered {snapshot!r}")
-        self.held = snapshot
 
     def _held(self) -> Snapshot:
         if self.held is None:

@@ -1,0 +1,1 @@
+"""From snapshots to clients: WebSocket, Server-Sent Events, long polls and REST."""

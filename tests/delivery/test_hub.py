@@ -1,0 +1,197 @@
+"""The hub: what is watched, what is known of freshness, and who is woken."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from uuid import UUID
+
+import pytest
+
+from realtime.delivery.hub import LEASE_SECONDS, Hub
+from realtime.delivery.watch import UNKNOWN_AGE_MS
+from realtime.errors import UnavailableError
+from realtime.store.snapshot import Snapshot
+from realtime.store.snapshots import Step, Stored
+from tests.snapshots import AS_OF, OTHER_USER, USER, snapshot
+
+
+class Client:
+    """Records what the hub calls."""
+
+    def __init__(self) -> None:
+        self.woken: list[int] = []
+        self.stale: list[bool] = []
+
+    def wake(self, newest: Snapshot, now: float) -> None:
+        self.woken.append(newest.revision)
+
+    def beat(self, now: float, *, stale: bool) -> None:
+        self.stale.append(stale)
+
+
+class Marks(list[UUID]):
+    """Accounts that the hub asked to be read."""
+
+
+@pytest.fixture
+def marks() -> Marks:
+    return Marks()
+
+
+@pytest.fixture
+def hub(marks: Marks) -> Hub:
+    return Hub(mark_dirty=marks.append, stale_seconds=2.0)
+
+
+def publish(hub: Hub, new: Snapshot, base: Snapshot | None = None, *, ago_seconds: float = 0.0) -> None:
+    hub.publish([Step(new, base)], as_of=AS_OF, read_at=time.monotonic() - ago_seconds)
+
+
+def test_a_newly_watched_account_is_marked_to_be_read_once(hub: Hub, marks: Marks) -> None:
+    hub.attach(USER, Client())
+    hub.attach(USER, Client())
+    assert marks == [USER]
+    assert list(hub.watched()) == [(USER, -1)]
+
+
+def test_a_snapshot_wakes_every_client_of_its_account_and_nobody_else(hub: Hub) -> None:
+    mine, too, other = Client(), Client(), Client()
+    hub.attach(USER, mine)
+    hub.attach(USER, too)
+    hub.attach(OTHER_USER, other)
+    publish(hub, snapshot(5))
+    assert (mine.woken, too.woken, other.woken) == ([5], [5], [])
+
+
+def test_an_older_snapshot_never_replaces_a_newer_one(hub: Hub) -> None:
+    client = Client()
+    watch = hub.attach(USER, client)
+    publish(hub, snapshot(5))
+    publish(hub, snapshot(4))
+    assert watch.revision == 5
+    assert client.woken == [5]
+
+
+def test_a_newer_epoch_replaces_a_higher_revision(hub: Hub) -> None:
+    watch = hub.attach(USER, Client())
+    publish(hub, snapshot(5))
+    publish(hub, snapshot(3, epoch=10))
+    assert watch.revision == 3
+
+
+def test_a_hint_counts_only_for_a_watched_account_that_is_behind_it(hub: Hub) -> None:
+    hub.attach(USER, Client())
+    publish(hub, snapshot(5))
+    assert not hub.is_news(USER, 5)
+    assert not hub.is_news(OTHER_USER, 6)
+    assert hub.is_news(USER, 6)
+
+
+def test_age_is_that_of_the_sweep_which_confirmed_the_account(hub: Hub) -> None:
+    watch = hub.attach(USER, Client())
+    publish(hub, snapshot(5), ago_seconds=60)
+    now = time.monotonic()
+    assert watch.freshness(now).age_ms >= 59_000
+    hub.confirm("2026-01-05T11:00:00.000000Z", now - 0.5, changed=[])
+    assert watch.freshness(now) == ("2026-01-05T11:00:00.000000Z", 500)
+
+
+def test_a_sweep_does_not_confirm_an_account_that_it_found_changed(hub: Hub) -> None:
+    watch = hub.attach(USER, Client())
+    publish(hub, snapshot(5), ago_seconds=60)
+    hub.confirm(AS_OF, time.monotonic(), changed=[USER])
+    assert watch.freshness(time.monotonic()).age_ms >= 59_000
+
+
+def test_clients_are_told_once_that_sweeps_have_stopped_and_once_that_they_go_on(hub: Hub) -> None:
+    client = Client()
+    hub.attach(USER, client)
+    publish(hub, snapshot(5))
+    now = time.monotonic()
+    hub.confirm(AS_OF, now, changed=[])
+    hub.tick(now + 1.0)
+    assert client.stale == []
+    hub.tick(now + 2.5)
+    hub.tick(now + 2.75)
+    assert client.stale == [True]
+    hub.confirm(AS_OF, now + 3.0, changed=[])
+    hub.tick(now + 3.25)
+    assert client.stale == [True, False]
+
+
+def test_an_account_that_cannot_be_read_goes_stale_while_others_stay_fresh(hub: Hub) -> None:
+    failing, well = Client(), Client()
+    hub.attach(USER, failing)
+    hub.attach(OTHER_USER, well)
+    for user in (USER, OTHER_USER):
+        publish(hub, snapshot(5, user_id=user))
+    now = time.monotonic()
+    hub.tick(now)
+    for second in range(1, 5):
+        hub.confirm(AS_OF, now + second, changed=[USER])
+        hub.tick(now + second)
+    assert (failing.stale, well.stale) == ([True], [])
+
+
+def test_an_account_is_forgotten_when_nobody_has_read_it_for_a_while(hub: Hub) -> None:
+    client = Client()
+    watch = hub.attach(USER, client)
+    now = time.monotonic()
+    hub.tick(now + LEASE_SECONDS + 5)
+    assert hub.is_watched(USER)
+    hub.detach(watch, client)
+    hub.tick(time.monotonic() + LEASE_SECONDS - 5)
+    assert hub.is_watched(USER)
+    hub.tick(time.monotonic() + 2 * LEASE_SECONDS)
+    assert not hub.is_watched(USER)
+
+
+async def test_the_first_snapshot_is_waited_for(hub: Hub) -> None:
+    hub.confirm(AS_OF, time.monotonic(), changed=[])
+    watch = hub.reading(USER)
+    waiting = [asyncio.create_task(watch.first_snapshot(None, time.monotonic())) for _ in range(3)]
+    await asyncio.sleep(0)
+    publish(hub, snapshot(5))
+    assert {found.revision for found in await asyncio.gather(*waiting)} == {5}
+
+
+class Memory:
+    """What Redis remembers."""
+
+    def __init__(self, stored: dict[UUID, Stored]) -> None:
+        self._stored = stored
+
+    async def load(self, user_ids: list[UUID]) -> dict[UUID, Stored]:
+        return {user_id: self._stored[user_id] for user_id in user_ids if user_id in self._stored}
+
+
+async def test_while_the_database_is_gone_what_redis_remembers_is_served_and_called_stale(hub: Hub) -> None:
+    watch = hub.reading(USER)
+    found = await watch.first_snapshot(Memory({USER: Stored(snapshot(5), ())}), time.monotonic())
+    assert found.revision == 5
+    assert watch.stale
+    assert watch.freshness(time.monotonic()) == (AS_OF, UNKNOWN_AGE_MS)
+    # It was not read by this node, so any revision that a sweep finds is news.
+    assert watch.revision == -1
+
+
+async def test_without_database_and_memory_there_is_no_answer(hub: Hub) -> None:
+    with pytest.raises(UnavailableError):
+        await hub.reading(USER).first_snapshot(Memory({}), time.monotonic())
+
+
+async def test_a_path_may_lead_over_steps_of_this_node_and_of_others(hub: Hub) -> None:
+    one, two, three = snapshot(1), snapshot(2, syncs=2), snapshot(3, syncs=3)
+    watch = hub.attach(USER, Client())
+    publish(hub, two)
+    publish(hub, three, two)
+    assert [edge.revision for edge in await watch.path_from(2, three, None) or []] == [3]
+    assert await watch.path_from(1, three, None) is None
+    hub_of_other = Hub(mark_dirty=lambda _: None, stale_seconds=2.0)
+    other = hub_of_other.attach(USER, Client())
+    publish(hub_of_other, one)
+    publish(hub_of_other, two, one)
+    stored = Stored(two, tuple(await other.path_from(1, two, None) or ()))
+    path = await watch.path_from(1, three, Memory({USER: stored}))
+    assert [(edge.base, edge.revision) for edge in path or []] == [(1, 2), (2, 3)]

@@ -1,0 +1,166 @@
+"""The session decides what a client gets next; these tests play the client beside it."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from realtime.delivery.session import Session, WrongOwner, channels_in_order
+from realtime.patch import apply, diff
+from realtime.state import CHANNELS
+from realtime.store.snapshot import Snapshot
+from realtime.store.snapshots import Edge
+from tests.snapshots import FRESH, OTHER_USER, USER, snapshot
+
+
+class Mirror:
+    """A client that follows PROTOCOL.md to the letter and knows nothing else."""
+
+    def __init__(self) -> None:
+        self.state: dict[str, Any] = {}
+        self.revision = -1
+
+    def take(self, payload: bytes | None) -> None:
+        """Apply one frame; fails when its base is not what is held."""
+        if payload is None:
+            return
+        frame = json.loads(payload)
+        if frame["type"] == "snapshot":
+            self.state = frame["state"]
+        else:
+            assert frame["base"] == self.revision, f"a gap: {frame}, held {self.revision}"
+            self.state = apply(self.state, frame.get("patch", {}))
+        assert frame["revision"] >= self.revision
+        self.revision = frame["revision"]
+
+
+def begun(first: Snapshot, channels: tuple[str, ...] = CHANNELS) -> tuple[Session, Mirror]:
+    session, mirror = Session(USER, channels), Mirror()
+    mirror.take(session.snapshot(first, FRESH))
+    return session, mirror
+
+
+def test_an_update_is_the_difference_of_what_the_client_has_and_the_newest() -> None:
+    session, _ = begun(snapshot(5, syncs=1))
+    frame = json.loads(session.update(snapshot(8, syncs=4), FRESH) or b"null")
+    assert (frame["type"], frame["base"], frame["revision"]) == ("update", 5, 8)
+    assert frame["patch"] == {"status": {"total_syncs": 4}}
+    assert frame["age_ms"] == 3
+
+
+def test_nothing_is_sent_when_nothing_newer_is_there() -> None:
+    first = snapshot(5)
+    session, _ = begun(first)
+    assert session.update(first, FRESH) is None
+    assert session.update(snapshot(4), FRESH) is None
+
+
+def test_a_client_of_a_quiet_channel_is_told_nothing_and_keeps_pace_by_heartbeat() -> None:
+    session, mirror = begun(snapshot(5, syncs=1), ("guards",))
+    assert session.update(snapshot(6, syncs=2), FRESH) is None
+    heartbeat = json.loads(session.heartbeat(FRESH, stale=False))
+    assert (heartbeat["base"], heartbeat["revision"], heartbeat["stale"]) == (5, 6, False)
+    mirror.take(json.dumps(heartbeat).encode())
+    mirror.take(session.update(snapshot(7, equity=1.0), FRESH))
+    assert mirror.state == {"guards": snapshot(7, equity=1.0).state["guards"]}
+
+
+def test_without_a_heartbeat_between_the_base_is_still_what_the_client_holds() -> None:
+    session, mirror = begun(snapshot(5, syncs=1), ("guards",))
+    assert session.update(snapshot(6, syncs=2), FRESH) is None
+    mirror.take(session.update(snapshot(7, equity=1.0), FRESH))
+    assert mirror.revision == 7
+
+
+def test_a_new_epoch_is_a_snapshot_even_at_a_lower_revision() -> None:
+    session, _ = begun(snapshot(5))
+    frame = json.loads(session.update(snapshot(3, epoch=10), FRESH) or b"null")
+    assert (frame["type"], frame["epoch"], frame["revision"]) == ("snapshot", 10, 3)
+
+
+def test_an_added_channel_arrives_whole_and_a_dropped_one_leaves() -> None:
+    session, mirror = begun(snapshot(5, tickets=(1, 2)), ("guards",))
+    for payload in session.subscribe(["positions", "guards"], FRESH):
+        mirror.take(payload)
+    assert set(mirror.state) == {"positions", "guards"}
+    for payload in session.unsubscribe(["guards", "status"], FRESH):
+        mirror.take(payload)
+    assert mirror.state == {"positions": snapshot(5, tickets=(1, 2)).state["positions"]}
+    assert session.subscribe(["positions"], FRESH) == []
+
+
+def test_anothers_snapshot_is_never_accepted() -> None:
+    session, _ = begun(snapshot(5))
+    with pytest.raises(WrongOwner):
+        session.update(snapshot(6, user_id=OTHER_USER), FRESH)
+    with pytest.raises(WrongOwner):
+        Session(USER, CHANNELS).snapshot(snapshot(6, user_id=OTHER_USER), FRESH)
+
+
+def _edge(old: Snapshot, new: Snapshot) -> Edge:
+    return Edge(old.revision, new.revision, json.dumps(diff(old.state, new.state)).encode())
+
+
+@pytest.mark.parametrize("held", [CHANNELS, ("guards",), ("status", "positions"), ()])
+@pytest.mark.parametrize("wanted", [CHANNELS, ("guards",), ("positions", "guards")])
+def test_a_resumed_client_ends_with_exactly_the_channels_it_wants(
+    held: tuple[str, ...], wanted: tuple[str, ...]
+) -> None:
+    steps = [snapshot(5), snapshot(7, syncs=2), snapshot(9, syncs=2, tickets=(4,)), snapshot(12, equity=5.0)]
+    mirror = Mirror()
+    mirror.state, mirror.revision = steps[0].part(held), 5
+    path = [_edge(old, new) for old, new in zip(steps, steps[1:], strict=False)]
+    session = Session(USER, wanted)
+    for payload in session.resume(5, held, path, steps[-1], FRESH):
+        mirror.take(payload)
+    mirror.take(session.heartbeat(FRESH, stale=False))
+    assert mirror.state == steps[-1].part(wanted)
+    assert mirror.revision == 12
+
+
+def test_a_client_that_resumes_up_to_date_is_told_so_by_a_heartbeat_alone() -> None:
+    (payload,) = Session(USER, CHANNELS).resume(5, CHANNELS, [], snapshot(5), FRESH)
+    heartbeat = json.loads(payload)
+    assert (heartbeat["type"], heartbeat["base"], heartbeat["revision"]) == ("heartbeat", 5, 5)
+
+
+_parts = st.fixed_dictionaries(
+    {
+        "syncs": st.integers(0, 3),
+        "tickets": st.lists(st.integers(1, 5), unique=True).map(tuple),
+        "equity": st.sampled_from([1.0, 2.0]),
+    }
+)
+_choices = st.lists(st.sampled_from(CHANNELS), max_size=3).map(channels_in_order)
+_moves = st.one_of(
+    st.tuples(st.just("change"), _parts),
+    st.tuples(st.sampled_from(["update", "heartbeat", "resync"]), st.none()),
+    st.tuples(st.sampled_from(["subscribe", "unsubscribe"]), _choices),
+)
+
+
+@given(channels=_choices, moves=st.lists(_moves, max_size=30))
+def test_whatever_happens_in_between_the_client_equals_the_newest_state(
+    channels: tuple[str, ...], moves: list[tuple[str, Any]]
+) -> None:
+    newest = snapshot(1)
+    session, mirror = begun(newest, channels)
+    for number, (move, what) in enumerate(moves, start=2):
+        match move:
+            case "change":
+                newest = snapshot(number, **what)
+            case "update":
+                mirror.take(session.update(newest, FRESH))
+            case "heartbeat":
+                mirror.take(session.heartbeat(FRESH, stale=False))
+            case "resync":
+                mirror.take(session.snapshot(newest, FRESH))
+            case "subscribe" | "unsubscribe":
+                for payload in getattr(session, move)(what, FRESH):
+                    mirror.take(payload)
+    mirror.take(session.update(newest, FRESH))
+    assert mirror.state == newest.part(session.channels)

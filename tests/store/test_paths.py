@@ -1,0 +1,37 @@
+"""Paths through the steps that nodes took."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from realtime.store.paths import find_path
+from realtime.store.snapshots import Edge
+
+_edges = st.lists(
+    st.tuples(st.integers(0, 12), st.integers(0, 12)).map(lambda ends: Edge(min(ends), max(ends), b"{}"))
+)
+
+
+def _reaches(edges: list[Edge], start: int, goal: int) -> bool:
+    reached = {start}
+    for _ in edges:
+        reached |= {edge.revision for edge in edges if edge.base in reached and edge.revision <= goal}
+    return goal in reached
+
+
+@given(edges=_edges, start=st.integers(0, 12), goal=st.integers(0, 12))
+def test_a_path_is_found_exactly_when_there_is_one_and_it_is_unbroken(
+    edges: list[Edge], start: int, goal: int
+) -> None:
+    path = find_path(edges, start, goal)
+    assert (path is not None) == _reaches(edges, start, goal)
+    if path:
+        assert path[0].base == start
+        assert path[-1].revision == goal
+        assert all(before.revision == after.base for before, after in zip(path, path[1:], strict=False))
+
+
+def test_the_shortest_of_several_paths_is_taken() -> None:
+    edges = [Edge(1, 2, b"a"), Edge(2, 3, b"b"), Edge(1, 3, b"c")]
+    assert find_path(edges, 1, 3) == [Edge(1, 3, b"c")]
