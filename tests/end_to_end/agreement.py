@@ -1,0 +1,62 @@
+"""Does a state that a server showed agree with the oracle's? Every difference is named by its path.
+
+Three things are not the rows' to decide, and are compared with care: a `description` is any text for people;
+where a row has no usable time the clock's counts, which the oracle knows to within a few seconds; and what
+changed limits caused is named after the revision of that change.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+_CLOCK: Final = timedelta(seconds=5)
+
+
+def disagreements(expected: dict[str, Any], shown: dict[str, Any], *, since: datetime) -> list[str]:
+    """One line for each difference; ``since`` is when the history began to be written."""
+    return list(_compare("", _comparable(expected), _comparable(shown), since))
+
+
+def _compare(path: str, expected: Any, shown: Any, since: datetime) -> Iterator[str]:
+    if isinstance(expected, dict) and isinstance(shown, dict):
+        for key in sorted(expected.keys() | shown.keys()):
+            where = f"{path}/{key}"
+            if key not in shown:
+                yield f"{where}: {expected[key]!r} is missing"
+            elif key not in expected:
+                yield f"{where}: {shown[key]!r} should not be there"
+            else:
+                yield from _compare(where, expected[key], shown[key], since)
+    elif not _is_same(expected, shown) and not _is_the_clock(expected, shown, since):
+        yield f"{path}: should be {expected!r} and is {shown!r}"
+
+
+def _is_same(expected: Any, shown: Any) -> bool:
+    # Python takes True for 1, JSON does not.
+    return bool(expected == shown) and isinstance(expected, bool) is isinstance(shown, bool)
+
+
+def _is_the_clock(expected: Any, shown: Any, since: datetime) -> bool:
+    """Whether both are times after the test began, and next to each other: no row has such a time."""
+    if not isinstance(expected, str) or not isinstance(shown, str):
+        return False
+    try:
+        first, second = datetime.fromisoformat(expected), datetime.fromisoformat(shown)
+    except ValueError:
+        return False
+    return first >= since and timedelta(0) <= second - first < _CLOCK
+
+
+def _comparable(state: dict[str, Any]) -> dict[str, Any]:
+    """A copy without descriptions, and with what changed limits caused numbered from 1."""
+    return {key: _walk(value) for key, value in state.items()}
+
+
+def _walk(value: Any) -> Any:
+    if not isinstance(value, dict):
+        return value
+    caused = sorted((key for key in value if key.startswith("limits-")), key=lambda key: int(key[7:]))
+    names = {key: f"limits {number}" for number, key in enumerate(caused, 1)}
+    return {names.get(key, key): _walk(each) for key, each in value.items() if key != "description"}

@@ -1,0 +1,208 @@
+"""Histories that a platform could write, and some that it should not, as Hypothesis draws them.
+
+A history is a list of transactions on three users with few tickets, few symbols and few distinct times, so
+that ties, reopenings, late rows and contradictions are common. Nothing here touches a database: `scribe.py`
+writes them.
+"""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Any
+
+from hypothesis import strategies as st
+
+from tests.end_to_end.statements import (
+    CURRENCIES,
+    SYMBOLS,
+    USERS,
+    InsertEquity,
+    InsertLog,
+    InsertRate,
+    RolledBack,
+    SetInstrument,
+    SetLimits,
+    Statement,
+    Transaction,
+    UpdateLog,
+    UpdateTicket,
+)
+
+_users = st.integers(0, USERS - 1)
+_seconds = st.integers(0, 12).map(float) | st.floats(0, 60, allow_nan=False).map(
+    lambda value: round(value, 6)
+)
+_tickets = st.integers(1, 3) | st.sampled_from([2**31 + 5, 2**63 - 1])
+_prices = st.decimals(1, 3000, places=2) | st.decimals(0, 2, places=5)
+_odd_numbers = st.sampled_from(
+    [None, Decimal("NaN"), Decimal("Infinity"), Decimal("-Infinity"), Decimal(0), Decimal(-1),
+     Decimal("1e15"),
+     Decimal("999999999999999.99"), Decimal("0.0000000001"), Decimal("-0.005"), Decimal("1e300")]
+)  # fmt: skip
+_volumes = st.sampled_from([Decimal("0.01"), Decimal("0.1"), Decimal("0.25"), Decimal(1), Decimal(0)])
+_words = st.sampled_from([None, "", "  ", "stop loss differs", "gap", "x" * 600])
+
+
+def _mostly(
+    usual: st.SearchStrategy[Any], odd: st.SearchStrategy[Any], times: int = 9
+) -> st.SearchStrategy[Any]:
+    """``usual`` ``times`` times as often as ``odd``."""
+    return st.integers(0, times).flatmap(lambda drawn: odd if drawn == times else usual)
+
+
+_position_columns = {
+    "symbol": _mostly(
+        st.integers(0, SYMBOLS - 1),
+        st.sampled_from([None, "", "  ", "unknown", "X" * 300, "*", "lower"]),
+        times=12,
+    ),
+    "direction": _mostly(
+        st.sampled_from(["buy", "sell"]), st.sampled_from(["0", "1", " BUY ", "Sell", "up", "", None])
+    ),
+    "volume": _mostly(_volumes, _odd_numbers),
+    "entry_price": _mostly(_prices, _odd_numbers),
+    "current_price": _mostly(_prices, _odd_numbers),
+    "take_profit": _mostly(st.sampled_from([None, Decimal(2000)]), _odd_numbers, times=20),
+    "stop_loss": _mostly(st.sampled_from([None, Decimal(1900)]), _odd_numbers, times=20),
+    "matched": _mostly(st.sampled_from([1, 1, 1, 2]), st.sampled_from([None, 0, 7, -1])),
+    "divergence_reason": _mostly(st.none(), _words),
+    "error_message": _mostly(st.none(), _words),
+    "status": _mostly(st.sampled_from([None, "success"]), st.sampled_from(["failed", " FAILED ", "", "odd"])),
+    "pnl_gbp": _mostly(st.sampled_from([None, Decimal("12.34")]), _odd_numbers),
+}
+_times = {
+    "second": _mostly(_seconds, st.sampled_from([None, "infinity", "-infinity", "old"]), times=30),
+    "took": st.sampled_from([None, 0.0, 0.042, 0.000001, -3.0, 7.0, "infinity"]),
+}
+
+_positions = st.fixed_dictionaries(
+    {
+        "user": _users,
+        "ticket": _mostly(_tickets, st.sampled_from([None, 0, -7]), times=20),
+        "event_type": st.sampled_from(
+            ["sync"] * 8
+            + ["divergence", "warning", "unmatched_position", " SYNC ", "close", "position_closed", "Close"]
+        ),
+        "close_reason": _mostly(st.none(), st.sampled_from(["", "  ", "stop_loss"]), times=12),
+        **_position_columns,
+        **_times,
+    }
+)
+_triggers = st.fixed_dictionaries(
+    {
+        "user": _users,
+        "ticket": st.sampled_from([None, 1]),
+        "event_type": st.sampled_from(["guard_trigger", "GUARD_TRIGGER "]),
+        "symbol": _mostly(st.integers(0, 1), st.sampled_from([None, "", "unknown"]), times=6),
+        "divergence_reason": st.sampled_from(
+            ["gap", "Price GAP", "spread", "Spread of 3", "liquidity", "odd", None]
+        ),
+        "entry_price": _mostly(
+            st.sampled_from([Decimal(100), Decimal("99.5"), Decimal("1.08")]), _odd_numbers
+        ),
+        "current_price": _mostly(
+            st.sampled_from(
+                list(map(Decimal, ["100", "100.4", "100.5", "100.51", "101.5", "104.99", "105", "112"]))
+            ),
+            _odd_numbers,
+        ),
+        "matched": st.sampled_from([None, 0, 1]),
+        "pnl_gbp": st.none(),
+        **_times,
+    }
+)
+_strangers = st.fixed_dictionaries(
+    {
+        "user": st.none() | _users,
+        "ticket": st.sampled_from([1, None]),
+        "event_type": st.sampled_from(["margin_call", None, "", "sync "]),
+        "second": _seconds,
+    }
+)
+log_rows = st.one_of(_positions, _positions, _positions, _triggers, _strangers)
+
+_equities = st.decimals(60, 12_000, places=2) | st.sampled_from([Decimal(10_000), Decimal(8_000)])
+equity_rows = st.fixed_dictionaries(
+    {
+        "user": _users,
+        "equity": _mostly(_equities, _odd_numbers),
+        "balance": _mostly(st.sampled_from([Decimal(10_000), Decimal(800), None]), _odd_numbers),
+        "currency": _mostly(st.integers(0, CURRENCIES - 1), st.sampled_from([None, "", " usd "]), times=15),
+        "cash_flow": _mostly(
+            st.just(Decimal(0)),
+            st.sampled_from([Decimal(2_000), Decimal("-1500.50"), None, Decimal("NaN")]),
+            times=4,
+        ),
+        "second": _mostly(_seconds, st.sampled_from([None, "infinity", 7_200.0]), times=30),
+    }
+)  # fmt: skip
+_limits = st.fixed_dictionaries(
+    {},
+    optional={
+        "drawdown_warning_pct": st.sampled_from([Decimal(5), Decimal(0), Decimal("12.5")]),
+        "drawdown_critical_pct": st.sampled_from([Decimal("12.5"), Decimal(30), Decimal(100)]),
+        "minimum_equity": st.sampled_from([Decimal(0), Decimal(5_000)]),
+        "countdown_seconds": st.sampled_from([0, 600]),
+        "gap_warning_pct": st.sampled_from([Decimal(0), Decimal("0.5")]),
+        "gap_critical_pct": st.sampled_from([Decimal(5), Decimal(12)]),
+        "spread_warning_pct": st.just(Decimal("0.4")),
+        "alert_window_seconds": st.sampled_from([60, 7_200]),
+        "peak_since": st.sampled_from([None, 3.0, 6.5, 30.0]),
+    },
+)
+_update_columns = st.fixed_dictionaries(
+    {},
+    optional={
+        "close_reason": st.sampled_from([None, "stop_loss", ""]),
+        **{
+            name: _position_columns[name]
+            for name in ("current_price", "matched", "status", "stop_loss", "error_message")
+        },
+        "took": _times["took"],
+    },
+).filter(bool)
+
+_simple: st.SearchStrategy[Statement] = st.one_of(
+    st.builds(InsertLog, st.lists(log_rows, min_size=1, max_size=1).map(tuple)),
+    st.builds(InsertLog, st.lists(log_rows, min_size=1, max_size=5).map(tuple)),
+    st.builds(InsertLog, st.lists(log_rows, min_size=1, max_size=2).map(tuple)),
+    st.builds(InsertEquity, st.lists(equity_rows, min_size=1, max_size=3).map(tuple)),
+    st.builds(UpdateLog, st.integers(0, 50), _update_columns),
+    st.builds(UpdateTicket, _users, _tickets, _update_columns),
+    st.builds(SetLimits, _users, st.none() | _limits),
+    st.builds(
+        SetInstrument,
+        st.integers(0, SYMBOLS - 1),
+        st.sampled_from([Decimal(100), Decimal("0.5"), Decimal(100_000)]),
+        st.integers(0, CURRENCIES - 1),
+    ),
+    st.builds(
+        InsertRate,
+        st.integers(0, CURRENCIES - 1),
+        st.integers(0, CURRENCIES - 1),
+        _mostly(st.decimals("0.01", 200, places=3) | st.sampled_from([Decimal(3), Decimal(7)]), _odd_numbers),
+        _seconds | st.none(),
+    ),
+)  # fmt: skip
+_statements = _mostly(_simple, st.builds(RolledBack, st.lists(_simple, min_size=1, max_size=2).map(tuple)))
+_insertions = st.one_of(
+    st.builds(InsertLog, st.lists(log_rows, min_size=1, max_size=3).map(tuple)),
+    st.builds(InsertEquity, st.lists(equity_rows, min_size=1, max_size=2).map(tuple)),
+)
+
+transactions: st.SearchStrategy[Transaction] = st.one_of(
+    st.builds(Transaction, st.lists(_statements, min_size=1, max_size=1).map(tuple)),
+    st.builds(Transaction, st.lists(_statements, min_size=1, max_size=4).map(tuple)),
+    st.builds(Transaction, st.lists(_statements, min_size=1, max_size=3).map(tuple)),
+    st.builds(Transaction, st.lists(_statements, min_size=1, max_size=2).map(tuple), st.just("rollback")),
+    # Only insertions stay open: an update would lock its row, and whoever met the lock would wait for ever.
+    st.builds(
+        Transaction,
+        st.lists(_insertions, min_size=1, max_size=3).map(tuple),
+        st.just("late"),
+        st.integers(1, 4),
+    ),
+)  # fmt: skip
+histories: st.SearchStrategy[list[Transaction]] = st.one_of(
+    st.lists(transactions, min_size=1, max_size=6), st.lists(transactions, min_size=6, max_size=20)
+)

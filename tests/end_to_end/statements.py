@@ -1,0 +1,98 @@
+"""What a platform does to its tables, as data: statements, put together to transactions.
+
+Users, symbols and currencies are numbers here; `scribe.py` gives them names that are new in each history.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any, Literal
+
+#: Columns by name; `second` is the row's time after the history's start, `took` its `updated_at` after that.
+Columns = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class InsertLog:
+    """One statement that inserts these rows."""
+
+    rows: tuple[Columns, ...]
+
+
+@dataclass(frozen=True)
+class UpdateLog:
+    """One statement that changes ``columns`` of a row that is there; ``which`` chooses it."""
+
+    which: int
+    columns: Columns
+
+
+@dataclass(frozen=True)
+class UpdateTicket:
+    """One statement that changes ``columns`` of all rows that a ticket has."""
+
+    user: int
+    ticket: int
+    columns: Columns
+
+
+@dataclass(frozen=True)
+class InsertEquity:
+    """One statement that inserts these rows."""
+
+    rows: tuple[Columns, ...]
+
+
+@dataclass(frozen=True)
+class SetLimits:
+    """Limits of a user from now on; None takes the row away."""
+
+    user: int
+    columns: Columns | None
+
+
+@dataclass(frozen=True)
+class SetInstrument:
+    """A symbol's contract from now on; ``symbol`` is a number, as the users are."""
+
+    symbol: int
+    contract_size: Decimal
+    quote_currency: int
+
+
+@dataclass(frozen=True)
+class InsertRate:
+    """A row of exchange rates; currencies are numbers."""
+
+    base: int
+    quote: int
+    rate: Any
+    second: float | None
+
+
+@dataclass(frozen=True)
+class RolledBack:
+    """What was written inside a savepoint and taken back."""
+
+    statements: tuple[Statement, ...]
+
+
+Statement = (
+    InsertLog | UpdateLog | UpdateTicket | InsertEquity | SetLimits | SetInstrument | InsertRate | RolledBack
+)
+
+
+@dataclass(frozen=True)
+class Transaction:
+    """Statements and their fate; one that is ``late`` commits after ``later`` others that began after it."""
+
+    statements: tuple[Statement, ...]
+    fate: Literal["commit", "rollback", "late"] = "commit"
+    later: int = 1
+
+
+USERS = 3
+SYMBOLS = 4
+CURRENCIES = 3
