@@ -31,7 +31,6 @@ CAPACITY: Final = 100_000
 MAX_REASON_CHARACTERS: Final = 500
 
 _REDIS_SECONDS: Final = 1.0
-_FULL_READ_SECONDS: Final = 60.0
 
 logger = logging.getLogger(__name__)
 
@@ -53,8 +52,11 @@ class Revocations:
         max_token_lifetime_seconds: float = 86_400.0,
         read_seconds: float = 3.0,
         poll_seconds: float = 0.5,
+        full_read_seconds: float = 60.0,
+        capacity: int = CAPACITY,
     ) -> None:
-        """Rows are read every ``read_seconds``, the mark in Redis every ``poll_seconds``.
+        """New rows are read every ``read_seconds``, all live ones every ``full_read_seconds``, the mark in
+        Redis every ``poll_seconds``; ``capacity`` single tokens can be revoked at once.
 
         ``max_token_lifetime_seconds`` is the verifier's: for so long a revocation has something to cover.
         """
@@ -63,6 +65,8 @@ class Revocations:
         self._keep_seconds = max_token_lifetime_seconds + 2 * MAX_LEEWAY_SECONDS
         self._read_seconds = read_seconds
         self._poll_seconds = poll_seconds
+        self._full_read_seconds = full_read_seconds
+        self._capacity = capacity
         self._users: dict[UUID, float] = {}
         self._tokens: set[str] = set()
         self._horizon = 0
@@ -107,10 +111,10 @@ class Revocations:
             token_id=token_id,
             keep_seconds=self._keep_seconds,
             reason=told,
-            capacity=CAPACITY,
+            capacity=self._capacity,
         )
         if not added:
-            raise UnavailableError(f"{CAPACITY} single tokens are revoked already: revoke the user instead.")
+            raise UnavailableError(f"{self._capacity} tokens are revoked already: revoke their user instead.")
         await self._change_mark()
         with contextlib.suppress(UnavailableError):  # it is committed: `run` reads it in a moment
             await self.read()
@@ -119,7 +123,7 @@ class Revocations:
         """Learn what was revoked since the last time; raises UnavailableError. Call it before serving."""
         async with self._reading:
             began = time.monotonic()
-            whole = self._horizon == 0 or began - self._full_read_at >= _FULL_READ_SECONDS
+            whole = self._horizon == 0 or began - self._full_read_at >= self._full_read_seconds
             rows, horizon = await self._rows.read(since=0 if whole else self._horizon)
             if horizon < self._horizon:  # another copy of the database, that counts from further back
                 rows, horizon = await self._rows.read(since=0)

@@ -58,7 +58,7 @@ class Revocation:
 
 
 class RevokedRows:
-    """The table of revocations; its methods raise UnavailableError when PostgreSQL does not answer."""
+    """The table of revocations; its methods raise UnavailableError when PostgreSQL fails them."""
 
     def __init__(self, *, engine: AsyncEngine, timeout_seconds: float = 5.0) -> None:
         self._engine = engine.execution_options(isolation_level="AUTOCOMMIT")  # each call is one statement
@@ -101,4 +101,4 @@ class RevokedRows:
             async with asyncio.timeout(self._timeout_seconds), self._engine.connect() as connection:
                 yield connection
         except (SQLAlchemyError, PostgresError, InterfaceError, OSError, TimeoutError) as error:
-            raise UnavailableError(f"PostgreSQL does not answer ({type(error).__name__}).") from None
+            raise UnavailableError(f"PostgreSQL did not carry it out ({type(error).__name__}).") from None
