@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from typing import Any
 
@@ -113,7 +114,7 @@ def test_a_resumed_client_ends_with_exactly_the_channels_it_wants(
     steps = [snapshot(5), snapshot(7, syncs=2), snapshot(9, syncs=2, tickets=(4,)), snapshot(12, equity=5.0)]
     mirror = Mirror()
     mirror.state, mirror.revision = steps[0].part(held), 5
-    path = [_edge(old, new) for old, new in zip(steps, steps[1:], strict=False)]
+    path = [_edge(old, new) for old, new in itertools.pairwise(steps)]
     session = Session(USER, wanted)
     for payload in session.resume(5, held, path, steps[-1], FRESH):
         mirror.take(payload)

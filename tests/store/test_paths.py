@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -29,7 +31,7 @@ def test_a_path_is_found_exactly_when_there_is_one_and_it_is_unbroken(
     if path:
         assert path[0].base == start
         assert path[-1].revision == goal
-        assert all(before.revision == after.base for before, after in zip(path, path[1:], strict=False))
+        assert all(before.revision == after.base for before, after in itertools.pairwise(path))
 
 
 def test_the_shortest_of_several_paths_is_taken() -> None:

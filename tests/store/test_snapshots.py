@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 from redis.asyncio import Redis
@@ -109,7 +110,7 @@ async def test_a_batch_is_stored_for_every_account_in_it(store: SnapshotStore) -
     ids=["not JSON", "not an object", "a channel missing", "no number", "another owner"],
 )
 async def test_a_value_that_cannot_be_believed_is_as_good_as_none(
-    store: SnapshotStore, redis: Redis, poison: dict[bytes, bytes]
+    store: SnapshotStore, redis: Redis, poison: dict[Any, Any]
 ) -> None:
     await store.commit(steps(snapshot(1)))
     (key,) = [key async for key in redis.scan_iter() if key.endswith(b":snapshot")]

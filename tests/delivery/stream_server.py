@@ -1,0 +1,140 @@
+"""The streams of a node on a real server, fed by the test instead of a database."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import secrets
+import time
+from collections.abc import AsyncIterator
+from uuid import UUID
+
+from starlette.routing import Route, WebSocketRoute
+from websockets.asyncio.client import ClientConnection, connect
+
+from auth.authenticator import Authenticator
+from auth.development import DevelopmentKey
+from auth.identity import Identity
+from auth.tokens import Verifier
+from realtime.delivery.application import Application
+from realtime.delivery.hub import Hub
+from realtime.delivery.pulse import Pulse
+from realtime.delivery.server import Server
+from realtime.delivery.sse import EventStreamEndpoint
+from realtime.delivery.state_endpoint import StateEndpoint
+from realtime.delivery.streams import Streams
+from realtime.delivery.websocket import WebSocketEndpoint
+from realtime.store.snapshot import Snapshot
+from realtime.store.snapshots import Step
+from tests.snapshots import AS_OF, USER
+
+
+class StreamServer:
+    """A node without a feed: `publish` plays it. Deadlines are short, so that tests need not be long."""
+
+    def __init__(self) -> None:
+        self.key = DevelopmentKey(secrets.token_hex(32))
+        self.revoked: set[str] = set()
+        verifier = Verifier(keys=[self.key.source], rules=self.key.rules, is_revoked=self.is_revoked)
+        self.hub = Hub(mark_dirty=lambda _: None, stale_seconds=2.0)
+        self.streams = Streams(
+            hub=self.hub,
+            verify=verifier.verify,
+            store=None,
+            heartbeat_seconds=1.5,
+            max_sockets_per_user=3,
+            max_frames_per_second=10,
+        )
+        self.pulse = Pulse(
+            hub=self.hub,
+            streams=self.streams,
+            heartbeat_seconds=1.5,
+            hello_seconds=1.0,
+            send_deadline_seconds=1.0,
+            ping_seconds=1.0,
+            is_revoked=self.is_revoked,
+        )
+        authenticator = Authenticator(verifier=verifier)
+        stream = EventStreamEndpoint(
+            hub=self.hub,
+            store=None,
+            authenticate=authenticator.from_headers_or_ticket,
+            is_revoked=self.is_revoked,
+            is_draining=lambda: self.streams.draining,
+            heartbeat_seconds=1.5,
+            send_deadline_seconds=1.0,
+            max_per_user=3,
+        )
+        state = StateEndpoint(hub=self.hub, store=None, authenticate=authenticator.require, max_per_user=3)
+        self._server = Server(
+            Application(
+                [
+                    WebSocketRoute(
+                        "/ws",
+                        WebSocketEndpoint(streams=self.streams, authenticate=authenticator.from_headers),
+                    ),
+                    Route("/api/v1/stream", stream),
+                    Route("/api/v1/state", state),
+                ]
+            ),
+            host="127.0.0.1",
+            port=0,
+            max_frame_bytes=16_384,
+            drain=lambda: self.pulse.drain(0.1),
+            signals=False,
+        )
+
+    def is_revoked(self, identity: Identity) -> bool:
+        """See `Verifier`."""
+        return identity.token_id in self.revoked
+
+    @property
+    def address(self) -> str:
+        """Host and port."""
+        return f"127.0.0.1:{self._server.port}"
+
+    def token(self, user_id: UUID = USER, *, ttl_seconds: float = 3600) -> str:
+        """A good token."""
+        return self.key.issue(user_id, ttl_seconds=ttl_seconds)
+
+    def headers(self, user_id: UUID = USER, *, ttl_seconds: float = 3600) -> dict[str, str]:
+        """The header of a program."""
+        return {"Authorization": f"Bearer {self.token(user_id, ttl_seconds=ttl_seconds)}"}
+
+    def connect(self, query: str = "", *, headers: dict[str, str] | None = None) -> connect:
+        """A program's WebSocket; without ``headers`` a browser's."""
+        return connect(f"ws://{self.address}/ws{query}", additional_headers=headers, compression=None)
+
+    def publish(self, new: Snapshot, base: Snapshot | None = None) -> None:
+        """Play the feed, and the sweep that goes with it."""
+        now = time.monotonic()
+        self.hub.publish([Step(new, base)], as_of=AS_OF, read_at=now)
+        self.hub.confirm(AS_OF, now, changed=[])
+
+    async def watched(self, user_id: UUID = USER, *, clients: int = 1) -> None:
+        """Wait until so many clients are attached."""
+        while self.hub.subscriber_count(user_id) != clients:
+            await asyncio.sleep(0.005)
+
+    async def opened(self, first: Snapshot, connection: ClientConnection) -> None:
+        """Publish the first snapshot once ``connection``'s account is watched, and read welcome and snapshot."""
+        await self.watched(first.user_id, clients=max(1, self.hub.subscriber_count(first.user_id)))
+        self.publish(first)
+        assert '"welcome"' in str(await connection.recv())
+        assert '"snapshot"' in str(await connection.recv())
+
+
+@contextlib.asynccontextmanager
+async def stream_server() -> AsyncIterator[StreamServer]:
+    """Serve while the context lasts."""
+    server = StreamServer()
+    async with server._server.running():
+        pulse = asyncio.create_task(server.pulse.run(), name="pulse")
+        server.hub.confirm(AS_OF, time.monotonic(), changed=[])
+        try:
+            yield server
+        finally:
+            await server.pulse.drain(0.1)
+            pulse.cancel()
+            await asyncio.gather(pulse, return_exceptions=True)
+            await server.streams.close()
