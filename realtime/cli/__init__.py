@@ -1,0 +1,49 @@
+"""The command line. One command a file; what goes wrong on purpose ends in a sentence and an exit code.
+
+0  done
+1  it could not be done; the sentence says why
+2  the command or the configuration is wrong; nothing was started
+130  interrupted
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Final
+
+import typer
+
+from realtime.cli.demo import demo
+from realtime.cli.migrate import migrate
+from realtime.cli.serve import serve
+from realtime.cli.simulate import simulate
+from realtime.cli.token import token
+from realtime.cli.watch import watch
+from realtime.errors import ConfigurationError, GuardwireError
+
+application: Final = typer.Typer(
+    name="guardwire",
+    help="Pushes live account state over WebSocket, straight from PostgreSQL.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+for command in (demo, serve, migrate, token, watch, simulate):
+    application.command()(command)
+
+
+def main() -> None:
+    """Run the command that the arguments name."""
+    try:
+        application()
+    except ConfigurationError as error:
+        for problem in error.problems:
+            print(f"guardwire: {problem}", file=sys.stderr)
+        sys.exit(2)
+    except GuardwireError as error:
+        print(f"guardwire: {error}", file=sys.stderr)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        sys.exit(130)

@@ -1,0 +1,5 @@
+"""`python -m realtime.cli`."""
+
+from realtime.cli import main
+
+main()

@@ -1,0 +1,188 @@
+"""`guardwire demo`: everything on one machine, with a platform that is simulated and nothing else that is."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import os
+import shlex
+import signal
+import sys
+import threading
+import time
+from collections.abc import Coroutine, Sequence
+from pathlib import Path
+from types import FrameType
+from typing import Annotated, Any, Final
+from uuid import UUID
+
+import msgspec
+import typer
+
+from realtime.cli.development import data_folder, development_key, read_settings
+from realtime.cli.listening import check_port
+from realtime.embedded import EmbeddedServers
+from realtime.embedded.parent import end_with_parent
+from realtime.errors import ConfigurationError
+from realtime.settings import Settings
+
+USERS: Final = 3
+FOREIGN_ROWS: Final = "SELECT EXISTS (SELECT FROM reconciliation_logs WHERE user_id::text <> ALL ($1))"
+
+
+def demo(
+    port: Annotated[
+        int | None,
+        typer.Option(help="Port of the dashboard.", show_default="GUARDWIRE_PORT, else 8000", min=1),
+    ] = None,
+    wipe: Annotated[bool, typer.Option("--wipe", help="Start from an empty database.")] = False,
+) -> None:
+    """Show a trading dashboard that moves, fed by rows that a simulated platform commits.
+
+    Starts PostgreSQL and Redis, migrates, serves on 127.0.0.1 only, and
+    prints where everything is, with lines to paste. Ctrl-C ends all of it.
+
+    DATABASE_URL and REDIS_URL are used when given. Otherwise the data stays
+    in the folder GUARDWIRE_DATA until --wipe.
+
+    [bold]Example[/bold]
+
+    GUARDWIRE_PORT=8001 guardwire demo --wipe
+    """
+    begun = time.monotonic()
+    read = read_settings()
+    read = msgspec.structs.replace(read, port=port or read.port)
+    if "MAKELEVEL" in os.environ:  # a make that is killed does not end its commands
+        end_with_parent()
+    check_port(read.host, read.port, mend=" make demo")
+    signal.signal(signal.SIGTERM, _interrupt)
+    # The imports take as long as the servers' start: both at once.
+    imports = threading.Thread(target=importlib.import_module, args=("app",))
+    imports.start()
+    folder = data_folder(read)
+    with EmbeddedServers.start(
+        folder,
+        database_url=read.database_url,
+        redis_url=read.redis_url,
+        source=read.server_binaries,
+        wipe=wipe,
+    ) as servers:
+        imports.join()
+        read = msgspec.structs.replace(read, database_url=servers.database_url, redis_url=servers.redis_url)
+        _run(_demo(read, folder, begun))
+
+
+def _interrupt(_: int, __: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+def _run(main: Coroutine[Any, Any, None]) -> None:
+    import uvloop
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(main)
+
+
+async def _demo(read: Settings, folder: Path, begun: float) -> None:
+    import app
+    from queries.migrations.run import migrate
+    from realtime.simulator import SimulatorOptions, demo_user_id, simulate
+
+    stop = _stop_on_signals()
+    users = [demo_user_id(index) for index in range(USERS)]
+    await _refuse_foreign_rows(read.database_url, users)
+    await migrate(read.database_url)
+    key = development_key(folder)
+    async with app.serving(read, development=app.Development(key=key, demo_user=users[0])) as url:
+        platform = asyncio.create_task(
+            simulate(read.database_url, SimulatorOptions(users=USERS), stop=stop), name="platform"
+        )
+        told = asyncio.create_task(_tell(url, read, folder, begun), name="tell")
+        try:
+            await _any_ends(platform, asyncio.create_task(stop.wait(), name="stop"), told)
+            stop.set()
+            await platform
+        finally:
+            told.cancel()
+
+
+async def _any_ends(platform: asyncio.Task[Any], stop: asyncio.Task[Any], told: asyncio.Task[Any]) -> None:
+    """Wait until the platform has ended or somebody wants the end; what fails is raised."""
+    tasks = {platform, stop, told}
+    while not (platform.done() or stop.done()):
+        done, tasks = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            task.result()
+    stop.cancel()
+
+
+def _stop_on_signals() -> asyncio.Event:
+    """Set by the first Ctrl-C or SIGTERM; a second one does not wait for anybody."""
+    loop, stop = asyncio.get_running_loop(), asyncio.Event()
+
+    def ask() -> None:
+        stop.set()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.remove_signal_handler(number)
+            signal.signal(number, _interrupt)
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, ask)
+    return stop
+
+
+async def _refuse_foreign_rows(database_url: str, users: Sequence[UUID]) -> None:
+    """Raise ConfigurationError where simulated rows would stand beside somebody's real ones."""
+    import asyncpg
+
+    connection = await asyncpg.connect(database_url)
+    try:
+        exists = await connection.fetchval("SELECT to_regclass('reconciliation_logs') IS NOT NULL")
+        if exists and await connection.fetchval(FOREIGN_ROWS, [str(user) for user in users]):
+            raise ConfigurationError(
+                ["DATABASE_URL holds rows that are not the demo's: name an empty database, or unset it."]
+            )
+    finally:
+        await connection.close()
+
+
+async def _tell(url: str, read: Settings, folder: Path, begun: float) -> None:
+    """Wait until a client sees the first position, then say where everything is."""
+    from realtime.client import connect
+    from realtime.simulator import demo_user_id
+
+    token = development_key(folder).issue(demo_user_id())
+    async with connect(url, token=token) as account:
+        async for _ in account.changes("positions"):
+            if account.state.positions is not None and account.state.positions.total_positions:
+                break
+    print(announcement(url, read, folder, ready_seconds=time.monotonic() - begun), flush=True)
+
+
+def announcement(url: str, read: Settings, folder: Path, *, ready_seconds: float) -> str:
+    """Where everything is, with lines that work when pasted into another terminal, from any folder."""
+    programs = Path(sys.executable).parent
+    named = f"GUARDWIRE_DATA={shlex.quote(str(folder))} " if read.data_folder else ""
+    guardwire = named + shlex.quote(str(programs / "guardwire"))
+    websockets = shlex.quote(str(programs / "websockets"))
+    hello = f"""printf '{{"type":"hello","token":"%s"}}\\n' "$({guardwire} token)\""""
+    stream = url.replace("http", "ws", 1) + "/ws"
+    return f"""
+Guardwire's demo is ready, after {ready_seconds:.1f} s.
+
+  Dashboard    {url}/
+  PostgreSQL   {read.database_url}
+  Redis        {read.redis_url}
+  Data         {folder}
+
+One account over HTTP:
+  curl -sH "Authorization: Bearer $({guardwire} token)" {url}/api/v1/guards/status
+
+Its stream, with another project's client:
+  {{ {hello}; cat; }} | {websockets} {stream}
+
+Its live view in a terminal:
+  {guardwire} watch {url}
+
+Ctrl-C ends the demo and its servers; the data stays (guardwire demo --wipe starts anew).
+"""

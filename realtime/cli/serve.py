@@ -1,0 +1,86 @@
+"""`guardwire serve`: production."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable
+from typing import Annotated
+
+import typer
+
+from realtime import settings
+from realtime.cli.listening import check_port
+from realtime.errors import ConfigurationError
+from realtime.settings import Settings
+
+
+def serve(
+    host: Annotated[
+        str | None, typer.Option(help="Address to listen on.", show_default="GUARDWIRE_HOST")
+    ] = None,
+    port: Annotated[
+        int | None, typer.Option(help="Port to listen on.", show_default="GUARDWIRE_PORT", min=0, max=65535)
+    ] = None,
+) -> None:
+    """Serve in production, until Ctrl-C or SIGTERM.
+
+    Everything is set by the environment; all that is wrong with it is reported at once, with exit code 2, before
+    anything is started. Needs DATABASE_URL, migrated (see [bold]guardwire migrate[/bold]).
+
+    [bold]Example[/bold]
+
+    DATABASE_URL=… REDIS_URL=… GUARDWIRE_JWKS_URL=… GUARDWIRE_JWT_ISSUER=… GUARDWIRE_JWT_AUDIENCE=… guardwire serve
+    """
+    import app
+
+    overrides = {name: value for name, value in (("host", host), ("port", port)) if value is not None}
+    read = read_production(overrides)
+    check_port(read.host, read.port)
+    logging.basicConfig(level=read.log_level, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    app.server_for(read).run()
+
+
+def read_production(overrides: dict[str, str | int]) -> Settings:
+    """Settings that production can run on; ConfigurationError with everything that is wrong with them."""
+    problems: list[str] = []
+    environment = dict(os.environ)
+    while True:
+        try:
+            read = settings.read(environment, **overrides)
+            break
+        except ConfigurationError as error:
+            if problems:
+                raise
+            problems += error.problems
+            # Without what cannot be read, the rest can still be checked.
+            environment = {
+                name: value for name, value in environment.items() if not _is_named(name, problems)
+            }
+    checks: list[Callable[[], object]] = [lambda: settings.check_production(read), *_auth_checks(read)]
+    for check in checks:
+        try:
+            check()
+        except ConfigurationError as error:
+            problems += error.problems
+    if problems:
+        raise ConfigurationError(list(dict.fromkeys(problems)))
+    return read
+
+
+def _is_named(variable: str, problems: list[str]) -> bool:
+    return any(problem.startswith((f"{variable}=", f"{variable} ")) for problem in problems)
+
+
+def _auth_checks(read: Settings) -> list[Callable[[], object]]:
+    """What the parts that verify tokens would refuse when they are made."""
+    from auth.jwks import Jwks
+    from auth.keys import SharedSecret
+    from auth.origins import policy
+
+    checks: list[Callable[[], object]] = [lambda: policy(read.allowed_origins, production=True)]
+    if read.jwt_secret:
+        checks.append(lambda: SharedSecret(read.jwt_secret))
+    if read.jwks_url:
+        checks.append(lambda: Jwks(url=read.jwks_url))
+    return checks

@@ -1,0 +1,71 @@
+"""`guardwire simulate`: a trading platform that writes rows."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from realtime import settings
+from realtime.cli.migrate import say
+from realtime.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from realtime.simulator import SimulatorOptions, SimulatorReport
+
+HOURLY = "Events an hour"
+
+
+def simulate(
+    users: Annotated[int, typer.Option(help="Accounts.", min=1)] = 3,
+    positions: Annotated[int, typer.Option(help="Open positions that each tends to.", min=0)] = 8,
+    rate: Annotated[float, typer.Option(help="Log rows in one second, over all accounts.", min=0.01)] = 20.0,
+    seconds: Annotated[
+        float | None, typer.Option(help="How long.", min=0.1, show_default="until interrupted")
+    ] = None,
+    speed: Annotated[float, typer.Option(help="Market seconds in one second of the clock.", min=0.01)] = 1.0,
+    seed: Annotated[int, typer.Option(help="The same seed tells the same story.")] = 1,
+    divergences: Annotated[float, typer.Option(min=0, rich_help_panel=HOURLY)] = 30.0,
+    closes: Annotated[float, typer.Option(min=0, rich_help_panel=HOURLY)] = 60.0,
+    drawdowns: Annotated[float, typer.Option(min=0, rich_help_panel=HOURLY)] = 6.0,
+    guard_triggers: Annotated[float, typer.Option(min=0, rich_help_panel=HOURLY)] = 40.0,
+) -> None:
+    """Write a trading platform's rows to the database at DATABASE_URL.
+
+    For a database of your own to try things on: never for one that holds anybody's real accounts.
+
+    [bold]Example[/bold]
+
+    DATABASE_URL=postgresql:///trial guardwire simulate --users 100 --rate 200 --seconds 60
+    """
+    from realtime.simulator import SimulatorOptions
+
+    database_url = settings.read(os.environ).database_url
+    if not database_url:
+        raise ConfigurationError(["DATABASE_URL is not set: it names the database to write to."])
+    options = SimulatorOptions(
+        users=users,
+        positions=positions,
+        rows_per_second=rate,
+        seconds=seconds,
+        speed=speed,
+        seed=seed,
+        divergences=divergences,
+        closes=closes,
+        drawdowns=drawdowns,
+        guard_triggers=guard_triggers,
+    )
+    report = asyncio.run(_until_interrupted(database_url, options))
+    say(f"{report.log_rows:,} log rows in {report.seconds:.0f} s, {report.rows_per_second:,.1f} a second")
+
+
+async def _until_interrupted(database_url: str, options: SimulatorOptions) -> SimulatorReport:
+    from realtime.simulator import simulate as run
+
+    stop = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    return await run(database_url, options, stop=stop, progress=say)
