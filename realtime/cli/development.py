@@ -25,9 +25,7 @@ def read_settings() -> Settings:
     if named or signs:
         because = "GUARDWIRE_MODE is production" if named else f"{' and '.join(signs)} is set"
         raise ConfigurationError(
-            [
-                f"Development tokens are refused in production, and {because}: ask your identity provider for one."
-            ]
+            [f"Development tokens are refused in production, and {because}: ask your identity provider."]
         )
     return settings.read(os.environ, mode="development", host="127.0.0.1")
 

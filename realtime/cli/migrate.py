@@ -18,15 +18,16 @@ def migrate(
         bool | None,
         typer.Option(
             "--notify/--no-notify",
-            help="Whether commits send NOTIFY. Without it writers are faster, and changes show within 0.25 s.",
+            help="Whether commits send NOTIFY. Without, writers are faster; changes show within 0.25 s.",
             show_default="left as it is, at first on",
         ),
     ] = None,
 ) -> None:
     """Bring the database at DATABASE_URL to the shape that this release reads.
 
-    Adds tables and triggers beside the platform's own, changes none of its rows, waits politely for its locks,
-    and does nothing where all is done. Safe to run while the platform writes, and again after an interruption.
+    Adds tables and triggers beside the platform's own, changes none of its
+    rows, waits politely for its locks, and does nothing where all is done.
+    Safe while the platform writes, and again after an interruption.
 
     [bold]Example[/bold]
 

@@ -25,18 +25,21 @@ def serve(
 ) -> None:
     """Serve in production, until Ctrl-C or SIGTERM.
 
-    Everything is set by the environment; all that is wrong with it is reported at once, with exit code 2, before
-    anything is started. Needs DATABASE_URL, migrated (see [bold]guardwire migrate[/bold]).
+    Everything is set by the environment; all that is wrong with it is
+    reported at once, with exit code 2, before anything is started.
+    Needs DATABASE_URL, migrated (see [bold]guardwire migrate[/bold]).
 
     [bold]Example[/bold]
 
-    DATABASE_URL=… REDIS_URL=… GUARDWIRE_JWKS_URL=… GUARDWIRE_JWT_ISSUER=… GUARDWIRE_JWT_AUDIENCE=… guardwire serve
+    export DATABASE_URL=… REDIS_URL=… GUARDWIRE_JWKS_URL=…
+    export GUARDWIRE_JWT_ISSUER=… GUARDWIRE_JWT_AUDIENCE=…
+    guardwire serve --host 0.0.0.0
     """
-    import app
-
     overrides = {name: value for name, value in (("host", host), ("port", port)) if value is not None}
     read = read_production(overrides)
     check_port(read.host, read.port)
+    import app
+
     logging.basicConfig(level=read.log_level, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     app.server_for(read).run()
 

@@ -35,11 +35,13 @@ def simulate(
 ) -> None:
     """Write a trading platform's rows to the database at DATABASE_URL.
 
-    For a database of your own to try things on: never for one that holds anybody's real accounts.
+    For a database of your own to try things on: never for one that holds
+    anybody's real accounts.
 
     [bold]Example[/bold]
 
-    DATABASE_URL=postgresql:///trial guardwire simulate --users 100 --rate 200 --seconds 60
+    export DATABASE_URL=postgresql://me@127.0.0.1/trial
+    guardwire simulate --users 100 --rate 200 --seconds 60
     """
     from realtime.simulator import SimulatorOptions
 

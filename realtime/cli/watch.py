@@ -42,8 +42,9 @@ def watch(
 ) -> None:
     """Show an account's live state in the terminal, and how far it is to be trusted.
 
-    Reads the public stream with the bots' client, so it reconnects, resumes, and says when it does not know.
-    For a demo on this machine it makes its own token; for any other server it takes one from --token-file.
+    Reads the public stream with the bots' client, so it reconnects, resumes,
+    and says when it does not know. For a demo on this machine it makes its
+    own token; for any other server it takes one from --token-file.
 
     [bold]Example[/bold]
 

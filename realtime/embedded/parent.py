@@ -12,7 +12,7 @@ PR_SET_PDEATHSIG: Final = 1
 
 
 def end_with_parent(number: signal.Signals = signal.SIGTERM) -> None:
-    """Ask the kernel for ``number`` when our parent dies; without effect where it knows no such thing (macOS)."""
+    """Ask the kernel for ``number`` when our parent dies; no effect where it knows no such thing."""
     if sys.platform != "linux":
         return
     parent = os.getppid()

@@ -8,7 +8,7 @@ import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Final, Self
 
 from realtime.embedded.account import ServerAccount, server_account
 from realtime.embedded.folder import OwnedFolder
@@ -16,6 +16,9 @@ from realtime.embedded.postgres import Postgres
 from realtime.embedded.programs import Source, find_postgres, find_redis
 from realtime.embedded.redis import Redis
 from realtime.errors import FolderUnusable
+
+#: For files of the servers' account when it cannot enter the data folder that was asked for.
+ELSEWHERE: Final = Path("/var/lib/guardwire/elsewhere")
 
 
 def default_data_folder(environment: Mapping[str, str]) -> Path:
@@ -112,7 +115,7 @@ def _reachable_beside(folder: Path, account: ServerAccount) -> Path | None:
     """
     if account.can_run(folder):
         return None
-    beside = Path("/var/lib/guardwire/elsewhere") / hashlib.sha256(str(folder).encode()).hexdigest()[:16]
+    beside = ELSEWHERE / hashlib.sha256(str(folder).encode()).hexdigest()[:16]
     try:
         beside.mkdir(mode=0o711, parents=True, exist_ok=True)
     except OSError as error:
