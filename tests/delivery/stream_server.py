@@ -117,7 +117,7 @@ class StreamServer:
             await asyncio.sleep(0.005)
 
     async def opened(self, first: Snapshot, connection: ClientConnection) -> None:
-        """Publish the first snapshot once ``connection``'s account is watched, and read welcome and snapshot."""
+        """Publish the first snapshot once its account is watched, and read welcome and snapshot."""
         await self.watched(first.user_id, clients=max(1, self.hub.subscriber_count(first.user_id)))
         self.publish(first)
         assert '"welcome"' in str(await connection.recv())
