@@ -1,0 +1,94 @@
+"""LISTEN on a real PostgreSQL: hints are heard, nonsense is not, and a dead connection is noticed."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+from uuid import UUID
+
+import asyncpg
+import pytest
+
+from realtime.feed.listener import NOTIFY_CHANNEL, Listener, parse_payload
+
+USER = UUID("6a4a7d1c-0c1d-4f0e-9d5f-0d7d3f4b8a01")
+
+
+class Ears:
+    """A running listener and what it reported."""
+
+    def __init__(self, database_url: str) -> None:
+        self.hints: list[tuple[UUID, int]] = []
+        self.hearing: list[bool] = []
+        self.listener = Listener(
+            database_url=database_url,
+            on_hint=lambda user_id, revision: self.hints.append((user_id, revision)),
+            on_hearing=self.hearing.append,
+            canary_seconds=0.2,
+        )
+
+    async def until(self, *, hints: int = 0, hearing: bool | None = None) -> None:
+        """Wait until so many hints were heard, or until hearing is so."""
+        async with asyncio.timeout(10):
+            while len(self.hints) < hints or (hearing is not None and self.hearing[-1:] != [hearing]):
+                await asyncio.sleep(0.01)
+
+
+@pytest.fixture
+async def connection(database_url: str) -> AsyncIterator[asyncpg.Connection[Any]]:
+    connection = await asyncpg.connect(database_url)
+    yield connection
+    await connection.close()
+
+
+@pytest.fixture
+async def ears(database_url: str, connection: object) -> AsyncIterator[Ears]:
+    ears = Ears(database_url)
+    task = asyncio.create_task(ears.listener.run(), name="listener")
+    yield ears
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
+async def notify(connection: asyncpg.Connection[Any], payload: str) -> None:
+    await connection.execute("SELECT pg_notify($1, $2)", NOTIFY_CHANNEL, payload)
+
+
+async def test_every_account_of_a_notification_is_a_hint(
+    ears: Ears, connection: asyncpg.Connection[Any]
+) -> None:
+    await ears.until(hearing=True)
+    await notify(connection, f"{USER}=7,{UUID(int=5)}=8")
+    await ears.until(hints=2)
+    assert ears.hints == [(USER, 7), (UUID(int=5), 8)]
+
+
+async def test_forged_and_malformed_notifications_are_passed_over(
+    ears: Ears, connection: asyncpg.Connection[Any]
+) -> None:
+    await ears.until(hearing=True)
+    for payload in ("", "canary=forged", "nobody=1", f"{USER}=many", f"{USER}", "=,=,,", "x" * 7_000):
+        await notify(connection, payload)
+    await notify(connection, f"{USER}=1")
+    await ears.until(hints=1)
+    assert ears.hints == [(USER, 1)]
+    assert ears.hearing == [True] * len(ears.hearing)
+
+
+async def test_a_terminated_listener_says_that_it_is_deaf_and_listens_again(
+    ears: Ears, connection: asyncpg.Connection[Any]
+) -> None:
+    await ears.until(hearing=True)
+    await connection.execute(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+        " WHERE application_name = 'guardwire listener' AND datname = current_database()"
+    )
+    await ears.until(hearing=False)
+    await ears.until(hearing=True)
+    await notify(connection, f"{USER}=9")
+    await ears.until(hints=1)
+
+
+def test_a_payload_is_items_of_name_and_value() -> None:
+    assert list(parse_payload("a=1,b=2=3,c,=4")) == [("a", "1"), ("b", "2=3"), ("", "4")]
