@@ -1,0 +1,126 @@
+"""A client as a third party would write it: the protocol's ten lines and a WebSocket library.
+
+async with mirror(url, token) as account:
+    await account.until(lambda: account.state["guards"]["any_positions_should_close"])
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
+from typing import Any, NamedTuple
+
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosed
+
+
+class Received(NamedTuple):
+    """A frame and the monotonic time at which it came."""
+
+    at: float
+    frame: dict[str, Any]
+    text: str
+
+
+class Mirror:
+    """The state of one account as the stream tells it; `frames` is everything that was received."""
+
+    def __init__(self, connection: ClientConnection) -> None:
+        self.state: dict[str, Any] = {}
+        self.epoch = 0
+        self.revision = -1
+        self.stale = False
+        self.resyncs = 0
+        self.frames: list[Received] = []
+        self.closed: ConnectionClosed | None = None
+        self._connection = connection
+        self._news = asyncio.Event()
+
+    def frames_of(self, *types: str) -> list[dict[str, Any]]:
+        """The received frames of these types."""
+        return [received.frame for received in self.frames if received.frame["type"] in types]
+
+    async def send(self, frame: Mapping[str, Any]) -> None:
+        """Send a frame."""
+        await self._connection.send(json.dumps(frame))
+
+    async def until(self, condition: Callable[[], Any], *, seconds: float = 10.0) -> float:
+        """Wait until ``condition`` holds after some frame, and return how long that took.
+
+        Raises AssertionError when it does not within ``seconds``, or when the stream ends before.
+        """
+        began = time.monotonic()
+        while not condition():
+            self._news.clear()
+            left = began + seconds - time.monotonic()
+            assert self.closed is None, f"the stream ended: {self.closed}"
+            assert left > 0, f"not within {seconds} s; the last frame was {self.frames[-1:]}"
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._news.wait(), left)
+        return time.monotonic() - began
+
+    async def until_revision(self, revision: int, *, seconds: float = 10.0) -> float:
+        """Wait until the mirror stands at ``revision`` or later, and return how long that took."""
+        return await self.until(lambda: self.revision >= revision, seconds=seconds)
+
+    async def follow(self) -> None:
+        """Read frames until the connection ends."""
+        try:
+            async for text in self._connection:
+                assert isinstance(text, str)
+                frame = json.loads(text)
+                self.frames.append(Received(time.monotonic(), frame, text))
+                await self._take(frame)
+                self._news.set()
+        except ConnectionClosed as closed:
+            self.closed = closed
+        else:
+            self.closed = ConnectionClosed(None, None)
+        self._news.set()
+
+    async def _take(self, frame: dict[str, Any]) -> None:
+        match frame["type"]:
+            case "snapshot":
+                assert (frame["epoch"], frame["revision"]) >= (self.epoch, self.revision), "it went back"
+                self.epoch, self.revision, self.state = frame["epoch"], frame["revision"], frame["state"]
+            case "update" | "heartbeat":
+                self.stale = frame.get("stale", False)
+                if frame["base"] != self.revision:
+                    self.resyncs += 1
+                    await self.send({"type": "resync"})
+                    return
+                assert frame["revision"] >= self.revision, "it went back"
+                self.state = merge(self.state, frame.get("patch", {}))
+                self.revision = frame["revision"]
+
+
+def merge(target: Any, patch: Any) -> Any:
+    """RFC 7396, word for word."""
+    if not isinstance(patch, dict):
+        return patch
+    result = dict(target) if isinstance(target, dict) else {}
+    for name, value in patch.items():
+        if value is None:
+            result.pop(name, None)
+        else:
+            result[name] = merge(result.get(name), value)
+    return result
+
+
+@contextlib.asynccontextmanager
+async def mirror(url: str, token: str, *, query: str = "") -> AsyncIterator[Mirror]:
+    """Connect to the server at ``url`` and follow the account of ``token`` from its first snapshot on."""
+    address = url.replace("http", "ws", 1) + "/ws" + query
+    headers = {"Authorization": f"Bearer {token}"}
+    async with connect(address, additional_headers=headers, compression=None, proxy=None) as connection:
+        account = Mirror(connection)
+        following = asyncio.create_task(account.follow(), name="mirror")
+        try:
+            await account.until(lambda: account.revision >= 0)
+            yield account
+        finally:
+            await connection.close()
+            await following
