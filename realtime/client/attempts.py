@@ -49,6 +49,9 @@ class Attempts:
                 return None
         if lived_seconds is None and not ending.clears_transport:
             self.ladder.failed(certainly=ending.verdict == "blocked")
+        if ending.verdict == "blocked" and self.ladder.fallen_back:
+            # Another transport is not the same thing tried again.
+            return ending.retry_after_seconds
         if lived_seconds is not None and lived_seconds >= _PROVEN_AFTER_SECONDS:
             self._backoff.reset()
         return self._backoff.next_seconds(ending.retry_after_seconds)

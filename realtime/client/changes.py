@@ -46,10 +46,9 @@ def _walk(path: Path, before: Any, after: Any) -> Iterator[tuple[Path, Any, Any]
     if before == after:
         return
     both = type(before) is dict and type(after) is dict
-    one = type(before) is dict or type(after) is dict
-    if both or (one and len(path) <= _ALWAYS_OPEN_DEPTH):
-        olds = before if type(before) is dict else {}
-        news = after if type(after) is dict else {}
+    came_or_went = (before is None and type(after) is dict) or (after is None and type(before) is dict)
+    if both or (came_or_went and len(path) <= _ALWAYS_OPEN_DEPTH):
+        olds, news = before or {}, after or {}
         for key in [*news, *(key for key in olds if key not in news)]:
             yield from _walk((*path, key), olds.get(key), news.get(key))
     else:

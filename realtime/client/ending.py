@@ -9,6 +9,7 @@ from typing import Final, Literal
 import msgspec
 
 from realtime.errors import CloseCode
+from realtime.messages import Error, ServerFrame
 
 #: ``retry``: the same thing may work later. ``token``: worth one more try, with a new token. ``blocked``:
 #: this transport does not get through, another one might. ``refused``: for good.
@@ -78,6 +79,24 @@ def closed(code: int, reason: str) -> LinkEnded:
         verdict = "token"
     hint = re.search(r"retry_after_ms\W{1,4}(\d{1,9})", reason)
     return LinkEnded(Ending(verdict, code, reason, int(hint[1]) / 1000 if hint else 0.0, code in _OURS))
+
+
+#: How an event stream, which has no close codes, says the same in its last frame.
+_LAST_WORDS: Final = {
+    "draining": CloseCode.DRAINING,
+    "revoked": CloseCode.FORBIDDEN,
+    "token_expired": CloseCode.TOKEN_EXPIRED,
+}
+
+
+def ended_after(last: ServerFrame | None) -> LinkEnded:
+    """An event stream that ended; an error frame just before is the reason."""
+    if not isinstance(last, Error):
+        return lost("the event stream ended")
+    code = _LAST_WORDS.get(last.code)
+    if code is not None:
+        return closed(code, last.message)
+    return LinkEnded(Ending("retry" if last.retry else "refused", LOST, last.message, clears_transport=True))
 
 
 def answered(status: int, headers: Mapping[str, str], body: bytes, *, transport_refused: bool) -> LinkEnded:

@@ -21,6 +21,7 @@ WAIT_SECONDS: Final = 5
 _ANSWER_SECONDS: Final = WAIT_SECONDS + 10.0
 #: A busy account answers at once; then this is the pace, in requests begun.
 _SHORTEST_ROUND_SECONDS: Final = 1.0
+_NUMBER: Final = re.compile(r"[0-9]{1,16}")
 #: Nobody can take this for fresh; what an answer without an age is worth.
 _UNKNOWN_AGE_MS: Final = 2**53 - 1
 
@@ -98,14 +99,15 @@ class LongPollLink:
 
 def unchanged(response: Response, position: str) -> Heartbeat:
     """A 304 as the heartbeat that it is; without an age it confirms nothing that could pass for fresh."""
-    revision = int(position.split(":")[1])
-    age = response.headers.get("guardwire-age-ms", "")
+    base = int(position.split(":")[1])
+    age, revision = (response.headers.get(f"guardwire-{name}", "") for name in ("age-ms", "revision"))
     return Heartbeat(
-        base=revision,
-        revision=revision,
+        base=base,
+        # What changed since may be in channels that were not asked for.
+        revision=max(base, int(revision)) if _NUMBER.fullmatch(revision) else base,
         as_of=response.headers.get("guardwire-as-of", ""),
-        age_ms=int(age) if re.fullmatch(r"\d{1,16}", age) else _UNKNOWN_AGE_MS,
-        stale=response.headers.get("guardwire-stale", "").lower() in ("true", "1"),
+        age_ms=int(age) if _NUMBER.fullmatch(age) else _UNKNOWN_AGE_MS,
+        stale=response.headers.get("guardwire-stale") == "true",
     )
 
 

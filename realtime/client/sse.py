@@ -6,7 +6,7 @@ import asyncio
 from collections import deque
 from typing import Final
 
-from realtime.client.ending import answered, blocked, lost
+from realtime.client.ending import answered, blocked, ended_after, lost
 from realtime.client.event_stream import EventStreamParser, TooLong
 from realtime.client.http import OPEN_TIMEOUT_SECONDS, HttpConnection, open_http
 from realtime.client.link import Opening, decode
@@ -26,15 +26,17 @@ class EventStreamLink:
         self._connection = connection
         self._parser = EventStreamParser(MAX_FRAME_BYTES)
         self._events: deque[bytes] = deque()
+        self._last: ServerFrame | None = None
 
     async def receive(self) -> ServerFrame:
         while True:
             while self._events:
                 if (frame := decode(self._events.popleft())) is not None:
+                    self._last = frame
                     return frame
             piece = await self._connection.chunk()
             if piece is None:
-                raise lost("the event stream ended")
+                raise ended_after(self._last)
             try:
                 self._events.extend(self._parser.feed(piece))
             except TooLong as error:

@@ -63,7 +63,7 @@ async def open_websocket(opening: Opening) -> WebSocketLink:
             additional_headers={"Authorization": f"Bearer {opening.token}"},
             subprotocols=[Subprotocol(SUBPROTOCOL)],
             compression=None,  # frames are small, and the server offers none
-            ssl=opening.tls if opening.address.secure else None,
+            ssl=(opening.tls or True) if opening.address.secure else None,
             open_timeout=OPEN_TIMEOUT_SECONDS,
             # The server's heartbeats are the sign of life: a pong would only say that some proxy is alive.
             ping_interval=None,

@@ -11,7 +11,7 @@ from realtime.client import Account
 async def eventually(condition: Callable[[], bool], *, within_seconds: float = 10.0) -> None:
     """Return as soon as ``condition`` holds; raises TimeoutError."""
     async with asyncio.timeout(within_seconds):
-        while not condition():  # noqa: ASYNC110 - what is waited for has no event of its own
+        while not condition():
             await asyncio.sleep(0.002)
 
 

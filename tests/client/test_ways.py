@@ -1,0 +1,188 @@
+"""The ways to the server: TLS with a private authority, and proxies that the environment names."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ssl
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+from realtime.client import connect
+from realtime.client.transports import TransportName
+from tests.client.http_peer import HttpPeer, snapshot
+from tests.client.states import status
+
+STATE = {"status": status()}
+TRANSPORTS: tuple[TransportName, ...] = ("websocket", "sse", "poll")
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Key and certificate of ``localhost`` in one PEM file."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
+    now = datetime.now(UTC)
+    built = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    path = tmp_path_factory.mktemp("tls") / "localhost.pem"
+    pem = serialization.Encoding.PEM
+    private = key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    path.write_bytes(private + built.public_bytes(pem))
+    return path
+
+
+@asynccontextmanager
+async def serving(certificate: Path | None) -> AsyncIterator[HttpPeer]:
+    peer = HttpPeer()
+    peer.sockets = "served"
+    options = (
+        {} if certificate is None else {"ssl_certfile": str(certificate), "ssl_keyfile": str(certificate)}
+    )
+    async with peer.listening(**options):
+        yield peer
+
+
+async def answer(peer: HttpPeer, transport: TransportName) -> None:
+    match transport:
+        case "websocket":
+            await (await peer.talking.get()).begin(100, STATE)
+        case "sse":
+            await (await peer.streaming.get()).begin(100, STATE)
+        case "poll":
+            (await peer.polling.get()).frame(snapshot(100, STATE))
+
+
+async def reaches(
+    peer: HttpPeer, transport: TransportName, tls: ssl.SSLContext | None = None, *, within_seconds: float = 10
+) -> bool:
+    """Whether a client gets a fresh state over ``transport``."""
+    answering = asyncio.ensure_future(answer(peer, transport))
+    try:
+        async with connect(
+            peer.url,
+            token="t",
+            channels=["status"],
+            transports=[transport],
+            tls=tls,
+            open_timeout_seconds=within_seconds,
+        ) as account:
+            return account.fresh
+    finally:
+        answering.cancel()
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+async def test_every_transport_runs_over_tls_with_a_private_authority(
+    certificate: Path, transport: TransportName
+) -> None:
+    async with serving(certificate) as peer:
+        assert await reaches(peer, transport, ssl.create_default_context(cafile=str(certificate)))
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+async def test_a_certificate_of_nobody_known_is_not_accepted(
+    certificate: Path, transport: TransportName
+) -> None:
+    async with serving(certificate) as peer:
+        with pytest.raises(TimeoutError, match="CERTIFICATE_VERIFY_FAILED"):
+            await reaches(peer, transport, within_seconds=1)
+
+
+class Proxy:
+    """An HTTP proxy that knows CONNECT."""
+
+    def __init__(self) -> None:
+        self.url = ""
+        self.requests: list[str] = []
+        self.refuses = False
+
+    @asynccontextmanager
+    async def listening(self) -> AsyncIterator[None]:
+        server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        self.url = f"http://user:pass%20word@127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        try:
+            yield
+        finally:
+            server.close()
+            await server.wait_closed()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = (await reader.readuntil(b"\r\n\r\n")).decode()
+        self.requests.append(head)
+        with contextlib.suppress(OSError):
+            if self.refuses:
+                writer.write(b"HTTP/1.1 403 Forbidden\r\n\r\n")
+                await writer.drain()
+            else:
+                host, port = head.split(" ")[1].rsplit(":", 1)
+                there = await asyncio.open_connection(host, int(port))
+                writer.write(b"HTTP/1.1 200 Connection established\r\n\r\n")
+                await asyncio.gather(pump(reader, there[1]), pump(there[0], writer))
+        writer.close()
+
+
+async def pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    with contextlib.suppress(OSError):
+        while piece := await reader.read(65_536):
+            writer.write(piece)
+            await writer.drain()
+    writer.close()
+
+
+@pytest.fixture
+async def proxy(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Proxy]:
+    proxy = Proxy()
+    async with proxy.listening():
+        for name in ("http_proxy", "https_proxy"):
+            monkeypatch.setenv(name, proxy.url)
+        for name in ("no_proxy", "NO_PROXY"):
+            monkeypatch.delenv(name, raising=False)
+        yield proxy
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+@pytest.mark.parametrize("over_tls", [False, True])
+async def test_every_transport_goes_through_the_proxy_of_the_environment(
+    certificate: Path, proxy: Proxy, transport: TransportName, over_tls: bool
+) -> None:
+    async with serving(certificate if over_tls else None) as peer:
+        tls = ssl.create_default_context(cafile=str(certificate)) if over_tls else None
+        assert await reaches(peer, transport, tls)
+    (request,) = proxy.requests
+    assert request.startswith("CONNECT localhost:")
+    assert "Proxy-Authorization: Basic dXNlcjpwYXNzIHdvcmQ=" in request
+    assert "Bearer" not in request
+
+
+async def test_hosts_that_the_environment_exempts_are_reached_directly(
+    proxy: Proxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("no_proxy", "localhost")
+    async with serving(None) as peer:
+        assert await reaches(peer, "sse")
+    assert proxy.requests == []
+
+
+async def test_a_proxy_that_refuses_is_no_refusal_of_the_server(proxy: Proxy) -> None:
+    proxy.refuses = True
+    async with serving(None) as peer:
+        with pytest.raises(TimeoutError, match="the proxy refused"):
+            await reaches(peer, "sse", within_seconds=1)
