@@ -15,7 +15,6 @@ import pytest
 import redis.asyncio
 
 from realtime.embedded import EmbeddedServers
-from realtime.embedded import folder as folders
 from tests.embedded.conftest import ROOT, Ordinary, Owner, StartOwner
 from tests.embedded.processes import wait_until_ended
 
@@ -75,7 +74,8 @@ def test_ctrl_c_in_the_terminal_reaches_the_owner_alone(start_owner: StartOwner)
 
 def test_what_is_to_be_thrown_away_is_gone_after_the_end(start_owner: StartOwner) -> None:
     owner = start_owner(None)
-    (place,) = (path for path in throwaway_folders() if str(owner.process.pid) in (path / "lock").read_text())
+    place = Path(owner.said["cluster"]).parent
+    assert place.exists()
     owner.process.send_signal(signal.SIGINT)
     owner.process.wait(10)
     assert not place.exists()
@@ -83,19 +83,13 @@ def test_what_is_to_be_thrown_away_is_gone_after_the_end(start_owner: StartOwner
 
 def test_what_a_killed_owner_left_to_be_thrown_away_goes_with_the_next_start(start_owner: StartOwner) -> None:
     owner = start_owner(None)
-    (place,) = (path for path in throwaway_folders() if str(owner.process.pid) in (path / "lock").read_text())
+    place = Path(owner.said["cluster"]).parent
+    assert place.exists()
     servers = owner.servers()
     owner.process.kill()
     assert wait_until_ended(servers) == set()
-    assert place.exists()
     start_owner(None)
     assert not place.exists()
-
-
-def throwaway_folders() -> list[Path]:
-    return [
-        path for place in ("/dev/shm", "/tmp") for path in Path(place).glob(folders.THROWAWAY_PREFIX + "*")
-    ]
 
 
 def test_servers_start_from_the_main_thread_only(folder: Path) -> None:
