@@ -5,13 +5,11 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from typing import Any
 
-from starlette.exceptions import HTTPException
-from starlette.middleware.exceptions import ExceptionMiddleware
-from starlette.routing import BaseRoute, Router
+from starlette.routing import BaseRoute, Match, Route, Router
 from starlette.types import ASGIApp, Lifespan, Receive, Scope, Send
 
 from realtime.delivery.headers import Headers
-from realtime.delivery.problems import handle
+from realtime.delivery.problems import Problems
 
 
 class Application:
@@ -30,13 +28,33 @@ class Application:
     ) -> None:
         # A path with a slash too many is an unknown path: a redirect would trust the request's Host.
         self.router = Router(routes, redirect_slashes=False, lifespan=lifespan)
-        # Starlette's types ask for its own Response, but any ASGI answer will do.
-        handlers: dict[Any, Any] = {HTTPException: handle, Exception: handle}
-        errors = ExceptionMiddleware(self.router, handlers=handlers)
-        self._layers: ASGIApp = Headers(errors, allowed_origins=allowed_origins)
+        self._literal = _literal(routes)
+        self._layers: ASGIApp = Headers(Problems(self._route), allowed_origins=allowed_origins)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request, one WebSocket, or the lifespan."""
         # By this Starlette's router knows that somebody will turn its 404 and 405 into answers.
         scope["app"] = self
         await self._layers(scope, receive, send)
+
+    async def _route(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """To the route that the router would find, without its search where the path alone decides."""
+        endpoint: ASGIApp = self.router
+        if scope["type"] == "http" and not scope.get("root_path"):
+            scope["path_params"] = {}
+            endpoint = self._literal.get((scope["method"], scope["path"]), self.router)
+        await endpoint(scope, receive, send)
+
+
+def _literal(routes: Sequence[BaseRoute]) -> dict[tuple[str, str], ASGIApp]:
+    """What answers each method and path of the routes without parameters, by the router's own rules."""
+    found: dict[tuple[str, str], ASGIApp] = {}
+    for route in routes:
+        if not isinstance(route, Route) or route.param_convertors or not route.methods:
+            continue
+        for method in route.methods:
+            scope = {"type": "http", "method": method, "path": route.path}
+            first = next(other for other in routes if other.matches(scope)[0] is Match.FULL)
+            if first is route:
+                found[method, route.path] = route.app
+    return found

@@ -49,6 +49,9 @@ _PREFLIGHT: Final[RawHeaders] = [
 _HOST = re.compile(rb"[A-Za-z0-9.-]{1,253}(?::[0-9]{1,5})?")
 _HOSTS_REMEMBERED: Final = 64
 
+#: In the scope of a request whose answer has begun.
+ANSWERING: Final = "guardwire.answering"
+
 _STARTS: Final = frozenset({"http.response.start", "websocket.http.response.start"})
 
 
@@ -82,6 +85,7 @@ class Headers:
 
         async def send_with_headers(message: Message) -> None:
             if message["type"] in _STARTS:
+                scope[ANSWERING] = True
                 message["headers"] = [*message.get("headers", ()), *added]
             await send(message)
 

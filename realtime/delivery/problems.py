@@ -9,15 +9,16 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from http import HTTPStatus
-from typing import Any, Final
+from typing import Final
 from urllib.parse import quote
 
 import msgspec
 from starlette.exceptions import HTTPException
-from starlette.types import Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from auth.refusals import challenge
 from realtime.delivery.answer import send_json
+from realtime.delivery.headers import ANSWERING
 from realtime.delivery.request_id import request_id_of
 from realtime.errors import AuthenticationError, UnavailableError
 
@@ -203,18 +204,40 @@ def _of_http_exception(error: HTTPException) -> ProblemResponse:
     return ProblemResponse(blank, headers=headers)
 
 
-async def handle(connection: Any, error: Exception) -> ProblemResponse:
-    """Starlette's exception handler: every error becomes a problem, and one that nobody foresaw is logged."""
-    scope: Scope = connection.scope
-    if scope["type"] == "websocket":
-        # Whether the handshake was answered is known to the endpoint alone.
-        raise error
+def answer_to(error: Exception, scope: Scope) -> ProblemResponse:
+    """What to answer to the request that ``error`` ended; one that nobody foresaw is logged with its
+    cause.
+    """
     problem = problem_of(error)
     if problem is not None:
         return problem
     extra = {"request_id": request_id_of(scope), "method": scope["method"], "path": scope["path"]}
     log.error("request failed: %s", type(error).__name__, exc_info=error, extra=extra)
     return ProblemResponse(INTERNAL)
+
+
+class Problems:
+    """Turns whatever ``app`` raises for an HTTP request into a problem.
+
+    Not Starlette's ExceptionMiddleware, which costs a request object and two closures where nothing is wrong.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request; whether a handshake was answered is known to its own endpoint alone."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        try:
+            await self._app(scope, receive, send)
+        except Exception as error:
+            if ANSWERING in scope:
+                # Half an answer is out: the server must cut the connection, so that nobody takes it for
+                # whole.
+                raise
+            await answer_to(error, scope)(scope, receive, send)
 
 
 class ProblemDescription(msgspec.Struct, frozen=True, kw_only=True):
