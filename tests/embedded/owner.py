@@ -14,9 +14,13 @@ from realtime.errors import EmbeddedServerError
 def main(folder: str) -> int:
     try:
         with EmbeddedServers.start(Path(folder) if folder else None) as servers:
-            print(
-                json.dumps({"database_url": servers.database_url, "redis_url": servers.redis_url}), flush=True
-            )
+            assert servers.postgres is not None
+            said = {
+                "database_url": servers.database_url,
+                "redis_url": servers.redis_url,
+                "cluster": str(servers.postgres.cluster),
+            }
+            print(json.dumps(said), flush=True)
             signal.pause()
     except EmbeddedServerError as error:
         print(json.dumps({"code": error.code, "sentence": str(error)}), flush=True)
