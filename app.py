@@ -29,6 +29,7 @@ from auth.tokens import Verifier
 from queries.channels import LIVE_QUERIES
 from realtime.database import engine_for
 from realtime.delivery import rest
+from realtime.delivery.admission import Admission
 from realtime.delivery.application import Application
 from realtime.delivery.credentials import credential_routes
 from realtime.delivery.hub import Hub
@@ -49,6 +50,7 @@ from realtime.feed.loop import Feed
 from realtime.feed.sweep import Sweeper
 from realtime.settings import Settings
 from realtime.state import CHANNELS
+from realtime.store.leases import Leases
 from realtime.store.snapshots import SnapshotStore, connect
 from realtime.store.writer import SnapshotWriter
 from realtime.supervise import Supervisor
@@ -95,6 +97,12 @@ class Node:
         self._origins: OriginPolicy = origin_policy(
             settings.allowed_origins, production=settings.mode == "production"
         )
+        self._admission = Admission(
+            leases=None
+            if self._redis is None
+            else Leases(self._redis, most_per_user=settings.max_sockets_per_user),
+            most_per_user=settings.max_sockets_per_user,
+        )
         self.streams = self._streams()
         self._pulse = Pulse(
             hub=self.hub,
@@ -124,7 +132,7 @@ class Node:
             verify=self._verifier.verify,
             store=self._store,
             heartbeat_seconds=settings.heartbeat_seconds,
-            max_sockets_per_user=settings.max_sockets_per_user,
+            admission=self._admission,
             max_frames_per_second=settings.max_frames_per_second,
         )
 
@@ -165,13 +173,13 @@ class Node:
             is_draining=lambda: self.streams.draining,
             heartbeat_seconds=settings.heartbeat_seconds,
             send_deadline_seconds=settings.send_deadline_seconds,
-            max_per_user=settings.max_sockets_per_user,
+            admission=self._admission,
         )
         state = StateEndpoint(
             hub=self.hub,
             store=self._store,
             authenticate=self._authenticator.require,
-            max_per_user=settings.max_sockets_per_user,
+            admission=self._admission,
         )
         return [
             Route("/api/v1/stream", stream, methods=["GET"], name="stream"),
@@ -223,6 +231,7 @@ class Node:
         start("feed", feed.run)
         start("housekeeping", Housekeeper(connection=housekeeping).run)
         start("pulse", self._pulse.run)
+        start("admission", self._admission.run)
         start("revocations", self._revocations.run)
         if self._writer is not None:
             start("remember", self._writer.run)

@@ -97,11 +97,6 @@ class Hub:
         watch.lease_until = time.monotonic() + LEASE_SECONDS
         return watch
 
-    def subscriber_count(self, user_id: UUID) -> int:
-        """How many clients of this user are attached to this node."""
-        watch = self._watches.get(user_id)
-        return 0 if watch is None else len(watch.subscribers)
-
     def blind(self, now: float) -> bool:
         """Whether no sweep has been completed for too long: the database is out of reach."""
         return now - self.swept_at > self._stale_seconds

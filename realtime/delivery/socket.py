@@ -59,8 +59,8 @@ class Socket(Taker):
 
     __slots__ = (
         "_control_left", "_fragments", "_frames_left", "_parser", "blocked_since", "choice", "closing_since",
-        "conversation", "greeted", "heard_at", "identity", "opened_at", "sent_at", "session", "transport",
-        "warned", "watch",
+        "conversation", "greeted", "heard_at", "identity", "lease", "opened_at", "sent_at", "session",
+        "transport", "warned", "watch",
     )  # fmt: skip
 
     def __init__(
@@ -76,6 +76,7 @@ class Socket(Taker):
         self.session: Session | None = None
         self.watch: Watch | None = None
         self.identity: Identity | None = None
+        self.lease: str | None = None
         self.greeted = self.warned = False
         self.choice: Channels | None = None
         self.opened_at = self.heard_at = self.sent_at = time.monotonic()

@@ -11,10 +11,10 @@ from collections.abc import Awaitable, Callable
 from typing import Final
 
 from starlette.datastructures import QueryParams
-from starlette.exceptions import HTTPException
 from starlette.types import Receive, Scope, Send
 
 from auth.identity import Identity
+from realtime.delivery.admission import Admission
 from realtime.delivery.hub import Hub
 from realtime.delivery.selection import channels_parameter, position_of, since_parameter
 from realtime.delivery.session import Session
@@ -35,7 +35,6 @@ ABORT: Final = "guardwire.abort"
 _AUTH_WARNING_SECONDS: Final = 60
 #: How often a quiet stream looks whether its token still holds.
 _LOOK_SECONDS: Final = 1.0
-_RETRY_AFTER: Final = {"retry-after": "15"}
 
 
 class EventStreamEndpoint:
@@ -51,7 +50,7 @@ class EventStreamEndpoint:
         is_draining: Callable[[], bool],
         heartbeat_seconds: float,
         send_deadline_seconds: float,
-        max_per_user: int,
+        admission: Admission,
     ) -> None:
         self._hub = hub
         self._store = store
@@ -60,15 +59,25 @@ class EventStreamEndpoint:
         self._is_draining = is_draining
         self._heartbeat_seconds = heartbeat_seconds
         self._send_deadline_seconds = send_deadline_seconds
-        self._max_per_user = max_per_user
+        self._admission = admission
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Stream until the client leaves, its token ends, or it takes nothing for too long."""
         identity = await self._authenticate(scope)
         query = QueryParams(scope["query_string"])
         channels, resume = channels_parameter(query), _last_event_id(scope) or since_parameter(query)
-        if self._hub.subscriber_count(identity.user_id) >= self._max_per_user:
-            raise HTTPException(429, "Too many streams of this user: close one first.", headers=_RETRY_AFTER)
+        async with self._admission.admitted(identity.user_id):
+            await self._stream(scope, receive, send, identity, channels, resume)
+
+    async def _stream(
+        self,
+        scope: Scope,
+        receive: Receive,
+        send: Send,
+        identity: Identity,
+        channels: Channels,
+        resume: Resume | None,
+    ) -> None:
         with Waiter.attached(self._hub, identity.user_id) as waiter:
             await waiter.watch.first_snapshot(self._store, time.monotonic())
             stream = _EventStream(waiter, identity, channels, send, self._send_deadline_seconds)

@@ -13,6 +13,7 @@ from starlette.types import Receive, Scope, Send
 
 from auth.identity import Identity
 from realtime.delivery import etags
+from realtime.delivery.admission import Admission
 from realtime.delivery.answer import Answer, freshness_headers, respond, send_not_modified
 from realtime.delivery.hub import Hub
 from realtime.delivery.selection import channels_parameter, since_parameter
@@ -23,8 +24,6 @@ from realtime.messages import Resume
 from realtime.store.snapshot import Snapshot
 
 MAX_WAIT_SECONDS: Final = 55.0
-#: A held connection is a stream in disguise, so it counts as one of the user's.
-_RETRY_AFTER: Final = {"retry-after": "15"}
 
 
 class StateEndpoint:
@@ -36,12 +35,12 @@ class StateEndpoint:
         hub: Hub,
         store: Store | None,
         authenticate: Callable[[Scope], Awaitable[Identity]],
-        max_per_user: int,
+        admission: Admission,
     ) -> None:
         self._hub = hub
         self._store = store
         self._authenticate = authenticate
-        self._max_per_user = max_per_user
+        self._admission = admission
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -54,11 +53,11 @@ class StateEndpoint:
             newest = await watch.first_snapshot(self._store, time.monotonic())
             payload = session.snapshot(newest, watch.freshness(time.monotonic()))
             await self._answer(scope, send, watch, newest, payload)
-        elif self._hub.subscriber_count(identity.user_id) >= self._max_per_user:
-            raise HTTPException(429, "Too many streams of this user: close one first.", headers=_RETRY_AFTER)
         else:
-            with Waiter.attached(self._hub, identity.user_id) as waiter:
-                await self._poll(scope, send, waiter, session, since, wait_seconds)
+            # A held connection is a stream in disguise, so it counts as one.
+            async with self._admission.admitted(identity.user_id):
+                with Waiter.attached(self._hub, identity.user_id) as waiter:
+                    await self._poll(scope, send, waiter, session, since, wait_seconds)
 
     async def _poll(
         self, scope: Scope, send: Send, waiter: Waiter, session: Session, since: Resume, wait_seconds: float

@@ -14,6 +14,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from typing import Any, assert_never
 
 from auth.identity import Identity
+from realtime.delivery.admission import RETRY_AFTER_SECONDS, Admission
 from realtime.delivery.hints import retry_after_ms
 from realtime.delivery.hub import Hub
 from realtime.delivery.session import Session, channels_in_order
@@ -53,14 +54,14 @@ class Streams:
         verify: Callable[[str], Awaitable[Identity]],
         store: Store | None,
         heartbeat_seconds: float,
-        max_sockets_per_user: int,
+        admission: Admission,
         max_frames_per_second: int,
     ) -> None:
         self._hub = hub
         self._verify = verify
         self._store = store
         self._heartbeat_seconds = heartbeat_seconds
-        self._max_sockets_per_user = max_sockets_per_user
+        self.admission = admission
         self.max_frames_per_second = max_frames_per_second
         self._sockets: set[Socket] = set()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -72,15 +73,18 @@ class Streams:
 
     # Sockets come and go.
 
-    def open(
-        self, socket: Socket, identity: Identity | None, channels: Channels, resume: Resume | None
-    ) -> None:
-        """A socket was taken over; without an ``identity`` its first frame must be a hello with a token."""
+    def open(self, socket: Socket) -> None:
+        """A socket was taken over; its first frame must be a hello with a token, in time."""
         self._sockets.add(socket)
         METRICS.sockets.set(len(self._sockets))
-        if identity is not None:
-            socket.identity = identity
-            self._spawn(socket, self._begin(socket, identity, channels, resume))
+
+    def open_for(
+        self, socket: Socket, identity: Identity, lease: str, channels: Channels, resume: Resume | None
+    ) -> None:
+        """A socket was taken over whose handshake said whose it is, and which was admitted with ``lease``."""
+        self.open(socket)
+        socket.identity, socket.lease = identity, lease
+        self._spawn(socket, self._begin(socket, identity, channels, resume))
 
     def on_gone(self, socket: Socket) -> None:
         """The connection is lost."""
@@ -88,10 +92,8 @@ class Streams:
         METRICS.sockets.set(len(self._sockets))
         if socket.watch is not None:
             self._hub.detach(socket.watch, socket)
-
-    def too_many(self, identity: Identity) -> bool:
-        """Whether this user holds as many sockets on this node as one may."""
-        return self._hub.subscriber_count(identity.user_id) >= self._max_sockets_per_user
+        if socket.lease is not None:
+            self.admission.leave(socket.lease)
 
     async def close(self) -> None:
         """Cut what is left."""
@@ -139,11 +141,15 @@ class Streams:
         except AuthenticationError as error:
             _refuse(socket, error)
             return
-        if self.too_many(identity):
-            hint = retry_after_ms(1000, 15_000)
+        lease = await self.admission.admit(identity.user_id)
+        if lease is None:
+            hint = retry_after_ms(1000, 1000 * RETRY_AFTER_SECONDS)
             socket.close(CloseCode.TOO_MANY_CONNECTIONS, "too many connections", retry_after_ms=hint)
             return
-        socket.identity = identity
+        if socket.has_ended():
+            self.admission.leave(lease)
+            return
+        socket.identity, socket.lease = identity, lease
         await self._begin(socket, identity, channels, resume)
 
     async def _begin(

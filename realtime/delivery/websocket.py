@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import Final
 
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -14,16 +13,16 @@ from starlette.websockets import WebSocket
 from websockets.server import ServerProtocol
 
 from auth.identity import Identity
+from realtime.delivery.admission import RETRY_AFTER_SECONDS, TOO_MANY
 from realtime.delivery.handover import handover_of
 from realtime.delivery.problems import TOO_MANY_REQUESTS, ProblemResponse, problem_of, unavailable
 from realtime.delivery.selection import channels_parameter, since_parameter
 from realtime.delivery.socket import Socket
 from realtime.delivery.streams import Streams
 from realtime.errors import AuthenticationError
-from realtime.messages import SUBPROTOCOL
+from realtime.messages import SUBPROTOCOL, Resume
 from realtime.metrics import METRICS
-
-_LEASE_SECONDS: Final = 15
+from realtime.store.snapshot import Channels
 
 #: The identity of a handshake's header, None without one; raises AuthenticationError, for a forbidden Origin
 #: too.
@@ -47,24 +46,30 @@ class WebSocketEndpoint:
         except (AuthenticationError, HTTPException) as error:
             await _deny(websocket, _refusal(error))
             return
-        hurdle = self._hurdle(identity)
-        if hurdle is not None:
-            await _deny(websocket, hurdle)
-            return
-        offered = scope.get("subprotocols", [])
-        await websocket.accept(subprotocol=SUBPROTOCOL if SUBPROTOCOL in offered else None)
-        self._streams.open(self._take_over(scope), identity, channels, resume)
-
-    def _hurdle(self, identity: Identity | None) -> ProblemResponse | None:
         if self._streams.draining:
-            return unavailable("The server is restarting; connect again.")
-        if identity is not None and self._streams.too_many(identity):
-            return ProblemResponse(
-                TOO_MANY_REQUESTS,
-                detail="Too many connections of this user: close one first.",
-                headers={"retry-after": str(_LEASE_SECONDS)},
-            )
-        return None
+            await _deny(websocket, unavailable("The server is restarting; connect again."))
+        elif identity is None:
+            await _accept(websocket)
+            self._streams.open(self._take_over(scope))
+        else:
+            await self._open_for(websocket, identity, channels, resume)
+
+    async def _open_for(
+        self, websocket: WebSocket, identity: Identity, channels: Channels, resume: Resume | None
+    ) -> None:
+        admission = self._streams.admission
+        lease = await admission.admit(identity.user_id)
+        if lease is None:
+            headers = {"retry-after": str(RETRY_AFTER_SECONDS)}
+            await _deny(websocket, ProblemResponse(TOO_MANY_REQUESTS, detail=TOO_MANY, headers=headers))
+            return
+        try:
+            await _accept(websocket)
+            socket = self._take_over(websocket.scope)
+        except BaseException:
+            admission.leave(lease)
+            raise
+        self._streams.open_for(socket, identity, lease, channels, resume)
 
     def _take_over(self, scope: Scope) -> Socket:
         def make(transport: asyncio.Transport, parser: ServerProtocol) -> Socket:
@@ -75,6 +80,11 @@ class WebSocketEndpoint:
         socket = handover_of(scope).take(make)
         assert isinstance(socket, Socket)
         return socket
+
+
+async def _accept(websocket: WebSocket) -> None:
+    offered = websocket.scope.get("subprotocols", [])
+    await websocket.accept(subprotocol=SUBPROTOCOL if SUBPROTOCOL in offered else None)
 
 
 async def _deny(websocket: WebSocket, response: ASGIApp) -> None:

@@ -16,6 +16,7 @@ from auth.authenticator import Authenticator
 from auth.development import DevelopmentKey
 from auth.identity import Identity
 from auth.tokens import Verifier
+from realtime.delivery.admission import Admission
 from realtime.delivery.application import Application
 from realtime.delivery.hub import Hub
 from realtime.delivery.pulse import Pulse
@@ -37,12 +38,13 @@ class StreamServer:
         self.revoked: set[str] = set()
         verifier = Verifier(keys=[self.key.source], rules=self.key.rules, is_revoked=self.is_revoked)
         self.hub = Hub(mark_dirty=lambda _: None, stale_seconds=2.0)
+        self.admission = Admission(leases=None, most_per_user=3)
         self.streams = Streams(
             hub=self.hub,
             verify=verifier.verify,
             store=None,
             heartbeat_seconds=1.5,
-            max_sockets_per_user=3,
+            admission=self.admission,
             max_frames_per_second=10,
         )
         self.pulse = Pulse(
@@ -63,9 +65,11 @@ class StreamServer:
             is_draining=lambda: self.streams.draining,
             heartbeat_seconds=1.5,
             send_deadline_seconds=1.0,
-            max_per_user=3,
+            admission=self.admission,
         )
-        state = StateEndpoint(hub=self.hub, store=None, authenticate=authenticator.require, max_per_user=3)
+        state = StateEndpoint(
+            hub=self.hub, store=None, authenticate=authenticator.require, admission=self.admission
+        )
         self._server = Server(
             Application(
                 [
@@ -111,14 +115,18 @@ class StreamServer:
         self.hub.publish([Step(new, base)], as_of=AS_OF, read_at=now)
         self.hub.confirm(AS_OF, now, changed=[])
 
+    def clients(self, user_id: UUID = USER) -> int:
+        """How many clients of this account are attached."""
+        return len(self.hub.reading(user_id).subscribers)
+
     async def watched(self, user_id: UUID = USER, *, clients: int = 1) -> None:
         """Wait until so many clients are attached."""
-        while self.hub.subscriber_count(user_id) != clients:
+        while self.clients(user_id) != clients:
             await asyncio.sleep(0.005)
 
     async def opened(self, first: Snapshot, connection: ClientConnection) -> None:
         """Publish the first snapshot once its account is watched, and read welcome and snapshot."""
-        await self.watched(first.user_id, clients=max(1, self.hub.subscriber_count(first.user_id)))
+        await self.watched(first.user_id, clients=max(1, self.clients(first.user_id)))
         self.publish(first)
         assert '"welcome"' in str(await connection.recv())
         assert '"snapshot"' in str(await connection.recv())

@@ -1,0 +1,58 @@
+"""Leases on connections, counted across nodes in Redis; those of a node that died end by themselves."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from importlib import resources
+from typing import Any, Final, Literal
+from uuid import UUID
+
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+log = logging.getLogger(__name__)
+
+LEASE_SECONDS: Final = 15
+_BATCH: Final = 500
+
+
+class Leases:
+    """At most ``most_per_user`` leases of a user at once, over all nodes that share this Redis."""
+
+    def __init__(self, redis: Redis, *, most_per_user: int) -> None:
+        self._script = redis.register_script(
+            resources.files(__package__).joinpath("leases.lua").read_text("utf-8")
+        )
+        self._most_per_user = most_per_user
+
+    async def claim(self, lease: str, user_id: UUID) -> bool:
+        """Whether ``user_id`` may have one more; True when Redis cannot tell, for each node counts its own
+        too.
+        """
+        results = await self._call("claim", {lease: user_id})
+        return results is None or bool(results[0])
+
+    async def renew(self, leases: Mapping[str, UUID]) -> None:
+        """Keep these, each with its user; also those that Redis lost."""
+        await self._call("renew", leases)
+
+    async def release(self, leases: Mapping[str, UUID]) -> None:
+        """Give these back."""
+        await self._call("release", leases)
+
+    async def _call(
+        self, what: Literal["claim", "renew", "release"], leases: Mapping[str, UUID]
+    ) -> list[int] | None:
+        """The script's answers; None without Redis."""
+        names, results = list(leases), []
+        try:
+            for start in range(0, len(names), _BATCH):
+                batch = names[start : start + _BATCH]
+                keys = [f"guardwire:connections:{leases[name]}" for name in batch]
+                arguments: list[Any] = [what, self._most_per_user, LEASE_SECONDS, *batch]
+                results += await self._script(keys=keys, args=arguments)
+        except (RedisError, OSError, TimeoutError) as error:
+            log.info("connections are counted on this node alone: %s", type(error).__name__)
+            return None
+        return results
