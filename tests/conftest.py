@@ -8,12 +8,15 @@ from __future__ import annotations
 import asyncio
 import inspect
 import os
+import subprocess
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 
 import pytest
 
 from realtime import settings
 from realtime.embedded import EmbeddedServers
+from tests.data_folders import open_folder
 from tests.databases import Databases
 from tests.logical_redis import LogicalRedis
 
@@ -91,6 +94,31 @@ def redis_url(logical_redis: LogicalRedis) -> Iterator[str]:
     left = logical_redis.clients_left()
     logical_redis.empty()
     assert not left, f"the test is over, but still connected to its Redis: {', '.join(left)}"
+
+
+@pytest.fixture
+def empty_folder() -> Iterator[Path]:
+    """An empty folder that the servers' account can enter."""
+    with open_folder() as path:
+        yield path
+
+
+@pytest.fixture
+def data_folder(made_folder: Path) -> Iterator[Path]:
+    """A data folder whose cluster has been made before, which saves most of the time that a start takes."""
+    with open_folder() as path:
+        subprocess.run(["cp", "-a", f"{made_folder}/.", path], check=True)
+        yield path
+
+
+@pytest.fixture(scope="session")
+def made_folder() -> Iterator[Path]:
+    """What `data_folder` is a copy of; nobody starts servers in it."""
+    with open_folder() as path:
+        EmbeddedServers.start(path).end()
+        for port in path.glob("*.port"):
+            port.unlink()
+        yield path
 
 
 @pytest.fixture(autouse=True)

@@ -8,15 +8,13 @@ import select
 import shutil
 import subprocess
 import sys
-import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-from realtime.embedded import EmbeddedServers
+from tests.data_folders import open_folder
 from tests.embedded.processes import Process, family
 
 ROOT = Path(__file__).parents[2]
@@ -58,7 +56,7 @@ def ordinary() -> Iterator[Ordinary]:
     interpreter = next(filter(_is_new_enough, ("/usr/bin/python3", "/usr/local/bin/python3")), None)
     if interpreter is None or not shutil.which("setpriv"):
         pytest.skip("no Python >= 3.11 that every account can run, or no setpriv")
-    with _folder() as code:
+    with open_folder() as code:
         for package in ("realtime", "tests"):
             shutil.copytree(ROOT / package / "embedded", code / package / "embedded")
         shutil.copy(ROOT / "realtime" / "errors.py", code / "realtime")
@@ -76,47 +74,15 @@ def _is_new_enough(interpreter: str) -> bool:
 
 
 @pytest.fixture
-def empty_folder() -> Iterator[Path]:
-    """An empty folder that every account can enter. (pytest's own temporary folders are closed to others.)"""
-    with _folder() as path:
-        yield path
-
-
-@pytest.fixture
-def folder(made_folder: Path) -> Iterator[Path]:
-    """A data folder whose cluster has been made before, which saves most of the time that a start takes."""
-    with _folder() as path:
-        subprocess.run(["cp", "-a", f"{made_folder}/.", path], check=True)
-        yield path
-
-
-@pytest.fixture(scope="session")
-def made_folder() -> Iterator[Path]:
-    with _folder() as path:
-        EmbeddedServers.start(path).end()
-        for port in path.glob("*.port"):
-            port.unlink()
-        yield path
-
-
-@contextmanager
-def _folder() -> Iterator[Path]:
-    place = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
-    path = Path(tempfile.mkdtemp(prefix="guardwire-test-", dir=place))
-    path.chmod(0o711)
-    try:
-        yield path
-    finally:
-        shutil.rmtree(path, ignore_errors=True)
-
-
-@pytest.fixture
-def start_owner(folder: Path) -> Iterator[StartOwner]:
-    """Start a process that owns servers in the data folder, as the tests' account or by ``command``."""
+def start_owner(data_folder: Path) -> Iterator[StartOwner]:
+    """Start a process that owns servers in the data data_folder, as the tests' account or by ``command``."""
     owners: list[subprocess.Popen[str]] = []
 
     def start(
-        data_folder: Path | None = folder, *, command: tuple[str, ...] = (sys.executable,), root: Path = ROOT
+        data_folder: Path | None = data_folder,
+        *,
+        command: tuple[str, ...] = (sys.executable,),
+        root: Path = ROOT,
     ) -> Owner:
         process = subprocess.Popen(
             [*command, "-m", "tests.embedded.owner", str(data_folder or "")],

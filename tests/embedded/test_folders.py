@@ -18,24 +18,26 @@ from realtime.errors import FolderInUse, FolderUnusable
 from tests.embedded.conftest import Ordinary, StartOwner
 
 
-def test_a_second_owner_is_refused_with_the_first_ones_number(start_owner: StartOwner, folder: Path) -> None:
+def test_a_second_owner_is_refused_with_the_first_ones_number(
+    start_owner: StartOwner, data_folder: Path
+) -> None:
     owner = start_owner()
     with pytest.raises(FolderInUse) as refusal:
-        EmbeddedServers.start(folder)
+        EmbeddedServers.start(data_folder)
     assert refusal.value.owner_pid == owner.process.pid
     assert f"kill {owner.process.pid}" in str(refusal.value)
     assert "GUARDWIRE_DATA=" in str(refusal.value)
 
 
-def test_the_lock_of_a_dead_process_is_no_obstacle(folder: Path) -> None:
+def test_the_lock_of_a_dead_process_is_no_obstacle(data_folder: Path) -> None:
     dead = subprocess.Popen([sys.executable, "-S", "-c", ""])
     dead.wait()
-    (folder / "lock").write_text(f"{dead.pid}\n")
-    EmbeddedServers.start(folder).end()
-    assert not (folder / "lock").exists()
+    (data_folder / "lock").write_text(f"{dead.pid}\n")
+    EmbeddedServers.start(data_folder).end()
+    assert not (data_folder / "lock").exists()
 
 
-async def test_data_is_kept_and_the_address_too_until_it_is_wiped(folder: Path) -> None:
+async def test_data_is_kept_and_the_address_too_until_it_is_wiped(data_folder: Path) -> None:
     async def execute(url: str, statement: str) -> object:
         connection = await asyncpg.connect(url)
         try:
@@ -43,13 +45,13 @@ async def test_data_is_kept_and_the_address_too_until_it_is_wiped(folder: Path) 
         finally:
             await connection.close()
 
-    with EmbeddedServers.start(folder) as first:
+    with EmbeddedServers.start(data_folder) as first:
         await execute(first.database_url, "CREATE TABLE kept ()")
-    with EmbeddedServers.start(folder) as second:
+    with EmbeddedServers.start(data_folder) as second:
         assert second.database_url == first.database_url
         assert urlsplit(second.redis_url).port == urlsplit(first.redis_url).port
         assert await execute(second.database_url, "SELECT to_regclass('kept')") == "kept"
-    with EmbeddedServers.start(folder, wipe=True) as third:
+    with EmbeddedServers.start(data_folder, wipe=True) as third:
         assert await execute(third.database_url, "SELECT to_regclass('kept')") is None
 
 
@@ -59,12 +61,12 @@ def test_a_path_too_long_for_a_unix_socket_is_no_obstacle(empty_folder: Path) ->
         assert urlsplit(servers.database_url).hostname == "127.0.0.1"
 
 
-def test_another_listener_on_the_remembered_ports_moves_the_servers(folder: Path) -> None:
-    with EmbeddedServers.start(folder) as servers:
+def test_another_listener_on_the_remembered_ports_moves_the_servers(data_folder: Path) -> None:
+    with EmbeddedServers.start(data_folder) as servers:
         ports = [urlsplit(url).port for url in (servers.database_url, servers.redis_url)]
     taken = [socket.create_server(("127.0.0.1", port or 0)) for port in ports]
     try:
-        with EmbeddedServers.start(folder) as servers:
+        with EmbeddedServers.start(data_folder) as servers:
             moved = [urlsplit(url).port for url in (servers.database_url, servers.redis_url)]
     finally:
         for listener in taken:
@@ -73,7 +75,7 @@ def test_another_listener_on_the_remembered_ports_moves_the_servers(folder: Path
 
 
 def test_a_port_that_is_taken_between_the_look_and_the_start_is_no_obstacle(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
+    data_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         taken = iter([listener.getsockname()[1]] * 2)
@@ -83,7 +85,7 @@ def test_a_port_that_is_taken_between_the_look_and_the_start_is_no_obstacle(
                 f"realtime.embedded.{module}.remembered_port",
                 lambda _, real=real: next(taken, None) or real(),
             )
-        with EmbeddedServers.start(folder) as servers:
+        with EmbeddedServers.start(data_folder) as servers:
             assert servers.postgres is not None
             assert servers.redis is not None
             assert listener.getsockname()[1] not in (servers.postgres.port, servers.redis.port)

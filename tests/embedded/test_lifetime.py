@@ -57,13 +57,13 @@ def test_the_owners_end_by_a_signal_leaves_no_process(
     assert wait_until_ended(servers) == set()
 
 
-def test_ctrl_c_leaves_no_lock(start_owner: StartOwner, folder: Path) -> None:
+def test_ctrl_c_leaves_no_lock(start_owner: StartOwner, data_folder: Path) -> None:
     owner = start_owner()
-    assert (folder / "lock").exists()
+    assert (data_folder / "lock").exists()
     owner.process.send_signal(signal.SIGINT)
     assert owner.process.wait(10) == 0
-    assert not (folder / "lock").exists()
-    assert not list(folder.glob("postgresql-*/postmaster.pid"))
+    assert not (data_folder / "lock").exists()
+    assert not list(data_folder.glob("postgresql-*/postmaster.pid"))
 
 
 def test_ctrl_c_in_the_terminal_reaches_the_owner_alone(start_owner: StartOwner) -> None:
@@ -92,12 +92,12 @@ def test_what_a_killed_owner_left_to_be_thrown_away_goes_with_the_next_start(sta
     assert not place.exists()
 
 
-def test_servers_start_from_the_main_thread_only(folder: Path) -> None:
+def test_servers_start_from_the_main_thread_only(data_folder: Path) -> None:
     raised: list[Exception] = []
 
     def start() -> None:
         try:
-            EmbeddedServers.start(folder)
+            EmbeddedServers.start(data_folder)
         except RuntimeError as error:
             raised.append(error)
 
@@ -105,7 +105,7 @@ def test_servers_start_from_the_main_thread_only(folder: Path) -> None:
     thread.start()
     thread.join()
     assert "main" in str(raised[0])
-    assert not (folder / "lock").exists()
+    assert not (data_folder / "lock").exists()
 
 
 def test_where_the_kernel_has_no_death_signal_a_closed_pipe_ends_the_server() -> None:
@@ -145,9 +145,9 @@ async def test_an_ordinary_account_starts_them_too_and_kill_9_leaves_no_orphan(
     assert wait_until_ended(servers) == set()
 
 
-def test_both_are_ready_soon(folder: Path) -> None:
-    EmbeddedServers.start(folder).end()
+def test_both_are_ready_soon(data_folder: Path) -> None:
+    EmbeddedServers.start(data_folder).end()
     begun = time.monotonic()
-    with EmbeddedServers.start(folder):
+    with EmbeddedServers.start(data_folder):
         ready_seconds = time.monotonic() - begun
     assert ready_seconds < 1.0
