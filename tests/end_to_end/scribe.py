@@ -49,12 +49,15 @@ class Scribe:
 
     async def write(self, history: Sequence[Transaction]) -> None:
         """Write all of ``history`` and commit what is to be committed."""
-        for instrument in self.names.first_instruments():
-            await tables.set_instrument(self.connections[0], instrument)
+        await self.begin()
         for transaction in history:
             await self.perform(transaction)
-        while self._late:
-            await self._commit(self._late[0])
+        await self.finish()
+
+    async def begin(self) -> None:
+        """Make the symbols known that are known from the start."""
+        for instrument in self.names.first_instruments():
+            await tables.set_instrument(self.connections[0], instrument)
 
     async def perform(self, transaction: Transaction) -> None:
         """Write one transaction and give it its fate; late ones that are due commit before it."""
@@ -74,6 +77,11 @@ class Scribe:
             await opened.transaction.rollback()
         else:
             await self._commit(opened)
+
+    async def finish(self) -> None:
+        """Commit what is still open."""
+        while self._late:
+            await self._commit(self._late[0])
 
     async def abandon(self) -> None:
         """Take back what a failure left open."""

@@ -1,0 +1,77 @@
+"""What the three REST documents say, put back into the shape of the stream's state, to compare them."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+from uuid import UUID
+
+from tests.end_to_end.node import Node
+
+#: What the stream tells and no document does.
+STREAM_ONLY: Final = ("breaches", "warning_pct", "critical_pct", "minimum_equity", "liquidation_at")
+
+
+async def read_documents(node: Node, user_id: UUID) -> dict[str, Any]:
+    """Read all three documents of ``user_id``; fails where they contradict each other."""
+    status = await node.get("/api/v1/reconciliation/status", user_id)
+    positions = await node.get("/api/v1/positions/open", user_id)
+    guards = await node.get("/api/v1/guards/status", user_id)
+    for document in (status, positions, guards, guards["drawdown_guard"], *status["recent_events"]):
+        assert document.pop("user_id") == str(user_id)
+    assert status["open_positions_count"] == positions["total_positions"]
+    return {"status": _status(status), "positions": _positions(positions), "guards": _guards(guards)}
+
+
+def without_what_only_the_stream_tells(state: dict[str, Any]) -> dict[str, Any]:
+    """A state, less what no document holds."""
+    guards = {name: value for name, value in state["guards"].items() if name not in STREAM_ONLY}
+    guards["drawdown"] = {
+        name: value for name, value in state["guards"]["drawdown"].items() if name not in STREAM_ONLY
+    }
+    return {**state, "guards": guards}
+
+
+def _status(document: dict[str, Any]) -> dict[str, Any]:
+    events = document.pop("recent_events")
+    times = [event["created_at"] for event in events]
+    assert times == sorted(times, reverse=True)
+    assert len(events) <= 5
+    return _present(document) | {"recent_events": {event.pop("event_id"): _event(event) for event in events}}
+
+
+def _event(event: dict[str, Any]) -> dict[str, Any]:
+    flat = _present(event | event.pop("metadata"))
+    flat.pop("metadata")
+    if "mt5_ticket" in flat:
+        flat["mt5_ticket"] = str(flat["mt5_ticket"])
+    return flat
+
+
+def _positions(document: dict[str, Any]) -> dict[str, Any]:
+    positions = document.pop("positions")
+    times = [position["entry_time"] for position in positions]
+    assert times == sorted(times, reverse=True)
+    return _present(document) | {"open": {str(each.pop("ticket")): _position(each) for each in positions}}
+
+
+def _position(position: dict[str, Any]) -> dict[str, Any]:
+    assert position.pop("status") == "open"
+    assert position.pop("matched_with_bot") is True
+    if not position["contract_size_assumed"]:
+        del position["contract_size_assumed"]
+    return _present(position)
+
+
+def _guards(document: dict[str, Any]) -> dict[str, Any]:
+    drawdown, alerts = document.pop("drawdown_guard"), document.pop("market_guard_alerts")
+    remains = drawdown.pop("time_to_liquidation_seconds")
+    assert (remains is not None) is drawdown["should_close_all"]
+    assert document.pop("last_evaluated_at").endswith("Z")
+    return _present(document) | {
+        "drawdown": _present(drawdown),
+        "alerts": {f"{alert['symbol']}:{alert['condition_type']}": _present(alert) for alert in alerts},
+    }
+
+
+def _present(document: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in document.items() if value is not None}
