@@ -28,10 +28,11 @@ class Received(NamedTuple):
 class Mirror:
     """The state of one account as the stream tells it; `frames` is everything that was received."""
 
-    def __init__(self, connection: ClientConnection) -> None:
-        self.state: dict[str, Any] = {}
-        self.epoch = 0
-        self.revision = -1
+    def __init__(self, connection: ClientConnection, held: Mirror | None = None) -> None:
+        self.state: dict[str, Any] = held.state if held else {}
+        self.epoch: int = held.epoch if held else 0
+        self.revision: int = held.revision if held else -1
+        self.resumed: bool | None = None
         self.stale = False
         self.resyncs = 0
         self.frames: list[Received] = []
@@ -66,6 +67,12 @@ class Mirror:
         """Wait until the mirror stands at ``revision`` or later, and return how long that took."""
         return await self.until(lambda: self.revision >= revision, seconds=seconds)
 
+    async def until_closed(self) -> None:
+        """Wait until the stream ends."""
+        while self.closed is None:
+            self._news.clear()
+            await self._news.wait()
+
     async def follow(self) -> None:
         """Read frames until the connection ends."""
         try:
@@ -83,6 +90,8 @@ class Mirror:
 
     async def _take(self, frame: dict[str, Any]) -> None:
         match frame["type"]:
+            case "welcome":
+                self.resumed = frame["resumed"]
             case "snapshot":
                 assert (frame["epoch"], frame["revision"]) >= (self.epoch, self.revision), "it went back"
                 self.epoch, self.revision, self.state = frame["epoch"], frame["revision"], frame["state"]
@@ -111,15 +120,16 @@ def merge(target: Any, patch: Any) -> Any:
 
 
 @contextlib.asynccontextmanager
-async def mirror(url: str, token: str, *, query: str = "") -> AsyncIterator[Mirror]:
-    """Connect to the server at ``url`` and follow the account of ``token`` from its first snapshot on."""
-    address = url.replace("http", "ws", 1) + "/ws" + query
+async def mirror(url: str, token: str, *, held: Mirror | None = None) -> AsyncIterator[Mirror]:
+    """Connect to the server at ``url`` and follow the account of ``token``, from what is ``held`` on."""
+    since = f"?since={held.epoch}:{held.revision}" if held else ""
+    address = url.replace("http", "ws", 1) + "/ws" + since
     headers = {"Authorization": f"Bearer {token}"}
     async with connect(address, additional_headers=headers, compression=None, proxy=None) as connection:
-        account = Mirror(connection)
+        account = Mirror(connection, held)
         following = asyncio.create_task(account.follow(), name="mirror")
         try:
-            await account.until(lambda: account.revision >= 0)
+            await account.until(lambda: account.resumed or account.frames_of("snapshot"))
             yield account
         finally:
             await connection.close()
