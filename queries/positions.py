@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from decimal import ROUND_HALF_UP, Decimal
-from typing import Any
+from functools import lru_cache
+from typing import Any, Final
 
 from queries.live_query import LiveQuery
 from queries.timestamps import iso
@@ -35,6 +36,10 @@ _COLUMNS = """
              CROSS JOIN LATERAL (SELECT coalesce(direct.rate, 1 / nullif(inverse.rate, 0)) AS rate) AS worth
              WHERE p.user_id = watched.user_id AND p.is_open AND p.matched = 1) AS open_positions
 """
+
+
+#: Records of open positions that are shared between reads; beyond this they are made again each time.
+_POSITIONS_REMEMBERED: Final = 65_536
 
 
 def _shape(row: Mapping[str, Any]) -> State:
@@ -71,7 +76,10 @@ def _total(book: Mapping[str, State], account_currency: str | None) -> tuple[flo
     return round(math.fsum(profits), 2), currencies.pop()  # type: ignore[arg-type]
 
 
+@lru_cache(maxsize=_POSITIONS_REMEMBERED)
 def _position(position: tuple[Any, ...]) -> State:
+    # Most of a book has not changed since the last read: then the same record is shared, not made again,
+    # which also makes comparing two states a comparison of pointers.
     (_, position_id, symbol, direction, volume, entry_price, entry_time, current_price, take_profit,
      stop_loss, contract_size_assumed, updated_at, pnl_pct, pnl_currency, pnl) = position  # fmt: skip
     state: State = {
