@@ -21,6 +21,7 @@ import typer
 
 from realtime.cli.development import data_folder, development_key, read_settings
 from realtime.cli.listening import check_port
+from realtime.cli.reaching import check_database
 from realtime.embedded import EmbeddedServers
 from realtime.embedded.parent import end_with_parent
 from realtime.errors import ConfigurationError
@@ -90,6 +91,7 @@ async def _demo(read: Settings, folder: Path, begun: float) -> None:
 
     stop = _stop_on_signals()
     users = [demo_user_id(index) for index in range(USERS)]
+    await check_database(read.database_url)
     await _refuse_foreign_rows(read.database_url, users)
     await migrate(read.database_url)
     key = development_key(folder)

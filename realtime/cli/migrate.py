@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from realtime import settings
+from realtime.cli.reaching import check_database
 from realtime.errors import ConfigurationError
 
 
@@ -43,6 +44,7 @@ def migrate(
 async def _migrate(database_url: str, notify: bool | None) -> None:
     from queries.migrations.run import migrate as run
 
+    await check_database(database_url)
     await run(database_url, notify=notify, progress=say)
 
 

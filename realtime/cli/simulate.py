@@ -11,6 +11,7 @@ import typer
 
 from realtime import settings
 from realtime.cli.migrate import say
+from realtime.cli.reaching import check_database
 from realtime.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -67,6 +68,7 @@ def simulate(
 async def _until_interrupted(database_url: str, options: SimulatorOptions) -> SimulatorReport:
     from realtime.simulator import simulate as run
 
+    await check_database(database_url)
     stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)

@@ -1,0 +1,48 @@
+"""The command line as a person runs it: a process of its own, with an environment of its own."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+#: Long for a loaded machine; a command that hangs is a failed test all the same.
+COMMAND_SECONDS = 40.0
+
+
+def environment(**variables: str | Path) -> Mapping[str, str]:
+    """What a command sees: a plain shell's variables and ``variables``."""
+    return {"PATH": os.environ["PATH"], "HOME": os.environ.get("HOME", "/"), "COLUMNS": "100"} | {
+        name: str(value) for name, value in variables.items()
+    }
+
+
+def command(*arguments: str) -> list[str]:
+    """How the command line is started from the checkout."""
+    return [sys.executable, "-m", "realtime.cli", *arguments]
+
+
+Guardwire = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+@pytest.fixture
+def guardwire() -> Guardwire:
+    """Run a command to its end: `guardwire("token", "--ttl", "60", GUARDWIRE_DATA=folder)`."""
+
+    def run(*arguments: str, **variables: str | Path) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            command(*arguments),
+            env=environment(**variables),
+            capture_output=True,
+            text=True,
+            timeout=COMMAND_SECONDS,
+            cwd=ROOT,
+            check=False,
+        )
+
+    return run

@@ -1,0 +1,81 @@
+"""`guardwire serve`: production, or all the reasons why not."""
+
+from __future__ import annotations
+
+import signal
+import socket
+import subprocess
+
+import httpx
+import pytest
+
+from tests.cli.conftest import ROOT, Guardwire, command, environment
+from tests.waiting import wait_until
+
+SECRET = "kL9vQ2xT7mB4nR8sW1zY6cF3hJ5dG0pA-aE_uI"
+
+
+def test_all_that_is_wrong_with_the_configuration_is_said_at_once(guardwire: Guardwire) -> None:
+    done = guardwire(
+        "serve",
+        GUARDWIRE_PORT="65536",
+        GUARDWIRE_SPEED="fast",
+        GUARDWIRE_JWT_SECRET="short",
+        GUARDWIRE_JWKS_URL="ftp://issuer.example",
+        GUARDWIRE_ALLOWED_ORIGINS="*",
+        REDIS_URL="localhost:6379",
+    )
+    assert (done.returncode, done.stdout) == (2, "")
+    said = done.stderr.splitlines()
+    assert all(line.startswith("guardwire: ") for line in said)
+    for named in (
+        *("GUARDWIRE_PORT", "GUARDWIRE_SPEED", "DATABASE_URL", "REDIS_URL", "GUARDWIRE_JWT_ISSUER"),
+        *("GUARDWIRE_JWT_AUDIENCE", "GUARDWIRE_ALLOWED_ORIGINS", "GUARDWIRE_JWKS_URL", "HS256 secret"),
+    ):
+        assert sum(named in line for line in said) >= 1, named
+    assert "short" not in done.stderr.replace("shorter", "")
+
+
+def test_a_port_that_is_taken_is_one_sentence(guardwire: Guardwire) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = str(listener.getsockname()[1])
+        done = guardwire("serve", "--port", port, **settings("postgresql://nobody@127.0.0.1:9/none"))
+    assert done.returncode == 1
+    assert f"Port {port} of 127.0.0.1 is taken" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+def settings(database_url: str, redis_url: str = "redis://127.0.0.1:9") -> dict[str, str]:
+    return {
+        "DATABASE_URL": database_url,
+        "REDIS_URL": redis_url,
+        "GUARDWIRE_JWT_SECRET": SECRET,
+        "GUARDWIRE_JWT_ISSUER": "https://issuer.example",
+        "GUARDWIRE_JWT_AUDIENCE": "guardwire",
+    }
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_it_serves_until_it_is_told_to_end(migrated_url: str, redis_url: str, number: signal.Signals) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    server = subprocess.Popen(
+        command("serve", "--port", str(port)), env=environment(**settings(migrated_url, redis_url)), cwd=ROOT
+    )
+    try:
+        with httpx.Client(base_url=f"http://127.0.0.1:{port}") as client:
+
+            def is_ready() -> bool:
+                try:
+                    return client.get("/readyz").status_code == 200
+                except httpx.TransportError:
+                    return False
+
+            wait_until(is_ready, seconds=20)
+            assert client.get("/api/v1/guards/status").status_code == 401
+            assert client.get("/demo/token").status_code == 404
+        server.send_signal(number)
+        assert server.wait(15) in (0, -number, 130)
+    finally:
+        server.kill()
+        server.wait()
