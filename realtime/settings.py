@@ -99,7 +99,7 @@ def read(environment: Mapping[str, str], **overrides: Any) -> Settings:
             continue
         raw: Any = tuple(filter(None, re.split(r"[,\s]+", text))) if field.type == tuple[str, ...] else text
         try:
-            values[field.name] = msgspec.convert(raw, field.type, strict=False)
+            values[field.name] = msgspec.convert(raw, field.type, strict=False, dec_hook=_path)
         except msgspec.ValidationError as error:
             problems.append(f"{setting.variable}={text!r}: {str(error).lower()}; it is {setting.meaning}.")
     known = {setting.variable for setting in SETTINGS.values()}
@@ -111,6 +111,12 @@ def read(environment: Mapping[str, str], **overrides: Any) -> Settings:
     if problems:
         raise ConfigurationError(problems)
     return Settings(**values, **overrides)
+
+
+def _path(kind: type, text: str) -> Path:
+    """What msgspec asks for types that are not its own; a path is the only one among the settings."""
+    assert kind is Path
+    return Path(text)
 
 
 def check_production(settings: Settings) -> None:
