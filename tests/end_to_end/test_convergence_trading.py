@@ -1,4 +1,4 @@
-"""A busy platform: an hour of trading in seconds, odd rows, late commits, nodes killed under their clients."""
+"""A busy platform: an hour of trading in seconds, odd rows, late commits, nodes killed meanwhile."""
 
 from __future__ import annotations
 
