@@ -1,0 +1,251 @@
+"""The client and the server's real streams, on every transport: the same state at both ends."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+from realtime.client import Account, Change, ConnectionRefused, connect, ladder, long_poll
+from realtime.client.transports import TransportName
+from realtime.state import CHANNELS, ChannelName
+from realtime.store.snapshot import Snapshot
+from tests.client.states import breach, guards, position, positions, status, whole
+from tests.client.waiting import eventually, until
+from tests.delivery.stream_server import StreamServer, stream_server
+from tests.snapshots import AS_OF, USER
+
+TRANSPORTS: tuple[TransportName, ...] = ("websocket", "sse", "poll")
+
+
+@pytest.fixture
+async def server(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[StreamServer]:
+    monkeypatch.setattr(long_poll, "_SHORTEST_ROUND_SECONDS", 0.05)
+    async with stream_server() as server:
+        yield server
+
+
+class Book:
+    """What the server publishes: one state after another of one account."""
+
+    def __init__(self, server: StreamServer) -> None:
+        self._server = server
+        self.newest = Snapshot(user_id=USER, epoch=9, revision=1, as_of=AS_OF, state=whole())
+        self._server.hub.reading(USER)
+        self._server.publish(self.newest)
+
+    def turn(self, state: dict[str, Any], *, epoch: int | None = None) -> None:
+        """The state is ``state`` now, in another ``epoch`` if one is given."""
+        epoch = self.newest.epoch if epoch is None else epoch
+        revision = self.newest.revision + 3
+        base = self.newest if epoch == self.newest.epoch else None
+        self.newest = Snapshot(user_id=USER, epoch=epoch, revision=revision, as_of=AS_OF, state=state)
+        self._server.publish(self.newest, base)
+
+    def is_held_by(self, account: Account) -> bool:
+        same_place = (account.epoch, account.revision) == (self.newest.epoch, self.newest.revision)
+        return same_place and account.raw == self.newest.part(account.channels)
+
+
+def following(server: StreamServer, transport: TransportName, **options: Any) -> Any:
+    return connect(
+        f"http://{server.address}", **{"token": lambda: server.token(), "transports": [transport], **options}
+    )
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+async def test_every_transport_brings_the_state_and_its_changes(
+    server: StreamServer, transport: TransportName
+) -> None:
+    book = Book(server)
+    async with following(server, transport) as account:
+        assert account.transport == transport
+        assert book.is_held_by(account)
+        assert account.fresh
+        for syncs in range(8, 14):
+            book.turn(whole(status=status(total_syncs=syncs)))
+            await eventually(lambda: book.is_held_by(account))
+        assert account.fresh
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+async def test_a_part_of_the_channels_keeps_pace_while_it_is_quiet(
+    server: StreamServer, transport: TransportName
+) -> None:
+    book = Book(server)
+    async with following(server, transport, channels=["guards"]) as account:
+        book.turn(whole(status=status(total_syncs=8)))
+        await until(account, revision=book.newest.revision)
+        book.turn(whole(guards=guards(b1=breach())))
+        await eventually(lambda: book.is_held_by(account))
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+async def test_a_link_that_was_cut_is_resumed_without_a_snapshot(
+    server: StreamServer, transport: TransportName
+) -> None:
+    book = Book(server)
+    async with following(server, transport) as account:
+        positions_before = account.state.positions
+        cut(account)
+        for syncs in (8, 9):
+            book.turn(whole(status=status(total_syncs=syncs)))
+        await asyncio.wait_for(account.until_fresh(), 10)
+        await eventually(lambda: book.is_held_by(account))
+        # A snapshot would have been decoded anew.
+        assert transport == "poll" or account.state.positions is positions_before
+
+
+async def test_who_missed_nothing_while_it_was_away_is_fresh_at_once(server: StreamServer) -> None:
+    Book(server)
+    async with following(server, "websocket") as account:
+        cut(account)
+        await eventually(lambda: not account.fresh)
+        await eventually(lambda: account.transport is not None)
+        await asyncio.wait_for(account.until_fresh(), 0.5)
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+async def test_another_epoch_arrives_whole(server: StreamServer, transport: TransportName) -> None:
+    book = Book(server)
+    async with following(server, transport) as account:
+        book.turn(whole(status=status(total_syncs=2)), epoch=17)
+        await eventually(lambda: book.is_held_by(account))
+        book.turn(whole(status=status(total_syncs=3)))
+        await eventually(lambda: book.is_held_by(account))
+
+
+@pytest.mark.parametrize("transport", ["websocket", "sse"])
+async def test_a_token_is_renewed_before_it_ends(server: StreamServer, transport: TransportName) -> None:
+    book, asked = Book(server), []
+
+    def fetch() -> str:
+        asked.append("asked")
+        return server.token(ttl_seconds=30 if len(asked) == 1 else 3600)
+
+    async with following(server, transport, token=fetch) as account:
+        await eventually(lambda: len(asked) == 2)
+        book.turn(whole(status=status(total_syncs=8)))
+        await eventually(lambda: book.is_held_by(account))
+        await asyncio.wait_for(account.until_fresh(), 5)
+    assert len(asked) == 2
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+async def test_a_token_that_is_no_token_is_refused(server: StreamServer, transport: TransportName) -> None:
+    with pytest.raises(ConnectionRefused) as refused:
+        async with following(server, transport, token="no.token.at-all"):
+            pass
+    assert refused.value.status == 401
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+async def test_channels_come_and_go(server: StreamServer, transport: TransportName) -> None:
+    book = Book(server)
+    async with following(server, transport, channels=["status"]) as account:
+        await asyncio.wait_for(account.subscribe("guards"), 5)
+        assert book.is_held_by(account)
+        await asyncio.wait_for(account.unsubscribe("status"), 5)
+        assert book.is_held_by(account)
+        assert account.state.status is None
+        book.turn(whole(guards=guards(b1=breach())))
+        await eventually(lambda: book.is_held_by(account))
+
+
+async def test_the_websocket_takes_over_from_a_fallback_without_a_wrong_state(
+    server: StreamServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ladder, "_FIRST_RETURN_SECONDS", 0.5)
+    book = Book(server)
+    async with following(server, "sse", transports=["websocket", "sse"]) as account:
+        assert account.transport == "websocket"
+        account._connection._attempts.ladder.failed(certainly=True)
+        cut(account)
+        await eventually(lambda: account.transport == "sse")
+        syncs = 8
+        while account.transport != "websocket":
+            book.turn(whole(status=status(total_syncs=syncs)))
+            syncs += 1
+            await asyncio.sleep(0.02)
+        await eventually(lambda: book.is_held_by(account))
+        assert account.transport == "websocket"
+
+
+def cut(account: Account) -> None:
+    line = account._connection.line
+    if line is not None:
+        line.link.abort()
+
+
+def drawn(dice: random.Random) -> dict[str, Any]:
+    """Some state: records come and go, with more and with fewer fields."""
+    book = {
+        f"t{ticket}": position(
+            **({"stop_loss": 1.0} if dice.random() < 0.5 else {}), volume=dice.choice([1.0, 2.0])
+        )
+        for ticket in dice.sample(range(5), dice.randrange(5))
+    }
+    raised = {f"b{number}": breach() for number in dice.sample(range(4), dice.randrange(4))}
+    return {
+        "status": status(total_syncs=dice.randrange(9)),
+        "positions": positions(**book),
+        "guards": guards(**raised),
+    }
+
+
+async def follow(account: Account, seen: dict[tuple[str, ...], Any], places: list[tuple[int, int]]) -> None:
+    """Keep what the changes say, as a slow reader."""
+    change: Change
+    async for change in account.changes():
+        for path in [path for path in seen if path[: len(change.path)] == change.path]:
+            del seen[path]
+        seen.update(leaves(change.path, change.new))
+        places.append((account.epoch, account.revision))
+        if len(places) % 7 == 0:
+            await asyncio.sleep(0.003)
+
+
+def leaves(path: tuple[str, ...], value: Any) -> dict[tuple[str, ...], Any]:
+    if isinstance(value, dict):
+        return {
+            leaf: end for key, inner in value.items() for leaf, end in leaves((*path, key), inner).items()
+        }
+    return {} if value is None else {path: value}
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+@pytest.mark.parametrize("seed", [1, 2])
+async def test_whatever_happens_in_whatever_order_both_ends_agree(
+    server: StreamServer, transport: TransportName, seed: int
+) -> None:
+    dice, book = random.Random(seed), Book(server)
+    seen: dict[tuple[str, ...], Any] = {}
+    places: list[tuple[int, int]] = []
+    async with following(
+        server, transport, token=lambda: server.token(ttl_seconds=dice.choice([30, 3600]))
+    ) as account:
+        reader = asyncio.create_task(follow(account, seen, places))
+        for _ in range(120):
+            await asyncio.sleep(dice.choice([0, 0, 0.002, 0.02]))
+            match dice.randrange(12):
+                case 0:
+                    cut(account)
+                case 1:
+                    choose(account, dice)
+                case 2 if dice.random() < 0.2:
+                    book.turn(drawn(dice), epoch=book.newest.epoch + 8)
+                case _:
+                    book.turn(drawn(dice))
+        choose(account, dice, CHANNELS)
+        await eventually(lambda: book.is_held_by(account), within_seconds=30)
+        await eventually(lambda: seen == leaves((), book.newest.state))
+        await asyncio.wait_for(account.until_fresh(), 10)
+        reader.cancel()
+    assert places == sorted(places)
+
+
+def choose(account: Account, dice: random.Random, channels: tuple[ChannelName, ...] = ()) -> None:
+    account._connection.choose(channels or tuple(sorted(dice.sample(CHANNELS, 2), key=CHANNELS.index)))
