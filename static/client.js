@@ -162,6 +162,11 @@ export class Account {
     this.#want(this.#channels.filter((channel) => !channels.includes(channel)));
   }
 
+  /** Does not wait for the next attempt's time. */
+  reconnect() {
+    this.#connection.reconnect();
+  }
+
   /** Ends it for good. */
   close() {
     this.#stopWatching();

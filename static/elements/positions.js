@@ -1,0 +1,52 @@
+import { KeyedList } from "./keyed_list.js";
+import { partsOf, write } from "./parts.js";
+import { PositionRow } from "./position_row.js";
+
+/** @typedef {[string, import("../state.js").Position]} Entry ticket and position */
+
+/** The table of open positions, newest first. */
+export class PositionsElement extends HTMLElement {
+  #parts = partsOf(this);
+  #lively = false;
+  #rows = new KeyedList(/** @type {HTMLElement} */ (this.#parts.rows), (ticket) => new PositionRow(ticket, () => this.#lively));
+  /** @type {import("../state.js").Positions | undefined} */
+  #shown;
+
+  /** @param {import("./view.js").View} view */
+  render({ state: { positions }, level }) {
+    if (positions === this.#shown || !positions) return;
+    this.#lively = level === "connected" && this.#shown !== undefined;
+    this.#shown = positions;
+    const entries = Object.entries(positions.open).sort(newestFirst);
+    this.#rows.update(entries);
+    this.#frame(entries.map(([, position]) => position));
+  }
+
+  /** @param {import("../state.js").Position[]} positions */
+  #frame(positions) {
+    const { count, nothing, table, assumed, currency } = this.#parts;
+    write(count, String(positions.length));
+    for (const [element, shown] of /** @type {const} */ ([
+      [nothing, positions.length === 0],
+      [table, positions.length > 0],
+      [assumed, positions.some((position) => position.contract_size_assumed)],
+    ])) {
+      if (element) element.hidden = !shown;
+    }
+    const currencies = new Set(positions.flatMap(({ pnl_currency }) => pnl_currency ?? []));
+    write(currency, currencies.size === 1 ? String([...currencies][0]) : "");
+    table?.toggleAttribute("data-mixed", currencies.size > 1);
+  }
+}
+
+/**
+ * By entry time, newest first; tickets decide between equals, so that no two rows ever change places by chance.
+ *
+ * @param {Entry} one
+ * @param {Entry} other
+ */
+export function newestFirst([ticket, { entry_time }], [otherTicket, other]) {
+  if (entry_time !== other.entry_time) return entry_time < other.entry_time ? 1 : -1;
+  // Tickets are longer than a number can hold exactly.
+  return BigInt(ticket) < BigInt(otherTicket) ? 1 : -1;
+}

@@ -1,0 +1,70 @@
+import { UNKNOWN, duration, money, number, signed, tone } from "./format.js";
+import { History } from "./history.js";
+import { partsOf, write } from "./parts.js";
+import { sparkline } from "./sparkline.js";
+
+const LABEL_EVERY_MS = 30_000;
+
+/** Total unrealized P&L and how it went while this page was open. */
+export class ProfitElement extends HTMLElement {
+  #parts = partsOf(this);
+  #history = new History();
+  #labelledAtMs = -Infinity;
+
+  /** @param {import("./view.js").View} view */
+  render({ state: { positions } }) {
+    if (!positions) return;
+    const { total, currency, share, chart } = this.#parts;
+    const { total_unrealized_pnl: pnl, total_unrealized_pnl_pct: percent, currency: unit } = positions;
+    write(total, pnl === undefined ? subtotals(positions.open) : signed(pnl));
+    total?.toggleAttribute("data-several", pnl === undefined);
+    if (total) total.dataset.tone = tone(pnl);
+    if (chart) chart.hidden = pnl === undefined;
+    write(currency, pnl === undefined ? "" : (unit ?? ""));
+    if (pnl === undefined) write(share, "No total: a rate between these currencies is not known.");
+    else write(share, percent === undefined ? "" : `${signed(percent)} % of the balance`);
+  }
+
+  /** @param {import("./view.js").View} view */
+  tick({ state: { positions }, level }) {
+    const nowMs = performance.now();
+    this.#history.add((level === "connected" ? positions?.total_unrealized_pnl : undefined) ?? null, nowMs);
+    this.#draw(nowMs);
+  }
+
+  /** @param {number} nowMs */
+  #draw(nowMs) {
+    const { sparkline: svg, span, high, low } = this.#parts;
+    const { samples } = this.#history;
+    const drawn = sparkline(samples, nowMs);
+    if (!svg || !drawn) return;
+    for (const name of /** @type {const} */ (["line", "area", "now"])) {
+      svg.querySelector(`.${name}`)?.setAttribute("d", drawn[name]);
+    }
+    const zero = svg.querySelector(".zero");
+    zero?.toggleAttribute("hidden", drawn.zero === null);
+    for (const end of ["y1", "y2"]) zero?.setAttribute(end, String(drawn.zero ?? 0));
+    write(high, money(drawn.high));
+    write(low, money(drawn.low));
+    const text = `last ${duration(Math.max(nowMs - /** @type {any} */ (samples[0]).atMs, 10_000))}`;
+    write(span, text);
+    if (nowMs - this.#labelledAtMs < LABEL_EVERY_MS) return;
+    this.#labelledAtMs = nowMs;
+    svg.setAttribute("aria-label", `P&L, ${text}: between ${money(drawn.low)} and ${money(drawn.high)}`);
+  }
+}
+
+/**
+ * The sum for each currency, where one sum of all would be wrong.
+ *
+ * @param {{ [ticket: string]: import("../state.js").Position }} open
+ */
+function subtotals(open) {
+  /** @type {Map<string, number>} */
+  const sums = new Map();
+  for (const { unrealized_pnl, pnl_currency } of Object.values(open)) {
+    if (unrealized_pnl === undefined || !pnl_currency) return UNKNOWN;
+    sums.set(pnl_currency, (sums.get(pnl_currency) ?? 0) + unrealized_pnl);
+  }
+  return [...sums].map(([currency, sum]) => `${signed(Number(sum.toFixed(2)))} ${currency}`).join(" · ") || number(undefined);
+}

@@ -1,0 +1,46 @@
+import { UNKNOWN, clock, duration, number } from "./format.js";
+import { partsOf, write } from "./parts.js";
+
+const STATUSES = { healthy: "Healthy", idle: "Idle", warning: "Divergence", unknown: "Not known yet" };
+const SOURCES = { live: "live", silent: "silent" };
+
+/** Whether the reconciliation of this account is alive, and agrees with the broker. */
+export class SyncElement extends HTMLElement {
+  #parts = partsOf(this);
+  /** @type {import("../state.js").Status | undefined} */
+  #shown;
+
+  /** @param {import("./view.js").View} view */
+  render({ state: { status } }) {
+    if (status === this.#shown || !status) return;
+    this.#shown = status;
+    const { health, source, divergences, error } = this.#parts;
+    // A reconciliation that has stopped is not healthy, whatever it said last.
+    const stopped = status.source === "silent" && status.last_sync_at !== undefined;
+    if (health) health.dataset.status = stopped ? "silent" : status.status;
+    if (source) source.dataset.source = status.source;
+    write(this.#parts.status, stopped ? "Platform silent" : STATUSES[status.status]);
+    write(source, SOURCES[status.source]);
+    write(this.#parts.duration, status.last_sync_duration_ms === undefined ? UNKNOWN : `${number(status.last_sync_duration_ms)} ms`);
+    write(this.#parts.syncs, number(status.total_syncs));
+    write(this.#parts.matched, number(status.matched_positions));
+    write(divergences, number(status.divergences_detected));
+    divergences?.toggleAttribute("data-any", status.divergences_detected > 0);
+    write(error, status.error_message ?? "");
+    if (error) error.hidden = status.error_message === undefined;
+  }
+
+  /** @param {import("./view.js").View} view */
+  tick({ databaseNowMs }) {
+    const at = this.#shown?.last_sync_at;
+    const { lastSync } = this.#parts;
+    if (!lastSync) return;
+    write(lastSync, at === undefined ? "never" : `${ago(databaseNowMs - Date.parse(at))}`);
+    lastSync.title = at === undefined ? "" : clock(at, databaseNowMs);
+  }
+}
+
+/** Whole seconds: nobody needs tenths here, and they would flicker. @param {number} ms */
+function ago(ms) {
+  return ms < 10_000 ? `${Math.max(0, Math.round(ms / 1000))} s ago` : `${duration(ms)} ago`;
+}

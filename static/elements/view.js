@@ -1,0 +1,16 @@
+/**
+ * What the page shows at one moment. Types only.
+ *
+ * @typedef {object} View
+ * @property {import("../state.js").AccountState} state
+ * @property {import("../client/freshness.js").Level} level
+ * @property {import("../client/connection.js").ConnectionStatus} connection
+ * @property {number | null} ageMs of the state
+ * @property {number} databaseNowMs the best there is: the database's time, else this machine's
+ *
+ * An element of the page: `render` when anything changed, `tick` four times a second for what only time moves.
+ *
+ * @typedef {HTMLElement & { render: (view: View) => void, tick?: (view: View) => void }} LiveElement
+ */
+
+export {};
