@@ -1,0 +1,136 @@
+"""What `guardwire watch` draws."""
+
+from __future__ import annotations
+
+import io
+
+import pytest
+from rich.console import Console
+
+from realtime.cli.screen import screen
+from realtime.state import (
+    AccountState,
+    Breach,
+    Drawdown,
+    Event,
+    Guards,
+    MarketAlert,
+    Position,
+    Positions,
+    Status,
+)
+
+DRAWDOWN = Drawdown(
+    alert_type="critical",
+    should_close_all=True,
+    alert_threshold_pct=20.0,
+    warning_pct=15.0,
+    critical_pct=20.0,
+    minimum_equity=100.0,
+    current_equity=7_900.5,
+    peak_equity=10_000.0,
+    current_drawdown_pct=21.0,
+    currency="GBP",
+    liquidation_at="2026-01-02T10:11:12.000000Z",
+)
+STATE = AccountState(
+    status=Status(
+        status="warning",
+        source="live",
+        total_syncs=8640,
+        open_positions_count=1,
+        matched_positions=1,
+        divergences_detected=2,
+        recent_events={
+            "a": Event(
+                event_type="position_closed", created_at="2026-01-02T10:00:01.000000Z", description="older"
+            ),
+            "b": Event(
+                event_type="position_closed", created_at="2026-01-02T10:00:02.000000Z", description="newer"
+            ),
+        },
+        last_sync_at="2026-01-02T10:00:00.000000Z",
+    ),
+    positions=Positions(
+        total_positions=1,
+        open={
+            "2147483649": Position(
+                position_id="x",
+                entry_time="2026-01-02T09:00:00.000000Z",
+                last_updated_at="2026-01-02T10:00:00.000000Z",
+                symbol="XAUUSD",
+                direction="buy",
+                volume=0.1,
+                entry_price=1950.5,
+                current_price=1955.75,
+                unrealized_pnl=52.5,
+                unrealized_pnl_pct=0.27,
+            )
+        },
+        total_unrealized_pnl=52.5,
+        currency="USD",
+    ),
+    guards=Guards(
+        system_status="warning",
+        any_positions_should_close=True,
+        drawdown=DRAWDOWN,
+        alerts={
+            "EURUSD:price_gap": MarketAlert(
+                symbol="EURUSD",
+                condition_type="price_gap",
+                alert_type="critical",
+                should_close_positions=True,
+                detected_at="2026-01-02T09:59:58.000000Z",
+            )
+        },
+        breaches={"1": Breach(kind="drawdown", raised_at="2026-01-02T10:10:12.000000Z")},
+    ),
+)
+
+
+def drawn(state: AccountState, *, status: str = "connected", age_seconds: float | None = 0.31) -> str:
+    console = Console(file=io.StringIO(), width=140, color_system=None)
+    console.print(screen(state, status=status, age_seconds=age_seconds, transport="websocket"))
+    assert isinstance(console.file, io.StringIO)
+    return console.file.getvalue()
+
+
+@pytest.mark.parametrize(
+    "shown",
+    [
+        *("connected", "0.3 s old", "over websocket", "8,640 syncs", "last 10:00:00", "2 diverging"),
+        *("2147483649", "XAUUSD", "buy", "0.1", "1,950.5", "1,955.75", "+52.50", "+0.27"),
+        *("drawdown 21.00 %", "warning 15 %, critical 20 %", "7,900.50 GBP", "liquidation at 10:11:12"),
+        *("EURUSD price gap since 09:59:58", "close positions"),
+    ],
+)
+def test_what_matters_is_on_the_screen(shown: str) -> None:
+    assert shown in drawn(STATE)
+
+
+def test_events_come_newest_first() -> None:
+    assert drawn(STATE).index("newer") < drawn(STATE).index("older")
+
+
+def test_a_state_of_which_nothing_is_known_claims_nothing() -> None:
+    unknown = AccountState(
+        guards=Guards(
+            system_status="unknown",
+            any_positions_should_close=False,
+            drawdown=Drawdown(
+                alert_type="unknown",
+                should_close_all=False,
+                alert_threshold_pct=15.0,
+                warning_pct=15.0,
+                critical_pct=20.0,
+                minimum_equity=100.0,
+            ),
+            alerts={},
+            breaches={},
+        )
+    )
+    text = drawn(unknown, status="blind", age_seconds=None)
+    assert "drawdown unknown" in text
+    assert "equity unknown" in text
+    assert "no state yet" in text
+    assert "0.00" not in text
