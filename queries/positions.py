@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from decimal import ROUND_HALF_UP, Decimal
+from decimal import ROUND_HALF_UP, Context, Decimal
 from functools import lru_cache
 from typing import Any, Final
 
@@ -13,9 +13,9 @@ from queries.timestamps import iso
 from realtime.patch import State
 
 # Profit is kept exact in the quote currency and turned into the account's here, by the newest rate in either
-# direction;
-# where there is no rate it stays in the quote currency and says so. Rounding is the database's: decimal, half
-# away from zero.
+# direction; where there is no rate it stays in the quote currency and says so. Rounding is the database's:
+# decimal, half away from zero, and once: a reciprocal of the rate would be rounded first and err at ties.
+# The zeros keep digits that PostgreSQL's division of large numbers would round away.
 _COLUMNS = """
        account.currency AS account_currency,
        account.balance::float8 AS account_balance,
@@ -24,8 +24,11 @@ _COLUMNS = """
                         p.entry_price::float8, p.entry_time, coalesce(p.current_price, p.entry_price)::float8,
                         p.take_profit::float8, p.stop_loss::float8, p.contract_size_assumed, p.updated_at,
                         p.pnl_pct::float8,
-                        CASE WHEN worth.rate IS NULL THEN p.quote_currency ELSE account.currency END,
-                        round(p.pnl * coalesce(worth.rate, 1), 2)::float8)
+                        CASE WHEN coalesce(direct.rate, inverse.rate) IS NULL THEN p.quote_currency
+                             ELSE account.currency END,
+                        round(CASE WHEN direct.rate IS NOT NULL THEN p.pnl * direct.rate
+                                   WHEN inverse.rate IS NOT NULL THEN p.pnl * 1.00000000 / inverse.rate
+                                   ELSE p.pnl END, 2)::float8)
              FROM guardwire.positions AS p
              LEFT JOIN guardwire.fx_current AS direct
                     ON direct.base = p.quote_currency AND direct.quote = account.currency
@@ -33,10 +36,11 @@ _COLUMNS = """
              LEFT JOIN guardwire.fx_current AS inverse
                     ON inverse.base = account.currency AND inverse.quote = p.quote_currency
                        AND p.quote_currency <> account.currency
-             CROSS JOIN LATERAL (SELECT coalesce(direct.rate, 1 / nullif(inverse.rate, 0)) AS rate) AS worth
              WHERE p.user_id = watched.user_id AND p.is_open AND p.matched = 1) AS open_positions
 """
 
+
+_ROOMY: Final = Context(prec=80, rounding=ROUND_HALF_UP)
 
 #: Records of open positions that are shared between reads; beyond this they are made again each time.
 _POSITIONS_REMEMBERED: Final = 65_536
@@ -61,8 +65,9 @@ def _shape(row: Mapping[str, Any]) -> State:
 
 def _percent(part: float, whole: float) -> float:
     # In decimal, because binary rounding errs at ties: 0.125 % must be 0.13, as the database rounds it.
-    share = Decimal(repr(part)) * 100 / Decimal(repr(whole))
-    return float(share.quantize(Decimal("0.01"), ROUND_HALF_UP))
+    # Room for the oddest balance: a share that did not fit would make the account unreadable.
+    share = _ROOMY.divide(Decimal(repr(part)) * 100, Decimal(repr(whole)))
+    return float(share.quantize(Decimal("0.01"), context=_ROOMY))
 
 
 def _total(book: Mapping[str, State], account_currency: str | None) -> tuple[float | None, str | None]:
