@@ -36,7 +36,8 @@ clean: ## removes what make and the tools made, but no data
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 venv:
-	@for python in $(PYTHON); do \
+	@.venv/bin/python -I .ci/build_venv.py --is-built 2>/dev/null && exit; \
+	for python in $(PYTHON); do \
 	  "$$python" -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
 	    && exec "$$python" -I .ci/build_venv.py; \
 	done; \

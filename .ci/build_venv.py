@@ -1,7 +1,7 @@
 """Builds .venv from requirements-dev.lock, unless it was built from just that lock, here, before.
 
-Run by the Makefile with any Python >= 3.11 that has venv. The stamp is written last, so an interrupted build
-is never taken for a finished one; two builds at once wait for each other.
+Run by the Makefile with any Python >= 3.11 that has venv; with `--is-built` it only answers. The stamp is
+written last, so an interrupted build is never taken for a finished one; two builds at once wait for each other.
 """
 
 from __future__ import annotations
@@ -37,6 +37,8 @@ OURS = {
 
 
 def main() -> int:
+    if sys.argv[1:] == ["--is-built"]:
+        return 0 if is_built() else 1
     try:
         with LOCK.open() as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
