@@ -1,0 +1,188 @@
+"""Every table of PROTOCOL.md says what the code does, and leaves nothing out."""
+
+from __future__ import annotations
+
+import ast
+import re
+import types
+from typing import Any, Literal, Union, get_args, get_origin
+
+import msgspec
+import pytest
+
+from realtime import messages, state
+from realtime.client.ending import closed
+from realtime.delivery import state_endpoint
+from realtime.delivery.answer import freshness_headers
+from realtime.errors import AuthenticationError, CloseCode
+from realtime.settings import Settings
+from realtime.store.snapshot import Freshness
+from tests.protocol.document import ROOT, section, table, tables
+
+FRAMES = [*get_args(messages.ClientFrame), *get_args(messages.ServerFrame)]
+#: Each struct of the state, by the heading that it is described under.
+STATE_PARTS: dict[str, tuple[int, type[msgspec.Struct]]] = {
+    "The whole": (3, state.AccountState),
+    "status": (3, state.Status),
+    "event": (4, state.Event),
+    "positions": (3, state.Positions),
+    "position": (4, state.Position),
+    "guards": (3, state.Guards),
+    "drawdown": (4, state.Drawdown),
+    "market alert": (4, state.MarketAlert),
+    "breach": (4, state.Breach),
+}
+NAMES: dict[Any, str] = {
+    str: "text",
+    int: "whole number",
+    float: "number",
+    bool: "true or false",
+    messages.Resume: "resume",
+    tuple[state.ChannelName, ...]: "list of channels",
+    dict[str, Any]: "object",
+    **{struct: title for title, (_, struct) in STATE_PARTS.items()},
+}
+KEYS = {
+    state.Event: "id",
+    state.Position: "ticket",
+    state.MarketAlert: "`SYMBOL:condition_type`",
+    state.Breach: "id",
+}
+
+
+def described(annotation: Any) -> str:
+    """A field's type in the words of the tables; None among its values is told by "present"."""
+    if get_origin(annotation) in (Union, types.UnionType):
+        (annotation,) = [arm for arm in get_args(annotation) if arm is not type(None)]
+    if annotation in NAMES:
+        return NAMES[annotation]
+    if get_origin(annotation) is Literal:
+        *values, last = [f"`{value}`" for value in get_args(annotation)]
+        return f"{', '.join(values)} or {last}"
+    key, value = get_args(annotation)
+    assert get_origin(annotation) is dict
+    assert key is str
+    return f"object of {NAMES[value]} by {KEYS[value]}"
+
+
+def fields_of(struct: type[msgspec.Struct]) -> dict[str, tuple[str, bool]]:
+    """Each field's type in words, and whether it is always present."""
+    return {field.name: (described(field.type), field.required) for field in msgspec.structs.fields(struct)}
+
+
+def fields_in(rows: list[list[str]]) -> dict[str, tuple[str, bool]]:
+    """The same as a table tells it."""
+    told = {name.strip("`"): (words, present == "always") for name, words, present, _ in rows}
+    assert len(told) == len(rows), "a field is listed twice"
+    return told
+
+
+@pytest.mark.parametrize("frame", FRAMES, ids=lambda frame: frame.__name__)
+def test_a_frame_has_the_fields_of_its_table(frame: type[msgspec.Struct]) -> None:
+    assert fields_in(table(str(frame.__struct_config__.tag), level=4)) == fields_of(frame)
+
+
+def test_no_frame_is_described_that_does_not_exist() -> None:
+    headings = re.findall(r"^#### (.+)$", section_between("## Frames", "## The mirror"), re.MULTILINE)
+    assert sorted(headings) == sorted(str(frame.__struct_config__.tag) for frame in FRAMES)
+
+
+def test_the_position_in_a_hello_has_the_fields_of_its_table() -> None:
+    assert fields_in(tables(section("hello", level=4))[1]) == fields_of(messages.Resume)
+
+
+@pytest.mark.parametrize("title", STATE_PARTS)
+def test_a_part_of_the_state_has_the_fields_of_its_table(title: str) -> None:
+    level, struct = STATE_PARTS[title]
+    assert fields_in(table(title, level=level)) == fields_of(struct)
+
+
+def test_no_part_of_the_state_is_left_out_or_made_up() -> None:
+    structs = {
+        value
+        for value in vars(state).values()
+        if isinstance(value, type)
+        and issubclass(value, msgspec.Struct)
+        and not value.__name__.startswith("_")
+    }
+    assert {struct for _, struct in STATE_PARTS.values()} == structs - {msgspec.Struct}
+    headings = re.findall(r"^####? (.+)$", section_between("## The state", "## Freshness"), re.MULTILINE)
+    assert headings == list(STATE_PARTS)
+
+
+def section_between(first: str, after: str) -> str:
+    text = (ROOT / "PROTOCOL.md").read_text()
+    return text.split(f"\n{first}\n")[1].split(f"\n{after}\n")[0]
+
+
+def test_the_close_codes_are_those_of_the_code_and_so_is_what_they_ask_of_a_client() -> None:
+    rows = table("Close codes", level=2)
+    assert {(int(code), name) for code, name, _, _ in rows} == {(code.value, code.name) for code in CloseCode}
+    for code, _, _, reconnect in rows:
+        verdict = closed(int(code), "").ending.verdict
+        assert (verdict == "refused") == (reconnect == "no"), code
+        assert (verdict == "token") == ("with a new token" in reconnect), code
+
+
+def test_the_codes_of_the_library_are_taken_as_they_are_told() -> None:
+    text = section("Close codes", level=2)
+    final, others = re.search(r"own: (.*) are final; (.*) are not\.", text, re.DOTALL).groups()  # type: ignore[union-attr]
+    for words, verdict in ((final, "refused"), (others, "retry")):
+        for code in re.findall(r"\b1\d\d\d\b", words):
+            assert closed(int(code), "").ending.verdict == verdict
+    assert closed(4999, "").ending.verdict == "retry"
+
+
+def codes_said_in_error_frames() -> set[str]:
+    """What the server's own calls of ``Error(code=…)`` can say."""
+    said: set[str] = set()
+    for path in (ROOT / "realtime" / "delivery").glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Call) and ast.unparse(node.func) == "Error":
+                (code,) = [keyword.value for keyword in node.keywords if keyword.arg == "code"]
+                if isinstance(code, ast.Constant):
+                    said.add(str(code.value))
+                else:
+                    # In the one place where it is not a literal, what was refused is a token.
+                    assert ast.unparse(code) == "error.code", path
+                    said.add(AuthenticationError.code)
+    return said
+
+
+def test_the_error_codes_are_those_that_the_server_says() -> None:
+    assert {code.strip("`") for code, _ in table("Error codes", level=2)} == codes_said_in_error_frames()
+
+
+def test_the_limits_are_the_defaults_of_the_settings() -> None:
+    settings = Settings()
+    told = {what: (limit, beyond) for what, limit, beyond in table("Limits", level=2)}
+    numbers = {what: re.sub(r"\D", "", limit) for what, (limit, _) in told.items()}
+    assert numbers == {
+        "time to `hello`": f"{settings.hello_seconds:.0f}",
+        "frame from the client": str(settings.max_frame_bytes),
+        "frames from the client": str(settings.max_frames_per_second),
+        "connections of a user, all transports and nodes": str(settings.max_sockets_per_user),
+        "a socket that takes nothing": f"{settings.send_deadline_seconds:.0f}",
+        "quiet time before a ping": f"{settings.ping_seconds:.0f}",
+        "frame to the client": "300",
+    }
+    assert told["time to `hello`"][1] == str(CloseCode.NO_HELLO.value)
+
+
+def test_the_headers_of_an_answer_are_those_that_are_told() -> None:
+    told = {name.strip("`").lower() for name, _ in table("The state, once or waited for", level=3)}
+    sent = {name.decode() for name, _ in freshness_headers('"8:1"', 1, Freshness("", 0), stale=False)}
+    assert told == sent - {"cache-control", "vary"}
+    longest = re.search(r"`wait=` seconds \(0 to (\d+)\)", section("The state, once or waited for", level=3))
+    assert longest is not None
+    assert float(longest[1]) == state_endpoint.MAX_WAIT_SECONDS
+
+
+def test_every_link_leads_to_a_heading_or_a_file() -> None:
+    text = (ROOT / "PROTOCOL.md").read_text()
+    anchors = {
+        re.sub(r"[^\w -]", "", heading).strip().lower().replace(" ", "-")
+        for heading in re.findall(r"^#+ (.+)$", text, re.MULTILINE)
+    }
+    for target in re.findall(r"\]\(([^)]+)\)", text):
+        assert target[1:] in anchors if target.startswith("#") else (ROOT / target).exists(), target
