@@ -69,10 +69,13 @@ class LongPollLink {
     // Bound: browsers refuse to call a `fetch` that has lost its window.
     const fetch = this.#fetch;
     const response = await fetch(address, { headers, signal: this.#abort.signal, cache: "no-store" });
-    const frame = response.status === 304 ? this.#unchanged(response) : response.ok ? await response.json() : null;
-    if (frame === null) return fromResponse(response);
-    if (!isObject(frame)) return lost("not a frame");
-    if (!this.#abort.signal.aborted) this.#deliver(/** @type {any} */ (frame));
+    if (response.status !== 304 && !response.ok) return fromResponse(response);
+    const frame = response.ok ? await response.json() : null;
+    if (response.ok && !isObject(frame)) return lost("not a frame");
+    if (this.#abort.signal.aborted) return null;
+    if (frame) this.#deliver(/** @type {any} */ (frame));
+    // Frames of the state do not say whether the server is blind; their answer does.
+    if (!frame || isStale(response)) this.#beat(response);
     return null;
   }
 
@@ -84,15 +87,18 @@ class LongPollLink {
   }
 
   /**
-   * "Nothing changed" as the heartbeat that it is.
+   * What an answer says beside the state, as the heartbeat that it is.
    *
    * @param {Response} response
    */
-  #unchanged({ headers }) {
-    const revision = Number(this.#since?.split(":")[1]);
+  #beat(response) {
+    const { headers } = response;
+    const [epoch, base] = (this.#since ?? ":").split(":").map(Number);
+    const revision = Number(headers.get("Guardwire-Revision")) || Number(base);
+    this.#since = `${epoch}:${revision}`;
     const as_of = headers.get("Guardwire-As-Of") ?? "";
     const age_ms = Number(headers.get("Guardwire-Age-Ms"));
-    return { type: "heartbeat", base: revision, revision, as_of, age_ms, stale: headers.get("Guardwire-Stale") === "true" };
+    this.#options.onFrame({ type: "heartbeat", base: Number(base), revision, as_of, age_ms, stale: isStale(response) });
   }
 
   /** @param {import("./ending.js").Ending} ending */
@@ -101,4 +107,9 @@ class LongPollLink {
     this.close();
     this.#options.onEnd(ending);
   }
+}
+
+/** Whether the server is blind; an answer without an age does not know. @param {Response} response */
+function isStale({ headers }) {
+  return headers.get("Guardwire-Stale") !== "false" || !headers.has("Guardwire-Age-Ms");
 }

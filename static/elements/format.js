@@ -20,7 +20,11 @@ export function number(value, decimals = 0, mostDecimals = decimals) {
   const key = `${decimals}-${mostDecimals}`;
   const format =
     formats.get(key) ??
-    new Intl.NumberFormat("en-US", { minimumFractionDigits: decimals, maximumFractionDigits: mostDecimals });
+    new Intl.NumberFormat("en-US", {
+      minimumFractionDigits: decimals,
+      maximumFractionDigits: mostDecimals,
+      signDisplay: "negative",
+    });
   formats.set(key, format);
   return format.format(value).replace("-", MINUS);
 }

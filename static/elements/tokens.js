@@ -72,10 +72,10 @@ export class Tokens {
     try {
       const fetch = this.#fetch;
       const response = await fetch("demo/token", { cache: "no-store" });
-      if (this.#demo === null) this.#demo = response.ok;
-      if (response.ok) this.#token = (await response.json()).token;
-      else if (this.#demo) throw new Error(`HTTP ${response.status}`);
-      return response.ok;
+      if (response.status === 404 && this.#demo === null) return (this.#demo = false);
+      if (!response.ok) throw new Error(`HTTP ${response.status}`);
+      this.#token = (await response.json()).token;
+      return (this.#demo = true);
     } catch (error) {
       if (this.#demo && this.#token !== null) return true;
       throw error;

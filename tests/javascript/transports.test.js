@@ -52,6 +52,7 @@ function queue() {
   };
 }
 
+const fresh = { "Guardwire-Age-Ms": "300", "Guardwire-As-Of": "2026-01-05T09:00:00.000000Z", "Guardwire-Stale": "false" };
 const resume = { epoch: 8, revision: 100, channels: ["status", "guards"] };
 const event = (frame) => `id: 8:${frame.revision}\ndata: ${JSON.stringify(frame)}\n\n`;
 
@@ -105,10 +106,10 @@ test("a closed event stream hangs up and says nothing", async (t) => {
 test("polling asks for what it lacks: first all, then what is newer, waiting for it", async (t) => {
   const asked = [];
   const answers = [
-    [200, {}, snapshot(100, { guards: {} })],
-    [200, {}, update(100, 105, { guards: { system_status: "warning" } })],
-    [304, { "Guardwire-Age-Ms": "300", "Guardwire-As-Of": "2026-01-05T09:00:00.000000Z", "Guardwire-Stale": "false" }],
-    [304, { "Guardwire-Age-Ms": "9000", "Guardwire-Stale": "true" }],
+    [200, fresh, snapshot(100, { guards: {} })],
+    [200, fresh, update(100, 105, { guards: { system_status: "warning" } })],
+    [304, { ...fresh, "Guardwire-Revision": "105" }],
+    [304, { ...fresh, "Guardwire-Revision": "109" }],
     [503, { "Retry-After": "2" }],
   ];
   const { heard } = await linkTo(t, "poll", (request, response) => {
@@ -119,24 +120,41 @@ test("polling asks for what it lacks: first all, then what is newer, waiting for
   assert.deepEqual(await heard.next(), snapshot(100, { guards: {} }));
   assert.deepEqual(await heard.next(), update(100, 105, { guards: { system_status: "warning" } }));
   assert.deepEqual(await heard.next(), heartbeat(105));
-  assert.deepEqual(await heard.next(), heartbeat(105, { as_of: "", age_ms: 9_000, stale: true }));
+  assert.deepEqual(await heard.next(), heartbeat(109, { base: 105 }));
   assert.deepEqual((await heard.next()).ending, { verdict: "retry", code: 503, reason: "HTTP 503", retryAfterMs: 2_000 });
   assert.deepEqual(asked, [
     "/api/v1/state?channels=guards%2Cstatus",
     "/api/v1/state?channels=guards%2Cstatus&since=8%3A100&wait=10",
     "/api/v1/state?channels=guards%2Cstatus&since=8%3A105&wait=10",
     "/api/v1/state?channels=guards%2Cstatus&since=8%3A105&wait=10",
-    "/api/v1/state?channels=guards%2Cstatus&since=8%3A105&wait=10",
+    "/api/v1/state?channels=guards%2Cstatus&since=8%3A109&wait=10",
   ]);
+});
+
+test("a poll that a blind server answers is stale, with and without news", async (t) => {
+  const blind = { "Guardwire-Age-Ms": "9000", "Guardwire-Stale": "true" };
+  const answers = [
+    [200, blind, snapshot(100, {})],
+    [304, blind],
+    [304, { "Guardwire-Stale": "false" }],
+  ];
+  const { heard } = await linkTo(t, "poll", (_, response) => {
+    const [status, headers, frame] = answers.shift() ?? [503, {}];
+    response.writeHead(status, headers).end(frame && JSON.stringify(frame));
+  });
+  assert.deepEqual(await heard.next(), snapshot(100, {}));
+  assert.deepEqual(await heard.next(), heartbeat(100, { as_of: "", age_ms: 9_000, stale: true }));
+  assert.deepEqual(await heard.next(), heartbeat(100, { as_of: "", age_ms: 9_000, stale: true }));
+  assert.deepEqual(await heard.next(), heartbeat(100, { as_of: "", age_ms: 0, stale: true }));
 });
 
 test("polling resumes without waiting at first, so that it is known at once whether this way is open", async (t) => {
   const asked = [];
   const { heard } = await linkTo(t, "poll", (request, response) => {
     asked.push(request.url);
-    response.writeHead(304, { "Guardwire-Age-Ms": "300", "Guardwire-Stale": "false" }).end();
+    response.writeHead(304, fresh).end();
   }, { resume });
-  assert.deepEqual(await heard.next(), heartbeat(100, { as_of: "" }));
+  assert.deepEqual(await heard.next(), heartbeat(100));
   assert.deepEqual(asked, ["/api/v1/state?channels=guards%2Cstatus&since=8%3A100"]);
 });
 

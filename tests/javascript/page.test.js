@@ -1,0 +1,196 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+
+import { countdown, decimalsOf, duration, money, number, signed, tone } from "../../static/elements/format.js";
+import { History } from "../../static/elements/history.js";
+import { sparkline } from "../../static/elements/sparkline.js";
+import { Tokens, claimsOf } from "../../static/elements/tokens.js";
+
+// The elements themselves are tested in a real browser; here only what they decide.
+globalThis.HTMLElement = class {};
+const { newestFirst } = await import("../../static/elements/positions.js");
+const { sentence } = await import("../../static/elements/notice.js");
+const { wordFor } = await import("../../static/elements/connection_state.js");
+
+test("numbers have grouping, a true minus and the decimals asked for", () => {
+  assert.equal(money(1234567.5), "1,234,567.50");
+  assert.equal(money(-0.004), "0.00");
+  assert.equal(signed(12), "+12.00");
+  assert.equal(signed(-12.345), "−12.35");
+  assert.equal(signed(0), "0.00");
+  assert.equal(number(1.08421, 2, 8), "1.08421");
+  assert.equal(money(undefined), "–");
+});
+
+test("a gain and a loss have a tone, nothing has none", () => {
+  assert.deepEqual([5, -5, 0, undefined].map(tone), ["gain", "loss", "", ""]);
+});
+
+test("decimals are those that a number was given with", () => {
+  assert.deepEqual([1.0842, 1950, 0.5, undefined].map(decimalsOf), [4, 0, 1, 0]);
+});
+
+test("durations are as exact as anybody cares", () => {
+  const shown = [0, 340, 12_400, 61_000, 3_900_000, 200_000_000].map(duration);
+  assert.deepEqual(shown, ["0.0 s", "0.3 s", "12 s", "1 min", "1 h 5 min", "2 d"]);
+});
+
+test("a countdown counts whole seconds and stops at zero", () => {
+  assert.deepEqual([60_000, 59_001, 900, 0, -5_000].map(countdown), ["1:00", "1:00", "0:01", "0:00", "0:00"]);
+});
+
+test("positions are listed newest first, and of the same moment by ticket beyond what a number holds", () => {
+  const at = (entry_time) => ({ entry_time });
+  const entries = [
+    ["9007199254740993", at("2026-01-05T09:00:00.000000Z")],
+    ["9007199254740992", at("2026-01-05T09:00:00.000000Z")],
+    ["5", at("2026-01-05T10:00:00.000000Z")],
+  ];
+  assert.deepEqual(entries.sort(newestFirst).map(([ticket]) => ticket), ["5", "9007199254740993", "9007199254740992"]);
+});
+
+test("history takes one sample a second, keeps gaps and forgets after ten minutes", () => {
+  const history = new History();
+  for (const [value, atMs] of [[1, 0], [2, 400], [null, 600], [3, 700], [4, 1_900]]) history.add(value, atMs);
+  assert.deepEqual(history.samples.map(({ value }) => value), [2, null, 3, 4]);
+  for (let second = 2; second < 900; second += 1) history.add(second, second * 1_000);
+  assert.ok(history.samples.length <= 602);
+  assert.ok(history.samples[0].atMs >= 298_000);
+});
+
+test("a sparkline is broken where the value was not known", () => {
+  const samples = [[0, 1], [1_000, 2], [2_000, null], [8_000, 3]].map(([atMs, value]) => ({ atMs, value }));
+  const { line, area, now } = sparkline(samples, 20_000);
+  assert.equal(line.match(/M/g).length, 2);
+  assert.equal(area.match(/Z/g).length, 2);
+  assert.match(now, /h0$/);
+  assert.equal(sparkline([{ atMs: 0, value: null }], 1_000), null);
+});
+
+test("a sparkline that ends in a gap has no newest point", () => {
+  assert.equal(sparkline([{ atMs: 0, value: 1 }, { atMs: 1_000, value: null }], 2_000).now, "");
+});
+
+test("a sparkline stays in its box, and shows zero only where it is in sight", () => {
+  for (const values of [[5, 5, 5], [-3, 4], [0, 0], [1e6, 1e6 + 0.01], [-1000, -900]]) {
+    const samples = values.map((value, index) => ({ atMs: index * 1_000, value }));
+    const { line, zero } = sparkline(samples, values.length * 1_000);
+    const numbers = line.match(/-?[\d.]+/g).map(Number);
+    const ys = numbers.filter((_, index) => index % 2 === 1);
+    assert.ok(ys.every((y) => y >= 0 && y <= 100), `${values}: ${ys}`);
+    const crosses = Math.min(...values) <= 0 && Math.max(...values) >= 0;
+    assert.equal(zero !== null, crosses, String(values));
+  }
+});
+
+const view = (fields) => ({
+  state: { status: { source: "live", last_sync_at: "2026-01-05T09:00:00.000000Z" } },
+  level: "connected",
+  connection: { phase: "open", transport: "websocket" },
+  ageMs: 300,
+  databaseNowMs: Date.UTC(2026, 0, 5, 9, 0, 1),
+  ...fields,
+});
+
+test("the one word on the connection", () => {
+  assert.equal(wordFor(view({})), "Live");
+  assert.equal(wordFor(view({ level: "stale" })), "Stale");
+  assert.equal(wordFor(view({ level: "stale", connection: { phase: "waiting" } })), "Reconnecting");
+  assert.equal(wordFor(view({ level: "blind", connection: { phase: "waiting" } })), "Blind");
+  assert.equal(wordFor(view({ level: "blind", connection: { phase: "connecting" }, ageMs: null })), "Connecting");
+  assert.equal(wordFor(view({ level: "blind", connection: { phase: "closed" } })), "Disconnected");
+});
+
+test("whatever takes the numbers their authority is put into words, and nothing else is", () => {
+  assert.equal(sentence(view({})), "");
+  assert.match(sentence(view({ level: "stale" })), /lost sight of its database.*from/);
+  assert.match(sentence(view({ level: "stale", connection: { phase: "waiting" } })), /Reconnecting/);
+  assert.match(sentence(view({ level: "blind", connection: { phase: "waiting" } })), /No connection.*from/);
+  const refused = { phase: "closed", ending: { reason: "revoked" } };
+  assert.match(sentence(view({ level: "blind", connection: refused })), /revoked/);
+  assert.match(sentence(view({ state: { status: { source: "silent", last_sync_at: "2026-01-05T08:00:00.000000Z" } } })), /silent/);
+  assert.equal(sentence(view({ level: "blind", connection: { phase: "connecting" }, ageMs: null })), "");
+  assert.match(sentence(view({ level: "blind", connection: { phase: "waiting" }, ageMs: null })), /cannot be reached/);
+});
+
+/** A tab's storage, a server that answers `/demo/token` as told, and somebody who pastes what is next. */
+function tokensWith({ demo, pasted = [] }) {
+  const kept = new Map();
+  const storage = {
+    getItem: (key) => kept.get(key) ?? null,
+    setItem: (key, value) => kept.set(key, value),
+    removeItem: (key) => kept.delete(key),
+  };
+  const asked = [];
+  const ask = async (problem) => {
+    asked.push(problem);
+    return pasted.shift();
+  };
+  const fetch = async () => {
+    const answer = demo.length > 1 ? demo.shift() : demo[0];
+    if (answer instanceof Error) throw answer;
+    return new Response(typeof answer === "string" ? JSON.stringify({ token: answer }) : null, {
+      status: typeof answer === "string" ? 200 : answer,
+    });
+  };
+  return { tokens: new Tokens({ ask, storage, fetch }), kept, asked };
+}
+
+test("where the server hands tokens out, nobody is asked, and each connect has a new one", async () => {
+  const { tokens, asked } = tokensWith({ demo: ["one", "two"] });
+  assert.equal(await tokens.next("connect"), "one");
+  assert.equal(await tokens.next("connect"), "two");
+  assert.deepEqual(asked, []);
+  assert.equal(tokens.pasted, false);
+});
+
+test("a demo that is away for a moment does not bring up a form", async () => {
+  const { tokens, asked } = tokensWith({ demo: ["one", new Error("refused"), 502] });
+  await tokens.next("connect");
+  assert.equal(await tokens.next("connect"), "one");
+  assert.equal(await tokens.next("connect"), "one");
+  assert.deepEqual(asked, []);
+});
+
+test("a server that cannot be reached at first is not taken for one without a demo", async () => {
+  const { tokens, asked } = tokensWith({ demo: [new Error("refused"), 502, "one"] });
+  await assert.rejects(tokens.next("connect"));
+  await assert.rejects(tokens.next("connect"));
+  assert.equal(await tokens.next("connect"), "one");
+  assert.deepEqual(asked, []);
+});
+
+test("elsewhere somebody is asked once, and again only when the token is about to end", async () => {
+  const { tokens, asked, kept } = tokensWith({ demo: [404], pasted: [{ token: "a" }, { token: "b" }] });
+  assert.equal(await tokens.next("connect"), "a");
+  assert.equal(await tokens.next("connect"), "a");
+  assert.equal(await tokens.next("expiring"), "b");
+  assert.equal(asked.length, 2);
+  assert.equal(kept.size, 0);
+  assert.ok(tokens.pasted);
+});
+
+test("a pasted token is kept in the tab only when that was asked for, and forgotten on leaving", async () => {
+  const { tokens, kept } = tokensWith({ demo: [404], pasted: [{ token: "a", keep: true }] });
+  await tokens.next("connect");
+  assert.deepEqual([...kept.values()], ["a"]);
+  tokens.forget();
+  assert.equal(kept.size, 0);
+});
+
+test("a connection that is lost while somebody is asked waits for the same answer", async () => {
+  let answer;
+  const { tokens, asked } = tokensWith({ demo: [404], pasted: [{ token: "a" }, new Promise((resolve) => (answer = resolve))] });
+  await tokens.next("connect");
+  const [expiring, connect] = [tokens.next("expiring"), tokens.next("connect")];
+  await new Promise((resolve) => setImmediate(resolve));
+  answer({ token: "b" });
+  assert.deepEqual(await Promise.all([expiring, connect]), ["b", "b"]);
+  assert.equal(asked.length, 2);
+});
+
+test("what a token says of itself is read, and a text that is none says nothing", () => {
+  const payload = Buffer.from(JSON.stringify({ sub: "3f2a" })).toString("base64url");
+  assert.deepEqual(claimsOf(`x.${payload}.y`), { sub: "3f2a" });
+  for (const text of ["", "a", "a.b.c", "..", "a.bnVsbA.c"]) assert.equal(claimsOf(text).sub, undefined);
+});
