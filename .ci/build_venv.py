@@ -1,7 +1,7 @@
 """Builds .venv from requirements-dev.lock, unless it was built from just that lock, here, before.
 
-Run by the Makefile with any Python >= 3.11 that has venv; with `--is-built` it only answers. The stamp is
-written last, so an interrupted build is never taken for a finished one; two builds at once wait for each other.
+Run by the Makefile with any Python >= 3.11 that has venv; with `--is-built` it only answers. The stamps
+are written last, so an interrupted build is never taken for a finished one; two builds wait for each other.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 VENV = ROOT / ".venv"
-STAMP = VENV / "built-from"
+PROJECT = ROOT / "pyproject.toml"
 LOCK = ROOT / "requirements-dev.lock"
 
 #: pip's variables that say how to reach a registry. All others (PIP_USER, PIP_TARGET, PIP_REQUIRE_HASHES …)
@@ -55,18 +55,33 @@ def main() -> int:
 
 def is_built() -> bool:
     """Whether .venv is whole, and made of today's lock and project file at this very place."""
+    return all(is_done(made_of) for made_of in (LOCK, PROJECT)) and (VENV / "bin" / "python").exists()
+
+
+def is_done(made_of: Path) -> bool:
+    """Whether the part of .venv that comes from the file ``made_of`` is finished, and the file still the same."""
     try:
-        return STAMP.read_text() == made_of() and (VENV / "bin" / "python").exists()
+        return stamp(made_of).read_text() == digest(made_of)
     except OSError:
         return False
 
 
-def made_of() -> str:
-    digest = hashlib.sha256(LOCK.read_bytes() + (ROOT / "pyproject.toml").read_bytes())
-    return f"{digest.hexdigest()} {ROOT}\n"
+def stamp(made_of: Path) -> Path:
+    return VENV / f"built-from-{made_of.name}"
+
+
+def digest(made_of: Path) -> str:
+    return f"{hashlib.sha256(made_of.read_bytes()).hexdigest()} {ROOT}\n"
 
 
 def build() -> None:
+    if not (is_done(LOCK) and (VENV / "bin" / "python").exists()):
+        build_from_lock()
+    pip("install", "--no-deps", "--no-build-isolation", "--editable", ".")
+    stamp(PROJECT).write_text(digest(PROJECT))
+
+
+def build_from_lock() -> None:
     print(f"Building .venv from {LOCK.name} (once, about half a minute) …", file=sys.stderr, flush=True)
     if VENV.is_symlink():
         VENV.unlink()
@@ -74,8 +89,7 @@ def build() -> None:
         shutil.rmtree(VENV)
     venv.create(VENV, with_pip=True, symlinks=True)
     pip("install", "--require-hashes", "--requirement", LOCK.name)
-    pip("install", "--no-deps", "--no-build-isolation", "--editable", ".")
-    STAMP.write_text(made_of())
+    stamp(LOCK).write_text(digest(LOCK))
 
 
 def pip(*arguments: str) -> None:
