@@ -59,7 +59,7 @@ def is_built() -> bool:
 
 
 def is_done(made_of: Path) -> bool:
-    """Whether the part of .venv that comes from the file ``made_of`` is finished, and the file still the same."""
+    """Whether the part of .venv that ``made_of`` says is finished, and the file still the same."""
     try:
         return stamp(made_of).read_text() == digest(made_of)
     except OSError:
