@@ -51,6 +51,7 @@ async def check(verifier: Verifier, token: str, reason: Reason) -> None:
         pytest.param({"iat": NOW + 120}, "not_yet_valid", id="issued in two minutes"),
         pytest.param({"iat": NOW + 10**8, "exp": NOW + 10**8 + 60}, "not_yet_valid", id="issued in years"),
         pytest.param({"nbf": NOW + 120}, "not_yet_valid", id="valid in two minutes"),
+        pytest.param({"nbf": 0, "iat": NOW + 120}, "not_yet_valid", id="valid before it is issued"),
         pytest.param({"exp": NOW + 10**9}, "too_long_lived", id="valid for thirty years"),
         pytest.param({"iat": 0}, "too_long_lived", id="issued in 1970"),
         pytest.param({"iss": "https://issuer.example.x"}, "wrong_issuer", id="an issuer that begins so"),
@@ -215,6 +216,12 @@ async def test_extensions_that_must_be_understood_are_refused(
     verifier: Verifier, header: dict[str, object]
 ) -> None:
     await check(verifier, secret_token(header), "malformed")
+
+
+async def test_a_number_that_json_has_not_is_refused_wherever_it_stands(verifier: Verifier) -> None:
+    claims = json.dumps(good_claims(other=[float("nan")]))
+    assert "NaN" in claims
+    await check(verifier, compact({"alg": "HS256"}, claims, hs256(SECRET.encode())), "malformed")
 
 
 async def test_a_name_that_occurs_twice_is_refused(verifier: Verifier) -> None:

@@ -50,6 +50,7 @@ def test_a_request_without_the_header_has_no_token() -> None:
         "Bearer abc.def.ghi, Bearer jkl.mno.pqr",
         "Bearer abc.def.ghi jkl.mno.pqr",
         "Bearer\tabc.def.ghi",
+        "Bearer abc.def.ghi,jkl.mno.pqr",
         "Bearer abc.dëf.ghi",
     ],
 )

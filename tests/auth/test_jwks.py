@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
 
-from auth.jwks import MAX_KEYS, MAX_WAITING, Jwks
+from auth.jwks import MAX_CANDIDATES, MAX_KEYS, MAX_WAITING, Jwks
 from auth.tokens import Verifier
 from realtime.errors import AuthenticationError, ConfigurationError
 from tests.auth.issuer import RULES, USER, Signer, base64url
@@ -248,6 +248,7 @@ def lying() -> dict[str, Answer]:
     """Answers that are no key set, by what is wrong with them."""
     say = JwksServer.saying
     good = json.dumps({"keys": [Signer("ES256", "one").jwk()]}).encode()
+    whole = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(good), good)
     return {
         "an error": say(good, head=b"500 Oops"),
         "not found": say(good, head=b"404 Not Found"),
@@ -268,6 +269,7 @@ def lying() -> dict[str, Answer]:
         "too many headers": say(good, headers=b"X-Filler: filler filler filler\r\n" * 2000),
         "headers for ever": _for_ever(b"HTTP/1.1 200 OK\r\n", b"X-Filler: filler\r\n"),
         "continues for ever": _for_ever(b"", b"HTTP/1.1 100 Continue\r\n\r\n"),
+        "thousands of interim answers": _raw(b"HTTP/1.1 100 Continue\r\n\r\n" * 5000 + whole),
         "a body for ever": _for_ever(b"HTTP/1.1 200 OK\r\n\r\n", b" " * 4096),
         "two lengths": say(good, headers=b"Content-Length: 5\r\n"),
         "half an answer": say(good[:40], headers=b"Transfer-Encoding: chunked\r\n"),
@@ -382,6 +384,15 @@ async def test_a_provider_that_publishes_thousands_of_keys_fills_no_memory(
     provider.publish(*(base.jwk(kid=str(number), use=..., key_ops=...) for number in range(2000)))
     assert await jwks.refresh()
     assert len(jwks._keys) == MAX_KEYS
+
+
+async def test_a_token_without_a_key_id_is_tried_with_a_few_keys_only(
+    provider: JwksServer, jwks: Jwks
+) -> None:
+    provider.publish(*(Signer("EdDSA", str(number)).jwk() for number in range(MAX_CANDIDATES + 5)))
+    assert await jwks.refresh()
+    assert len(jwks.find("EdDSA", None)) == MAX_CANDIDATES
+    assert len(jwks.find("EdDSA", str(MAX_CANDIDATES + 4))) == 1
 
 
 async def test_one_key_under_two_names_is_found_by_both(provider: JwksServer, jwks: Jwks) -> None:

@@ -66,6 +66,7 @@ def test_the_servers_own_pages_pass(origin: str, scheme: str, host: str) -> None
         pytest.param(
             "http://guardwire.example:443", "wss", "guardwire.example:443", id="an insecure page's port"
         ),
+        pytest.param("https://x@guardwire.example", "wss", "guardwire.example", id="a user name before ours"),
         pytest.param("https://guardwire.example@evil.example", "wss", "guardwire.example", id="a user name"),
         pytest.param("https://guardwire.example/", "wss", "guardwire.example", id="a final slash"),
         pytest.param("https://guardwire.example/x", "wss", "guardwire.example", id="a path"),

@@ -148,9 +148,10 @@ async def test_a_known_token_that_is_revoked_is_refused_from_then_on() -> None:
 async def test_only_so_many_tokens_are_remembered_and_those_in_use_stay() -> None:
     verifier = verifier_with(Clock(), capacity=3)
     tokens = [secret_token(jti=str(number)) for number in range(5)]
+    first = await verifier.verify(tokens[0])
     for token in tokens:
         await verifier.verify(token)
-        await verifier.verify(tokens[0])
+        assert verifier.cached(tokens[0]) is first
     assert [verifier.cached(token) is not None for token in tokens] == [True, False, False, True, True]
 
 
