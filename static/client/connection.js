@@ -148,14 +148,11 @@ export class Connection {
    * @param {{ onWelcome?: () => void, onEnd?: () => void }} observer
    */
   #openLink(rung, token, resume, { onWelcome, onEnd } = {}) {
-    const channels = this.#parts.channels();
-    // What is held but no longer wanted would stay for ever: nobody would send its removal.
-    const wanted = resume?.channels.every((channel) => channels.includes(channel)) ? resume : null;
     /** @type {Link} */
     const link = /** @type {import("./links.js").Transport} */ (this.#parts.transports[rung]).open({
       token,
-      channels,
-      resume: wanted,
+      channels: this.#parts.channels(),
+      resume,
       onFrame: (frame) => {
         if (frame.type === "welcome") onWelcome?.();
         this.#receive(link, frame);

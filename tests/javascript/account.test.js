@@ -330,13 +330,13 @@ test("channels chosen while there is no link are told after the next welcome", a
   assert.deepEqual(play.link.sent, [{ type: "subscribe", channels: ["positions"] }]);
 });
 
-test("a channel dropped while there is no link is not resumed, for nobody would send its removal", async () => {
+test("a channel dropped while there is no link is still named as held, so that its removal comes", async () => {
   const play = await new Play().begun({ guards: {}, positions: {} });
   await play.link.end();
   play.account.unsubscribe("guards");
   await play.clock.pass(600);
   assert.deepEqual(play.link.options.channels, ["status", "positions"]);
-  assert.equal(play.link.options.resume, null);
+  assert.deepEqual(play.link.options.resume.channels, ["guards", "positions"]);
 });
 
 test("a listener that throws is reported and keeps nothing from the others", async (t) => {
