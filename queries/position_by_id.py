@@ -18,16 +18,18 @@ from realtime.errors import UnavailableError
 
 log = logging.getLogger(__name__)
 
-# The owner is part of both look-ups, so an id of another account takes the same steps as an id of nobody's. A
-# user in a column of text may be written with or without dashes and braces, so both sides are reduced to
-# their digits. Profit is turned into the account's currency as in `positions.py`.
+# The owner is part of both look-ups, so an id of another account takes the same steps as an id of nobody's.
+# Profit is turned into the account's currency as in `positions.py`.
 STATEMENT: Final = """
 SELECT p.user_id, p.ticket, p.position_id, p.is_open, p.matched, p.symbol, p.direction,
        p.volume::float8, p.entry_price::float8, p.current_price::float8, p.closed_price::float8,
        p.take_profit::float8, p.stop_loss::float8, p.entry_time, p.updated_at, p.contract_size_assumed,
        p.pnl_pct::float8,
-       CASE WHEN worth.rate IS NULL THEN p.quote_currency ELSE account.currency END AS pnl_currency,
-       round(p.pnl * coalesce(worth.rate, 1), 2)::float8 AS pnl,
+       CASE WHEN coalesce(direct.rate, inverse.rate) IS NULL THEN p.quote_currency
+            ELSE account.currency END AS pnl_currency,
+       round(CASE WHEN direct.rate IS NOT NULL THEN p.pnl * direct.rate
+                  WHEN inverse.rate IS NOT NULL THEN p.pnl * 1.00000000 / inverse.rate
+                  ELSE p.pnl END, 2)::float8 AS pnl,
        account.revision, epoch.epoch AS database_epoch, statement_timestamp() AS as_of
 FROM guardwire.positions AS p
 JOIN guardwire.accounts AS account ON account.user_id = p.user_id
@@ -38,16 +40,15 @@ LEFT JOIN guardwire.fx_current AS direct
 LEFT JOIN guardwire.fx_current AS inverse
        ON inverse.base = account.currency AND inverse.quote = p.quote_currency
           AND p.quote_currency <> account.currency
-CROSS JOIN LATERAL (SELECT coalesce(direct.rate, 1 / nullif(inverse.rate, 0)) AS rate) AS worth
 WHERE p.user_id = :user_id
   AND p.ticket = coalesce(
       (SELECT own.ticket
        FROM guardwire.positions AS own
        WHERE own.position_id = :position_id AND own.user_id = :user_id),
-      (SELECT log.mt5_position_id
+      (SELECT guardwire.read_ticket(log.mt5_position_id)
        FROM public.reconciliation_logs AS log
        WHERE log.id = :position_id
-         AND lower(translate(log.user_id::text, '{}-', '')) = replace(CAST(:user_id AS uuid)::text, '-', '')))
+         AND guardwire.read_user(log.user_id) = :user_id))
 """
 
 #: A statement by primary key answers in a millisecond; after this long the connection is taken for dead.

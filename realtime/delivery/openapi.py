@@ -37,9 +37,9 @@ Json = dict[str, Any]
 class Operation(msgspec.Struct, frozen=True, kw_only=True):
     """One route, as its callers need to know it.
 
-    ``answers`` is the type of the document of a 200, ``example`` one such document. ``about_an_account``
-    marks what needs a token and carries the freshness headers and an entity tag; ``problems`` are those that
-    it may end in beside the usual.
+    ``answers`` is the type of the document of a 200 and ``example`` one such document. ``needs_token``: it is
+    refused without a bearer token. ``is_versioned``: it carries an entity tag and how old its data is, and is
+    confirmed by 304. ``problems`` are those that it may end in beside the usual ones.
     """
 
     path: str
@@ -48,10 +48,16 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True):
     tag: str
     answers: Any
     example: Any
+    method: str = "get"
+    media_type: str = "application/json"
     description: str = ""
-    about_an_account: bool = False
+    needs_token: bool = False
+    is_versioned: bool = False
     parameters: tuple[Json, ...] = ()
+    takes: Any = None
+    takes_example: Any = None
     problems: tuple[ProblemType, ...] = ()
+    other_answers: Mapping[str, Json] = {}
 
 
 class OpenApi:
@@ -70,23 +76,27 @@ class OpenApi:
 
 def describe(operations: Sequence[Operation]) -> Json:
     """The OpenAPI document of ``operations``."""
-    schemas, components = msgspec.json.schema_components(
-        [Problem, *(operation.answers for operation in operations)], ref_template=_REFERENCE
-    )
+    types = [
+        Problem,
+        *(each.answers for each in operations),
+        *(each.takes for each in operations if each.takes),
+    ]
+    schemas, components = msgspec.json.schema_components(types, ref_template=_REFERENCE)
+    schema_of = dict(zip(map(repr, types), schemas, strict=True))
+    paths: dict[str, Json] = {}
+    for each in operations:
+        paths.setdefault(each.path, {})[each.method] = _operation(each, schema_of)
     return {
         "openapi": "3.1.0",
         "info": {
             "title": "Guardwire",
             "version": API_VERSION,
-            "summary": "Live account state: the snapshot fallback over plain HTTP",
+            "summary": "Live account state over plain HTTP",
             "description": _DESCRIPTION,
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },
         "servers": [{"url": "/"}],
-        "paths": {
-            operation.path: {"get": _operation(operation, schema)}
-            for operation, schema in zip(operations, schemas[1:], strict=True)
-        },
+        "paths": paths,
         "components": {
             "schemas": components,
             "headers": _HEADERS,
@@ -95,34 +105,41 @@ def describe(operations: Sequence[Operation]) -> Json:
     }
 
 
-def _operation(operation: Operation, schema: Json) -> Json:
-    answer: Json = {
-        "description": "The document.",
-        "content": {
-            "application/json": {"schema": schema, "example": msgspec.to_builtins(operation.example)}
-        },
+def _operation(operation: Operation, schema_of: Json) -> Json:
+    described: Json = {
+        "operationId": operation.operation_id,
+        "summary": operation.summary,
+        "description": operation.description or operation.summary,
+        "tags": [operation.tag],
+        "security": [{"bearer": []}] if operation.needs_token else [],
+        "parameters": [*operation.parameters, *((_IF_NONE_MATCH,) if operation.is_versioned else ())],
+        "responses": _responses(operation, schema_of[repr(operation.answers)]),
     }
+    if operation.takes is not None:
+        content = {
+            "schema": schema_of[repr(operation.takes)],
+            "example": msgspec.to_builtins(operation.takes_example),
+        }
+        described["requestBody"] = {"required": True, "content": {"application/json": content}}
+    return described
+
+
+def _responses(operation: Operation, schema: Json) -> Json:
+    content = {"schema": schema, "example": msgspec.to_builtins(operation.example)}
+    answer: Json = {"description": "The document.", "content": {operation.media_type: content}}
+    responses: Json = {"200": answer, **operation.other_answers}
     problems = [METHOD_NOT_ALLOWED, INTERNAL, *operation.problems]
-    responses: Json = {"200": answer}
-    if operation.about_an_account:
+    if operation.is_versioned:
         answer["headers"] = _references(_FRESHNESS_HEADERS)
         responses["304"] = {
             "description": "What `If-None-Match` names is still the newest state.",
             "headers": _references(_FRESHNESS_HEADERS),
         }
+    if operation.needs_token:
         problems += [UNAUTHENTICATED, FORBIDDEN, UNAVAILABLE]
-    for problem in sorted(problems, key=lambda problem: problem.status):
+    for problem in problems:
         responses[str(problem.status)] = _problem_response(problem, operation.path)
-    parameters = [*operation.parameters, *((_IF_NONE_MATCH,) if operation.about_an_account else ())]
-    return {
-        "operationId": operation.operation_id,
-        "summary": operation.summary,
-        "description": operation.description or operation.summary,
-        "tags": [operation.tag],
-        "security": [{"bearer": []}] if operation.about_an_account else [],
-        "parameters": parameters,
-        "responses": responses,
-    }
+    return dict(sorted(responses.items()))
 
 
 def _problem_response(kind: ProblemType, path: str) -> Json:

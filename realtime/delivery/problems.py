@@ -81,6 +81,12 @@ METHOD_NOT_ALLOWED: Final = ProblemType(
     title="This cannot be done here",
     mend="Use one of the methods that the `Allow` header names.",
 )
+CONTENT_TOO_LARGE: Final = ProblemType(
+    name="content-too-large",
+    status=413,
+    title="The body is too large",
+    mend="Send less; the detail says how much is taken.",
+)
 INVALID_PARAMETER: Final = ProblemType(
     name="invalid-parameter",
     status=422,
@@ -110,8 +116,8 @@ UNAVAILABLE: Final = ProblemType(
 TYPES: Final[Mapping[str, ProblemType]] = {
     kind.name: kind
     for kind in (
-        UNAUTHENTICATED, FORBIDDEN, NOT_FOUND, METHOD_NOT_ALLOWED, INVALID_PARAMETER, TOO_MANY_REQUESTS,
-        INTERNAL, UNAVAILABLE,
+        UNAUTHENTICATED, FORBIDDEN, NOT_FOUND, METHOD_NOT_ALLOWED, CONTENT_TOO_LARGE, INVALID_PARAMETER,
+        TOO_MANY_REQUESTS, INTERNAL, UNAVAILABLE,
     )
 }  # fmt: skip
 _BY_STATUS: Final = {kind.status: kind for kind in TYPES.values()}

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 from uuid import UUID
@@ -24,12 +24,14 @@ from queries.timestamps import iso
 from realtime.delivery import etags, rest_views
 from realtime.delivery.answer import Answer, respond, send_json
 from realtime.delivery.hub import Hub
-from realtime.delivery.openapi import OpenApi, Operation
+from realtime.delivery.openapi import OpenApi
 from realtime.delivery.parameters import symbol_parameter
 from realtime.delivery.problems import TYPES_PATH, ProblemTypes
 from realtime.delivery.rest_documents import TradingHealth
 from realtime.delivery.rest_operations import REST_OPERATIONS
 from realtime.delivery.rest_position import PositionEndpoint
+from realtime.delivery.service_operations import SERVICE_OPERATIONS
+from realtime.delivery.stream_operations import STREAM_OPERATIONS
 from realtime.delivery.watch import UNKNOWN_AGE_MS, Store
 from realtime.messages import encode
 from realtime.metrics import METRICS
@@ -55,21 +57,14 @@ class Reading(NamedTuple):
 View = Callable[[Reading, bytes], Answer]
 
 
-def routes(
-    *,
-    hub: Hub,
-    store: Store | None,
-    engine: AsyncEngine,
-    authenticate: Authenticate,
-    other_operations: Sequence[Operation] = (),
-) -> list[Route]:
-    """The documents of one account, the API's description, and the explanations of its problems.
+def routes(*, hub: Hub, store: Store | None, engine: AsyncEngine, authenticate: Authenticate) -> list[Route]:
+    """The documents of one account, the description of the server, and the explanations of its problems.
 
     ``store`` is asked when the database is out of reach and no snapshot is in memory; ``engine`` reads single
-    positions; ``other_operations`` describe the routes of other modules.
+    positions.
     """
     reader = Reader(hub=hub, store=store)
-    openapi = OpenApi([*REST_OPERATIONS, *other_operations])
+    openapi = OpenApi([*REST_OPERATIONS, *STREAM_OPERATIONS, *SERVICE_OPERATIONS])
 
     def of_snapshot(path: str, view: View, name: str) -> Route:
         endpoint = SnapshotEndpoint(reader=reader, authenticate=authenticate, view=view)
