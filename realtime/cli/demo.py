@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import importlib
+import logging
 import os
 import shlex
 import signal
@@ -57,6 +58,7 @@ def demo(
         end_with_parent()
     check_port(read.host, read.port, mend=" make demo")
     signal.signal(signal.SIGTERM, _interrupt)
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s %(message)s")
     # The imports take as long as the servers' start: both at once.
     imports = threading.Thread(target=importlib.import_module, args=("app",))
     imports.start()

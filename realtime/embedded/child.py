@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import threading
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -59,9 +60,9 @@ class Child:
                 )  # fmt: skip
         finally:
             os.close(watched_fd)
-        if process.stdin is not None:
+        assert process.stdin is not None
+        with suppress(BrokenPipeError), process.stdin:  # a program that ended at once has said why in its log
             process.stdin.write(stdin.encode())
-            process.stdin.close()
         return cls(process, log, watch_fd)
 
     @property

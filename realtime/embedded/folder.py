@@ -36,7 +36,7 @@ class OwnedFolder:
     def claim(cls, path: Path, account: ServerAccount) -> OwnedFolder:
         """Make ``path`` if it is missing and become its owner; raises FolderUnusable or FolderInUse."""
         try:
-            path.mkdir(parents=True, exist_ok=True)
+            path.mkdir(mode=0o700, parents=True, exist_ok=True)
             if account.is_other:  # the account must pass through, and needs to see nothing on the way
                 path.chmod(path.stat().st_mode | stat.S_IXOTH)
             fd = _open_lock(path)
