@@ -17,7 +17,7 @@ from realtime.delivery.request_id import request_id_of
 RawHeaders = list[tuple[bytes, bytes]]
 
 _CONTENT_SECURITY_POLICY: Final = (
-    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; manifest-src 'self';"
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:;"
     " connect-src 'self'{sockets}; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
 _FIXED: Final[RawHeaders] = [
