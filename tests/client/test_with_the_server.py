@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from realtime.client import Account, Change, ConnectionRefused, connect, ladder, long_poll
+from realtime.client import Account, Change, ConnectionRefused, attempts, connect, ladder, long_poll
 from realtime.client.transports import TransportName
 from realtime.state import CHANNELS, ChannelName
 from realtime.store.snapshot import Snapshot
@@ -24,6 +24,8 @@ TRANSPORTS: tuple[TransportName, ...] = ("websocket", "sse", "poll")
 @pytest.fixture
 async def server(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[StreamServer]:
     monkeypatch.setattr(long_poll, "_SHORTEST_ROUND_SECONDS", 0.05)
+    # Links are cut here far more often than anywhere: growing pauses would only make the tests long.
+    monkeypatch.setattr(attempts, "_PROVEN_AFTER_SECONDS", 0.0)
     async with stream_server() as server:
         yield server
 
