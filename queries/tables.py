@@ -27,7 +27,9 @@ METADATA = MetaData()
 _TIMESTAMP = DateTime(timezone=True)
 
 
-def _table(schema: str, name: str, key: tuple[str, ...], **columns: type[TypeEngine[object]] | TypeEngine[object]) -> Table:
+def _table(
+    schema: str, name: str, key: tuple[str, ...], **columns: type[TypeEngine[object]] | TypeEngine[object]
+) -> Table:
     return Table(
         name,
         METADATA,
@@ -180,6 +182,7 @@ POSITIONS = _table(
     closed_at=_TIMESTAMP,
     divergence_reason=Text,
     quote_currency=Text,
+    contract_size=Numeric,
     contract_size_assumed=Boolean,
     pnl=Numeric,
     pnl_pct=Numeric,

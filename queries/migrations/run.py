@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable
 from importlib.resources import files
 
+import asyncpg
 from alembic import command
 from alembic.config import Config
 from sqlalchemy import Connection, text
@@ -14,6 +15,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.pool import NullPool
 
+from queries.capture import backfill
 from realtime.errors import MigrationError
 
 # A lock that is waited for makes every writer behind it wait too, so each try is short and followed by a pause.
@@ -39,8 +41,8 @@ async def migrate(
 ) -> None:
     """Brings the database to this release's shape; does nothing where it already has it.
 
-    ``notify`` sets whether commits send NOTIFY (None leaves it). The history that was there before is read afterwards,
-    by `queries.capture.backfill`. Raises MigrationError with one sentence when a table of the platform cannot be used.
+    ``notify`` sets whether commits send NOTIFY (None leaves it). The triggers come first; the history that was there
+    before is read last, account by account, and may be interrupted. Raises MigrationError with one sentence when a table of the platform cannot be used.
     """
     engine = create_async_engine(driver_url(database_url), poolclass=NullPool)
     try:
@@ -49,9 +51,20 @@ async def migrate(
         await _upgrade_patiently(engine, progress)
         async with engine.begin() as connection:
             if notify is not None:
-                await connection.execute(text("UPDATE guardwire.configuration SET notify = :notify"), {"notify": notify})
+                await connection.execute(
+                    text("UPDATE guardwire.configuration SET notify = :notify"), {"notify": notify}
+                )
+        await _read_history(database_url, progress)
     finally:
         await engine.dispose()
+
+
+async def _read_history(database_url: str, progress: Callable[[str], None]) -> None:
+    connection = await asyncpg.connect(database_url)
+    try:
+        await backfill(connection, progress=progress)
+    finally:
+        await connection.close()
 
 
 async def _prepare(connection: AsyncConnection) -> None:
@@ -73,7 +86,9 @@ async def _upgrade_patiently(engine: AsyncEngine, progress: Callable[[str], None
             await asyncio.sleep(PAUSE_SECONDS)
         else:
             return
-    raise MigrationError("the platform's tables stayed locked by another transaction: end it and migrate again")
+    raise MigrationError(
+        "the platform's tables stayed locked by another transaction: end it and migrate again"
+    )
 
 
 def _upgrade(connection: Connection) -> None:

@@ -19,7 +19,9 @@ def execute_script(connection: Connection, script: str) -> None:
 
     Through the driver itself: SQLAlchemy prepares what it executes, and a prepared statement is one statement only.
     """
-    connection.execute(text("SELECT 1"))  # makes SQLAlchemy begin the transaction, which it does with the first statement
+    connection.execute(
+        text("SELECT 1")
+    )  # makes SQLAlchemy begin the transaction, which it does with the first statement
     driver = cast("Any", connection.connection.dbapi_connection)
     driver.run_async(lambda asyncpg_connection: asyncpg_connection.execute(script))
 

@@ -216,6 +216,7 @@ CREATE TABLE guardwire.positions (
     closed_at timestamptz,
     divergence_reason text,
     quote_currency text NOT NULL,
+    contract_size numeric NOT NULL,
     contract_size_assumed boolean NOT NULL,
     pnl numeric,
     pnl_pct numeric,
@@ -249,6 +250,7 @@ COMMENT ON COLUMN guardwire.positions.closed_price IS 'Of the latest close; null
 COMMENT ON COLUMN guardwire.positions.closed_at IS 'Time of the latest close; null while open';
 COMMENT ON COLUMN guardwire.positions.divergence_reason IS 'Of the row that is the state';
 COMMENT ON COLUMN guardwire.positions.quote_currency IS 'Currency of pnl';
+COMMENT ON COLUMN guardwire.positions.contract_size IS 'Units in one lot that pnl was computed with';
 COMMENT ON COLUMN guardwire.positions.contract_size_assumed IS 'The symbol is not in instruments';
 COMMENT ON COLUMN guardwire.positions.pnl IS 'Floating profit in quote_currency, exact; null when unknown';
 COMMENT ON COLUMN guardwire.positions.pnl_pct IS 'Price change since entry in the position''s favour, %, 2 decimals; null when unknown';

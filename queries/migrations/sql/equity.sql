@@ -1,0 +1,93 @@
+-- The equity rules: the latest row is what is shown, and the peak is the highest on record less the cash flows since.
+
+-- Cash flows of an account in rows later than this one.
+CREATE FUNCTION guardwire.flows_after(account uuid, moment timestamptz) RETURNS numeric LANGUAGE sql STABLE AS $$
+    SELECT coalesce(sum(guardwire.read_number(e.cash_flow)), 0)
+    FROM public.equity_snapshots AS e
+    WHERE e.user_id = account AND e.created_at > moment AND e.cash_flow <> 0 AND guardwire.read_number(e.equity) IS NOT NULL
+$$;
+
+-- Reads an account's peak anew from all its equity on record, as after peak_since moved or a late cash flow.
+CREATE FUNCTION guardwire.read_peak(account uuid, since timestamptz) RETURNS void LANGUAGE sql AS $$
+    UPDATE guardwire.accounts AS a
+    SET equity_flow = coalesce(found.flow, 0), peak_adjusted = found.peak, peak_since = since
+    FROM (SELECT max(running.total) AS flow,
+                 max(running.equity - running.upto) FILTER (WHERE running.equity >= 0 AND (since IS NULL OR running.at >= since)) AS peak
+          FROM (SELECT e.equity, e.at, sum(e.cash_flow) OVER (ORDER BY e.at, e.id) AS upto, sum(e.cash_flow) OVER () AS total
+                FROM guardwire.equity_rows() AS e
+                WHERE e.user_id = account AND e.equity IS NOT NULL AND e.at IS NOT NULL) AS running) AS found
+    WHERE a.user_id = account
+$$;
+
+-- Reads an account's latest equity row and its peak anew, as after rows were altered in place.
+CREATE FUNCTION guardwire.read_equity(account uuid, since timestamptz) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+    UPDATE guardwire.accounts AS a
+    SET equity = found.equity, balance = found.balance, currency = found.currency, equity_at = found.at
+    FROM (SELECT e.* FROM guardwire.equity_rows() AS e
+          WHERE e.user_id = account AND e.equity IS NOT NULL AND e.at IS NOT NULL
+          ORDER BY e.at DESC, e.id DESC LIMIT 1) AS found
+    WHERE a.user_id = account;
+    PERFORM guardwire.read_peak(account, since);
+END
+$$;
+
+-- A symbol that is in no list of instruments counts in the account's currency, whatever that is now.
+CREATE FUNCTION guardwire.follow_currency(account uuid) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+    UPDATE guardwire.positions AS p SET quote_currency = coalesce(a.currency, 'USD')
+    FROM guardwire.accounts AS a
+    WHERE a.user_id = account AND p.user_id = account AND p.is_open AND p.contract_size_assumed
+      AND p.quote_currency <> coalesce(a.currency, 'USD');
+END
+$$;
+
+-- Applies equity rows in the order in which they arrived; the cost of an append does not grow with history.
+CREATE FUNCTION guardwire.apply_equity(
+    ids uuid[], ordinals integer[], inserted boolean[], arrived_at timestamptz
+) RETURNS void LANGUAGE plpgsql AS $$
+DECLARE
+    r record;
+    a guardwire.accounts;
+    since timestamptz;
+    moment timestamptz;
+    adjusted numeric;
+BEGIN
+    FOR r IN
+        SELECT e.*, k.ordinal, k.inserted
+        FROM unnest(ids, ordinals, inserted) AS k (id, ordinal, inserted)
+        JOIN guardwire.equity_rows() AS e ON e.id = k.id
+        ORDER BY e.user_id, k.ordinal
+    LOOP
+        SELECT o.* INTO a FROM guardwire.accounts AS o WHERE o.user_id = r.user_id;
+        CONTINUE WHEN NOT FOUND OR NOT a.ready;
+        IF r.equity IS NULL THEN
+            UPDATE guardwire.accounts AS o SET ignored_rows = o.ignored_rows + 1 WHERE o.user_id = r.user_id;
+            INSERT INTO guardwire.ignored_rows (source, row_key, user_id, reason)
+            VALUES ('equity', r.id::text, r.user_id, 'equity');
+            CONTINUE WHEN r.inserted;
+        END IF;
+        since := (guardwire.limits_of(r.user_id)).peak_since;
+        moment := coalesce(r.at, arrived_at);
+        IF NOT r.inserted THEN
+            PERFORM guardwire.read_equity(r.user_id, since);
+        ELSIF a.equity_at IS NULL OR moment >= a.equity_at THEN
+            adjusted := CASE WHEN r.equity >= 0 AND (since IS NULL OR moment >= since)
+                             THEN r.equity - a.equity_flow - r.cash_flow END;
+            UPDATE guardwire.accounts AS o
+            SET equity = r.equity, balance = r.balance, currency = r.currency, equity_at = moment,
+                equity_flow = o.equity_flow + r.cash_flow, peak_adjusted = greatest(o.peak_adjusted, adjusted)
+            WHERE o.user_id = r.user_id;
+        ELSIF r.cash_flow <> 0 THEN
+            PERFORM guardwire.read_peak(r.user_id, since);
+        ELSIF r.equity >= 0 AND (since IS NULL OR moment >= since) THEN
+            adjusted := r.equity - a.equity_flow + guardwire.flows_after(r.user_id, moment);
+            UPDATE guardwire.accounts AS o SET peak_adjusted = greatest(o.peak_adjusted, adjusted)
+            WHERE o.user_id = r.user_id;
+        END IF;
+        SELECT o.* INTO a FROM guardwire.accounts AS o WHERE o.user_id = r.user_id;
+        PERFORM guardwire.follow_currency(r.user_id);
+        PERFORM guardwire.judge_drawdown(r.user_id, r.id::text, least(a.equity_at, arrived_at), a.revision, r.ordinal);
+    END LOOP;
+END
+$$;

@@ -1,0 +1,196 @@
+-- The position rules: what a batch of rows about positions makes of the book.
+
+-- A position's floating profit in its quote currency, exact; null when unknown.
+CREATE FUNCTION guardwire.pnl(
+    direction text, volume numeric, entry_price numeric, current_price numeric, contract_size numeric
+) RETURNS numeric LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+    SELECT CASE WHEN abs((coalesce(current_price, entry_price) - entry_price) * volume * contract_size) < 1e13 THEN
+        CASE direction WHEN 'buy' THEN (coalesce(current_price, entry_price) - entry_price) * volume * contract_size
+                       WHEN 'sell' THEN (entry_price - coalesce(current_price, entry_price)) * volume * contract_size END
+    END
+$$;
+
+-- A position's price change since entry in its favour, in % with 2 decimals; null when unknown.
+CREATE FUNCTION guardwire.pnl_pct(direction text, entry_price numeric, current_price numeric) RETURNS numeric
+LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+    SELECT CASE WHEN entry_price > 0 AND abs(coalesce(current_price, entry_price) - entry_price) < entry_price * 1e11 THEN
+        CASE direction WHEN 'buy' THEN round((coalesce(current_price, entry_price) - entry_price) * 100 / entry_price, 2)
+                       WHEN 'sell' THEN round((entry_price - coalesce(current_price, entry_price)) * 100 / entry_price, 2) END
+    END
+$$;
+
+-- What one lot of the position's symbol is.
+CREATE FUNCTION guardwire.with_instrument(p guardwire.positions) RETURNS guardwire.positions
+LANGUAGE plpgsql STABLE AS $$
+BEGIN
+    SELECT i.contract_size, i.quote_currency, false INTO p.contract_size, p.quote_currency, p.contract_size_assumed
+    FROM public.instruments AS i WHERE i.symbol = upper(p.symbol);
+    IF NOT FOUND THEN
+        p.contract_size := 1;
+        p.quote_currency := coalesce((SELECT a.currency FROM guardwire.accounts AS a WHERE a.user_id = p.user_id), 'USD');
+        p.contract_size_assumed := true;
+    END IF;
+    RETURN p;
+END
+$$;
+
+-- Keeps the newest 5 events of each account.
+CREATE FUNCTION guardwire.add_events(added guardwire.events[]) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+    IF cardinality(added) = 0 THEN
+        RETURN;
+    END IF;
+    INSERT INTO guardwire.events AS e
+    SELECT n.user_id, n.event_id, n.event_type, n.created_at, n.revision, n.ordinal, n.symbol, n.ticket, n.matched, n.pnl_gbp,
+           n.divergence_reason
+    FROM (SELECT u.*, row_number() OVER (PARTITION BY user_id ORDER BY created_at DESC, revision DESC, ordinal DESC) AS nth
+          FROM unnest(added) AS u) AS n
+    WHERE n.nth <= 5
+    ON CONFLICT (user_id, event_id) DO UPDATE
+        SET event_type = excluded.event_type, created_at = excluded.created_at, revision = excluded.revision,
+            ordinal = excluded.ordinal, symbol = excluded.symbol, ticket = excluded.ticket, matched = excluded.matched,
+            pnl_gbp = excluded.pnl_gbp, divergence_reason = excluded.divergence_reason;
+    DELETE FROM guardwire.events AS e
+    USING (SELECT o.user_id, o.event_id,
+                  row_number() OVER (PARTITION BY o.user_id
+                                     ORDER BY o.created_at DESC, o.revision DESC, o.ordinal DESC) AS nth
+           FROM guardwire.events AS o
+           WHERE o.user_id IN (SELECT u.user_id FROM unnest(added) AS u)) AS n
+    WHERE n.nth > 5 AND e.user_id = n.user_id AND e.event_id = n.event_id;
+END
+$$;
+
+-- Writes a position back: one that is known is updated, without the cost of an upsert.
+CREATE FUNCTION guardwire.put_position(p guardwire.positions, known boolean) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+    IF known THEN
+        UPDATE guardwire.positions AS o
+        SET is_open = p.is_open, matched = p.matched, symbol = p.symbol, direction = p.direction, volume = p.volume,
+            entry_price = p.entry_price, current_price = p.current_price, take_profit = p.take_profit,
+            stop_loss = p.stop_loss, entry_time = p.entry_time, state_at = p.state_at,
+            state_revision = p.state_revision, state_ordinal = p.state_ordinal, updated_at = p.updated_at,
+            last_close_at = p.last_close_at, close_reason = p.close_reason, closed_price = p.closed_price,
+            closed_at = p.closed_at, divergence_reason = p.divergence_reason, quote_currency = p.quote_currency,
+            contract_size = p.contract_size, contract_size_assumed = p.contract_size_assumed,
+            pnl = guardwire.pnl(p.direction, p.volume, p.entry_price, p.current_price, p.contract_size),
+            pnl_pct = guardwire.pnl_pct(p.direction, p.entry_price, p.current_price)
+        WHERE o.user_id = p.user_id AND o.ticket = p.ticket;
+        RETURN;
+    END IF;
+    -- A row whose ticket or user was altered in place was the first of two tickets.
+    IF EXISTS (SELECT FROM guardwire.positions AS o WHERE o.position_id = p.position_id) THEN
+        p.position_id := md5(p.user_id::text || p.ticket::text)::uuid;
+    END IF;
+    p.pnl := guardwire.pnl(p.direction, p.volume, p.entry_price, p.current_price, p.contract_size);
+    p.pnl_pct := guardwire.pnl_pct(p.direction, p.entry_price, p.current_price);
+    INSERT INTO guardwire.positions SELECT (p).*;
+END
+$$;
+
+-- Applies rows about positions. They come sorted by account, ticket and arrival, and later in arrival than all that was
+-- applied before, so that a position is read and written once however many rows it has.
+CREATE FUNCTION guardwire.apply_positions(rows guardwire.log_row[]) RETURNS void LANGUAGE plpgsql AS $$
+DECLARE
+    r guardwire.log_row;
+    p guardwire.positions;
+    known boolean := false;
+    opens boolean;
+    event text;
+    events guardwire.events[] := '{}';
+BEGIN
+    FOREACH r IN ARRAY rows LOOP
+        CONTINUE WHEN r.kind IS NULL OR r.kind = 'guard' OR r.failed OR r.ticket IS NULL;
+        IF p.ticket IS DISTINCT FROM r.ticket OR p.user_id IS DISTINCT FROM r.user_id THEN
+            IF p.ticket IS NOT NULL THEN
+                PERFORM guardwire.put_position(p, known);
+            END IF;
+            SELECT o.* INTO p FROM guardwire.positions AS o WHERE o.user_id = r.user_id AND o.ticket = r.ticket;
+            known := FOUND;
+        END IF;
+
+        event := NULL;
+        IF r.kind = 'open' THEN
+            opens := p.is_open IS NOT TRUE AND (p.last_close_at IS NULL OR r.at > p.last_close_at);
+            IF opens OR (p.is_open AND r.at >= p.state_at) THEN
+                IF opens THEN
+                    event := CASE r.matched WHEN 2 THEN 'divergence_detected' WHEN 1 THEN 'position_matched'
+                             ELSE 'position_synced' END;
+                    p.is_open := true;
+                    p.close_reason := NULL;
+                    p.closed_price := NULL;
+                    p.closed_at := NULL;
+                ELSIF p.matched <> r.matched OR p.symbol IS DISTINCT FROM r.symbol
+                      OR p.direction IS DISTINCT FROM r.direction OR p.volume IS DISTINCT FROM r.volume
+                      OR p.entry_price IS DISTINCT FROM r.entry_price
+                      OR p.take_profit IS DISTINCT FROM r.take_profit OR p.stop_loss IS DISTINCT FROM r.stop_loss
+                      OR p.divergence_reason IS DISTINCT FROM r.divergence_reason THEN
+                    event := CASE WHEN r.matched = 2 THEN 'divergence_detected'
+                                  WHEN r.matched = 1 AND p.matched <> 1 THEN 'position_matched'
+                                  ELSE 'position_synced' END;
+                END IF;
+                IF p.position_id IS NULL THEN
+                    p.user_id := r.user_id;
+                    p.ticket := r.ticket;
+                    p.position_id := r.id;
+                END IF;
+                IF opens OR p.symbol IS DISTINCT FROM r.symbol THEN
+                    p.symbol := r.symbol;
+                    p := guardwire.with_instrument(p);
+                END IF;
+                p.matched := r.matched;
+                p.direction := r.direction;
+                p.volume := r.volume;
+                p.entry_price := r.entry_price;
+                p.current_price := r.current_price;
+                p.take_profit := r.take_profit;
+                p.stop_loss := r.stop_loss;
+                p.divergence_reason := r.divergence_reason;
+                p.state_at := r.at;
+                p.state_revision := r.revision;
+                p.state_ordinal := r.ordinal;
+                p.updated_at := coalesce(r.updated_at, r.at);
+            END IF;
+        ELSE
+            IF p.position_id IS NULL THEN
+                p.user_id := r.user_id;
+                p.ticket := r.ticket;
+                p.position_id := r.id;
+                p.symbol := r.symbol;
+                p := guardwire.with_instrument(p);
+                p.matched := r.matched;
+                p.direction := r.direction;
+                p.volume := r.volume;
+                p.entry_price := r.entry_price;
+                p.current_price := r.current_price;
+                p.take_profit := r.take_profit;
+                p.stop_loss := r.stop_loss;
+                p.divergence_reason := r.divergence_reason;
+                p.state_at := r.at;
+                p.state_revision := r.revision;
+                p.state_ordinal := r.ordinal;
+                event := 'position_closed';
+            ELSIF p.is_open THEN
+                event := 'position_closed';
+            END IF;
+            IF p.closed_at IS NULL OR r.at >= p.closed_at THEN
+                p.close_reason := r.close_reason;
+                p.closed_price := r.closed_price;
+                p.closed_at := r.at;
+                p.updated_at := coalesce(r.updated_at, r.at);
+            END IF;
+            p.is_open := false;
+            p.last_close_at := greatest(p.last_close_at, r.at);
+        END IF;
+        p.entry_time := least(p.entry_time, r.at);
+
+        IF event IS NOT NULL THEN
+            events := events || ROW(r.user_id, r.id::text, event, r.at, r.revision, r.ordinal, r.symbol, r.ticket,
+                                    r.matched, r.pnl_gbp, r.divergence_reason)::guardwire.events;
+        END IF;
+    END LOOP;
+    IF p.ticket IS NOT NULL THEN
+        PERFORM guardwire.put_position(p, known);
+    END IF;
+    PERFORM guardwire.add_events(events);
+END
+$$;

@@ -1,0 +1,24 @@
+"""The capture: triggers beside the platform's tables, and the functions that they call."""
+
+from __future__ import annotations
+
+from queries.migrations.script import run_sql
+
+revision = "0002"
+down_revision = "0001"
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    """Installs the triggers last, when all that they call is there."""
+    run_sql(
+        "readings.sql",
+        "rows.sql",
+        "positions.sql",
+        "guards.sql",
+        "equity.sql",
+        "backfill.sql",
+        "housekeeping.sql",
+        "capture.sql",
+    )
