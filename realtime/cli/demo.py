@@ -11,7 +11,8 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Coroutine, Sequence
+from collections.abc import Coroutine, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 from typing import Annotated, Any, Final
@@ -22,6 +23,7 @@ import typer
 
 from realtime.cli.development import data_folder, development_key, read_settings
 from realtime.cli.listening import check_port
+from realtime.cli.migrate import bring_up_to_date, say
 from realtime.cli.reaching import check_database
 from realtime.embedded import EmbeddedServers
 from realtime.embedded.parent import end_with_parent
@@ -59,9 +61,21 @@ def demo(
     check_port(read.host, read.port, mend=" make demo")
     signal.signal(signal.SIGTERM, _interrupt)
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s %(message)s")
-    # The imports take as long as the servers' start: both at once.
-    imports = threading.Thread(target=importlib.import_module, args=("app",))
-    imports.start()
+    with _imported_meanwhile("app"):  # which takes as long as the servers' start
+        _with_servers(read, wipe, begun)
+
+
+@contextmanager
+def _imported_meanwhile(name: str) -> Iterator[None]:
+    thread = threading.Thread(target=importlib.import_module, args=(name,))
+    thread.start()
+    try:
+        yield
+    finally:
+        thread.join()  # an interpreter that ends amid an import complains at length
+
+
+def _with_servers(read: Settings, wipe: bool, begun: float) -> None:
     folder = data_folder(read)
     with EmbeddedServers.start(
         folder,
@@ -70,7 +84,6 @@ def demo(
         source=read.server_binaries,
         wipe=wipe,
     ) as servers:
-        imports.join()
         read = msgspec.structs.replace(read, database_url=servers.database_url, redis_url=servers.redis_url)
         _run(_demo(read, folder, begun))
 
@@ -88,14 +101,13 @@ def _run(main: Coroutine[Any, Any, None]) -> None:
 
 async def _demo(read: Settings, folder: Path, begun: float) -> None:
     import app
-    from queries.migrations.run import migrate
     from realtime.simulator import SimulatorOptions, demo_user_id, simulate
 
     stop = _stop_on_signals()
     users = [demo_user_id(index) for index in range(USERS)]
     await check_database(read.database_url)
     await _refuse_foreign_rows(read.database_url, users)
-    await migrate(read.database_url)
+    await bring_up_to_date(read.database_url, progress=say)
     key = development_key(folder)
     async with app.serving(read, development=app.Development(key=key, demo_user=users[0])) as url:
         platform = asyncio.create_task(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import signal
 import socket
 import subprocess
@@ -12,7 +13,7 @@ import pytest
 from tests.cli.conftest import ROOT, Guardwire, command, environment
 from tests.waiting import wait_until
 
-SECRET = "kL9vQ2xT7mB4nR8sW1zY6cF3hJ5dG0pA-aE_uI"
+SECRET = secrets.token_urlsafe(48)
 
 
 def test_all_that_is_wrong_with_the_configuration_is_said_at_once(guardwire: Guardwire) -> None:
@@ -66,6 +67,7 @@ def test_it_serves_until_it_is_told_to_end(migrated_url: str, redis_url: str, nu
         with httpx.Client(base_url=f"http://127.0.0.1:{port}") as client:
 
             def is_ready() -> bool:
+                assert server.poll() is None
                 try:
                     return client.get("/readyz").status_code == 200
                 except httpx.TransportError:
