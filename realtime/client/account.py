@@ -10,7 +10,7 @@ from typing import Any, get_args
 from realtime.client import clock
 from realtime.client.connection import Connection
 from realtime.client.freshness import Status
-from realtime.client.iterators import Changes, Statuses
+from realtime.client.iterators import Changes, FreshStates, Statuses
 from realtime.client.session import Held, Session
 from realtime.client.signal import Signal
 from realtime.client.transports import TransportName
@@ -31,6 +31,7 @@ class Account:
         self._connection = connection
         self._signal = signal
         self._max_age_seconds = max_age_seconds
+        self._doubts = 0
 
     @property
     def state(self) -> AccountState:
@@ -94,12 +95,14 @@ class Account:
                 raise StaleState(self.age, "the connection was closed")
             await self._signal.wait()
 
-    @property
-    def database_now(self) -> datetime | None:
-        """The database's own time, to count down to ``liquidation_at`` with no trust in this machine's clock;
-        None if untold.
+    def seconds_until(self, moment: str) -> float | None:
+        """Seconds until a time of the state, such as ``liquidation_at``; negative once it has passed.
+
+        By the database's clock and the passage of time here, so this machine's clock need not be right; None
+        when the server did not tell its time.
         """
-        return self._session.freshness.database_now(clock.now())
+        now = self._session.freshness.database_now(clock.now())
+        return None if now is None else (datetime.fromisoformat(moment) - now).total_seconds()
 
     @property
     def transport(self) -> TransportName | None:
@@ -122,6 +125,21 @@ class Account:
         if path and path[0] not in CHANNELS:
             raise ValueError(f"{path[0]!r} is not one of the channels {', '.join(CHANNELS)}")
         return Changes(self._session, self._connection, self._signal, path)
+
+    def fresh_states(self) -> FreshStates:
+        """The newest state as soon as it is fresh, again whenever it has changed, and again when it is fresh
+        after `fresh` or `require_fresh` said that it was not.
+
+        For bots that act on what is, rather than on what changed: whatever kept one from acting, it is asked
+        again. Ends and raises as `changes` does.
+        """
+        return FreshStates(
+            self._session,
+            self._connection,
+            self._signal,
+            is_fresh=lambda: self.fresh,
+            doubts=lambda: self._doubts,
+        )
 
     def statuses(self) -> Statuses:
         """The `status` now, and again whenever it is another; ends and raises as `changes` does."""
@@ -156,13 +174,17 @@ class Account:
 
     def _doubt(self, max_age_seconds: float) -> str | None:
         """Why the state may not be acted on; None when it may."""
+        doubt = self._doubt_now(max_age_seconds)
+        if doubt is not None:
+            self._doubts += 1
+        return doubt
+
+    def _doubt_now(self, max_age_seconds: float) -> str | None:
+        if self._connection.closed:
+            return "the connection was closed"
         match self.status:
             case "blind":
-                return (
-                    "the connection was closed"
-                    if self._connection.closed
-                    else "nothing confirmed it for 15 s"
-                )
+                return "nothing confirmed it for 15 s"
             case "stale":
                 return "it may have moved on since"
             case "connected":

@@ -12,6 +12,7 @@ from realtime.client.connection import Connection
 from realtime.client.freshness import Status
 from realtime.client.session import Held, Session
 from realtime.client.signal import Signal
+from realtime.state import AccountState
 
 
 class Changes(AsyncIterator[Change]):
@@ -37,6 +38,38 @@ class Changes(AsyncIterator[Change]):
             _end_with(self._connection)
             await self._signal.wait()
         return self._ahead.popleft()
+
+
+class FreshStates(AsyncIterator[AccountState]):
+    """Made by `Account.fresh_states`; ``is_fresh`` tells, ``doubts`` counts how often it told otherwise."""
+
+    def __init__(
+        self,
+        session: Session,
+        connection: Connection,
+        signal: Signal,
+        *,
+        is_fresh: Callable[[], bool],
+        doubts: Callable[[], int],
+    ) -> None:
+        self._session = session
+        self._connection = connection
+        self._signal = signal
+        self._is_fresh = is_fresh
+        self._doubts = doubts
+        self._seen: tuple[object, int] | None = None
+
+    async def __anext__(self) -> AccountState:
+        while True:
+            held = self._session.held
+            assert held is not None
+            # Whoever was told "not fresh" and came back for another state gets one, though it be the same.
+            news = self._seen is None or self._seen[0] is not held.raw or self._seen[1] != self._doubts()
+            if news and self._is_fresh():
+                self._seen = held.raw, self._doubts()
+                return held.state
+            _end_with(self._connection)
+            await self._signal.wait()
 
 
 class Statuses(AsyncIterator[Status]):

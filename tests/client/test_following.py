@@ -11,7 +11,7 @@ from realtime.client import Change, StaleState, connect
 from realtime.client.iterators import Changes
 from tests.client.peer import Peer, Visit
 from tests.client.states import breach, guards, position, positions, status, whole
-from tests.client.waiting import until
+from tests.client.waiting import eventually, until
 
 
 async def take(changes: Changes, count: int) -> list[Change]:
@@ -229,8 +229,33 @@ async def test_the_time_of_the_database_needs_no_clock_of_this_machine(peer: Pee
         visit = await answered
         await visit.heartbeat(100, 101, age_ms=90_000)
         await until(account, revision=101)
-        assert account.database_now is not None
-        assert account.database_now.isoformat().startswith("2026-01-05T09:01:30")
+        # The read was at 09:00:00, ninety seconds ago.
+        left = account.seconds_until("2026-01-05T09:02:00.000000Z")
+        assert left == pytest.approx(30, abs=1)
+
+
+async def test_a_bot_that_acts_on_fresh_states_is_asked_again_when_it_could_not(peer: Peer) -> None:
+    answered = opening(peer, {"status": status()})
+    async with connect(peer.url, token="t", channels=["status"]) as account:
+        visit, states = await answered, account.fresh_states()
+        first = await anext(states)
+        assert first is account.state
+        waiting = asyncio.ensure_future(anext(states))
+        await visit.heartbeat(100, 101)
+        await until(account, revision=101)
+        assert not waiting.done()
+        await visit.update(101, 102, {"status": {"total_syncs": 8}})
+        assert await asyncio.wait_for(waiting, 5) is account.state
+        # While the bot acts the server goes blind; the bot notices, and asks for another state.
+        await visit.heartbeat(102, 102, stale=True)
+        await eventually(lambda: not account.fresh)
+        waiting = asyncio.ensure_future(anext(states))
+        await asyncio.sleep(0.05)
+        assert not waiting.done()
+        await visit.heartbeat(102, 102)
+        assert await asyncio.wait_for(waiting, 5) is account.state
+    with pytest.raises(StopAsyncIteration):
+        await anext(states)
 
 
 async def test_channels_come_and_go_on_a_live_account(peer: Peer) -> None:

@@ -176,6 +176,26 @@ async def test_the_websocket_takes_over_from_a_fallback_without_a_wrong_state(
         assert account.transport == "websocket"
 
 
+@pytest.mark.parametrize("politely", [True, False])
+async def test_a_client_that_leaves_in_the_very_moment_of_news_harms_nobody(
+    server: StreamServer, politely: bool
+) -> None:
+    book = Book(server)
+    async with following(server, "websocket") as account:
+        leaving = await server.connect(headers=server.headers())
+        await leaving.recv()
+        if politely:
+            leaving.protocol.send_close()
+            leaving.send_data()
+        else:
+            leaving.transport.write_eof()
+        for syncs in range(8, 40):
+            book.turn(whole(status=status(total_syncs=syncs)))
+            await asyncio.sleep(0)
+        await eventually(lambda: book.is_held_by(account))
+        leaving.transport.abort()
+
+
 def cut(account: Account) -> None:
     line = account._connection.line
     if line is not None:

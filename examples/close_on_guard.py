@@ -1,0 +1,42 @@
+"""Closes positions when a guard says so: TOKEN=… python examples/close_on_guard.py https://guardwire.example"""
+
+import asyncio
+import os
+import sys
+
+from realtime.client import connect
+from realtime.state import AccountState, Breach, Guards, Position
+
+
+def must_go(position: Position, breach: Breach, guards: Guards) -> bool:
+    if breach.cleared_at is not None:  # it came and went while this bot was away
+        return False
+    if breach.kind == "drawdown":
+        return guards.drawdown.should_close_all
+    alert = guards.alerts.get(f"{breach.symbol}:{breach.condition_type}")
+    return alert is not None and alert.should_close_positions and alert.symbol in ("*", position.symbol)
+
+
+def orders(state: AccountState) -> set[tuple[str, str]]:
+    guards, book = state.guards, state.positions
+    if guards is None or book is None:
+        return set()
+    pairs = [(breach, ticket) for breach in guards.breaches for ticket in book.open]
+    return {(b, ticket) for b, ticket in pairs if must_go(book.open[ticket], guards.breaches[b], guards)}
+
+
+async def close(ticket: str, seconds_left: float | None) -> None:
+    print("close", ticket, seconds_left, flush=True)  # your broker's API; raise if it fails, and be restarted
+
+
+async def main(url: str) -> None:
+    done: set[tuple[str, str]] = set()  # a breach stays in the state, but acts once on each position
+    async with connect(url, token=lambda: os.environ["TOKEN"], channels=["guards", "positions"]) as account:
+        async for state in account.fresh_states():
+            limit = state.guards and state.guards.drawdown.liquidation_at
+            while account.fresh and (todo := orders(account.state) - done):
+                done.add(order := todo.pop())
+                await close(order[1], account.seconds_until(limit) if limit else None)
+
+
+asyncio.run(main(sys.argv[1]))
