@@ -5,6 +5,8 @@ The tables themselves are made by `queries/migrations/sql/tables.sql`, and a tes
 
 from __future__ import annotations
 
+from typing import Any
+
 from sqlalchemy import (
     BigInteger,
     Boolean,
@@ -28,7 +30,7 @@ _TIMESTAMP = DateTime(timezone=True)
 
 
 def _table(
-    schema: str, name: str, key: tuple[str, ...], **columns: type[TypeEngine[object]] | TypeEngine[object]
+    schema: str, name: str, key: tuple[str, ...], **columns: type[TypeEngine[Any]] | TypeEngine[Any]
 ) -> Table:
     return Table(
         name,
