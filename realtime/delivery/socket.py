@@ -35,6 +35,8 @@ log = logging.getLogger(__name__)
 _WRITE_BUFFER_BYTES: Final = 32_768
 _NOT_SENT_LOWAT_BYTES: Final = 16_384
 _CLOSE_SECONDS: Final = 5.0
+#: RFC 6455, 5.5: a control frame carries 125 bytes, two of which are the code.
+_REASON_BYTES: Final = 123
 #: Pings, pongs and fragments that a peer may send for each message that it may send.
 _CONTROL_PER_MESSAGE: Final = 10
 
@@ -137,12 +139,7 @@ class Socket(Taker):
         if self.closing_since is not None:
             return
         METRICS.closes.add(1, str(code.value))
-        text = (
-            reason
-            if retry_after_ms is None
-            else json.dumps({"reason": reason, "retry_after_ms": retry_after_ms})
-        )
-        self._parser.send_close(code.value, text[:120])
+        self._parser.send_close(code.value, close_text(reason, retry_after_ms))
         self._flush()
         self.closing_since = time.monotonic()
         asyncio.get_running_loop().call_later(_CLOSE_SECONDS, self.abort)
@@ -202,7 +199,7 @@ class Socket(Taker):
         try:
             frame = decode_client_frame(message)
         except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
-            raise StreamClosed(CloseCode.MALFORMED, f"malformed frame: {error}"[:120]) from None
+            raise StreamClosed(CloseCode.MALFORMED, f"malformed frame: {error}") from None
         self.conversation.on_frame(self, frame)
 
     def eof_received(self) -> bool:
@@ -232,8 +229,29 @@ class Socket(Taker):
         for data in self._parser.data_to_send():
             if data:
                 self.transport.write(data)
-            elif self.transport.can_write_eof() and not self.transport.is_closing():
-                self.transport.write_eof()
+            else:
+                self._end()
+
+    def _end(self) -> None:
+        # The parser has said its last word. News may come before the transport tells that the peer is gone,
+        # and writing after the end would raise in whoever brings it.
+        if self.closing_since is None:
+            self.closing_since = time.monotonic()
+            asyncio.get_running_loop().call_later(_CLOSE_SECONDS, self.abort)
+        if self.transport.can_write_eof() and not self.transport.is_closing():
+            self.transport.write_eof()
+
+
+def close_text(reason: str, retry_after_ms: int | None) -> str:
+    """A close frame's text, at most `_REASON_BYTES` of it; JSON when there is a hint (PROTOCOL.md, "Close
+    codes"), which is whole however long the reason.
+    """
+    hint = "" if retry_after_ms is None else f', "retry_after_ms": {retry_after_ms}}}'
+    while True:
+        text = f'{{"reason": {json.dumps(reason)}{hint}' if hint else reason
+        if len(text.encode()) <= _REASON_BYTES:
+            return text
+        reason = reason[:-1]
 
 
 def _keep_kernel_buffer_small(transport: asyncio.Transport) -> None:
