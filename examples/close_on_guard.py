@@ -4,7 +4,7 @@ import asyncio
 import os
 import sys
 
-from realtime.client import connect
+from realtime.client import Account, connect
 from realtime.state import AccountState, Breach, Guards, Position
 
 
@@ -25,18 +25,19 @@ def orders(state: AccountState) -> set[tuple[str, str]]:
     return {(b, ticket) for b, ticket in pairs if must_go(book.open[ticket], guards.breaches[b], guards)}
 
 
-async def close(ticket: str, seconds_left: float | None) -> None:
+async def close(account: Account, ticket: str) -> None:
+    limit = account.state.guards and account.state.guards.drawdown.liquidation_at
+    seconds_left = account.seconds_until(limit) if limit else None
     print("close", ticket, seconds_left, flush=True)  # your broker's API; raise if it fails, and be restarted
 
 
 async def main(url: str) -> None:
     done: set[tuple[str, str]] = set()  # a breach stays in the state, but acts once on each position
     async with connect(url, token=lambda: os.environ["TOKEN"], channels=["guards", "positions"]) as account:
-        async for state in account.fresh_states():
-            limit = state.guards and state.guards.drawdown.liquidation_at
+        async for _ in account.fresh_states():
             while account.fresh and (todo := orders(account.state) - done):
                 done.add(order := todo.pop())
-                await close(order[1], account.seconds_until(limit) if limit else None)
+                await close(account, order[1])
 
 
 asyncio.run(main(sys.argv[1]))
