@@ -60,7 +60,10 @@ BEGIN
         ORDER BY e.user_id, k.ordinal
     LOOP
         SELECT o.* INTO a FROM guardwire.accounts AS o WHERE o.user_id = r.user_id;
-        CONTINUE WHEN NOT FOUND OR NOT a.ready;
+        CONTINUE WHEN NOT FOUND;
+        INSERT INTO guardwire.arrivals (user_id, revision, ordinal, log_id, source, inserted)
+        VALUES (r.user_id, a.revision, r.ordinal, r.id, 'e', r.inserted);
+        CONTINUE WHEN NOT a.ready;
         IF r.equity IS NULL THEN
             UPDATE guardwire.accounts AS o SET ignored_rows = o.ignored_rows + 1 WHERE o.user_id = r.user_id;
             INSERT INTO guardwire.ignored_rows (source, row_key, user_id, reason)

@@ -138,7 +138,7 @@ BEGIN
     IF a.equity IS NULL THEN
         RETURN;
     END IF;
-    peak := greatest(a.peak_adjusted + a.equity_flow, CASE WHEN a.equity >= 0 THEN a.equity END);
+    peak := greatest(a.peak_adjusted + a.equity_flow, a.equity);
     pct := CASE WHEN peak > 0 THEN round(least(greatest((peak - a.equity) * 100 / peak, 0), 100), 2) ELSE 0 END;
     level := CASE WHEN pct >= l.drawdown_critical_pct OR a.equity < l.minimum_equity THEN 'critical'
                   WHEN pct >= l.drawdown_warning_pct THEN 'warning' ELSE 'normal' END;
