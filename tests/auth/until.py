@@ -9,5 +9,5 @@ from collections.abc import Callable
 async def until(condition: Callable[[], object], *, seconds: float = 10.0) -> None:
     """Return as soon as ``condition`` holds; TimeoutError when it does not within ``seconds``."""
     async with asyncio.timeout(seconds):
-        while not condition():  # noqa: ASYNC110 - what is waited for is another process' or library's, without an event
+        while not condition():
             await asyncio.sleep(0.005)
