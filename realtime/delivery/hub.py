@@ -106,8 +106,9 @@ class Hub:
         second.
         """
         blind = self.blind(now)
-        # While all is well only the accounts that are behind can have gone stale.
-        concerned = self._watches if blind != self._was_blind else self._behind
+        # While all is well only the accounts that are behind can have gone stale. While it is not, those that
+        # were read after the last sweep follow later than the others.
+        concerned = self._watches if blind or self._was_blind else self._behind
         self._was_blind = blind
         for watch in tuple(concerned.values()):
             watch.tell_staleness(now, stale=now - watch.confirmed_at > self._stale_seconds)

@@ -120,6 +120,17 @@ def test_clients_are_told_once_that_sweeps_have_stopped_and_once_that_they_go_on
     assert client.stale == [True, False]
 
 
+def test_an_account_that_was_read_just_before_sweeps_stopped_goes_stale_too(hub: Hub) -> None:
+    client, now = Client(), time.monotonic()
+    hub.attach(USER, client)
+    hub.confirm(AS_OF, now, changed=[])
+    hub.publish([Step(snapshot(1), None)], as_of=AS_OF, read_at=now + 1.0)
+    hub.tick(now + 2.5)
+    assert client.stale == []
+    hub.tick(now + 3.5)
+    assert client.stale == [True]
+
+
 def test_an_account_that_cannot_be_read_goes_stale_while_others_stay_fresh(hub: Hub) -> None:
     failing, well = Client(), Client()
     hub.attach(USER, failing)
