@@ -1,4 +1,4 @@
-"""Every table that Guardwire reads, as SQLAlchemy sees it; what each column means stands in the database as its comment.
+"""Every table that Guardwire reads, as SQLAlchemy sees it; a column's meaning is its comment in the database.
 
 The tables themselves are made by `queries/migrations/sql/tables.sql`, and a test compares the two.
 """

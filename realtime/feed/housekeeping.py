@@ -7,7 +7,6 @@ import logging
 from typing import Any, Final
 
 from queries.capture import housekeep
-
 from realtime.feed.connection import DATABASE_ERRORS, KeptConnection
 from realtime.feed.epoch import check_server
 
