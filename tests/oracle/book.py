@@ -66,14 +66,15 @@ def profit(row: LogRow, instrument: Instrument) -> Decimal | None:
 
 
 def profit_pct(row: LogRow) -> Decimal | None:
-    """The move since entry in percent of the entry price."""
+    """The move since entry in percent of the entry price; None beyond any that means something."""
     entry, side = values.number(row.entry_price), values.direction(row.direction)
     if entry is None or entry <= 0 or side is None:
         return None
     current = values.number(row.current_price)
     with localcontext(values.EXACT):
         move = (entry if current is None else current) - entry
-        return values.rounded(move * 100 * (1 if side == "buy" else -1) / entry)
+        pct = move * 100 * (1 if side == "buy" else -1) / entry
+    return values.rounded(pct) if abs(pct) < _LARGEST_PROFIT else None
 
 
 def position(ticket: Ticket, reference: Reference, currency: str | None) -> dict[str, Any]:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from decimal import Decimal, localcontext
 from uuid import UUID
 
 from tests.oracle import values
 from tests.oracle.history import AlertsEnded, Arrival, History, Limits, LogRow
-from tests.oracle.money import limits_of
 
 
 @dataclass(frozen=True)
@@ -34,6 +33,7 @@ class Raised:
     """A condition that became critical, and when it no longer was."""
 
     condition: Condition
+    raised_at: datetime
     cleared_at: datetime | None = None
 
 
@@ -50,23 +50,13 @@ def condition(arrival: Arrival, row: LogRow, limits: Limits) -> Condition:
     """What the guard trigger ``row`` says under ``limits``."""
     kind = condition_type(row.divergence_reason)
     first, second = values.number(row.entry_price), values.number(row.current_price)
-    gap = spread = None
-    level = "warning"
-    if kind == "price_gap":
-        gap = _gap_pct(close=first, opened=second)
-        if gap is not None:
-            level = _level(gap >= limits.gap_warning_pct, gap >= limits.gap_critical_pct)
-    elif kind == "bid_ask_spread":
-        spread = _spread_pct(bid=first, ask=second)
-        if spread is not None:
-            level = _level(spread > limits.spread_warning_pct, spread >= limits.spread_critical_pct)
-    else:
-        first = second = None
+    gap = _gap_pct(close=first, opened=second) if kind == "price_gap" else None
+    spread = _spread_pct(bid=first, ask=second) if kind == "bid_ask_spread" else None
     return Condition(
         row_id=row.id,
         symbol=values.symbol(row.symbol) or "*",
         condition_type=kind,
-        level=level,
+        level=_level(gap, spread, limits),
         detected_at=arrival.time,
         expires_at=arrival.time + timedelta(seconds=limits.alert_window_seconds),
         order=arrival.order,
@@ -77,10 +67,19 @@ def condition(arrival: Arrival, row: LogRow, limits: Limits) -> Condition:
     )
 
 
-def _level(warns: bool, critical: bool) -> str:
+def _level(gap: Decimal | None, spread: Decimal | None, limits: Limits) -> str:
+    """How bad it is; a condition that was not measured is a warning."""
+    if gap is not None:
+        return _at_least(gap >= limits.gap_warning_pct, gap >= limits.gap_critical_pct)
+    if spread is not None:
+        return _at_least(spread > limits.spread_warning_pct, spread >= limits.spread_critical_pct)
+    return "warning"
+
+
+def _at_least(warning: bool, critical: bool) -> str:
     if critical:
         return "critical"
-    return "warning" if warns else "normal"
+    return "warning" if warning else "normal"
 
 
 def _gap_pct(*, close: Decimal | None, opened: Decimal | None) -> Decimal | None:
@@ -97,35 +96,74 @@ def _spread_pct(*, bid: Decimal | None, ask: Decimal | None) -> Decimal | None:
         return values.rounded((ask - bid) * 100 / ((ask + bid) / 2))
 
 
-def conditions(history: History, user_id: UUID) -> tuple[list[Condition], list[Raised]]:
-    """Conditions that are remembered at the end of ``history``, and all that ever became critical."""
-    latest: dict[tuple[str, str], Condition] = {}
-    raised: dict[tuple[str, str], Raised] = {}
-    every: list[Raised] = []
-    for index, arrival in enumerate(history):
-        change = arrival.change
-        if isinstance(change, AlertsEnded) and change.user_id == user_id:
-            for key, ended in list(latest.items()):
-                if ended.expires_at <= arrival.at:
-                    del latest[key]
-                    if key in raised:
-                        raised.pop(key).cleared_at = ended.expires_at
-        if not isinstance(change, LogRow) or not is_guard_trigger(change, user_id):
-            continue
-        new = condition(arrival, change, limits_of(history[:index], user_id))
+@dataclass
+class Conditions:
+    """Everything that was reported to one account and is remembered, and all that ever became critical."""
+
+    user_id: UUID
+    remembered: dict[tuple[str, str], Condition] = field(default_factory=dict)
+    raised: dict[str, Raised] = field(default_factory=dict)
+    limits: Limits = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.limits = Limits(user_id=self.user_id)
+
+    def take(self, arrival: Arrival) -> None:
+        """What one arrival changes."""
+        match arrival.change:
+            case LogRow() as row if is_guard_trigger(row, self.user_id):
+                self._reported(condition(arrival, row, self.limits), arrival.at)
+            case Limits(user_id=self.user_id) as limits:
+                self._judged_anew(limits, arrival.at)
+            case AlertsEnded(user_id=self.user_id):
+                for key, ended in list(self.remembered.items()):
+                    if ended.expires_at <= arrival.at:
+                        del self.remembered[key]
+                        self._clear(ended, ended.expires_at)
+
+    def _reported(self, new: Condition, now: datetime) -> None:
         key = new.symbol, new.condition_type
-        old = latest.get(key)
-        if new.expires_at <= arrival.at or (
-            old is not None and (old.detected_at, old.order) > (new.detected_at, new.order)
-        ):
-            continue
-        latest[key] = new
-        if new.level == "critical" and key not in raised:
-            raised[key] = Raised(new)
-            every.append(raised[key])
-        elif new.level != "critical" and key in raised:
-            raised.pop(key).cleared_at = new.detected_at
-    return list(latest.values()), every
+        old = self.remembered.get(key)
+        came_late = old is not None and (old.detected_at, old.order) > (new.detected_at, new.order)
+        if new.expires_at > now and not came_late:
+            self.remembered[key] = new
+            self._compare(old, new, new.detected_at)
+
+    def _judged_anew(self, limits: Limits, now: datetime) -> None:
+        self.limits = limits
+        for key, old in self.remembered.items():
+            new = self.remembered[key] = replace(
+                old,
+                level=_level(old.gap_pct, old.spread_pct, limits),
+                expires_at=old.detected_at + timedelta(seconds=limits.alert_window_seconds),
+            )
+            self._compare(old, new, now)
+
+    def _compare(self, old: Condition | None, new: Condition, moment: datetime) -> None:
+        was_critical = old is not None and old.level == "critical"
+        if new.level == "critical" and not was_critical:
+            raised_at = self.raised[new.row_id].raised_at if new.row_id in self.raised else moment
+            self.raised[new.row_id] = Raised(new, raised_at)
+        elif new.level != "critical" and old is not None and was_critical:
+            self._clear(old, moment)
+
+    def _clear(self, old: Condition, moment: datetime) -> None:
+        """End what stands open for the condition; the row that raised it may have been an earlier one."""
+        for raised in self.raised.values():
+            same = (raised.condition.symbol, raised.condition.condition_type) == (
+                old.symbol,
+                old.condition_type,
+            )
+            if same and raised.cleared_at is None:
+                raised.cleared_at = max(moment, raised.raised_at)
+
+
+def conditions(history: History, user_id: UUID) -> Conditions:
+    """The market conditions of ``user_id`` at the end of ``history``."""
+    found = Conditions(user_id)
+    for arrival in history:
+        found.take(arrival)
+    return found
 
 
 def is_guard_trigger(row: LogRow, user_id: UUID) -> bool:

@@ -99,12 +99,13 @@ def _peak(rows: list[tuple[Arrival, EquityRow, Decimal]], limits: Limits) -> Dec
             flows += values.number(row.cash_flow) or Decimal(0)
             adjusted.append((arrival, equity, equity - flows))
         since = limits.peak_since
+        # The row that is shown counts whatever it is: no equity is above its own peak.
         counted = [
             without_flows
             for arrival, equity, without_flows in adjusted
-            if equity >= 0 and (since is None or arrival.time >= since or arrival is adjusted[-1][0])
+            if arrival is adjusted[-1][0] or (equity >= 0 and (since is None or arrival.time >= since))
         ]
-        return max(counted, default=adjusted[-1][2]) + flows
+        return max(counted) + flows
 
 
 def _drawdown_pct(peak: Decimal, current: Decimal) -> Decimal:

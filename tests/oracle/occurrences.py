@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -94,7 +95,7 @@ def _event(event_type: str, arrival: Arrival, row: LogRow) -> dict[str, Any]:
     }
 
 
-def breaches(drawdowns: list[Step], market: list[Raised]) -> dict[str, dict[str, Any]]:
+def breaches(drawdowns: list[Step], market: Iterable[Raised]) -> dict[str, dict[str, Any]]:
     """Everything that became critical, by the id of the row that made it so; absent fields are None."""
     found: dict[str, dict[str, Any]] = {}
     current: dict[str, Any] | None = None
@@ -108,7 +109,8 @@ def breaches(drawdowns: list[Step], market: list[Raised]) -> dict[str, dict[str,
                 "observed_pct": step.after.drawdown_pct,
             }
         elif not critical and current is not None:
-            current["cleared_at"] = values.iso(step.moment)
+            # Limits are changed now, rows may be of a while ago: nothing ends before it began.
+            current["cleared_at"] = max(values.iso(step.moment), current["raised_at"])
             current = None
     for raised in market:
         condition = raised.condition
@@ -116,7 +118,7 @@ def breaches(drawdowns: list[Step], market: list[Raised]) -> dict[str, dict[str,
             "kind": "market",
             "symbol": condition.symbol,
             "condition_type": condition.condition_type,
-            "raised_at": values.iso(condition.detected_at),
+            "raised_at": values.iso(raised.raised_at),
             "cleared_at": None if raised.cleared_at is None else values.iso(raised.cleared_at),
             "observed_pct": condition.gap_pct if condition.gap_pct is not None else condition.spread_pct,
         }

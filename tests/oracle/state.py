@@ -71,8 +71,8 @@ class Oracle:
         return "live" if last_sync is not None and last_sync > max(silent, default=0) else "silent"
 
     def _guards(self, history: History, account: Money, drawdowns: list[Step]) -> dict[str, Any]:
-        remembered, raised = conditions(history, self.user_id)
-        live = [condition for condition in remembered if condition.level != "normal"]
+        market = conditions(history, self.user_id)
+        live = [condition for condition in market.remembered.values() if condition.level != "normal"]
         limits = limits_of(history, self.user_id)
         critical = account.level == "critical"
         if account.level in ("warning", "critical") or live:
@@ -99,7 +99,7 @@ class Oracle:
                 "last_checked_at": _iso_or_none(account.equity_at),
             },
             "alerts": {f"{each.symbol}:{each.condition_type}": _alert(each) for each in live},
-            "breaches": breaches(drawdowns, raised),
+            "breaches": breaches(drawdowns, market.raised.values()),
         }
 
 
