@@ -1,1 +1,1 @@
-"""WHAT an account's state is: the tables, the capture that keeps them current, and the live queries over them."""
+"""WHAT an account's state is: tables, the capture that keeps them current, the live queries over them."""

@@ -18,7 +18,7 @@ from sqlalchemy.pool import NullPool
 from queries.capture import backfill
 from realtime.errors import MigrationError
 
-# A lock that is waited for makes every writer behind it wait too, so each try is short and followed by a pause.
+# A lock that is waited for makes every writer behind it wait too: each try is short, and a pause follows.
 LOCK_TIMEOUT_MS = 500
 PAUSE_SECONDS = 1.0
 ATTEMPTS = 300
@@ -41,8 +41,9 @@ async def migrate(
 ) -> None:
     """Brings the database to this release's shape; does nothing where it already has it.
 
-    ``notify`` sets whether commits send NOTIFY (None leaves it). The triggers come first; the history that was there
-    before is read last, account by account, and may be interrupted. Raises MigrationError with one sentence when a table of the platform cannot be used.
+    ``notify`` sets whether commits send NOTIFY (None leaves it). The triggers come first; the history that
+    was there before is read last, account by account, and may be interrupted. Raises MigrationError with one
+    sentence when a table of the platform cannot be used.
     """
     engine = create_async_engine(driver_url(database_url), poolclass=NullPool)
     try:

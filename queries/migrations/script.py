@@ -17,7 +17,7 @@ def read_sql(name: str) -> str:
 def execute_script(connection: Connection, script: str) -> None:
     """Runs a script of many statements inside the connection's transaction.
 
-    Through the driver itself: SQLAlchemy prepares what it executes, and a prepared statement is one statement only.
+    Through the driver itself: SQLAlchemy prepares what it executes, and that can be one statement only.
     """
     connection.execute(
         text("SELECT 1")
