@@ -22,12 +22,13 @@ _SNAPSHOT: Final = Snapshot(
     state={"guards": EXAMPLE_STATE["guards"]},
 )
 
+_NAMES: Final = "|".join(CHANNELS)
 _CHANNELS: Final[dict[str, Any]] = {
     "name": "channels",
     "in": "query",
     "required": False,
     "description": f"A comma-separated choice of {', '.join(CHANNELS)}; all of them without it.",
-    "schema": {"type": "string"},
+    "schema": {"type": "string", "pattern": f"^({_NAMES})(,({_NAMES}))*$"},
     "example": "guards",
 }
 _SINCE: Final[dict[str, Any]] = {
