@@ -13,6 +13,8 @@ const TOKEN_EXPIRED = 4001;
 const TERMINAL_CLOSE_CODES = new Set([1002, 1007, 1009, 4400, 4401, 4403]);
 /** Nothing that waiting could mend: the request itself is wrong, or not allowed. */
 const TERMINAL_STATUSES = new Set([400, 403, 422]);
+/** What Guardwire itself answers errors with (RFC 9457); the same status from a proxy on the way says nothing of ours. */
+const OUR_WORD = "application/problem+json";
 
 /**
  * @param {string} reason
@@ -40,7 +42,8 @@ export function fromClose(code, text) {
  * @returns {Ending}
  */
 export function fromResponse({ status, headers }) {
-  const verdict = TERMINAL_STATUSES.has(status) ? "refused" : status === 401 ? "token" : "retry";
+  const ours = headers.get("Content-Type")?.startsWith(OUR_WORD);
+  const verdict = ours && TERMINAL_STATUSES.has(status) ? "refused" : ours && status === 401 ? "token" : "retry";
   const retryAfterMs = Number(headers.get("Retry-After")) * 1000 || 0;
   return { verdict, code: status, reason: `HTTP ${status}`, retryAfterMs };
 }

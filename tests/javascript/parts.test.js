@@ -22,6 +22,7 @@ test("what people read of a close is the sentence in it", () => {
 });
 
 for (const [status, header, verdict, retryAfterMs] of [
+  [400, null, "refused", 0],
   [401, null, "token", 0],
   [403, null, "refused", 0],
   [404, null, "retry", 0],
@@ -31,11 +32,18 @@ for (const [status, header, verdict, retryAfterMs] of [
   [503, "Wed, 21 Oct 2026 07:28:00 GMT", "retry", 0],
 ]) {
   test(`an answer of ${status} with Retry-After ${header} means ${verdict} after ${retryAfterMs} ms`, () => {
-    const headers = new Headers(header ? { "Retry-After": header } : {});
+    const headers = new Headers({ "Content-Type": "application/problem+json", ...(header && { "Retry-After": header }) });
     const ending = fromResponse({ status, headers });
     assert.deepEqual([ending.verdict, ending.code, ending.retryAfterMs], [verdict, status, retryAfterMs]);
   });
 }
+
+test("a proxy's refusal is not the server's", () => {
+  for (const status of [400, 401, 403, 422]) {
+    assert.equal(fromResponse({ status, headers: new Headers({ "Content-Type": "text/html" }) }).verdict, "retry");
+    assert.equal(fromResponse({ status, headers: new Headers() }).verdict, "retry");
+  }
+});
 
 test("delays are spread over the whole interval", () => {
   const first = (random) => new Backoff(() => random).nextMs();

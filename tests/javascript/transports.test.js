@@ -86,7 +86,9 @@ test("an event stream resumes where the client stands, if it holds just the chan
 test("an event stream that ends, or is refused, says so once", async (t) => {
   const ended = await linkTo(t, "sse", (_, response) => response.end());
   assert.equal((await ended.heard.next()).ending.verdict, "retry");
-  const refused = await linkTo(t, "sse", (_, response) => response.writeHead(403).end());
+  const refused = await linkTo(t, "sse", (_, response) => {
+    response.writeHead(403, { "Content-Type": "application/problem+json" }).end("{}");
+  });
   assert.deepEqual((await refused.heard.next()).ending, { verdict: "refused", code: 403, reason: "HTTP 403", retryAfterMs: 0 });
 });
 
