@@ -23,7 +23,7 @@ import typer
 
 from realtime.cli.development import data_folder, development_key, read_settings
 from realtime.cli.listening import check_port
-from realtime.cli.migrate import bring_up_to_date, say
+from realtime.cli.migrate import say
 from realtime.cli.reaching import check_database
 from realtime.embedded import EmbeddedServers
 from realtime.embedded.parent import end_with_parent
@@ -101,13 +101,14 @@ def _run(main: Coroutine[Any, Any, None]) -> None:
 
 async def _demo(read: Settings, folder: Path, begun: float) -> None:
     import app
+    from queries.migrations.run import migrate
     from realtime.simulator import SimulatorOptions, demo_user_id, simulate
 
     stop = _stop_on_signals()
     users = [demo_user_id(index) for index in range(USERS)]
     await check_database(read.database_url)
     await _refuse_foreign_rows(read.database_url, users)
-    await bring_up_to_date(read.database_url, progress=say)
+    await migrate(read.database_url, progress=say)
     key = development_key(folder)
     async with app.serving(read, development=app.Development(key=key, demo_user=users[0])) as url:
         platform = asyncio.create_task(

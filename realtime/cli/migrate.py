@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
-from collections.abc import Callable
 from typing import Annotated
 
 import typer
@@ -43,25 +42,10 @@ def migrate(
 
 
 async def _migrate(database_url: str, notify: bool | None) -> None:
-    await check_database(database_url)
-    await bring_up_to_date(database_url, notify=notify, progress=say)
-
-
-async def bring_up_to_date(
-    database_url: str, *, notify: bool | None = None, progress: Callable[[str], None]
-) -> None:
-    """Migrate, then read the history that was there before; until then its accounts are `unknown`."""
-    import asyncpg
-
-    from queries.capture import backfill
     from queries.migrations.run import migrate as run
 
-    await run(database_url, notify=notify, progress=progress)
-    connection = await asyncpg.connect(database_url)
-    try:
-        await backfill(connection, progress=progress)
-    finally:
-        await connection.close()
+    await check_database(database_url)
+    await run(database_url, notify=notify, progress=say)
 
 
 def say(sentence: str) -> None:
