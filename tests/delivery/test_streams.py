@@ -237,14 +237,14 @@ async def test_a_user_may_hold_only_so_many_sockets(server: StreamServer) -> Non
 
 
 async def test_a_token_that_ends_is_announced_and_then_closes_the_stream(server: StreamServer) -> None:
-    async with server.connect(headers=server.headers(ttl_seconds=2)) as connection:
+    async with server.connect(headers=server.headers(ttl_seconds=4)) as connection:
         await server.opened(snapshot(5), connection)
         assert (await frame_of_type(connection, "auth_required"))["expires_at"]
         assert await close_code(connection) == 4001
 
 
 async def test_a_fresh_token_in_band_keeps_the_stream_open(server: StreamServer) -> None:
-    async with server.connect(headers=server.headers(ttl_seconds=2)) as connection:
+    async with server.connect(headers=server.headers(ttl_seconds=4)) as connection:
         await server.opened(snapshot(5), connection)
         await frame_of_type(connection, "auth_required")
         await say(connection, type="auth", token=server.token())
