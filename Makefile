@@ -19,9 +19,11 @@ test: venv ## every test, on real PostgreSQL and Redis; TESTS="tests/auth -k nam
 	@exec $(RUN) pytest $(TESTS)
 
 lint: venv ## ruff, mypy and the direction of imports
-	@$(RUN) ruff check .
-	@$(RUN) mypy
-	@.venv/bin/lint-imports --cache-dir .import_linter_cache
+	@failed=; \
+	$(RUN) ruff check . || failed=1; \
+	$(RUN) mypy || failed=1; \
+	.venv/bin/lint-imports --cache-dir .import_linter_cache || failed=1; \
+	test -z "$$failed"
 
 lock: ## requirements*.lock anew from pyproject.toml, newest versions, all platforms
 	@rm -rf build/lock && python3 -m venv build/lock && build/lock/bin/python -m pip install --quiet uv
