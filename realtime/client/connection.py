@@ -16,9 +16,9 @@ from realtime.client.backoff import Backoff
 from realtime.client.chores import Chores
 from realtime.client.ending import Ending, LinkEnded, lost, replaced, tokenless
 from realtime.client.freshness import BLIND_AFTER_SECONDS
+from realtime.client.homecoming import first_answer
 from realtime.client.line import Line
 from realtime.client.link import Opening
-from realtime.client.link_life import FIRST_FRAME_WITHIN_SECONDS
 from realtime.client.pulse import BEAT_SECONDS, Pulse
 from realtime.client.session import Ask, Session
 from realtime.client.signal import Signal
@@ -233,27 +233,17 @@ class Connection:
 
     async def _come_home(self, line: Line) -> None:
         """While a fallback serves, try the best transport beside it, and move over once it has answered."""
-        transport = self._transports[0]
-        while True:
-            await asyncio.sleep(self._attempts.ladder.next_return_seconds())
+        transport, ladder = self._transports[0], self._attempts.ladder
+        answer = None
+        while answer is None:
+            await asyncio.sleep(ladder.next_return_seconds())
             channels = self.channels
-            try:
-                link = await transport.open(self._opening(await self._token(), channels))
-            except LinkEnded:
-                continue
-            try:
-                async with asyncio.timeout(FIRST_FRAME_WITHIN_SECONDS):
-                    first = await link.receive()
-            except (LinkEnded, TimeoutError):
-                link.abort()
-                continue
-            except asyncio.CancelledError:
-                link.abort()
-                raise
-            self._attempts.ladder.climb()
-            self._arrived = Line(link, transport, channels, first)
-            line.replace()
-            return
+            with contextlib.suppress(LinkEnded):
+                answer = await first_answer(transport, self._opening(await self._token(), channels))
+        ladder.climb()
+        link, first = answer
+        self._arrived = Line(link, transport, channels, first)
+        line.replace()
 
     # Beside all that.
 

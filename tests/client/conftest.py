@@ -6,6 +6,8 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from realtime.client import ladder, long_poll
+from tests.client.http_peer import HttpPeer
 from tests.client.peer import Peer
 
 
@@ -14,3 +16,20 @@ async def peer() -> AsyncIterator[Peer]:
     peer = Peer()
     async with peer.listening():
         yield peer
+
+
+@pytest.fixture
+async def http_peer() -> AsyncIterator[HttpPeer]:
+    peer = HttpPeer()
+    async with peer.listening():
+        yield peer
+
+
+@pytest.fixture
+def no_way_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ladder, "_FIRST_RETURN_SECONDS", 3600.0)
+
+
+@pytest.fixture
+def brisk(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(long_poll, "_SHORTEST_ROUND_SECONDS", 0.05)

@@ -15,7 +15,9 @@ from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route, WebSocketRoute
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
+from realtime.client import Account, connect
 from tests.client.peer import AS_OF, EXPIRES_AT
+from tests.client.states import status
 
 
 class Said:
@@ -186,3 +188,40 @@ def snapshot(revision: int, state: dict[str, Any], *, epoch: int = 8) -> dict[st
 
 def update(base: int, revision: int, patch: dict[str, Any]) -> dict[str, Any]:
     return {"type": "update", "base": base, "revision": revision, "as_of": AS_OF, "age_ms": 0, "patch": patch}
+
+
+@asynccontextmanager
+async def streaming(peer: HttpPeer, **options: Any) -> AsyncIterator[tuple[Account, Streaming]]:
+    """An account with channel ``status`` at revision 100 over an event stream."""
+
+    async def answer() -> Streaming:
+        stream = await peer.streaming.get()
+        await stream.begin(100, {"status": status()})
+        return stream
+
+    answered = asyncio.get_running_loop().create_task(answer())
+    async with connect(peer.url, **{"token": lambda: "t0k3n", "channels": ["status"], **options}) as account:
+        stream = await answered
+        yield account, stream
+
+
+@asynccontextmanager
+async def polling(peer: HttpPeer, **options: Any) -> AsyncIterator[Account]:
+    """An account with channel ``status`` at revision 100 over long polls."""
+
+    async def answer() -> None:
+        (await peer.polling.get()).frame(snapshot(100, {"status": status()}))
+
+    answered = asyncio.get_running_loop().create_task(answer())
+    peer.stream_status = 404
+    async with connect(peer.url, **{"token": lambda: "t0k3n", "channels": ["status"], **options}) as account:
+        await answered
+        yield account
+
+
+async def next_poll(peer: HttpPeer) -> Polling:
+    return await asyncio.wait_for(peer.polling.get(), 5)
+
+
+async def next_stream(peer: HttpPeer) -> Streaming:
+    return await asyncio.wait_for(peer.streaming.get(), 5)

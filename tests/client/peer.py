@@ -121,6 +121,17 @@ class Peer:
             await connection.wait_closed()
 
 
+def opening(peer: Peer, state: dict[str, Any], revision: int = 100) -> asyncio.Task[Visit]:
+    """Welcomes the next client with ``state``."""
+
+    async def answer() -> Visit:
+        visit = await peer.visit()
+        await visit.begin(revision, state)
+        return visit
+
+    return asyncio.get_running_loop().create_task(answer())
+
+
 def denial(status: int, *, detail: str = "", **headers: str) -> Callable[[Request], Response]:
     """Answers every handshake with ``status`` and a problem document."""
 

@@ -1,9 +1,8 @@
-"""The client's decisions, which need no connection: pauses, transports, time, events and differences."""
+"""The client's decisions, which need no connection: pauses, transports, time and events."""
 
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import pytest
 from hypothesis import given
@@ -12,7 +11,6 @@ from hypothesis import strategies as st
 from realtime.client import address
 from realtime.client.attempts import Attempts
 from realtime.client.backoff import Backoff
-from realtime.client.changes import Change, differences
 from realtime.client.clock import Instant, elapsed_seconds
 from realtime.client.ending import Ending, answered, blocked, closed, lost, unreachable
 from realtime.client.event_stream import EventStreamParser, TooLong
@@ -242,52 +240,6 @@ def test_frames_that_servers_may_invent_are_passed_over_and_broken_ones_are_not(
             decode(text)
     grown = decode(b'{"type":"heartbeat","base":1,"revision":2,"as_of":"","age_ms":3,"stale":false,"new":1}')
     assert grown == Heartbeat(base=1, revision=2, as_of="", age_ms=3, stale=False)
-
-
-# Differences.
-
-LEAVES = st.integers(2, 3) | st.text("ab", max_size=1) | st.booleans()
-KEYS = st.sampled_from("abc")
-RECORDS = st.dictionaries(KEYS, LEAVES, max_size=3)
-CHANNELS = st.dictionaries(KEYS, LEAVES | RECORDS | st.dictionaries(KEYS, RECORDS, max_size=2), max_size=3)
-STATES = st.dictionaries(st.sampled_from(["status", "guards"]), CHANNELS, max_size=2)
-
-
-def applied(state: Any, changes: list[Change]) -> dict[tuple[str, ...], Any]:
-    """``state`` after ``changes``, without the empty objects that changes do not speak of."""
-    leaves = {path: value for path, value in flat((), state) if value != {}}
-    for change in changes:
-        for path in [path for path in leaves if path[: len(change.path)] == change.path]:
-            del leaves[path]
-        leaves.update(
-            {path: value for path, value in flat(change.path, change.new) if value not in (None, {})}
-        )
-    return leaves
-
-
-def flat(path: tuple[str, ...], value: Any) -> list[tuple[tuple[str, ...], Any]]:
-    if isinstance(value, dict) and value:
-        return [leaf for key, inner in value.items() for leaf in flat((*path, key), inner)]
-    return [(path, value)]
-
-
-@given(STATES, STATES)
-def test_whoever_follows_the_changes_ends_with_the_new_state(
-    old: dict[str, Any], new: dict[str, Any]
-) -> None:
-    changes = differences(old, new, under=(), revision=1)
-    assert applied(old, changes) == applied(new, [])
-    assert all(change.old != change.new for change in changes)
-    assert len({change.path for change in changes}) == len(changes)
-
-
-@given(STATES, STATES, st.sampled_from([("guards",), ("guards", "a"), ("guards", "a", "b")]))
-def test_a_part_has_those_of_the_changes_that_are_in_it(
-    old: dict[str, Any], new: dict[str, Any], under: tuple[str, ...]
-) -> None:
-    whole = differences(old, new, under=(), revision=1)
-    part = differences(old, new, under=under, revision=1)
-    assert part == [change for change in whole if change.path[: len(under)] == under]
 
 
 # Addresses and tokens.

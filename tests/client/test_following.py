@@ -3,31 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
 
 import pytest
 
 from realtime.client import Change, StaleState, connect
 from realtime.client.iterators import Changes
-from tests.client.peer import Peer, Visit
+from tests.client.peer import Peer, opening
 from tests.client.states import breach, guards, position, positions, status, whole
-from tests.client.waiting import eventually, until
+from tests.client.waiting import until
 
 
 async def take(changes: Changes, count: int) -> list[Change]:
     async with asyncio.timeout(5):
         return [await anext(changes) for _ in range(count)]
-
-
-def opening(peer: Peer, state: dict[str, Any], revision: int = 100) -> asyncio.Task[Visit]:
-    """Welcomes the next client with ``state``."""
-
-    async def answer() -> Visit:
-        visit = await peer.visit()
-        await visit.begin(revision, state)
-        return visit
-
-    return asyncio.get_running_loop().create_task(answer())
 
 
 async def test_an_account_is_there_with_its_first_state(peer: Peer) -> None:
@@ -186,76 +174,6 @@ async def test_the_typed_state_of_a_channel_that_did_not_change_is_the_same_obje
         await until(account, revision=101)
         assert account.state.guards is before.guards
         assert account.state.status is not before.status
-
-
-async def test_a_heartbeat_keeps_pace_and_tells_the_age(peer: Peer) -> None:
-    answered = opening(peer, {"status": status()})
-    async with connect(peer.url, token="t", channels=["status"]) as account:
-        visit = await answered
-        await visit.heartbeat(100, 120, age_ms=3000)
-        await until(account, revision=120)
-        assert account.age is not None
-        assert 3.0 <= account.age < 4.0
-        with pytest.raises(StaleState, match=r"over the limit of 2 s") as stale:
-            account.require_fresh(max_age_seconds=2)
-        assert stale.value.age_seconds == pytest.approx(3.0, abs=1.0)
-        account.require_fresh(max_age_seconds=5)
-        await visit.update(120, 121, {"status": {"total_syncs": 8}})
-        await until(account, revision=121)
-        account.require_fresh(max_age_seconds=2)
-
-
-async def test_a_server_that_is_blind_makes_the_state_stale_until_it_sees_again(peer: Peer) -> None:
-    answered = opening(peer, {"status": status()})
-    async with connect(peer.url, token="t", channels=["status"]) as account:
-        visit, statuses = await answered, account.statuses()
-        assert await anext(statuses) == "connected"
-        await visit.heartbeat(100, 100, age_ms=2500, stale=True)
-        assert await asyncio.wait_for(anext(statuses), 5) == "stale"
-        assert not account.fresh
-        with pytest.raises(StaleState):
-            account.require_fresh(max_age_seconds=1000)
-        waiting = asyncio.ensure_future(account.until_fresh())
-        await asyncio.sleep(0.05)
-        assert not waiting.done()
-        await visit.heartbeat(100, 100)
-        await asyncio.wait_for(waiting, 5)
-        assert await asyncio.wait_for(anext(statuses), 5) == "connected"
-
-
-async def test_the_time_of_the_database_needs_no_clock_of_this_machine(peer: Peer) -> None:
-    answered = opening(peer, {"status": status()})
-    async with connect(peer.url, token="t", channels=["status"]) as account:
-        visit = await answered
-        await visit.heartbeat(100, 101, age_ms=90_000)
-        await until(account, revision=101)
-        # The read was at 09:00:00, ninety seconds ago.
-        left = account.seconds_until("2026-01-05T09:02:00.000000Z")
-        assert left == pytest.approx(30, abs=1)
-
-
-async def test_a_bot_that_acts_on_fresh_states_is_asked_again_when_it_could_not(peer: Peer) -> None:
-    answered = opening(peer, {"status": status()})
-    async with connect(peer.url, token="t", channels=["status"]) as account:
-        visit, states = await answered, account.fresh_states()
-        first = await anext(states)
-        assert first is account.state
-        waiting = asyncio.ensure_future(anext(states))
-        await visit.heartbeat(100, 101)
-        await until(account, revision=101)
-        assert not waiting.done()
-        await visit.update(101, 102, {"status": {"total_syncs": 8}})
-        assert await asyncio.wait_for(waiting, 5) is account.state
-        # While the bot acts the server goes blind; the bot notices, and asks for another state.
-        await visit.heartbeat(102, 102, stale=True)
-        await eventually(lambda: not account.fresh)
-        waiting = asyncio.ensure_future(anext(states))
-        await asyncio.sleep(0.05)
-        assert not waiting.done()
-        await visit.heartbeat(102, 102)
-        assert await asyncio.wait_for(waiting, 5) is account.state
-    with pytest.raises(StopAsyncIteration):
-        await anext(states)
 
 
 async def test_channels_come_and_go_on_a_live_account(peer: Peer) -> None:
