@@ -26,8 +26,9 @@ LANGUAGE sql STABLE AS $$
            h.closed_price, h.pnl_gbp, h.divergence_reason, h.error_message, coalesce(a.revision, 0),
            coalesce(a.ordinal, row_number() OVER (ORDER BY coalesce(h.at, arrived_at), h.kind = 'close', h.id))::integer, true
     FROM guardwire.log_rows() AS h
-    LEFT JOIN LATERAL (SELECT s.revision, s.ordinal FROM guardwire.arrivals AS s
-                       WHERE s.user_id = account AND s.log_id = h.id ORDER BY s.revision DESC LIMIT 1) AS a ON true
+    LEFT JOIN (SELECT DISTINCT ON (s.log_id) s.log_id, s.revision, s.ordinal FROM guardwire.arrivals AS s
+               WHERE s.user_id = account AND s.source = 'l'
+               ORDER BY s.log_id, s.revision DESC) AS a ON a.log_id = h.id
     WHERE h.user_id = account
     ORDER BY coalesce(a.revision, 0), 24
 $$;
@@ -54,7 +55,7 @@ BEGIN
     DELETE FROM guardwire.events AS e WHERE e.user_id = account;
     DELETE FROM guardwire.market_alerts AS m WHERE m.user_id = account;
 
-    SELECT max(s.revision) INTO upto FROM guardwire.arrivals AS s WHERE s.user_id = account;
+    SELECT max(s.revision) INTO upto FROM guardwire.arrivals AS s WHERE s.user_id = account AND s.source = 'l';
     rows := '{}';
     FOR r IN SELECT h.* FROM guardwire.history_of(account, arrived_at) AS h LOOP
         CONTINUE WHEN r.revision > coalesce(upto, 0);
@@ -89,7 +90,7 @@ BEGIN
         PERFORM guardwire.apply_positions(rows);
         PERFORM guardwire.apply_market(rows, arrived_at);
     END IF;
-    PERFORM guardwire.read_equity(account, limits.peak_since);
+    PERFORM guardwire.read_equity(account, limits.peak_since, '{}');
     PERFORM guardwire.follow_currency(account);
     PERFORM guardwire.judge_drawdown(account, 'history-' || found_revision, least(a.equity_at, arrived_at), found_revision, 0)
     FROM guardwire.accounts AS a WHERE a.user_id = account;

@@ -160,7 +160,7 @@ BEGIN
         SELECT o.* INTO a FROM guardwire.accounts AS o WHERE o.user_id = account;
         CONTINUE WHEN NOT a.ready;
         IF a.peak_since IS DISTINCT FROM l.peak_since THEN
-            PERFORM guardwire.read_peak(account, l.peak_since);
+            PERFORM guardwire.read_peak(account, l.peak_since, '{}');
         END IF;
         UPDATE guardwire.accounts AS o SET sync_due_at = arrived_at WHERE o.user_id = account AND o.source = 'live';
         PERFORM guardwire.judge_drawdown(account, 'limits-' || a.revision, arrived_at, a.revision, 0);
@@ -170,7 +170,7 @@ BEGIN
             m.expires_at := m.detected_at + make_interval(secs => l.alert_window_seconds);
             UPDATE guardwire.market_alerts AS o SET alert_type = m.alert_type, expires_at = m.expires_at
             WHERE o.user_id = account AND o.symbol = m.symbol AND o.condition_type = m.condition_type;
-            PERFORM guardwire.note_market_level(held.alert_type, m);
+            PERFORM guardwire.note_market_level(held.alert_type, m, arrived_at);
         END LOOP;
     END LOOP;
 END
@@ -257,7 +257,8 @@ BEGIN
     END IF;
     IF equity_ids IS NOT NULL THEN
         PERFORM guardwire.ignore_equity_of_nobody(equity_ids);
-        PERFORM guardwire.apply_equity(equity_ids, equity_ordinals, equity_inserted, arrived_at);
+        PERFORM guardwire.record_equity_arrivals(equity_ids, equity_ordinals, equity_inserted, users, revisions);
+        PERFORM guardwire.apply_equity(equity_ids, equity_ordinals, equity_inserted);
     END IF;
     PERFORM guardwire.notify_nodes(users, revisions);
 END

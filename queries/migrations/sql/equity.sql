@@ -1,34 +1,55 @@
 -- The equity rules: the latest row is what is shown, and the peak is the highest on record less the cash flows since.
 
--- Cash flows of an account in rows later than this one.
-CREATE FUNCTION guardwire.flows_after(account uuid, moment timestamptz) RETURNS numeric LANGUAGE sql STABLE AS $$
-    SELECT coalesce(sum(guardwire.read_number(e.cash_flow)), 0)
-    FROM public.equity_snapshots AS e
-    WHERE e.user_id = account AND e.created_at > moment AND e.cash_flow <> 0 AND guardwire.read_number(e.equity) IS NOT NULL
+-- An account's equity rows on record in the order in which they count, by time and then by arrival, except those that
+-- arrived but are still to be applied. A row without a usable time counts at its arrival.
+CREATE FUNCTION guardwire.equity_of(account uuid, pending uuid[]) RETURNS TABLE (
+    id uuid, equity numeric, balance numeric, currency text, cash_flow numeric, at timestamptz, nth bigint
+) LANGUAGE sql STABLE AS $$
+    SELECT e.id, e.equity, e.balance, e.currency, e.cash_flow, moment.at,
+           row_number() OVER (ORDER BY moment.at, coalesce(a.revision, 0), coalesce(a.ordinal, 0), e.id)
+    FROM guardwire.equity_rows() AS e
+    LEFT JOIN (SELECT DISTINCT ON (s.log_id) s.log_id, s.revision, s.ordinal FROM guardwire.arrivals AS s
+               WHERE s.user_id = account AND s.source = 'e'
+               ORDER BY s.log_id, s.revision DESC) AS a ON a.log_id = e.id
+    CROSS JOIN LATERAL (SELECT coalesce(e.at, to_timestamp(coalesce(a.revision, 0) / 1000000.0)) AS at) AS moment
+    WHERE e.user_id = account AND e.equity IS NOT NULL AND NOT e.id = ANY (pending)
+$$;
+
+-- Cash flows of an account later than a moment; an account has few of them.
+CREATE FUNCTION guardwire.flows_after(account uuid, moment timestamptz, pending uuid[]) RETURNS numeric
+LANGUAGE plpgsql STABLE AS $$
+BEGIN
+    RETURN (
+        SELECT coalesce(sum(guardwire.read_number(e.cash_flow)), 0)
+        FROM public.equity_snapshots AS e
+        WHERE e.user_id = account AND e.cash_flow <> 0 AND guardwire.read_number(e.equity) IS NOT NULL
+          AND NOT e.id = ANY (pending)
+          AND coalesce(guardwire.read_time(e.created_at),
+                       (SELECT to_timestamp(max(s.revision) / 1000000.0) FROM guardwire.arrivals AS s
+                        WHERE s.user_id = account AND s.source = 'e' AND s.log_id = e.id)) > moment);
+END
 $$;
 
 -- Reads an account's peak anew from all its equity on record, as after peak_since moved or a late cash flow.
-CREATE FUNCTION guardwire.read_peak(account uuid, since timestamptz) RETURNS void LANGUAGE sql AS $$
+CREATE FUNCTION guardwire.read_peak(account uuid, since timestamptz, pending uuid[]) RETURNS void LANGUAGE sql AS $$
     UPDATE guardwire.accounts AS a
     SET equity_flow = coalesce(found.flow, 0), peak_adjusted = found.peak, peak_since = since
     FROM (SELECT max(running.total) AS flow,
-                 max(running.equity - running.upto) FILTER (WHERE running.equity >= 0 AND (since IS NULL OR running.at >= since)) AS peak
-          FROM (SELECT e.equity, e.at, sum(e.cash_flow) OVER (ORDER BY e.at, e.id) AS upto, sum(e.cash_flow) OVER () AS total
-                FROM guardwire.equity_rows() AS e
-                WHERE e.user_id = account AND e.equity IS NOT NULL AND e.at IS NOT NULL) AS running) AS found
+                 max(running.equity - running.upto)
+                     FILTER (WHERE running.equity >= 0 AND (since IS NULL OR running.at >= since)) AS peak
+          FROM (SELECT e.equity, e.at, sum(e.cash_flow) OVER (ORDER BY e.nth) AS upto, sum(e.cash_flow) OVER () AS total
+                FROM guardwire.equity_of(account, pending) AS e) AS running) AS found
     WHERE a.user_id = account
 $$;
 
 -- Reads an account's latest equity row and its peak anew, as after rows were altered in place.
-CREATE FUNCTION guardwire.read_equity(account uuid, since timestamptz) RETURNS void LANGUAGE plpgsql AS $$
+CREATE FUNCTION guardwire.read_equity(account uuid, since timestamptz, pending uuid[]) RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
     UPDATE guardwire.accounts AS a
     SET equity = found.equity, balance = found.balance, currency = found.currency, equity_at = found.at
-    FROM (SELECT e.* FROM guardwire.equity_rows() AS e
-          WHERE e.user_id = account AND e.equity IS NOT NULL AND e.at IS NOT NULL
-          ORDER BY e.at DESC, e.id DESC LIMIT 1) AS found
+    FROM (SELECT e.* FROM guardwire.equity_of(account, pending) AS e ORDER BY e.nth DESC LIMIT 1) AS found
     WHERE a.user_id = account;
-    PERFORM guardwire.read_peak(account, since);
+    PERFORM guardwire.read_peak(account, since, pending);
 END
 $$;
 
@@ -42,28 +63,41 @@ BEGIN
 END
 $$;
 
--- Applies equity rows in the order in which they arrived; the cost of an append does not grow with history.
-CREATE FUNCTION guardwire.apply_equity(
-    ids uuid[], ordinals integer[], inserted boolean[], arrived_at timestamptz
+-- Writes down in which order equity rows arrived; for a batch of notes too, each with the revision that it now gets.
+CREATE FUNCTION guardwire.record_equity_arrivals(
+    ids uuid[], ordinals integer[], inserted boolean[], users uuid[], revisions bigint[]
 ) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+    INSERT INTO guardwire.arrivals (user_id, revision, ordinal, log_id, source, inserted)
+    SELECT u.user_id, u.revision, k.ordinal, k.id, 'e', k.inserted
+    FROM unnest(ids, ordinals, inserted) AS k (id, ordinal, inserted)
+    JOIN guardwire.equity_rows() AS e ON e.id = k.id
+    JOIN unnest(users, revisions) AS u (user_id, revision) ON u.user_id = e.user_id;
+END
+$$;
+
+-- Applies equity rows in the order in which they arrived; the cost of an append does not grow with history.
+CREATE FUNCTION guardwire.apply_equity(ids uuid[], ordinals integer[], inserted boolean[]) RETURNS void
+LANGUAGE plpgsql AS $$
 DECLARE
     r record;
     a guardwire.accounts;
     since timestamptz;
     moment timestamptz;
     adjusted numeric;
+    pending uuid[];
 BEGIN
+    -- What reads the history must not see rows of this commit before their turn, nor those that wait as notes.
+    pending := ids || ARRAY(SELECT n.row_key::uuid FROM guardwire.capture_notes AS n WHERE n.source = 'e' AND n.given_up_at IS NULL);
     FOR r IN
         SELECT e.*, k.ordinal, k.inserted
         FROM unnest(ids, ordinals, inserted) AS k (id, ordinal, inserted)
         JOIN guardwire.equity_rows() AS e ON e.id = k.id
         ORDER BY e.user_id, k.ordinal
     LOOP
+        pending := array_remove(pending, r.id);
         SELECT o.* INTO a FROM guardwire.accounts AS o WHERE o.user_id = r.user_id;
-        CONTINUE WHEN NOT FOUND;
-        INSERT INTO guardwire.arrivals (user_id, revision, ordinal, log_id, source, inserted)
-        VALUES (r.user_id, a.revision, r.ordinal, r.id, 'e', r.inserted);
-        CONTINUE WHEN NOT a.ready;
+        CONTINUE WHEN NOT FOUND OR NOT a.ready;
         IF r.equity IS NULL THEN
             UPDATE guardwire.accounts AS o SET ignored_rows = o.ignored_rows + 1 WHERE o.user_id = r.user_id;
             INSERT INTO guardwire.ignored_rows (source, row_key, user_id, reason)
@@ -71,9 +105,9 @@ BEGIN
             CONTINUE WHEN r.inserted;
         END IF;
         since := (guardwire.limits_of(r.user_id)).peak_since;
-        moment := coalesce(r.at, arrived_at);
+        moment := coalesce(r.at, to_timestamp(a.revision / 1000000.0));
         IF NOT r.inserted THEN
-            PERFORM guardwire.read_equity(r.user_id, since);
+            PERFORM guardwire.read_equity(r.user_id, since, pending);
         ELSIF a.equity_at IS NULL OR moment >= a.equity_at THEN
             adjusted := CASE WHEN r.equity >= 0 AND (since IS NULL OR moment >= since)
                              THEN r.equity - a.equity_flow - r.cash_flow END;
@@ -82,15 +116,16 @@ BEGIN
                 equity_flow = o.equity_flow + r.cash_flow, peak_adjusted = greatest(o.peak_adjusted, adjusted)
             WHERE o.user_id = r.user_id;
         ELSIF r.cash_flow <> 0 THEN
-            PERFORM guardwire.read_peak(r.user_id, since);
+            PERFORM guardwire.read_peak(r.user_id, since, pending);
         ELSIF r.equity >= 0 AND (since IS NULL OR moment >= since) THEN
-            adjusted := r.equity - a.equity_flow + guardwire.flows_after(r.user_id, moment);
+            adjusted := r.equity - a.equity_flow + guardwire.flows_after(r.user_id, moment, pending);
             UPDATE guardwire.accounts AS o SET peak_adjusted = greatest(o.peak_adjusted, adjusted)
             WHERE o.user_id = r.user_id;
         END IF;
         SELECT o.* INTO a FROM guardwire.accounts AS o WHERE o.user_id = r.user_id;
         PERFORM guardwire.follow_currency(r.user_id);
-        PERFORM guardwire.judge_drawdown(r.user_id, r.id::text, least(a.equity_at, arrived_at), a.revision, r.ordinal);
+        PERFORM guardwire.judge_drawdown(
+            r.user_id, r.id::text, least(a.equity_at, to_timestamp(a.revision / 1000000.0)), a.revision, r.ordinal);
     END LOOP;
 END
 $$;

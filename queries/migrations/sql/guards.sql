@@ -106,20 +106,20 @@ BEGIN
         DELETE FROM guardwire.market_alerts AS o
         WHERE o.user_id = m.user_id AND o.symbol = m.symbol AND o.condition_type = m.condition_type;
         INSERT INTO guardwire.market_alerts SELECT (m).*;
-        PERFORM guardwire.note_market_level(held.alert_type, m);
+        PERFORM guardwire.note_market_level(held.alert_type, m, m.detected_at);
     END LOOP;
     PERFORM guardwire.add_events(events);
 END
 $$;
 
--- Raises or clears the breach of a market condition when its level has changed.
-CREATE FUNCTION guardwire.note_market_level(before text, m guardwire.market_alerts) RETURNS void LANGUAGE plpgsql AS $$
+-- Raises or clears the breach of a market condition when its level has changed, at a moment.
+CREATE FUNCTION guardwire.note_market_level(before text, m guardwire.market_alerts, at timestamptz) RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
     IF m.alert_type = 'critical' AND before IS DISTINCT FROM 'critical' THEN
-        PERFORM guardwire.raise_breach(m.user_id, m.log_id::text, 'market', m.detected_at, coalesce(m.gap_pct, m.spread_pct),
+        PERFORM guardwire.raise_breach(m.user_id, m.log_id::text, 'market', at, coalesce(m.gap_pct, m.spread_pct),
                                        m.symbol, m.condition_type);
     ELSIF m.alert_type <> 'critical' AND before = 'critical' THEN
-        PERFORM guardwire.clear_breach(m.user_id, 'market', m.detected_at, m.symbol, m.condition_type);
+        PERFORM guardwire.clear_breach(m.user_id, 'market', at, m.symbol, m.condition_type);
     END IF;
 END
 $$;

@@ -100,7 +100,9 @@ $$;
 CREATE FUNCTION guardwire.prune() RETURNS void LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
     DELETE FROM guardwire.arrivals AS a
     WHERE a.revision < (extract(epoch FROM clock_timestamp() - make_interval(hours => (SELECT c.arrival_hours FROM guardwire.configuration AS c))) * 1000000)::bigint
-      AND NOT EXISTS (SELECT FROM guardwire.accounts AS o WHERE NOT o.ready);
+      AND NOT EXISTS (SELECT FROM guardwire.accounts AS o WHERE NOT o.ready)
+      -- An equity row without a usable time counts at its arrival for ever.
+      AND (a.source = 'l' OR EXISTS (SELECT FROM guardwire.equity_rows() AS e WHERE e.id = a.log_id AND e.at IS NOT NULL));
     DELETE FROM guardwire.ignored_rows AS i
     WHERE i.noted_at < clock_timestamp() - make_interval(hours => (SELECT c.arrival_hours FROM guardwire.configuration AS c))
 $$;
