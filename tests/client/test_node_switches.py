@@ -1,0 +1,119 @@
+"""A bot between two nodes that share PostgreSQL and Redis: whatever happens on the way, it ends right."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import secrets
+from decimal import Decimal
+from typing import Any
+from uuid import UUID, uuid4
+
+import asyncpg
+import pytest
+
+from auth.development import DevelopmentKey
+from realtime.client import Account, attempts, connect, long_poll
+from realtime.client.transports import TransportName
+from realtime.state import CHANNELS
+from tests.client.balancer import Balancer
+from tests.client.waiting import eventually
+from tests.end_to_end import tables
+from tests.end_to_end.node import Node, node
+from tests.end_to_end.ordinary import equity, row
+
+STEPS = 150
+
+
+class Adventure:
+    """One seeded run: rows, lost links, other nodes and channels, short tokens, a reader that dawdles."""
+
+    def __init__(self, seed: int, *, platform: Any, balancer: Balancer, nodes: tuple[Node, Node]) -> None:
+        self.user_id = uuid4()
+        #: Every (epoch, revision) that the reader saw, in order.
+        self.places: list[tuple[int, int]] = []
+        self._dice = random.Random(seed)
+        self._platform = platform
+        self._balancer = balancer
+        self._nodes = nodes
+
+    def token(self) -> str:
+        """Sometimes one that must be renewed at once."""
+        return self._nodes[0].key.issue(self.user_id, ttl_seconds=self._dice.choice([30, 3600]))
+
+    async def step(self, account: Account) -> None:
+        match self._dice.randrange(10):
+            case 0:
+                self._balancer.target = self._dice.choice(self._nodes).url
+                if account._connection.line is not None:
+                    account._connection.line.link.abort()
+            case 1:
+                chosen = self._dice.sample(CHANNELS, self._dice.randint(1, 3))
+                account._connection.choose(tuple(sorted(chosen, key=CHANNELS.index)))
+            case 2:
+                await tables.insert(self._platform, equity(self.user_id, self._dice.randint(6_000, 12_000)))
+            case 3:
+                closed = {"event_type": "close", "close_reason": "by hand"}
+                await tables.insert(self._platform, row(self.user_id, ticket=self._ticket(), **closed))
+            case _:
+                await tables.insert(self._platform, *(self._sync() for _ in range(self._dice.randint(1, 3))))
+        await asyncio.sleep(self._dice.choice([0, 0, 0.01, 0.05]))
+
+    async def read(self, account: Account) -> None:
+        async for change in account.changes():
+            self.places.append((account.epoch, change.revision))
+            if len(self.places) % 5 == 0:
+                await asyncio.sleep(0.02)
+
+    def _sync(self) -> Any:
+        price = f"{self._dice.uniform(1900, 2000):.2f}"
+        stop = self._dice.choice([None, Decimal("1890.5")])
+        return row(
+            self.user_id, price, ticket=self._ticket(), stop_loss=stop, matched=self._dice.choice([1, 1, 2])
+        )
+
+    def _ticket(self) -> int:
+        return self._dice.randint(1, 4)
+
+
+@pytest.mark.parametrize(
+    ("transport", "seed"),
+    [("websocket", 1), ("websocket", 2), ("sse", 3), ("poll", 4)],
+    ids=lambda value: str(value),
+)
+async def test_whatever_happens_the_bot_ends_with_what_a_fresh_query_gives(
+    migrated_url: str, redis_url: str, transport: TransportName, seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(long_poll, "_SHORTEST_ROUND_SECONDS", 0.05)
+    # Links are cut here far more often than anywhere: growing pauses would only make the test long.
+    monkeypatch.setattr(attempts, "_PROVEN_AFTER_SECONDS", 0.0)
+    key, balancer = DevelopmentKey(secrets.token_hex(32)), Balancer()
+    platform = await asyncpg.connect(migrated_url)
+    async with (
+        node(migrated_url, redis_url, key=key) as first,
+        node(migrated_url, redis_url, key=key) as second,
+        balancer.listening(),
+    ):
+        balancer.target = first.url
+        adventure = Adventure(seed, platform=platform, balancer=balancer, nodes=(first, second))
+        async with connect(balancer.url, token=adventure.token, transports=[transport]) as account:
+            reading = asyncio.create_task(adventure.read(account))
+            for _ in range(STEPS):
+                await adventure.step(account)
+            account._connection.choose(CHANNELS)
+            await asyncio.wait_for(agrees(account, (first, second), adventure.user_id), 30)
+            await asyncio.wait_for(account.until_fresh(), 10)
+            reading.cancel()
+    await platform.close()
+    assert adventure.places == sorted(adventure.places)
+    assert len(set(adventure.places)) > STEPS / 10
+
+
+async def agrees(account: Account, nodes: tuple[Node, Node], user_id: UUID) -> None:
+    """Until the bot holds what both nodes answer to a fresh query."""
+    for each in nodes:
+        frame: dict[str, Any] = {}
+        while frame.get("state") != account.raw or frame["revision"] != account.revision:
+            await asyncio.sleep(0.02)
+            frame = await each.get("/api/v1/state", user_id)
+    await eventually(lambda: account.status == "connected")
