@@ -39,7 +39,8 @@ function describe({ event_type, description, created_at, mt5_ticket, pnl_gbp }) 
   return {
     title: description,
     at: created_at,
-    detail: facts(mt5_ticket && `#${mt5_ticket}`, pnl_gbp !== undefined && `${signed(pnl_gbp)} GBP`),
+    // Most descriptions name the ticket.
+    detail: facts(mt5_ticket && !description.includes(mt5_ticket) && `#${mt5_ticket}`, pnl_gbp !== undefined && `${signed(pnl_gbp)} GBP`),
     tag: "",
     kind: KINDS[event_type] ?? "",
   };

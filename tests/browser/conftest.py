@@ -69,9 +69,15 @@ def trader(databases: Databases, servers: EmbeddedServers, migrated_url: str) ->
 
 
 @pytest.fixture
-def key() -> DevelopmentKey:
+def secret() -> str:
+    """What the server's tokens are signed with."""
+    return secrets.token_hex(32)
+
+
+@pytest.fixture
+def key(secret: str) -> DevelopmentKey:
     """Signs the tokens that the server accepts."""
-    return DevelopmentKey(secrets.token_hex(32))
+    return DevelopmentKey(secret)
 
 
 @pytest.fixture
@@ -81,7 +87,9 @@ def demo_user(trader: Trader) -> UUID | None:
 
 
 @pytest.fixture
-def server_port(migrated_url: str, redis_url: str, key: DevelopmentKey, demo_user: UUID | None) -> Iterator[int]:
+def server_port(
+    migrated_url: str, redis_url: str, key: DevelopmentKey, demo_user: UUID | None
+) -> Iterator[int]:
     """The port of a running server."""
     settings = Settings(mode="development", database_url=migrated_url, redis_url=redis_url, port=0)
     with serving_in_thread(settings, Development(key=key, demo_user=demo_user)) as port:
@@ -89,12 +97,12 @@ def server_port(migrated_url: str, redis_url: str, key: DevelopmentKey, demo_use
 
 
 @pytest.fixture
-def server(migrated_url: str, redis_url: str, trader: Trader) -> Iterator[DashboardProcess]:
+def server(migrated_url: str, redis_url: str, secret: str, trader: Trader) -> Iterator[DashboardProcess]:
     """A running server that a test may kill."""
     process = DashboardProcess(
         database_url=migrated_url,
         redis_url=redis_url,
-        secret=secrets.token_hex(32),
+        secret=secret,
         demo_user=str(trader.user_id),
     )
     process.start()

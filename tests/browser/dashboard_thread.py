@@ -1,4 +1,4 @@
-"""A server in a thread of the tests' own process, which starts far sooner than one in a process of its own."""
+"""A server in a thread of the tests' own process, which starts far sooner than in a process of its own."""
 
 from __future__ import annotations
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from playwright.sync_api import expect
 
 from tests.browser.dashboard import Dashboard
@@ -51,7 +49,7 @@ def test_a_changed_cell_flashes_in_the_direction_of_the_change_and_others_do_not
     dashboard.open()
     expect(dashboard.row(7001)).to_be_visible()
     assert dashboard.page.locator("[data-flash]").count() == 0, "the first sight of a number is no change"
-    trader.append(7001, symbol="XAUUSD", direction="buy", volume=0.1, entry_price=1950.50, current_price=1955.75, matched=1)
+    trader.move(7001, 1955.75)
     up = dashboard.row(7001).locator("[data-flash=up]")
     expect(up).to_have_count(3)
     assert {cell.split()[-1] for cell in up.evaluate_all("cells => cells.map(cell => cell.className)")} == {
@@ -62,7 +60,7 @@ def test_a_changed_cell_flashes_in_the_direction_of_the_change_and_others_do_not
     assert dashboard.row(7002).locator("[data-flash]").count() == 0
     expect(dashboard.cell(7001, "price")).to_have_text("1,955.75")
     expect(dashboard.page.locator("[data-flash]")).to_have_count(0)
-    trader.append(7001, symbol="XAUUSD", direction="buy", volume=0.1, entry_price=1950.50, current_price=1951, matched=1)
+    trader.move(7001, 1951)
     expect(dashboard.row(7001).locator("[data-flash=down]")).to_have_count(3)
 
 
@@ -70,7 +68,7 @@ def test_where_motion_is_unwelcome_nothing_moves(dashboard: Dashboard, trader: T
     dashboard.page.emulate_media(reduced_motion="reduce")
     trader.open(7001, "XAUUSD", 1950.50)
     dashboard.open()
-    trader.append(7001, symbol="XAUUSD", direction="buy", volume=0.1, entry_price=1950.50, current_price=1955.75, matched=1)
+    trader.move(7001, 1955.75)
     expect(dashboard.row(7001).locator("[data-flash]")).to_have_count(3)
     assert dashboard.evaluate("document.getAnimations().length") == 0
 
@@ -82,7 +80,7 @@ def test_rows_are_kept_and_moved_and_never_built_anew(dashboard: Dashboard, trad
     dashboard.row(7001).evaluate("row => { row.mark = 'same' }")
     trader.open(7003, "GBPUSD", 1.2711, minutes=2)
     expect(dashboard.row(7003)).to_be_visible()
-    trader.append(7002, event_type="close", symbol="EURUSD", close_reason="take profit", closed_price=1.09)
+    trader.close(7002)
     expect(dashboard.row(7002)).to_have_count(0)
     tickets = dashboard.page.locator("gw-positions tbody .ticket")
     assert tickets.all_inner_texts() == ["7003", "7001"]
@@ -90,7 +88,9 @@ def test_rows_are_kept_and_moved_and_never_built_anew(dashboard: Dashboard, trad
     expect(dashboard.part("gw-positions", "count")).to_have_text("2")
 
 
-def test_a_drawdown_that_becomes_critical_counts_down_and_is_told(dashboard: Dashboard, trader: Trader) -> None:
+def test_a_drawdown_that_becomes_critical_counts_down_and_is_told(
+    dashboard: Dashboard, trader: Trader
+) -> None:
     trader.equity(10_000)
     dashboard.open()
     expect(dashboard.part("gw-drawdown", "countdown")).to_be_hidden()
@@ -142,12 +142,14 @@ def test_an_unknown_instrument_is_marked(dashboard: Dashboard, trader: Trader) -
     expect(dashboard.part("gw-positions", "assumed")).to_be_visible()
 
 
-def test_positions_in_several_currencies_without_a_rate_have_no_total(dashboard: Dashboard, trader: Trader) -> None:
+def test_positions_in_several_currencies_without_a_rate_have_no_total(
+    dashboard: Dashboard, trader: Trader
+) -> None:
     trader.equity(10_000)
     trader.open(7001, "EURUSD", 1.0842, current_price=1.0852)
     trader.open(7002, "GBPJPY", 188.0, current_price=188.5)
     dashboard.open()
-    expect(dashboard.page.get_by_text("No total: a rate between these currencies is not known.")).to_be_visible()
+    expect(dashboard.page.get_by_text("No total: a rate between these")).to_be_visible()
     expect(dashboard.part("gw-profit", "total")).to_contain_text("USD")
     expect(dashboard.part("gw-profit", "total")).to_contain_text("JPY")
     expect(dashboard.cell(7002, "pnl")).to_contain_text("JPY")
@@ -166,7 +168,9 @@ def test_what_the_platform_writes_is_text_and_nothing_else(dashboard: Dashboard,
     assert "owned" not in dashboard.page.title()
 
 
-def test_a_platform_that_falls_silent_takes_the_prices_their_colour(dashboard: Dashboard, trader: Trader) -> None:
+def test_a_platform_that_falls_silent_takes_the_prices_their_colour(
+    dashboard: Dashboard, trader: Trader
+) -> None:
     trader.insert("guard_limits", sync_overdue_seconds=1)
     trader.open(7001, "XAUUSD", 1950.50, current_price=1955.75)
     dashboard.open()
@@ -181,10 +185,10 @@ def test_everything_shown_follows_a_burst_to_its_end(dashboard: Dashboard, trade
         trader.open(ticket, "EURUSD", 1.0842)
     dashboard.open()
     trader.execute(
-        """INSERT INTO reconciliation_logs (user_id, mt5_position_id, symbol, direction, volume, entry_price, current_price,
-                                            matched, event_type, status, created_at)
-           SELECT $1::uuid, 7000 + (step % 10) + 1, 'EURUSD', 'buy', 0.1, 1.0842, 1.0842 + step * 0.0001, 1, 'sync', 'success',
-                  now() + step * interval '1 microsecond'
+        """INSERT INTO reconciliation_logs (user_id, mt5_position_id, symbol, direction, volume, entry_price,
+                                            current_price, matched, event_type, status, created_at)
+           SELECT $1::uuid, 7000 + (step % 10) + 1, 'EURUSD', 'buy', 0.1, 1.0842,
+                  1.0842 + step * 0.0001, 1, 'sync', 'success', now() + step * interval '1 microsecond'
            FROM generate_series(1, 500) AS step""",
         trader.user_id,
     )
@@ -200,8 +204,7 @@ def _seconds(countdown: str) -> int:
 
 
 def _sum(amounts: list[str]) -> float:
-    read: Callable[[str], float] = lambda text: float(text.replace("−", "-").replace(",", "").replace("+", ""))
-    return sum(map(read, amounts))
+    return sum(float(text.replace("−", "-").replace(",", "").replace("+", "")) for text in amounts)
 
 
 def _grey(dashboard: Dashboard) -> str:

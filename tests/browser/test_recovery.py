@@ -1,4 +1,4 @@
-"""Whatever breaks between the account and the screen: the page shows the truth or says that it does not know."""
+"""Whatever breaks between account and screen: the page shows the truth, or says that it does not know."""
 
 from __future__ import annotations
 
@@ -67,7 +67,9 @@ def test_a_server_that_is_restarted_politely_costs_a_moment(
     dashboard.expect_transport("WebSocket", seconds=30)
 
 
-def test_a_network_that_dies_without_a_word_is_noticed(dashboard: Dashboard, trader: Trader, gate: Gate) -> None:
+def test_a_network_that_dies_without_a_word_is_noticed(
+    dashboard: Dashboard, trader: Trader, gate: Gate
+) -> None:
     dashboard.page.clock.install()
     with_a_gain(trader)
     dashboard.open()
@@ -82,12 +84,14 @@ def test_a_network_that_dies_without_a_word_is_noticed(dashboard: Dashboard, tra
     dashboard.expect_word("Live", seconds=20)
 
 
-def test_a_cut_connection_resumes_with_what_was_missed(dashboard: Dashboard, trader: Trader, gate: Gate) -> None:
+def test_a_cut_connection_resumes_with_what_was_missed(
+    dashboard: Dashboard, trader: Trader, gate: Gate
+) -> None:
     with_a_gain(trader)
     dashboard.open()
     gate.hold()
     gate.cut()
-    trader.append(7001, event_type="close", symbol="XAUUSD", close_reason="stop loss", closed_price=1940)
+    trader.close(7001)
     gate.release()
     dashboard.network_fails = True
     expect(dashboard.page.get_by_text("No open positions")).to_be_visible()
@@ -121,9 +125,9 @@ def test_where_event_streams_are_blocked_too_it_asks_again_and_again(
     with_a_gain(trader)
     dashboard.open()
     dashboard.expect_transport("polling")
-    trader.append(7001, symbol="XAUUSD", direction="buy", volume=0.1, entry_price=1950.50, current_price=1951, matched=1)
+    trader.move(7001, 1951)
     expect(dashboard.cell(7001, "price")).to_have_text("1,951.00")
-    trader.append(7001, event_type="close", symbol="XAUUSD", close_reason="stop loss", closed_price=1940)
+    trader.close(7001)
     expect(dashboard.page.get_by_text("No open positions")).to_be_visible()
     dashboard.expect_word("Live")
 
@@ -135,12 +139,12 @@ def test_a_tab_that_slept_for_ten_minutes_believes_nothing_that_was_buffered(
     with_a_gain(trader)
     dashboard.open()
     gate.hold()
-    trader.append(7001, symbol="XAUUSD", direction="buy", volume=0.1, entry_price=1950.50, current_price=1951, matched=1)
+    trader.move(7001, 1951)
     dashboard.page.clock.fast_forward("10:00")
     dashboard.expect_word("Blind")
     assert greyed(dashboard)
     expect(dashboard.cell(7001, "price")).to_have_text("1,955.75")
-    trader.append(7001, event_type="close", symbol="XAUUSD", close_reason="stop loss", closed_price=1940)
+    trader.close(7001)
     dashboard.network_fails = True
     gate.release()
     dashboard.expect_word("Live", seconds=20)
@@ -183,6 +187,6 @@ def test_another_page_of_the_same_account_shows_the_same(dashboard: Dashboard, t
     second = dashboard.page.context.new_page()
     second.goto(dashboard.page.url)
     expect(second.locator("gw-profit [data-part=total]")).to_have_text("+52.50")
-    trader.append(7001, symbol="XAUUSD", direction="buy", volume=0.1, entry_price=1950.50, current_price=1951, matched=1)
+    trader.move(7001, 1951)
     for page in (dashboard.page, second):
         expect(page.locator("gw-profit [data-part=total]")).to_have_text("+5.00")

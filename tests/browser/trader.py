@@ -14,6 +14,7 @@ import asyncpg
 Run = Callable[[Coroutine[Any, Any, Any]], Any]
 
 _LOG: Final = "reconciliation_logs"
+_END_SESSIONS: Final = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = $1"
 _OPENED: Final = datetime.now(UTC).replace(microsecond=0) - timedelta(hours=2)
 
 
@@ -31,6 +32,17 @@ class Trader:
         opened = _OPENED + timedelta(minutes=minutes)
         row = {"entry_price": price, "current_price": price, "direction": "buy", "volume": 0.1, "matched": 1}
         self.append(ticket, symbol=symbol, created_at=opened, **{**row, **columns})
+
+    def move(
+        self, ticket: int, price: float, *, symbol: str = "XAUUSD", entry_price: float = 1950.50
+    ) -> None:
+        """The price of a position that `open` opened is ``price`` now."""
+        row: dict[str, Any] = {"symbol": symbol, "direction": "buy", "volume": 0.1, "matched": 1}
+        self.append(ticket, event_type="sync", entry_price=entry_price, current_price=price, **row)
+
+    def close(self, ticket: int) -> None:
+        """A position is closed."""
+        self.append(ticket, event_type="close", close_reason="stop loss", closed_price=1940)
 
     def append(self, ticket: int | None, *, event_type: str = "sync", **columns: Any) -> None:
         """One row of the log as it comes."""
@@ -59,7 +71,7 @@ class Trader:
         name = urlsplit(self._url).path.removeprefix("/")
         self._run(self._beside(f'ALTER DATABASE "{name}" ALLOW_CONNECTIONS false'))
         try:
-            self._run(self._beside("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = $1", name))
+            self._run(self._beside(_END_SESSIONS, name))
             yield
         finally:
             self._run(self._beside(f'ALTER DATABASE "{name}" ALLOW_CONNECTIONS true'))
@@ -91,7 +103,16 @@ def _type(column: str) -> str:
 
 
 _TEXTS: Final = frozenset(
-    {"symbol", "direction", "event_type", "status", "currency", "divergence_reason", "close_reason", "error_message"}
+    {
+        "symbol",
+        "direction",
+        "event_type",
+        "status",
+        "currency",
+        "divergence_reason",
+        "close_reason",
+        "error_message",
+    }
 )
 
 
