@@ -145,9 +145,16 @@ async def test_a_bug_is_a_500_without_internals_that_the_log_can_be_searched_for
     assert record.exc_info[0] is KeyError
 
 
-async def test_an_answer_that_breaks_off_is_cut_and_not_patched_up(site: httpx.AsyncClient) -> None:
-    with pytest.raises(httpx.RemoteProtocolError):
+async def test_an_answer_that_breaks_off_is_cut_and_not_patched_up(
+    site: httpx.AsyncClient, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.ERROR), pytest.raises(httpx.RemoteProtocolError):
         await site.get("/break-off")
+    # The server was given the cause itself, and not a second answer to refuse.
+    (record,) = caplog.records
+    assert record.name == "uvicorn.error"
+    assert record.exc_info is not None
+    assert record.exc_info[0] is ConnectionResetError
     assert (await site.get("/fail/missing")).status_code == 401
 
 
