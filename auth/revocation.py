@@ -155,7 +155,9 @@ class Revocations:
         deadline = time.monotonic() + self._read_seconds
         while time.monotonic() < deadline:
             await asyncio.sleep(min(self._poll_seconds, self._read_seconds))
-            if await self._has_new_mark():
+            changed = await self._has_new_mark()
+            _end_if_cancelled()
+            if changed:
                 return
 
     def _learn(self, rows: Iterable[Revocation], *, whole: bool) -> list[Revocation]:
@@ -203,3 +205,11 @@ class Revocations:
             return False
         changed, self._mark = mark != self._mark, mark
         return changed
+
+
+def _end_if_cancelled() -> None:
+    # On Python 3.11 a cancellation that arrives while redis-py sends is lost: it sends by asyncio.wait_for,
+    # which returns the result then. Without this the task would go on for ever, and so would a shutdown.
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise asyncio.CancelledError

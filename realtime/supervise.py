@@ -12,6 +12,7 @@ from realtime.metrics import METRICS
 log = logging.getLogger(__name__)
 
 _RESTART_SECONDS: Final = 0.5
+_CANCEL_AGAIN_SECONDS: Final = 1.0
 
 
 class Supervisor:
@@ -26,9 +27,13 @@ class Supervisor:
 
     async def stop(self) -> None:
         """Cancel all tasks, the youngest first, and wait until they are gone."""
-        for task in reversed(self._tasks):
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        left = self._tasks[::-1]
+        while left:
+            for task in left:
+                task.cancel()
+            # Told again until they hear: Python 3.11 loses a cancellation that arrives while redis-py sends.
+            await asyncio.wait(left, timeout=_CANCEL_AGAIN_SECONDS)
+            left = [task for task in left if not task.done()]
         self._tasks.clear()
 
 
