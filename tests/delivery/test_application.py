@@ -58,7 +58,7 @@ async def test_a_method_that_no_route_of_the_path_takes_is_a_405() -> None:
 
 
 async def test_below_another_root_paths_are_the_same() -> None:
-    app = Application(ROUTES)
+    app = Application([Route("/gw/open", saying("outside")), *ROUTES])
     async with serving(app, root_path="/gw") as url, httpx.AsyncClient(base_url=url) as client:
         assert (await client.get("/open")).text == "open {}"
         assert (await client.get("/anything")).text == "named {'name': 'anything'}"
