@@ -40,8 +40,8 @@ def _status(document: dict[str, Any]) -> dict[str, Any]:
 
 
 def _event(event: dict[str, Any]) -> dict[str, Any]:
-    flat = _present(event | event.pop("metadata"))
-    flat.pop("metadata")
+    metadata = event.pop("metadata")
+    flat = _present(event | metadata)
     if "mt5_ticket" in flat:
         flat["mt5_ticket"] = str(flat["mt5_ticket"])
     return flat

@@ -7,10 +7,12 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
+from queries.capture import housekeep
 from tests.end_to_end import tables
 from tests.end_to_end.naming import Names
 from tests.end_to_end.statements import (
     Columns,
+    Housekeeping,
     InsertEquity,
     InsertLog,
     InsertRate,
@@ -22,7 +24,7 @@ from tests.end_to_end.statements import (
     UpdateLog,
     UpdateTicket,
 )
-from tests.oracle.history import Arrival, Change, Limits, LogRow
+from tests.oracle.history import AlertsEnded, Arrival, Change, Limits, LogRow
 
 
 @dataclass
@@ -119,6 +121,9 @@ class Scribe:
                 instrument = names.instrument(statement)
                 await tables.set_instrument(opened.connection, instrument)
                 opened.changes.append(instrument)
+            case Housekeeping():
+                await housekeep(opened.connection)
+                opened.changes += [AlertsEnded(user_id) for user_id in names.users]
             case RolledBack(statements):
                 await self._roll_back(opened, statements)
 

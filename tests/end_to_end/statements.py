@@ -73,6 +73,11 @@ class InsertRate:
 
 
 @dataclass(frozen=True)
+class Housekeeping:
+    """A node does what only time brings about."""
+
+
+@dataclass(frozen=True)
 class RolledBack:
     """What was written inside a savepoint and taken back."""
 
@@ -80,7 +85,15 @@ class RolledBack:
 
 
 Statement = (
-    InsertLog | UpdateLog | UpdateTicket | InsertEquity | SetLimits | SetInstrument | InsertRate | RolledBack
+    InsertLog
+    | UpdateLog
+    | UpdateTicket
+    | InsertEquity
+    | SetLimits
+    | SetInstrument
+    | InsertRate
+    | Housekeeping
+    | RolledBack
 )
 
 

@@ -20,7 +20,7 @@ from hypothesis import given
 from tests.end_to_end.agreement import disagreements
 from tests.end_to_end.documents import read_documents, without_what_only_the_stream_tells
 from tests.end_to_end.examples import examples
-from tests.end_to_end.histories import histories
+from tests.end_to_end.histories import histories_before_a_node
 from tests.end_to_end.mirror import Mirror, mirror
 from tests.end_to_end.node import Node, node
 from tests.end_to_end.scribe import Scribe
@@ -107,7 +107,7 @@ def stage(migrated_url: str, redis_url: str) -> Iterator[Stage]:
 
 def test_everybody_who_looks_ends_up_with_what_the_oracle_says(stage: Stage) -> None:
     @examples(40)
-    @given(histories)
+    @given(histories_before_a_node)
     def whatever_is_committed(history: list[Transaction]) -> None:
         stage.runner.run(stage.play(history))
 
