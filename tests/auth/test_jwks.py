@@ -329,11 +329,12 @@ async def test_a_slow_provider_holds_nobody_up_for_longer_than_its_time_limit(
     loop = asyncio.get_running_loop()
     began = loop.time()
     waiting = asyncio.create_task(verifier.verify(Signer("ES256", "two").token()))
+    await until(lambda: provider.requests == 2)
     assert (await verifier.verify(signer.token(jti="meanwhile"))).user_id == USER
-    assert loop.time() - began < 0.2
+    assert not waiting.done()
     with refused("unavailable"):
         await waiting
-    assert loop.time() - began < 1.5
+    assert loop.time() - began < 3
     await jwks.close()
 
 
