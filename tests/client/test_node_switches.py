@@ -106,7 +106,8 @@ async def test_whatever_happens_the_bot_ends_with_what_a_fresh_query_gives(
             reading.cancel()
     await platform.close()
     assert adventure.places == sorted(adventure.places)
-    assert len(set(adventure.places)) > STEPS / 10
+    # A run in which the reader saw next to nothing would prove nothing.
+    assert len(set(adventure.places)) >= 10
 
 
 async def agrees(account: Account, nodes: tuple[Node, Node], user_id: UUID) -> None:
