@@ -7,7 +7,7 @@ from typing import Any, Final
 import asyncpg
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
-_CONNECT_SECONDS: Final = 3.0
+_CONNECT_SECONDS: Final = 2.0
 _STATEMENT_SECONDS: Final = 10
 _POOL_WAIT_SECONDS: Final = 3.0
 

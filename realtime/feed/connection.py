@@ -12,7 +12,15 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 #: What a broken connection, a stopped server or a statement past its deadline raises.
-DATABASE_ERRORS = (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError, SQLAlchemyError)
+DATABASE_ERRORS = (
+    OSError,
+    TimeoutError,
+    asyncpg.PostgresError,
+    asyncpg.InterfaceError,
+    # The driver's word for a connection that was cut in the middle of preparing a statement.
+    asyncpg.InternalClientError,
+    SQLAlchemyError,
+)
 
 
 class KeptConnection:
@@ -22,9 +30,8 @@ class KeptConnection:
     the next use gets another.
     """
 
-    def __init__(self, engine: AsyncEngine, *, connect_timeout_seconds: float = 2.0) -> None:
+    def __init__(self, engine: AsyncEngine) -> None:
         self._engine = engine
-        self._connect_timeout_seconds = connect_timeout_seconds
         self._pooled: Any = None
         self._lock = asyncio.Lock()
 
@@ -34,8 +41,9 @@ class KeptConnection:
         async with self._lock:
             try:
                 if self._pooled is None:
-                    async with asyncio.timeout(self._connect_timeout_seconds):
-                        self._pooled = await self._engine.raw_connection()
+                    # No timeout around it: cancelled in the middle, the pool would count the connection for
+                    # ever. The engine's own connect and wait deadlines bound it.
+                    self._pooled = await self._engine.raw_connection()
                 yield self._pooled.driver_connection
             except BaseException:
                 self._drop()

@@ -83,6 +83,10 @@ class Feed:
                 log.info("an evaluation failed and is tried again: %s", type(error).__name__)
                 self._dirty.mark_all(batch)
                 await asyncio.sleep(_RETRY_SECONDS)
+            except BaseException:
+                # Whoever starts this again must find what was not read.
+                self._dirty.mark_all(batch)
+                raise
 
     async def _evaluate(self, batch: list[UUID]) -> None:
         first_time = [user_id for user_id in batch if self._hub.snapshot_of(user_id) is None]

@@ -1,0 +1,180 @@
+"""From committed rows to published snapshots, on a real database."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from typing import Any
+from uuid import UUID, uuid4
+
+import asyncpg
+import pytest
+
+from queries.channels import LIVE_QUERIES
+from queries.live_query import LiveQueries, LiveQuery, wire_epoch
+from realtime.feed.loop import BATCH
+from realtime.feed.sweep import sweep
+from tests.feed.node import FeedNode, feed_node, sync
+
+
+@pytest.fixture
+async def connection(migrated_url: str) -> AsyncIterator[asyncpg.Connection[Any]]:
+    connection = await asyncpg.connect(migrated_url)
+    yield connection
+    await connection.close()
+
+
+@pytest.fixture
+async def node(migrated_url: str, connection: object) -> AsyncIterator[FeedNode]:
+    async with feed_node(migrated_url) as node:
+        yield node
+
+
+@pytest.fixture
+def user() -> UUID:
+    return uuid4()
+
+
+async def test_an_account_without_any_row_is_empty_and_not_an_error(node: FeedNode, user: UUID) -> None:
+    found = await node.watch(user).sees(revision_above=-1)
+    assert found.revision == 0
+    assert found.state["status"]["status"] == "idle"
+    assert found.state["positions"] == {"total_positions": 0, "open": {}, "total_unrealized_pnl": 0.0}
+    assert found.state["guards"]["system_status"] == "unknown"
+
+
+async def test_a_committed_row_is_seen_even_when_no_notification_is_heard(
+    node: FeedNode, connection: asyncpg.Connection[Any], user: UUID
+) -> None:
+    client = node.watch(user)
+    await client.sees(revision_above=-1)
+    await sync(connection, user)
+    found = await client.sees(revision_above=0)
+    assert found.state["positions"]["open"]["7"]["unrealized_pnl"] == 52.5
+
+
+async def test_an_account_that_nobody_watches_is_never_read(
+    node: FeedNode, connection: asyncpg.Connection[Any], user: UUID
+) -> None:
+    watched = uuid4()
+    client = node.watch(watched)
+    await sync(connection, user)
+    await sync(connection, watched)
+    await client.sees(revision_above=0)
+    assert {step.snapshot.user_id for step in node.kept.steps} == {watched}
+
+
+async def test_equal_revisions_are_equal_states_and_are_not_published_twice(
+    node: FeedNode, connection: asyncpg.Connection[Any], user: UUID
+) -> None:
+    await sync(connection, user)
+    client = node.watch(user)
+    first = await client.sees(revision_above=0)
+    steps = len(node.kept.steps)
+    swept_at = node.hub.swept_at
+    node.dirty.mark(user)
+    async with asyncio.timeout(10):
+        while len(node.dirty) or node.hub.swept_at < swept_at + 0.3:
+            await asyncio.sleep(0.01)
+    assert node.hub.snapshot_of(user) is first
+    assert len(node.kept.steps) == steps
+
+
+async def test_more_accounts_than_a_batch_are_all_read(node: FeedNode) -> None:
+    users = [uuid4() for _ in range(BATCH + 50)]
+    clients = [node.watch(user) for user in users]
+    for client in clients:
+        await client.sees(revision_above=-1)
+
+
+async def test_a_restored_database_begins_a_new_epoch_and_every_client_gets_what_is_there_now(
+    node: FeedNode, connection: asyncpg.Connection[Any], user: UUID
+) -> None:
+    client = node.watch(user)
+    await sync(connection, user)
+    before = await client.sees(revision_above=0)
+    await connection.execute(
+        "UPDATE guardwire.accounts SET revision = revision - 1000000, total_syncs = 40 WHERE user_id = $1",
+        user,
+    )
+    async with asyncio.timeout(10):
+        while client.seen[-1].epoch == before.epoch:
+            await asyncio.sleep(0.01)
+    after = client.seen[-1]
+    assert after.epoch > before.epoch
+    assert after.revision < before.revision
+    assert after.state["status"]["total_syncs"] == 40
+    assert after.epoch == wire_epoch(await connection.fetchval("SELECT epoch FROM guardwire.epoch"))
+
+
+async def test_an_account_that_cannot_be_read_stands_in_nobodys_way(
+    migrated_url: str, connection: asyncpg.Connection[Any]
+) -> None:
+    poisoned, *others = [uuid4() for _ in range(9)]
+    status = LIVE_QUERIES.channels[0]
+
+    def raising(row: Any) -> dict[str, Any]:
+        if row["user_id"] == poisoned:
+            raise ValueError("a row that nobody foresaw")
+        return status.shape(row)
+
+    queries = LiveQueries(
+        [
+            LiveQuery("status", status.columns + ", watched.user_id AS owner", raising),
+            *LIVE_QUERIES.channels[1:],
+        ]
+    )
+    async with feed_node(migrated_url) as node:
+        node.feed._live_queries = queries
+        clients = [node.watch(user) for user in (poisoned, *others)]
+        for client in clients[1:]:
+            await client.sees(revision_above=-1)
+        assert clients[0].seen == []
+
+
+async def test_after_the_servers_connections_were_cut_the_feed_goes_on(
+    node: FeedNode, connection: asyncpg.Connection[Any], user: UUID
+) -> None:
+    client = node.watch(user)
+    await client.sees(revision_above=-1)
+    await connection.execute(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+        " WHERE application_name = 'guardwire' AND datname = current_database()"
+    )
+    await sync(connection, user)
+    await client.sees(revision_above=0)
+
+
+async def test_the_end_of_an_alert_is_pushed(
+    migrated_url: str, connection: asyncpg.Connection[Any], user: UUID
+) -> None:
+    await connection.execute("INSERT INTO guard_limits (user_id, alert_window_seconds) VALUES ($1, 1)", user)
+    async with feed_node(migrated_url, housekeeping=True) as node:
+        client = node.watch(user)
+        await connection.execute(
+            "INSERT INTO reconciliation_logs (user_id, symbol, event_type, divergence_reason)"
+            " VALUES ($1, 'XAUUSD', 'guard_trigger', 'liquidity')",
+            user,
+        )
+        raised = await client.sees(revision_above=0)
+        assert list(raised.state["guards"]["alerts"]) == ["XAUUSD:low_liquidity"]
+        ended = await client.sees(revision_above=raised.revision)
+        assert ended.state["guards"]["alerts"] == {}
+
+
+async def test_a_sweep_names_exactly_the_accounts_whose_revision_differs(
+    connection: asyncpg.Connection[Any],
+) -> None:
+    users = [uuid4() for _ in range(3)]
+    for user in users:
+        await sync(connection, user)
+    rows = await connection.fetch("SELECT user_id, revision FROM guardwire.accounts")
+    known = [(row["user_id"], row["revision"]) for row in rows]
+    before = time.monotonic()
+    swept = await sweep(connection, known, timeout_seconds=5)
+    assert swept.changed == []
+    assert swept.read_at >= before
+    await sync(connection, users[1])
+    stranger = (uuid4(), -1)
+    assert (await sweep(connection, [*known, stranger], timeout_seconds=5)).changed == [users[1]]
