@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Final
 from uuid import UUID
 
-from asyncpg.exceptions import InterfaceError, PostgresError
+from asyncpg.exceptions import InterfaceError, InternalClientError, PostgresError
 from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
@@ -100,5 +100,5 @@ class RevokedRows:
         try:
             async with asyncio.timeout(self._timeout_seconds), self._engine.connect() as connection:
                 yield connection
-        except (SQLAlchemyError, PostgresError, InterfaceError, OSError, TimeoutError) as error:
+        except (SQLAlchemyError, PostgresError, InterfaceError, InternalClientError, OSError, TimeoutError) as error:
             raise UnavailableError(f"PostgreSQL did not carry it out ({type(error).__name__}).") from None

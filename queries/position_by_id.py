@@ -56,6 +56,15 @@ _DEADLINE_SECONDS: Final = 3.0
 
 _statement = text(STATEMENT)
 
+_DATABASE_ERRORS: Final = (
+    OSError,
+    TimeoutError,
+    asyncpg.PostgresError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,
+    SQLAlchemyError,
+)
+
 
 class FoundPosition(NamedTuple):
     """A row of guardwire.positions at the account's revision; ``pnl`` is in ``pnl_currency``, times are
@@ -101,7 +110,7 @@ async def find_position(engine: AsyncEngine, *, user_id: UUID, position_id: UUID
     except ProgrammingError:
         # A table or a right is missing: no retry helps, so it is told as the mistake that it is.
         raise
-    except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError, SQLAlchemyError) as error:
+    except _DATABASE_ERRORS as error:
         log.warning("a position cannot be read: %s", type(error).__name__)
         raise UnavailableError("The database cannot be reached now; try again in a moment.") from error
     return None if row is None else _found(row)
