@@ -16,6 +16,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from realtime.errors import UnavailableError
 
+_OUTAGES: Final = (SQLAlchemyError, PostgresError, InterfaceError, InternalClientError, OSError, TimeoutError)
+
 #: Rows written by transactions that ``since`` did not see yet, and the horizon for the next call.
 #: Every transaction that is invisible to this statement has an id of at least the horizon.
 _READ: Final = text("""
@@ -100,5 +102,5 @@ class RevokedRows:
         try:
             async with asyncio.timeout(self._timeout_seconds), self._engine.connect() as connection:
                 yield connection
-        except (SQLAlchemyError, PostgresError, InterfaceError, InternalClientError, OSError, TimeoutError) as error:
+        except _OUTAGES as error:
             raise UnavailableError(f"PostgreSQL did not carry it out ({type(error).__name__}).") from None

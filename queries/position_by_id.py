@@ -12,6 +12,7 @@ from sqlalchemy import RowMapping, text
 from sqlalchemy.exc import ProgrammingError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from queries.conversion import PROFIT, PROFIT_CURRENCY, RATES
 from queries.live_query import wire_epoch
 from queries.timestamps import iso
 from realtime.errors import UnavailableError
@@ -19,27 +20,17 @@ from realtime.errors import UnavailableError
 log = logging.getLogger(__name__)
 
 # The owner is part of both look-ups, so an id of another account takes the same steps as an id of nobody's.
-# Profit is turned into the account's currency as in `positions.py`.
-STATEMENT: Final = """
+STATEMENT: Final = f"""
 SELECT p.user_id, p.ticket, p.position_id, p.is_open, p.matched, p.symbol, p.direction,
        p.volume::float8, p.entry_price::float8, p.current_price::float8, p.closed_price::float8,
        p.take_profit::float8, p.stop_loss::float8, p.entry_time, p.updated_at, p.contract_size_assumed,
        p.pnl_pct::float8,
-       CASE WHEN coalesce(direct.rate, inverse.rate) IS NULL THEN p.quote_currency
-            ELSE account.currency END AS pnl_currency,
-       round(CASE WHEN direct.rate IS NOT NULL THEN p.pnl * direct.rate
-                  WHEN inverse.rate IS NOT NULL THEN p.pnl * 1.00000000 / inverse.rate
-                  ELSE p.pnl END, 2)::float8 AS pnl,
+       {PROFIT_CURRENCY} AS pnl_currency, {PROFIT} AS pnl,
        account.revision, epoch.epoch AS database_epoch, statement_timestamp() AS as_of
 FROM guardwire.positions AS p
 JOIN guardwire.accounts AS account ON account.user_id = p.user_id
 CROSS JOIN guardwire.epoch AS epoch
-LEFT JOIN guardwire.fx_current AS direct
-       ON direct.base = p.quote_currency AND direct.quote = account.currency
-          AND p.quote_currency <> account.currency
-LEFT JOIN guardwire.fx_current AS inverse
-       ON inverse.base = account.currency AND inverse.quote = p.quote_currency
-          AND p.quote_currency <> account.currency
+{RATES}
 WHERE p.user_id = :user_id
   AND p.ticket = coalesce(
       (SELECT own.ticket

@@ -8,15 +8,12 @@ from decimal import ROUND_HALF_UP, Context, Decimal
 from functools import lru_cache
 from typing import Any, Final
 
+from queries.conversion import PROFIT, PROFIT_CURRENCY, RATES
 from queries.live_query import LiveQuery
 from queries.timestamps import iso
 from realtime.patch import State
 
-# Profit is kept exact in the quote currency and turned into the account's here, by the newest rate in either
-# direction; where there is no rate it stays in the quote currency and says so. Rounding is the database's:
-# decimal, half away from zero, and once: a reciprocal of the rate would be rounded first and err at ties.
-# The zeros keep digits that PostgreSQL's division of large numbers would round away.
-_COLUMNS = """
+_COLUMNS = f"""
        account.currency AS account_currency,
        account.balance::float8 AS account_balance,
        account.last_position_at,
@@ -24,18 +21,9 @@ _COLUMNS = """
                         p.entry_price::float8, p.entry_time, coalesce(p.current_price, p.entry_price)::float8,
                         p.take_profit::float8, p.stop_loss::float8, p.contract_size_assumed, p.updated_at,
                         p.pnl_pct::float8,
-                        CASE WHEN coalesce(direct.rate, inverse.rate) IS NULL THEN p.quote_currency
-                             ELSE account.currency END,
-                        round(CASE WHEN direct.rate IS NOT NULL THEN p.pnl * direct.rate
-                                   WHEN inverse.rate IS NOT NULL THEN p.pnl * 1.00000000 / inverse.rate
-                                   ELSE p.pnl END, 2)::float8)
+                        {PROFIT_CURRENCY}, {PROFIT})
              FROM guardwire.positions AS p
-             LEFT JOIN guardwire.fx_current AS direct
-                    ON direct.base = p.quote_currency AND direct.quote = account.currency
-                       AND p.quote_currency <> account.currency
-             LEFT JOIN guardwire.fx_current AS inverse
-                    ON inverse.base = account.currency AND inverse.quote = p.quote_currency
-                       AND p.quote_currency <> account.currency
+             {RATES}
              WHERE p.user_id = watched.user_id AND p.is_open AND p.matched = 1) AS open_positions
 """
 

@@ -35,4 +35,6 @@ def engine_for(database_url: str, *, pool_size: int, pooled: bool) -> AsyncEngin
         max_overflow=0,
         pool_timeout=_POOL_WAIT_SECONDS,
         pool_use_lifo=True,
+        # Errors are logged; who was asked about is not.
+        hide_parameters=True,
     )
