@@ -2,64 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Any, Self
+from decimal import Decimal
+from typing import Any
 
-import asyncpg
 import pytest
 from hypothesis import given
 
-from queries.channels import LIVE_QUERIES
-from tests.end_to_end.agreement import disagreements
+from tests.end_to_end.court import Court
 from tests.end_to_end.examples import examples
 from tests.end_to_end.histories import histories
-from tests.end_to_end.scribe import Scribe
-from tests.end_to_end.statements import Transaction
-from tests.oracle.state import Oracle
-
-
-@dataclass
-class Court:
-    """Writes histories to one database and compares what it shows with the oracle."""
-
-    runner: asyncio.Runner
-    connections: list[Any]
-
-    @classmethod
-    def open(cls, database_url: str) -> Self:
-        runner = asyncio.Runner()
-
-        async def connect() -> list[Any]:
-            return [await asyncpg.connect(database_url) for _ in range(4)]
-
-        return cls(runner, runner.run(connect()))
-
-    def close(self) -> None:
-        async def close() -> None:
-            for connection in self.connections:
-                await connection.close()
-
-        self.runner.run(close())
-        self.runner.close()
-
-    def judge(self, history: list[Transaction]) -> None:
-        """Write ``history`` and fail with every difference."""
-        self.runner.run(self._judge(history))
-
-    async def _judge(self, history: list[Transaction]) -> None:
-        scribe = Scribe(self.connections)
-        try:
-            await scribe.write(history)
-            evaluations = await LIVE_QUERIES.evaluate(self.connections[0], scribe.names.users)
-        finally:
-            await scribe.abandon()
-        for evaluation in evaluations:
-            oracle = Oracle(evaluation.user_id, scribe.names.first_instruments())
-            expected = oracle.state(scribe.arrivals)
-            found = disagreements(expected, evaluation.state, since=scribe.names.begun)
-            assert not found, "\n".join(found)
+from tests.end_to_end.statements import InsertEquity, InsertLog, SetLimits, Transaction
 
 
 @pytest.fixture
@@ -76,3 +29,57 @@ def test_the_evaluated_state_is_the_oracles(court: Court) -> None:
         court.judge(history)
 
     whatever_is_committed()
+
+
+def equity(second: float | None, amount: int, flow: int = 0) -> InsertEquity:
+    """One equity row of user 0, ``flow`` of it deposited."""
+    row = {"user": 0, "equity": Decimal(amount), "balance": Decimal(10_000), "currency": 0}
+    return InsertEquity(({**row, "cash_flow": Decimal(flow), "second": second},))
+
+
+def gap(second: float, opened: int) -> InsertLog:
+    """A price gap from 100 to ``opened``."""
+    row: dict[str, Any] = {
+        "user": 0,
+        "ticket": None,
+        "event_type": "guard_trigger",
+        "symbol": 0,
+        "second": second,
+    }
+    return InsertLog(({**row, "divergence_reason": "gap", "entry_price": 100, "current_price": opened},))
+
+
+@pytest.mark.parametrize(
+    "history",
+    {
+        "a late flow and a new one in one commit count once each": [
+            [equity(5, 10_000)],
+            [equity(1, 9_000, 500), equity(9, 12_000, 2_000)],
+        ],
+        "a late row is judged before a row that is committed with it": [
+            [equity(5, 8_000)],
+            [equity(1, 8_000, -1_500), equity(9, 10_485)],
+        ],
+        "a late row does not see a flow that is committed with it": [
+            [equity(5, 8_000)],
+            [equity(1, 9_000), equity(9, 9_000, 2_000)],
+        ],
+        "rows of one time are in the order of their arrival": [
+            *([equity(5, 8_000, 1_000 * number)] for number in (1, -2, 3, -4)),
+            [equity(9, 8_500)],
+            [equity(2, 8_000, 10)],
+        ],
+        "a row without a time counts from its arrival on": [[equity(None, 60, 2_000)], [equity(0, 60)]],
+        "tighter limits raise an alert that stands": [
+            [gap(3, 107)],
+            [SetLimits(0, {"gap_critical_pct": Decimal(6)})],
+        ],
+        "looser limits clear the breach of an alert that stands": [
+            [gap(3, 111)],
+            [SetLimits(0, {"gap_critical_pct": Decimal(12)})],
+        ],
+    }.items(),
+    ids=lambda named: named[0],
+)
+def test_what_once_went_wrong(court: Court, history: tuple[str, list[list[Any]]]) -> None:
+    court.judge([Transaction(tuple(statements)) for statements in history[1]])

@@ -163,11 +163,12 @@ History = Sequence[Arrival]
 
 
 def backfill_order(rows: Sequence[LogRow | EquityRow], at: datetime) -> list[Arrival]:
-    """Arrivals of rows that were there before anyone recorded arrivals: by time, closes last in a tie."""
+    """Arrivals of rows that nobody saw arrive: by time, closes last in a tie, then by id."""
 
-    def position(arrival: Arrival) -> tuple[datetime, bool]:
+    def position(arrival: Arrival) -> tuple[datetime, bool, str]:
         row = arrival.change
-        return arrival.time, isinstance(row, LogRow) and row.closes
+        assert isinstance(row, LogRow | EquityRow)
+        return arrival.time, isinstance(row, LogRow) and row.closes, row.id
 
     arrivals = sorted((Arrival(row, 0, at) for row in rows), key=position)
     return [Arrival(arrival.change, order, at) for order, arrival in enumerate(arrivals, 1)]

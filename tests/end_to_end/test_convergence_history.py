@@ -1,0 +1,132 @@
+"""What was written before anyone watched, and what is read anew, is what the oracle says of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, datetime
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.end_to_end.court import Court
+from tests.end_to_end.examples import examples
+from tests.end_to_end.histories import histories_before_a_node
+from tests.end_to_end.scribe import Scribe
+from tests.end_to_end.statements import (
+    InsertEquity,
+    InsertLog,
+    RolledBack,
+    Statement,
+    Transaction,
+    UpdateLog,
+    UpdateTicket,
+)
+from tests.oracle.history import EquityRow, History, LogRow, backfill_order
+
+#: What only those know who watched: when levels were crossed, and whether a platform lives.
+WATCHED_ONLY = (
+    "/status/recent_events",
+    "/guards/breaches",
+    "/guards/drawdown/liquidation_at",
+    "/status/source",
+)
+
+
+def _without_updates(history: list[Transaction]) -> list[Transaction]:
+    """Rows as they were inserted: of one that was altered in place only the last version can be read anew."""
+    return [
+        replace(transaction, statements=kept)
+        for transaction in history
+        if (
+            kept := tuple(
+                each for each in transaction.statements if not isinstance(each, UpdateLog | UpdateTicket)
+            )
+        )
+    ]
+
+
+def _without_timeless_rows(history: list[Transaction]) -> list[Transaction]:
+    """Rows whose time can be read: without one, and without an arrival, there is no order to find."""
+    return [
+        replace(transaction, statements=tuple(map(_timed, transaction.statements))) for transaction in history
+    ]
+
+
+def _timed(statement: Statement) -> Statement:
+    match statement:
+        case InsertLog(rows) | InsertEquity(rows):
+            return replace(statement, rows=tuple(row for row in rows if isinstance(row["second"], float)))
+        case RolledBack(statements):
+            return RolledBack(tuple(map(_timed, statements)))
+    return statement
+
+
+inserted_only: st.SearchStrategy[list[Transaction]] = histories_before_a_node.map(_without_updates)
+
+
+@pytest.fixture
+def court(migrated_url: str) -> Iterator[Court]:
+    court = Court.open(migrated_url)
+    yield court
+    court.close()
+
+
+def test_an_account_that_is_rebuilt_is_as_it_was(court: Court) -> None:
+    @examples(40)
+    @given(inserted_only)
+    def whatever_was_committed(history: list[Transaction]) -> None:
+        court.runner.run(_rebuild(court, history))
+
+    whatever_was_committed()
+
+
+async def _rebuild(court: Court, history: list[Transaction]) -> None:
+    scribe = await _write(court, history)
+    await _read_anew(court, scribe)
+    await court.compare(scribe, scribe.arrivals, without=WATCHED_ONLY)
+
+
+def test_an_account_whose_history_nobody_watched_is_read_by_the_times_of_its_rows(court: Court) -> None:
+    @examples(40)
+    @given(inserted_only.map(_without_timeless_rows))
+    def whatever_was_committed(history: list[Transaction]) -> None:
+        court.runner.run(_backfill(court, history))
+
+    court.runner.run(_look_away(court))
+    whatever_was_committed()
+
+
+async def _look_away(court: Court) -> None:
+    for table in ("reconciliation_logs", "equity_snapshots"):
+        await court.connections[0].execute(f"ALTER TABLE {table} DISABLE TRIGGER USER")
+
+
+async def _backfill(court: Court, history: list[Transaction]) -> None:
+    scribe = await _write(court, history)
+    found = _as_found(scribe.arrivals, datetime.now(UTC))
+    await _read_anew(court, scribe)
+    await court.compare(scribe, found, without=WATCHED_ONLY)
+
+
+def _as_found(history: History, at: datetime) -> History:
+    """The same with rows in the order of their times, after everything that is not a row of an account."""
+    rows = [each.change for each in history if isinstance(each.change, LogRow | EquityRow)]
+    others = [each for each in history if not isinstance(each.change, LogRow | EquityRow)]
+    found = backfill_order(rows, at)
+    return [*others, *(replace(each, order=each.order + 1_000_000) for each in found)]
+
+
+async def _write(court: Court, history: list[Transaction]) -> Scribe:
+    scribe = Scribe(court.connections)
+    try:
+        await scribe.write(history)
+    finally:
+        await scribe.abandon()
+    return scribe
+
+
+async def _read_anew(court: Court, scribe: Scribe) -> None:
+    for user_id in scribe.names.users:
+        await court.connections[0].fetchval("SELECT guardwire.rebuild($1)", user_id)
