@@ -75,6 +75,6 @@ def close_code(error: AuthenticationError) -> CloseCode:
     """The close code of a stream that ends because of ``error``."""
     if error.status == 503:
         return CloseCode.OVERLOADED
-    if error.status == 403:
+    if error.status == 403 or error.reason == "other_user":
         return CloseCode.FORBIDDEN
     return CloseCode.TOKEN_EXPIRED if error.reason == "expired" else CloseCode.UNAUTHENTICATED

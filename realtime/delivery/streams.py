@@ -14,6 +14,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from typing import Any, assert_never
 
 from auth.identity import Identity
+from auth.refusals import close_code
 from realtime.delivery.admission import RETRY_AFTER_SECONDS, Admission
 from realtime.delivery.hints import retry_after_ms
 from realtime.delivery.hub import Hub
@@ -238,12 +239,9 @@ def _whole(session: Session, fresh: Freshness) -> list[bytes]:
 
 def _refuse(socket: Socket, error: AuthenticationError) -> None:
     METRICS.auth_failures.add(1, error.reason)
-    if error.status == 503:
-        socket.close(CloseCode.OVERLOADED, str(error), retry_after_ms=retry_after_ms(1000, 5000))
-    elif error.status == 403 or error.reason == "other_user":
-        socket.close(CloseCode.FORBIDDEN, str(error))
-    else:
-        socket.close(CloseCode.UNAUTHENTICATED, str(error))
+    code = close_code(error)
+    hint = retry_after_ms(1000, 5000) if code is CloseCode.OVERLOADED else None
+    socket.close(code, str(error), retry_after_ms=hint)
 
 
 async def _guard(socket: Socket, work: Coroutine[Any, Any, None]) -> None:

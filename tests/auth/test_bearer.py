@@ -142,7 +142,7 @@ def test_challenges_say_what_oauth_clients_look_for() -> None:
         ("expired", 401, 4001),
         ("bad_signature", 401, 4401),
         ("in_url", 401, 4401),
-        ("other_user", 401, 4401),
+        ("other_user", 401, 4403),
         ("revoked", 403, 4403),
         ("origin", 403, 4403),
         ("scope", 403, 4403),

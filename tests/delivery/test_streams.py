@@ -8,6 +8,7 @@ import itertools
 import json
 import socket
 import struct
+import time
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -195,6 +196,13 @@ async def test_a_first_frame_that_is_wrong_ends_in_its_close_code(
     async with server.connect() as connection:
         await connection.send(message)
         assert await close_code(connection) == code
+
+
+async def test_a_first_frame_with_a_token_that_has_ended_asks_for_a_new_one(server: StreamServer) -> None:
+    ended = server.key.issue(USER, ttl_seconds=60, now=time.time() - 61)
+    async with server.connect() as connection:
+        await say(connection, type="hello", token=ended)
+        assert await close_code(connection) == 4001
 
 
 async def test_who_says_nothing_is_closed_in_time(server: StreamServer) -> None:
