@@ -1,8 +1,8 @@
 """Profit in the account's currency: SQL that every statement about positions shares.
 
-Profit is kept exact in the quote currency and turned into the account's by the newest rate in either direction; where
-there is none it stays in the quote currency and says so. Rounding is the database's: decimal, half away from zero. The
-statement names guardwire.positions `p` and guardwire.accounts `account`.
+Profit is kept exact in the quote currency and turned into the account's by the newest rate in either
+direction; where there is none it stays in the quote currency and says so. Rounding is the database's:
+decimal, half away from zero. A statement names guardwire.positions `p` and guardwire.accounts `account`.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ PROFIT_CURRENCY: Final = """
 CASE WHEN coalesce(direct.rate, inverse.rate) IS NULL THEN p.quote_currency ELSE account.currency END
 """
 
-#: The profit, to the cent. The zeros keep digits that PostgreSQL's division of large numbers would round away.
+#: The profit, to the cent. The zeros keep digits that PostgreSQL's division would round away.
 PROFIT: Final = """
 round(CASE WHEN direct.rate IS NOT NULL THEN p.pnl * direct.rate
            WHEN inverse.rate IS NOT NULL THEN p.pnl * 1.00000000 / inverse.rate

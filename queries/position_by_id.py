@@ -40,7 +40,7 @@ WHERE p.user_id = :user_id
        FROM public.reconciliation_logs AS log
        WHERE log.id = :position_id
          AND guardwire.read_user(log.user_id) = :user_id))
-"""
+"""  # noqa: S608 - put together from constants alone
 
 #: A statement by primary key answers in a millisecond; after this long the connection is taken for dead.
 _DEADLINE_SECONDS: Final = 3.0
