@@ -90,9 +90,14 @@ class Node:
         self._dirty = DirtySet()
         self.hub = Hub(mark_dirty=self._dirty.mark, stale_seconds=settings.stale_seconds)
         self._keys = _key_sources(settings, development)
-        self._revocations = Revocations(engine=self._engine, redis=self._redis)
+        rules = _rules(settings, development)
+        self._revocations = Revocations(
+            engine=self._engine,
+            redis=self._redis,
+            max_token_lifetime_seconds=rules.max_lifetime_seconds,
+        )
         self._tickets = Tickets(redis=self._redis, is_revoked=self._revocations.is_revoked)
-        self._verifier = self._make_verifier()
+        self._verifier = Verifier(keys=self._keys, rules=rules, is_revoked=self._revocations.is_revoked)
         self._authenticator = Authenticator(verifier=self._verifier, tickets=self._tickets)
         self._origins: OriginPolicy = origin_policy(
             settings.allowed_origins, production=settings.mode == "production"
@@ -115,15 +120,6 @@ class Node:
         )
         self._supervisor = Supervisor()
         self._kept = [KeptConnection(self._engine) for _ in range(3)]
-
-    def _make_verifier(self) -> Verifier:
-        settings, development = self.settings, self._development
-        rules = (
-            Rules(issuer=settings.jwt_issuer, audiences=settings.jwt_audience)
-            if development is None
-            else development.key.rules
-        )
-        return Verifier(keys=self._keys, rules=rules, is_revoked=self._revocations.is_revoked)
 
     def _streams(self) -> Streams:
         settings = self.settings
@@ -192,6 +188,8 @@ class Node:
             return "draining"
         if self.hub.blind(time.monotonic()):
             return "blind: the database has not been read lately" if self.hub.swept_at > 0 else "starting"
+        if self._revocations.age_seconds is None:
+            return "starting"  # who is revoked is not known yet
         return None
 
     def _demo_token(self) -> Callable[[], str] | None:
@@ -259,6 +257,12 @@ class Node:
                 await source.close()
         if self._redis is not None:
             await self._redis.aclose()
+
+
+def _rules(settings: Settings, development: Development | None) -> Rules:
+    if development is not None:
+        return development.key.rules
+    return Rules(issuer=settings.jwt_issuer, audiences=settings.jwt_audience)
 
 
 def _key_sources(settings: Settings, development: Development | None) -> list[KeySource]:

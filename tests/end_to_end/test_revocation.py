@@ -1,0 +1,97 @@
+"""Revoking a user or a token reaches sockets and requests on every node, and nobody else's."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from uuid import UUID
+
+import pytest
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosed, InvalidStatus
+
+from auth.development import DevelopmentKey
+from auth.identity import ADMIN_SCOPE
+from auth.tokens import Verifier
+from tests.end_to_end.node import Node, node
+
+WITH_REDIS_SECONDS = 5.0
+WITHOUT_REDIS_SECONDS = 60.0
+USER, OTHER, ADMIN = (UUID(int=number) for number in (0xA11CE, 0xB0B, 0xADA))
+
+
+def bearer(token: str) -> dict[str, str]:
+    return {"Authorization": f"Bearer {token}"}
+
+
+def stream(node: Node, token: str) -> connect:
+    return connect(f"{node.url.replace('http', 'ws')}/ws", additional_headers=bearer(token))
+
+
+async def close_code(connection: ClientConnection) -> int | None:
+    try:
+        while True:
+            await connection.recv()
+    except ConnectionClosed:
+        return connection.close_code
+
+
+async def revoke(node: Node, token: str, **what: str) -> int:
+    """The status of asking ``node`` to revoke."""
+    path = "/api/v1/admin/revocations"
+    return (await node.client.post(path, headers=bearer(token), json=what)).status_code
+
+
+@pytest.mark.parametrize("with_redis", [True, False], ids=["with Redis", "without Redis"])
+async def test_a_revoked_user_is_cut_off_on_every_node_in_time(
+    migrated_url: str, redis_url: str, with_redis: bool
+) -> None:
+    key, redis = DevelopmentKey(secrets.token_hex(32)), redis_url if with_redis else ""
+    admin = key.issue(ADMIN, scopes=[ADMIN_SCOPE])
+    token, other = key.issue(USER, now=time.time() - 5), key.issue(OTHER, now=time.time() - 5)
+    async with (
+        node(migrated_url, redis, key=key) as one,
+        node(migrated_url, redis, key=key) as two,
+        stream(one, token) as here,
+        stream(two, token) as there,
+        stream(two, other) as bystander,
+    ):
+        for connection in (here, there, bystander):
+            assert '"welcome"' in str(await connection.recv())
+        assert await revoke(one, other, user_id=str(USER)) == 403
+        began = time.monotonic()
+        assert await revoke(one, admin, user_id=str(USER), reason="lost laptop") == 200
+        assert await close_code(here) == await close_code(there) == 4403
+        assert time.monotonic() - began < (WITH_REDIS_SECONDS if with_redis else WITHOUT_REDIS_SECONDS)
+        for server in (one, two):
+            answer = await server.client.get("/api/v1/positions/open", headers=bearer(token))
+            assert answer.status_code == 403
+            with pytest.raises(InvalidStatus) as refused:
+                await stream(server, token)
+            assert refused.value.response.status_code == 403
+        assert bystander.close_code is None
+        # The user is not banned: what is issued later is as good as any.
+        later = key.issue(USER, now=time.time() + 2)
+        async with stream(two, later) as again:
+            assert '"welcome"' in str(await again.recv())
+
+
+async def test_a_revoked_token_is_cut_off_and_the_users_other_one_is_not(
+    migrated_url: str, redis_url: str
+) -> None:
+    key = DevelopmentKey(secrets.token_hex(32))
+    stolen, kept = key.issue(USER), key.issue(USER)
+    token_id = (await Verifier(keys=[key.source], rules=key.rules).verify(stolen)).token_id
+    async with (
+        node(migrated_url, redis_url, key=key) as one,
+        stream(one, stolen) as thief,
+        stream(one, kept) as owner,
+    ):
+        for connection in (thief, owner):
+            assert '"welcome"' in str(await connection.recv())
+        admin = key.issue(ADMIN, scopes=[ADMIN_SCOPE])
+        assert await revoke(one, admin, token_id=token_id) == 200
+        assert await close_code(thief) == 4403
+        assert owner.close_code is None
+        answer = await one.client.get("/api/v1/positions/open", headers=bearer(kept))
+        assert answer.status_code == 200
