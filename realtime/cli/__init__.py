@@ -13,6 +13,7 @@ from typing import Final
 
 import typer
 
+from realtime.cli.account import peak, rebuild, revoke
 from realtime.cli.demo import demo
 from realtime.cli.migrate import migrate
 from realtime.cli.serve import serve
@@ -30,8 +31,9 @@ application: Final = typer.Typer(
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (demo, serve, migrate, token, watch, simulate):
+for command in (demo, serve, migrate, token, watch, simulate, revoke, rebuild):
     application.command()(command)
+application.add_typer(peak, name="peak")
 
 
 def main() -> None:

@@ -1,0 +1,123 @@
+"""Commands about one account or token: `guardwire revoke`, `guardwire rebuild` and `guardwire peak reset`."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Awaitable, Callable
+from typing import Annotated, Any
+from uuid import UUID
+
+import typer
+
+from realtime import settings
+from realtime.cli.migrate import say
+from realtime.cli.reaching import check_database
+from realtime.errors import ConfigurationError
+from realtime.settings import Settings
+
+User = Annotated[UUID, typer.Option(help="Whose account.")]
+
+peak: typer.Typer = typer.Typer(help="The peak that drawdown is measured from.", no_args_is_help=True)
+
+
+def revoke(
+    user: Annotated[UUID | None, typer.Option(help="Revoke all tokens that this user has so far.")] = None,
+    token_id: Annotated[str | None, typer.Option(help="Revoke the one token with this jti.")] = None,
+    reason: Annotated[str, typer.Option(help="Kept beside the revocation, for people.")] = "",
+) -> None:
+    """End a user's or a token's access now.
+
+    Committed in DATABASE_URL, so it works whatever becomes of Redis; every
+    node closes the streams that it covers within seconds. With REDIS_URL
+    nodes look at once.
+
+    [bold]Example[/bold]
+
+    guardwire revoke --user 0e1550bf-b861-4cc3-875b-4b54a426f907 --reason "left the desk"
+    """
+    read = _read("revoke")
+    asyncio.run(_revoke(read, user, token_id, reason))
+    say("revoked")
+
+
+async def _revoke(read: Settings, user: UUID | None, token_id: str | None, reason: str) -> None:
+    from auth.revocation import Revocations
+    from realtime.database import engine_for
+    from realtime.store.snapshots import connect
+
+    await check_database(read.database_url)
+    engine = engine_for(read.database_url, pool_size=1, pooled=read.database_pooled)
+    redis = connect(read.redis_url) if read.redis_url else None
+    try:
+        revocations = Revocations(engine=engine, redis=redis)
+        await revocations.revoke(user_id=user, token_id=token_id, reason=reason)
+    finally:
+        await engine.dispose()
+        if redis is not None:
+            await redis.aclose()
+
+
+def rebuild(user: User) -> None:
+    """Make an account's current state anew from the raw log and equity history.
+
+    For after rows were written past the triggers, or changed by hand. The
+    account says `unknown` meanwhile; its revision grows, so clients follow.
+
+    [bold]Example[/bold]
+
+    guardwire rebuild --user 0e1550bf-b861-4cc3-875b-4b54a426f907
+    """
+
+    async def work(connection: Any) -> str:
+        from queries.capture import rebuild as run
+
+        return f"{await run(connection, user)} rows read"
+
+    say(_with_connection("rebuild", work))
+
+
+@peak.command("reset")
+def reset(user: User) -> None:
+    """Measure an account's drawdown from its equity of now on.
+
+    Sets guard_limits.peak_since to the database's time; a breach that this
+    ends is cleared in the same commit.
+
+    [bold]Example[/bold]
+
+    guardwire peak reset --user 0e1550bf-b861-4cc3-875b-4b54a426f907
+    """
+
+    async def work(connection: Any) -> str:
+        await connection.execute(
+            "INSERT INTO public.guard_limits (user_id, peak_since) VALUES ($1, clock_timestamp())"
+            " ON CONFLICT (user_id) DO UPDATE SET peak_since = excluded.peak_since",
+            user,
+        )
+        return "the peak counts from now on"
+
+    say(_with_connection("reset the peak of", work))
+
+
+def _read(what: str) -> Settings:
+    read = settings.read(os.environ)
+    if not read.database_url:
+        raise ConfigurationError([f"DATABASE_URL is not set: it names the database to {what} in."])
+    return read
+
+
+def _with_connection(what: str, work: Callable[[Any], Awaitable[str]]) -> str:
+    read = _read(what)
+
+    async def run() -> str:
+        import asyncpg
+
+        await check_database(read.database_url)
+        connection = await asyncpg.connect(read.database_url)
+        try:
+            return await work(connection)
+        finally:
+            await connection.close()
+
+    return asyncio.run(run())
