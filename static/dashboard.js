@@ -57,17 +57,16 @@ function view() {
 
 let planned = false;
 
-/** At most once a frame, however fast the account changes; a hidden page draws nothing. */
+/** At most once a frame, however fast the account changes. */
 function plan() {
   if (planned) return;
   planned = true;
-  requestAnimationFrame(() => {
-    planned = false;
-    render();
-  });
+  requestAnimationFrame(render);
 }
 
 function render() {
+  if (!planned) return;
+  planned = false;
   const now = view();
   document.documentElement.dataset.level = now.level;
   document.documentElement.dataset.source = now.state.status?.source ?? "";
@@ -84,6 +83,8 @@ function render() {
 }
 
 function tick() {
+  // A hidden page has no frames, but a title that may be read.
+  if (document.hidden) render();
   const now = view();
   for (const element of elements) element.tick?.(now);
 }

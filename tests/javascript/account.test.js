@@ -172,6 +172,16 @@ test("an expired token is replaced by a new one, and a second refusal in a row i
   assert.equal(play.account.connection.phase, "closed");
 });
 
+test("tokens that expire one after another, each after it was good, are replaced for ever", async () => {
+  const play = await new Play().begun();
+  for (let round = 0; round < 5; round += 1) {
+    await play.link.end({ verdict: "token", code: 4001 });
+    await play.clock.pass(30_000);
+    await play.link.answer(welcome({ resumed: true }));
+  }
+  assert.equal(play.account.connection.phase, "open");
+});
+
 test("a token that is about to expire is replaced in band", async () => {
   const play = await new Play().begun();
   await play.link.answer({ type: "auth_required", expires_at: 1_767_610_800 });
@@ -285,7 +295,8 @@ test("over a transport without a way up, a gap is mended by a new link that resu
 test("a server that provokes one gap after another over such a transport is met with pauses", async () => {
   const play = await fallenBack();
   const before = play.links.length;
-  for (let round = 0; round < 50; round += 1) await play.link.answer(update(999, 1_000, {}), update(999, 1_000, {}));
+  const provoking = welcome({ resumed: true, epoch: 99 });
+  for (let round = 0; round < 50; round += 1) await play.link.answer(provoking);
   assert.ok(play.links.length - before <= 2, `${play.links.length - before} links at once`);
 });
 

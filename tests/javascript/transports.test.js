@@ -80,7 +80,9 @@ test("an event stream resumes where the client stands, if it holds just the chan
   await (await linkTo(t, "sse", handler, { resume })).heard.next();
   await (await linkTo(t, "sse", handler, { resume: { ...resume, channels: ["guards"] } })).heard.next();
   await (await linkTo(t, "sse", handler, { resume: { ...resume, channels: ["guards", "positions"] } })).heard.next();
-  assert.deepEqual(asked, ["8:100", undefined, undefined]);
+  const more = { ...resume, channels: ["status", "guards", "positions"] };
+  await (await linkTo(t, "sse", handler, { resume: more })).heard.next();
+  assert.deepEqual(asked, ["8:100", undefined, undefined, undefined]);
 });
 
 test("an event stream that ends, or is refused, says so once", async (t) => {
@@ -103,6 +105,24 @@ test("a closed event stream hangs up and says nothing", async (t) => {
   await hungUp;
   heard.push("nothing else");
   assert.equal(await heard.next(), "nothing else");
+});
+
+test("an event stream that is closed by what it brought brings nothing more", async (t) => {
+  const brought = [];
+  const { link, heard } = await linkTo(
+    t,
+    "sse",
+    (_, response) => response.write(event(snapshot(100, {})) + event(update(100, 101, {}))),
+    {
+      onFrame(frame) {
+        brought.push(frame);
+        link.close();
+        setImmediate(() => heard.push("closed"));
+      },
+    },
+  );
+  await heard.next();
+  assert.deepEqual(brought, [snapshot(100, {})]);
 });
 
 test("polling asks for what it lacks: first all, then what is newer, waiting for it", async (t) => {
