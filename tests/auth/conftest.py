@@ -8,10 +8,12 @@ import pytest
 from redis.asyncio import Redis
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
+from auth.jwks import Jwks
 from auth.keys import SharedSecret
 from auth.tokens import Verifier
 from queries.migrations.run import driver_url
-from tests.auth.issuer import RULES, SECRET
+from tests.auth.clock import Clock
+from tests.auth.issuer import RULES, SECRET, Signer
 from tests.auth.jwks_server import JwksServer
 
 
@@ -40,3 +42,20 @@ async def provider() -> AsyncIterator[JwksServer]:
 @pytest.fixture
 def verifier() -> Verifier:
     return Verifier(keys=[SharedSecret(SECRET)], rules=RULES)
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+async def jwks(provider: JwksServer, clock: Clock) -> AsyncIterator[Jwks]:
+    source = Jwks(url=provider.url, cooldown_seconds=0.05, timeout_seconds=0.5, clock=clock)
+    yield source
+    await source.close()
+
+
+@pytest.fixture(scope="session")
+def signer() -> Signer:
+    return Signer("ES256", "one")

@@ -97,8 +97,5 @@ class Signer:
         return compact(head | (header or {}), good_claims(**changes), self.sign)
 
 
-_RSA_KEYS: dict[int, list[rsa.RSAPrivateKey]] = {}
-
-
 def _rsa(bits: int) -> rsa.RSAPrivateKey:
     return rsa.generate_private_key(public_exponent=65537, key_size=bits)
