@@ -91,7 +91,7 @@ def redis_url(logical_redis: LogicalRedis) -> Iterator[str]:
     """URL of an empty Redis, which nobody may be connected to any more when the test is over."""
     logical_redis.empty()
     yield logical_redis.url
-    left = logical_redis.clients_left()
+    left = logical_redis.send_clients_away()
     logical_redis.empty()
     assert not left, f"the test is over, but still connected to its Redis: {', '.join(left)}"
 

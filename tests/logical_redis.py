@@ -28,22 +28,29 @@ class LogicalRedis:
         with redis.Redis.from_url(self.url) as ours:
             ours.flushdb()
 
-    def clients_left(self) -> list[str]:
-        """Addresses of the clients that still use our logical database, when they had time to leave."""
+    def send_clients_away(self) -> list[str]:
+        """Addresses of the clients that still use our logical database when they had time to leave.
+
+        They are cut off, so that the next test is not blamed for them.
+        """
         deadline = time.monotonic() + NOTICE_SECONDS
-        while True:
-            left = [
-                client["addr"] for client in self._server.client_list() if client["db"] == str(self._index)
-            ]
-            if not left or time.monotonic() > deadline:
+        while left := self._clients():
+            if time.monotonic() > deadline:
+                for address in left:
+                    self._server.client_kill_filter(addr=address)
                 return left
             time.sleep(0.005)
+        return []
 
     def release(self) -> None:
         """Give the logical database back."""
         self.empty()
         self._server.delete(self._key(self._index))
         self._server.close()
+
+    def _clients(self) -> list[str]:
+        mine = str(self._index)
+        return [client["addr"] for client in self._server.client_list() if client["db"] == mine]
 
     def _claim(self) -> int:
         count = int(self._server.config_get("databases")["databases"] or 16)

@@ -9,6 +9,7 @@ import pytest
 import redis.asyncio
 
 from tests.databases import ConnectionsLeft, Databases
+from tests.logical_redis import LogicalRedis
 
 
 async def test_each_test_gets_an_empty_database(database_url: str) -> None:
@@ -58,3 +59,13 @@ async def test_two_copies_of_the_migrated_database_know_nothing_of_each_other(
         await connection.close()
         await other.close()
         databases.drop(other_url)
+
+
+async def test_a_client_of_redis_that_is_left_open_is_told_and_cut_off(
+    logical_redis: LogicalRedis, redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tests.logical_redis.NOTICE_SECONDS", 0.05)
+    async with redis.asyncio.Redis.from_url(redis_url, single_connection_client=True) as client:
+        await client.ping()
+        assert len(await asyncio.to_thread(logical_redis.send_clients_away)) == 1
+        assert await asyncio.to_thread(logical_redis.send_clients_away) == []
