@@ -6,10 +6,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
+
+from auth.origins import host_is_loopback
 
 #: A file may be kept, but a new release is seen at once.
 _REVALIDATE: Final = {"cache-control": "no-cache"}
@@ -28,8 +31,10 @@ def page_routes(folder: Path, *, demo_token: Callable[[], str] | None) -> list[B
     async def dashboard(_: Request) -> Response:
         return FileResponse(folder / "index.html", headers=_REVALIDATE)
 
-    async def token(_: Request) -> Response:
-        assert demo_token is not None
+    async def token(request: Request) -> Response:
+        # A page of another site could have its own name lead here, and would then be of our origin.
+        if demo_token is None or not host_is_loopback(request.headers.raw):
+            raise HTTPException(404)
         return JSONResponse({"token": demo_token()}, headers={"cache-control": "no-store"})
 
     routes: list[BaseRoute] = [Route("/", dashboard), Mount("/static", _Modules(directory=folder))]
