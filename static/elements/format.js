@@ -47,7 +47,8 @@ export function tone(value) {
 
 /** How many decimals a number was given with. @param {number | undefined} value */
 export function decimalsOf(value) {
-  return String(value ?? "").split(".")[1]?.length ?? 0;
+  const [digits = "", exponent = "0"] = String(value ?? "").split("e");
+  return Math.max((digits.split(".")[1]?.length ?? 0) - Number(exponent), 0);
 }
 
 /** `14:05`, or the date when it is another day's. @param {string} iso */

@@ -24,12 +24,15 @@ export class KeyedList {
     this.#create = create;
   }
 
-  /** @param {readonly (readonly [string, T])[]} entries in the order in which they are shown */
-  update(entries) {
+  /**
+   * @param {readonly (readonly [string, T])[]} entries in the order in which they are shown
+   * @param {{ all?: boolean }} options `all`: update items of the same value too
+   */
+  update(entries, { all = false } = {}) {
     this.#removeAllBut(new Set(entries.map(([key]) => key)));
     let next = this.#parent.firstElementChild;
     for (const [key, value] of entries) {
-      const { element } = this.#item(key, value);
+      const { element } = this.#item(key, value, all);
       if (element === next) next = next.nextElementSibling;
       else this.#parent.insertBefore(element, next);
     }
@@ -47,10 +50,11 @@ export class KeyedList {
   /**
    * @param {string} key
    * @param {T} value
+   * @param {boolean} anyway
    */
-  #item(key, value) {
+  #item(key, value, anyway) {
     const held = this.#held.get(key);
-    if (held?.value === value) return held.item;
+    if (held?.value === value && !anyway) return held.item;
     const item = held?.item ?? this.#create(key);
     item.update(value);
     this.#held.set(key, { item, value });

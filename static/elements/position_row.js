@@ -1,26 +1,27 @@
-import { UNKNOWN, day, decimalsOf, number, signed, tone } from "./format.js";
+import { UNKNOWN, day, number, signed, tone } from "./format.js";
 import { flash } from "./flash.js";
 import { fromTemplate, partsOf, write } from "./parts.js";
 
 const SIDES = { buy: "Buy", sell: "Sell" };
-const MOST_DECIMALS = 8;
 const VOLUME_DECIMALS = 2;
+const MOST_VOLUME_DECIMALS = 8;
 
 /** One position's row. It lives as long as the position is open, whatever changes in it. */
 export class PositionRow {
   element = fromTemplate("position-row");
   #parts = partsOf(this.element);
-  /** Prices of one symbol are shown with the same decimals, or the column would flicker. */
-  #decimals = 2;
+  #decimals;
   #lively;
   /** @type {import("../state.js").Position | null} */
   #shown = null;
 
   /**
    * @param {string} ticket
+   * @param {import("./decimals.js").Decimals} decimals
    * @param {() => boolean} lively whether a change is news, and not the catching up after an absence
    */
-  constructor(ticket, lively) {
+  constructor(ticket, decimals, lively) {
+    this.#decimals = decimals;
     this.#lively = lively;
     write(this.#parts.ticket, ticket);
   }
@@ -28,13 +29,12 @@ export class PositionRow {
   /** @param {import("../state.js").Position} position */
   update = (position) => {
     const { entry_price, current_price, stop_loss, take_profit } = position;
-    const prices = [entry_price, current_price, stop_loss, take_profit];
-    this.#decimals = Math.min(Math.max(this.#decimals, ...prices.map(decimalsOf)), MOST_DECIMALS);
+    const decimals = this.#decimals.of(position);
     this.#describe(position);
-    write(this.#parts.entry, this.#price(entry_price));
-    write(this.#parts.stop, this.#price(stop_loss));
-    write(this.#parts.target, this.#price(take_profit));
-    this.#move("price", this.#price(current_price), current_price, this.#shown?.current_price);
+    write(this.#parts.entry, number(entry_price, decimals));
+    write(this.#parts.stop, number(stop_loss, decimals));
+    write(this.#parts.target, number(take_profit, decimals));
+    this.#move("price", number(current_price, decimals), current_price, this.#shown?.current_price);
     this.#profit(position);
     this.#shown = position;
   };
@@ -45,7 +45,7 @@ export class PositionRow {
     if (write(name, symbol) && name) name.title = symbol;
     write(side, direction ? SIDES[direction] : UNKNOWN);
     if (side) side.className = direction ?? "";
-    this.#move("volume", number(volume, VOLUME_DECIMALS, MOST_DECIMALS), volume, this.#shown?.volume);
+    this.#move("volume", number(volume, VOLUME_DECIMALS, MOST_VOLUME_DECIMALS), volume, this.#shown?.volume);
     if (write(opened, day(entry_time)) && opened) opened.title = new Date(entry_time).toLocaleString("en-GB");
     opened?.setAttribute("datetime", entry_time);
   }
@@ -61,11 +61,6 @@ export class PositionRow {
     amount.toggleAttribute("data-assumed", contract_size_assumed === true);
   }
 
-  /** @param {number | undefined} price */
-  #price(price) {
-    return number(price, this.#decimals, MOST_DECIMALS);
-  }
-
   /**
    * @param {string} part
    * @param {string} text
@@ -74,7 +69,7 @@ export class PositionRow {
    */
   #move(part, text, now, before) {
     const cell = this.#parts[part]?.closest("td");
-    if (!write(this.#parts[part], text) || !cell || !this.#shown || !this.#lively()) return;
+    if (!write(this.#parts[part], text) || !cell || now === before || !this.#shown || !this.#lively()) return;
     flash(cell, now === undefined || before === undefined ? "new" : now > before ? "up" : "down");
   }
 }

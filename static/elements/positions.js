@@ -1,3 +1,4 @@
+import { Decimals } from "./decimals.js";
 import { KeyedList } from "./keyed_list.js";
 import { partsOf, write } from "./parts.js";
 import { PositionRow } from "./position_row.js";
@@ -8,7 +9,11 @@ import { PositionRow } from "./position_row.js";
 export class PositionsElement extends HTMLElement {
   #parts = partsOf(this);
   #lively = false;
-  #rows = new KeyedList(/** @type {HTMLElement} */ (this.#parts.rows), (ticket) => new PositionRow(ticket, () => this.#lively));
+  #decimals = new Decimals();
+  #rows = new KeyedList(
+    /** @type {HTMLElement} */ (this.#parts.rows),
+    (ticket) => new PositionRow(ticket, this.#decimals, () => this.#lively),
+  );
   /** @type {import("../state.js").Positions | undefined} */
   #shown;
 
@@ -18,8 +23,9 @@ export class PositionsElement extends HTMLElement {
     this.#lively = level === "connected" && this.#shown !== undefined;
     this.#shown = positions;
     const entries = Object.entries(positions.open).sort(newestFirst);
-    this.#rows.update(entries);
-    this.#frame(entries.map(([, position]) => position));
+    const list = entries.map(([, position]) => position);
+    this.#rows.update(entries, { all: this.#decimals.learn(list) });
+    this.#frame(list);
   }
 
   /** @param {import("../state.js").Position[]} positions */

@@ -45,7 +45,7 @@ export class ProfitElement extends HTMLElement {
     zero?.toggleAttribute("hidden", drawn.zero === null);
     for (const end of ["y1", "y2"]) zero?.setAttribute(end, String(drawn.zero ?? 0));
     write(high, money(drawn.high));
-    write(low, money(drawn.low));
+    write(low, drawn.low === drawn.high ? "" : money(drawn.low));
     const text = `last ${duration(Math.max(nowMs - /** @type {any} */ (samples[0]).atMs, 10_000))}`;
     write(span, text);
     if (nowMs - this.#labelledAtMs < LABEL_EVERY_MS) return;

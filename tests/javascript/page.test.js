@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 
 import { countdown, decimalsOf, duration, money, number, signed, tone } from "../../static/elements/format.js";
+import { Decimals } from "../../static/elements/decimals.js";
 import { History } from "../../static/elements/history.js";
 import { sparkline } from "../../static/elements/sparkline.js";
 import { Tokens, claimsOf } from "../../static/elements/tokens.js";
@@ -27,7 +28,19 @@ test("a gain and a loss have a tone, nothing has none", () => {
 });
 
 test("decimals are those that a number was given with", () => {
-  assert.deepEqual([1.0842, 1950, 0.5, undefined].map(decimalsOf), [4, 0, 1, 0]);
+  assert.deepEqual([1.0842, 1950, 0.5, undefined, 1.5e-7, 1e21].map(decimalsOf), [4, 0, 1, 0, 8, 0]);
+});
+
+test("all prices of a symbol have as many decimals as any of them ever had", () => {
+  const decimals = new Decimals();
+  assert.equal(decimals.learn([{ symbol: "EURUSD", entry_price: 1.0842 }, { symbol: "EURUSD", stop_loss: 1.08 }]), true);
+  assert.equal(decimals.of({ symbol: "EURUSD" }), 4);
+  assert.equal(decimals.learn([{ symbol: "EURUSD", current_price: 1.08421 }]), true);
+  assert.equal(decimals.learn([{ symbol: "EURUSD", current_price: 1.1 }]), false);
+  assert.equal(decimals.of({ symbol: "EURUSD" }), 5);
+  assert.equal(decimals.of({ symbol: "XAUUSD" }), 2);
+  assert.equal(decimals.learn([{ symbol: "SHIB", current_price: 0.000000123456 }]), true);
+  assert.equal(decimals.learn([{ symbol: "SHIB", current_price: 0.0000001234567 }]), false);
 });
 
 test("durations are as exact as anybody cares", () => {
