@@ -33,7 +33,18 @@ RIGHT_AGAIN_SECONDS: Final = 5.0
 def mortal() -> Iterator[EmbeddedServers]:
     """A PostgreSQL and a Redis that a test may stop and kill."""
     with EmbeddedServers.start() as servers:
+        # What is committed must survive the kill: throw-away servers commit without waiting for their log.
+        asyncio.run(_commit_for_good(servers.database_url))
         yield servers
+
+
+async def _commit_for_good(database_url: str) -> None:
+    connection = await asyncpg.connect(database_url)
+    try:
+        await connection.execute("ALTER SYSTEM SET synchronous_commit = on")
+        await connection.execute("SELECT pg_reload_conf()")
+    finally:
+        await connection.close()
 
 
 @dataclass

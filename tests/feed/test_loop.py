@@ -108,6 +108,21 @@ async def test_a_restored_database_begins_a_new_epoch_and_every_client_gets_what
     assert after.epoch == wire_epoch(await connection.fetchval("SELECT epoch FROM guardwire.epoch"))
 
 
+async def test_an_account_that_the_database_has_lost_altogether_is_not_taken_for_unchanged(
+    node: FeedNode, connection: asyncpg.Connection[Any], user: UUID
+) -> None:
+    client = node.watch(user)
+    await sync(connection, user)
+    before = await client.sees(revision_above=0)
+    await connection.execute("DELETE FROM guardwire.accounts WHERE user_id = $1", user)
+    await connection.execute("DELETE FROM guardwire.positions WHERE user_id = $1", user)
+    async with asyncio.timeout(10):
+        while client.seen[-1].epoch == before.epoch:
+            await asyncio.sleep(0.01)
+    assert client.seen[-1].revision == 0
+    assert client.seen[-1].state["positions"]["open"] == {}
+
+
 async def test_an_account_that_cannot_be_read_stands_in_nobodys_way(
     migrated_url: str, connection: asyncpg.Connection[Any]
 ) -> None:
@@ -176,5 +191,6 @@ async def test_a_sweep_names_exactly_the_accounts_whose_revision_differs(
     assert swept.changed == []
     assert swept.read_at >= before
     await sync(connection, users[1])
-    stranger = (uuid4(), -1)
-    assert (await sweep(connection, [*known, stranger], timeout_seconds=5)).changed == [users[1]]
+    empty, unread = (uuid4(), 0), (uuid4(), -1)
+    swept = await sweep(connection, [*known, empty, unread], timeout_seconds=5)
+    assert sorted(swept.changed) == sorted([users[1], unread[0]])
