@@ -19,11 +19,11 @@ from realtime.metrics import METRICS
 
 log = logging.getLogger(__name__)
 
-# One statement for all watched accounts; it costs what is watched, never what is kept. An account without a row is
-# at revision 0: one that was delivered at another has been lost, and that is no less of a change.
+# One statement for all watched accounts; it costs what is watched, never what is kept. An account without a row
+# is at revision 0: one that was delivered at another has been lost, and that is no less of a change.
 SWEEP: Final = """
 SELECT statement_timestamp() AS as_of,
-       ARRAY(SELECT account.user_id
+       ARRAY(SELECT known.user_id
              FROM unnest($1::uuid[], $2::bigint[]) AS known (user_id, revision)
              LEFT JOIN guardwire.accounts AS account ON account.user_id = known.user_id
              WHERE coalesce(account.revision, 0) <> known.revision) AS changed
