@@ -50,6 +50,7 @@ function view() {
     state: account.state ?? {},
     level: account.freshness,
     connection: account.connection,
+    online: navigator.onLine,
     ageMs: account.ageMs,
     databaseNowMs: account.databaseNowMs ?? Date.now(),
   };

@@ -37,10 +37,11 @@ export class NoticeElement extends HTMLElement {
  * @param {import("./view.js").View} view
  * @returns {string} empty when all is well
  */
-export function sentence({ state, level, connection, ageMs, databaseNowMs }) {
+export function sentence({ state, level, connection, online, ageMs, databaseNowMs }) {
   const from = ageMs === null ? "" : ` These numbers are from ${clock(new Date(databaseNowMs - ageMs).toISOString(), databaseNowMs)}.`;
   if (connection.phase === "closed") return `Disconnected: ${connection.ending?.reason || "closed"}.${from}`;
   if (ageMs === null) return connection.ending || connection.phase === "waiting" ? "The server cannot be reached." : "";
+  if (level !== "connected" && !online) return `This device is offline.${from}`;
   if (level === "blind") return `No connection. The account may look different by now.${from}`;
   if (level === "stale" && connection.phase === "open") return `The server has lost sight of its database.${from}`;
   if (level === "stale") return `Reconnecting.${from}`;

@@ -5,6 +5,7 @@
  * @property {import("../state.js").AccountState} state
  * @property {import("../client/freshness.js").Level} level
  * @property {import("../client/connection.js").ConnectionStatus} connection
+ * @property {boolean} online whether this device has a network, as far as the browser knows
  * @property {number | null} ageMs of the state
  * @property {number} databaseNowMs the best there is: the database's time, else this machine's
  *

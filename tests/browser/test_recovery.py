@@ -151,6 +151,22 @@ def test_a_tab_that_slept_for_ten_minutes_believes_nothing_that_was_buffered(
     expect(dashboard.page.get_by_text("No open positions")).to_be_visible()
 
 
+def test_a_device_that_goes_offline_says_so_at_once_and_reconnects_when_it_is_back(
+    dashboard: Dashboard, trader: Trader, gate: Gate
+) -> None:
+    dashboard.network_fails = True
+    with_a_gain(trader)
+    dashboard.open()
+    gate.hold()
+    dashboard.page.context.set_offline(True)
+    dashboard.expect_word("Stale", seconds=2)
+    expect(dashboard.notice()).to_contain_text("This device is offline.")
+    gate.cut()
+    gate.release()
+    dashboard.page.context.set_offline(False)
+    dashboard.expect_word("Live", seconds=5)
+
+
 def test_a_user_who_looks_at_an_overdue_page_does_not_wait_for_a_timer(
     dashboard: Dashboard, trader: Trader, server: DashboardProcess
 ) -> None:

@@ -100,6 +100,7 @@ const view = (fields) => ({
   state: { status: { source: "live", last_sync_at: "2026-01-05T09:00:00.000000Z" } },
   level: "connected",
   connection: { phase: "open", transport: "websocket" },
+  online: true,
   ageMs: 300,
   databaseNowMs: Date.UTC(2026, 0, 5, 9, 0, 1),
   ...fields,
@@ -119,6 +120,8 @@ test("whatever takes the numbers their authority is put into words, and nothing 
   assert.match(sentence(view({ level: "stale" })), /lost sight of its database.*from/);
   assert.match(sentence(view({ level: "stale", connection: { phase: "waiting" } })), /Reconnecting/);
   assert.match(sentence(view({ level: "blind", connection: { phase: "waiting" } })), /No connection.*from/);
+  assert.match(sentence(view({ level: "stale", online: false })), /This device is offline.*from/);
+  assert.equal(sentence(view({ online: false })), "", "what arrives is true, whatever the browser thinks of its network");
   const refused = { phase: "closed", ending: { reason: "revoked" } };
   assert.match(sentence(view({ level: "blind", connection: refused })), /revoked/);
   assert.match(sentence(view({ state: { status: { source: "silent", last_sync_at: "2026-01-05T08:00:00.000000Z" } } })), /silent/);
