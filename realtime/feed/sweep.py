@@ -19,8 +19,8 @@ from realtime.metrics import METRICS
 
 log = logging.getLogger(__name__)
 
-# One statement for all watched accounts; it costs what is watched, never what is kept. An account without a row
-# is at revision 0: one that was delivered at another has been lost, and that is no less of a change.
+# One statement for all watched accounts; it costs what is watched, never what is kept. An account without a
+# row is at revision 0: one that was delivered at another has been lost, and that is no less of a change.
 SWEEP: Final = """
 SELECT statement_timestamp() AS as_of,
        ARRAY(SELECT known.user_id

@@ -41,8 +41,8 @@ def mortal() -> Iterator[EmbeddedServers]:
 async def _commit_for_good(database_url: str) -> None:
     connection = await asyncpg.connect(database_url)
     try:
-        await connection.execute("ALTER SYSTEM SET synchronous_commit = on")
-        await connection.execute("SELECT pg_reload_conf()")
+        name = await connection.fetchval("SELECT quote_ident(current_database())")
+        await connection.execute(f"ALTER DATABASE {name} SET synchronous_commit = on")
     finally:
         await connection.close()
 
