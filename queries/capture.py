@@ -6,15 +6,29 @@ from collections.abc import Callable
 from typing import Any, Final, NamedTuple, Protocol
 from uuid import UUID
 
-HOUSEKEEP: Final = "SELECT alerts_ended, fell_silent, notes_applied FROM guardwire.housekeep()"
+#: Ends what has expired; says whether notes wait.
+HOUSEKEEP: Final = "SELECT alerts_ended, fell_silent, notes_due FROM guardwire.housekeep()"
+#: Applies the oldest notes; the number applied.
+APPLY_NOTES: Final = "SELECT guardwire.apply_notes($1)"
+#: Lists every account that has history, once; the number listed.
+LIST_ACCOUNTS: Final = "SELECT guardwire.list_accounts()"
+#: Reads the history of one account that waits for it; null when none does.
 BACKFILL_NEXT: Final = "SELECT guardwire.backfill_next()"
-REBUILD: Final = "SELECT guardwire.rebuild($1)"
-PRUNE: Final = "SELECT guardwire.prune()"
+#: How many accounts wait for their history.
+WAITING: Final = "SELECT count(*) FROM guardwire.accounts WHERE NOT ready"
+#: Makes an account wait for its history.
+UNREADY: Final = "SELECT guardwire.unready($1)"
+#: Reads the history of one account; the number of rows read, null when it was ready.
+READ_HISTORY: Final = "SELECT guardwire.read_history($1)"
+#: Forgets arrivals and ignored rows that are old, so many of each; the number forgotten.
+PRUNE: Final = "SELECT guardwire.prune($1)"
+
+_NOTES_AT_ONCE: Final = 500
 _HISTORY_SECONDS: Final = 3600.0
 
 
 class Driver(Protocol):
-    """The part of asyncpg's connection that is used here."""
+    """The part of asyncpg's connection that is used here; it must not be in a transaction."""
 
     async def fetchrow(self, query: str, *args: Any, timeout: float | None = None) -> Any: ...  # noqa: ASYNC109
 
@@ -31,13 +45,25 @@ class Housekeeping(NamedTuple):
 
 async def housekeep(driver: Driver, *, timeout_seconds: float = 10.0) -> Housekeeping:
     """Turn what time brought about into commits; one cheap statement when nothing is due. Any node may."""
-    row = await driver.fetchrow(HOUSEKEEP, timeout=timeout_seconds)
-    return Housekeeping(*row)
+    alerts_ended, fell_silent, notes_due = await driver.fetchrow(HOUSEKEEP, timeout=timeout_seconds)
+    notes_applied = 0
+    if notes_due:
+        notes_applied = await driver.fetchval(APPLY_NOTES, _NOTES_AT_ONCE, timeout=timeout_seconds)
+    return Housekeeping(alerts_ended, fell_silent, notes_applied)
 
 
-async def prune(driver: Driver) -> None:
-    """Forget arrivals and ignored rows that are older than guardwire.configuration says."""
-    await driver.fetchval(PRUNE, timeout=60.0)
+async def prune(driver: Driver, *, at_once: int = 5000) -> int:
+    """Forget arrivals and ignored rows that are older than guardwire.configuration says; how many."""
+    forgotten = 0
+    while some := await driver.fetchval(PRUNE, at_once, timeout=60.0):
+        forgotten += some
+    return forgotten
+
+
+async def list_accounts(driver: Driver) -> int:
+    """Give every account that has history a row that is not ready, once; the number of them."""
+    listed: int = await driver.fetchval(LIST_ACCOUNTS, timeout=_HISTORY_SECONDS)
+    return listed
 
 
 async def backfill(driver: Driver, *, progress: Callable[[str], None]) -> int:
@@ -45,14 +71,20 @@ async def backfill(driver: Driver, *, progress: Callable[[str], None]) -> int:
 
     May be interrupted and begun again at any time, and run by many at once.
     """
+    await list_accounts(driver)
+    waiting = await driver.fetchval(WAITING)
     read = 0
     while await driver.fetchval(BACKFILL_NEXT, timeout=_HISTORY_SECONDS) is not None:
         read += 1
-        progress(f"history of {read} accounts read")
+        progress(f"history of {read} of {max(read, waiting)} accounts read")
     return read
 
 
 async def rebuild(driver: Driver, user_id: UUID) -> int:
-    """Make one account's derived rows anew from the raw log; the number of rows read."""
-    rows: int | None = await driver.fetchval(REBUILD, user_id, timeout=_HISTORY_SECONDS)
+    """Make one account's derived rows anew from the raw log; the number of rows read.
+
+    The account is not ready meanwhile, and its revision grows twice.
+    """
+    await driver.fetchval(UNREADY, user_id)
+    rows: int | None = await driver.fetchval(READ_HISTORY, user_id, timeout=_HISTORY_SECONDS)
     return rows or 0

@@ -186,6 +186,9 @@ POSITIONS = _table(
     quote_currency=Text,
     contract_size=Numeric,
     contract_size_assumed=Boolean,
+    point_value=Numeric,
+    pct_unit=Numeric,
+    fingerprint=BigInteger,
     pnl=Numeric,
     pnl_pct=Numeric,
 )
@@ -287,7 +290,7 @@ BACKFILL = _table(
 ARRIVALS = _table(
     "guardwire",
     "arrivals",
-    ("user_id", "revision", "source", "ordinal"),
+    ("user_id", "source", "revision", "ordinal"),
     user_id=Uuid,
     revision=BigInteger,
     ordinal=Integer,

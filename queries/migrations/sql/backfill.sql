@@ -1,13 +1,52 @@
 -- The history that was there before the capture, read account by account; and the same for an account to be rebuilt.
+--
+-- While an account is not ready its rows only queue in arrivals, and nobody but the one who reads its history writes its
+-- derived rows. They appear in one commit, with the account ready.
 
--- Lists every account that has history, once; until its history is read an account's new rows only queue in arrivals.
-CREATE FUNCTION guardwire.list_accounts() RETURNS integer LANGUAGE plpgsql AS $$
+-- How the users of the log are written where the column is text, so that their rows can be found by its index.
+CREATE TABLE guardwire.log_users (
+    written text PRIMARY KEY,
+    user_id uuid
+);
+CREATE INDEX log_users_by_user ON guardwire.log_users (user_id);
+COMMENT ON TABLE guardwire.log_users IS 'Every form of a user in reconciliation_logs.user_id, where that column is not a uuid';
+COMMENT ON COLUMN guardwire.log_users.written IS 'As the platform wrote it';
+COMMENT ON COLUMN guardwire.log_users.user_id IS 'The account; null when it is none';
+
+CREATE FUNCTION guardwire.log_users_are_uuids() RETURNS boolean LANGUAGE sql STABLE AS $$
+    SELECT a.atttypid = 'uuid'::regtype
+    FROM pg_attribute AS a WHERE a.attrelid = 'public.reconciliation_logs'::regclass AND a.attname = 'user_id'
+$$;
+
+-- Lists the users of the log, jumping from each to the next by the index on the column.
+CREATE FUNCTION guardwire.list_log_users() RETURNS void LANGUAGE plpgsql SET enable_seqscan = off SET jit = off AS $$
+BEGIN
+    WITH RECURSIVE users (written) AS (
+        (SELECT l.user_id FROM public.reconciliation_logs AS l WHERE l.user_id IS NOT NULL ORDER BY l.user_id LIMIT 1)
+        UNION ALL
+        SELECT (SELECT l.user_id FROM public.reconciliation_logs AS l WHERE l.user_id > u.written ORDER BY l.user_id LIMIT 1)
+        FROM users AS u WHERE u.written IS NOT NULL
+    )
+    INSERT INTO guardwire.log_users (written, user_id)
+    SELECT u.written::text, guardwire.read_user(u.written) FROM users AS u WHERE u.written IS NOT NULL
+    ON CONFLICT (written) DO NOTHING;
+END
+$$;
+
+-- Lists every account that has history, once.
+CREATE FUNCTION guardwire.list_accounts() RETURNS integer
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     added integer;
 BEGIN
+    -- Whoever comes second finds it done.
+    IF (SELECT b.listed FROM guardwire.backfill AS b FOR UPDATE) THEN
+        RETURN 0;
+    END IF;
+    PERFORM guardwire.list_log_users();
     INSERT INTO guardwire.accounts (user_id, revision, ready)
     SELECT found.user_id, (extract(epoch FROM clock_timestamp()) * 1000000)::bigint, false
-    FROM (SELECT l.user_id FROM guardwire.log_rows() AS l WHERE l.user_id IS NOT NULL
+    FROM (SELECT l.user_id FROM guardwire.log_users AS l WHERE l.user_id IS NOT NULL
           UNION SELECT e.user_id FROM guardwire.equity_rows() AS e WHERE e.user_id IS NOT NULL) AS found
     ORDER BY found.user_id
     ON CONFLICT ON CONSTRAINT accounts_pkey DO NOTHING;
@@ -17,34 +56,67 @@ BEGIN
 END
 $$;
 
--- An account's rows of the log in the order in which they count: first those whose arrival nobody saw, by time and closes
--- last, then those that arrived since.
-CREATE FUNCTION guardwire.history_of(account uuid, arrived_at timestamptz) RETURNS SETOF guardwire.log_row
-LANGUAGE sql STABLE AS $$
-    SELECT h.id, h.user_id, h.ticket, h.kind, h.failed, h.is_sync, coalesce(h.at, arrived_at), h.updated_at, h.duration_ms,
-           h.matched, h.symbol, h.direction, h.volume, h.entry_price, h.current_price, h.take_profit, h.stop_loss, h.close_reason,
-           h.closed_price, h.pnl_gbp, h.divergence_reason, h.error_message, coalesce(a.revision, 0),
-           coalesce(a.ordinal, row_number() OVER (ORDER BY coalesce(h.at, arrived_at), h.kind = 'close', h.id))::integer, true
-    FROM guardwire.log_rows() AS h
-    LEFT JOIN (SELECT DISTINCT ON (s.log_id) s.log_id, s.revision, s.ordinal FROM guardwire.arrivals AS s
-               WHERE s.user_id = account AND s.source = 'l'
-               ORDER BY s.log_id, s.revision DESC) AS a ON a.log_id = h.id
-    WHERE h.user_id = account
-    ORDER BY coalesce(a.revision, 0), 24
+-- An account's rows of the log, by the index on its user.
+CREATE FUNCTION guardwire.log_rows_of(account uuid) RETURNS SETOF guardwire.log_row LANGUAGE plpgsql STABLE AS $$
+BEGIN
+    IF guardwire.log_users_are_uuids() THEN
+        RETURN QUERY SELECT l.* FROM guardwire.log_rows() AS l WHERE l.user_id = account;
+    ELSE
+        RETURN QUERY
+        SELECT l.* FROM guardwire.log_rows() AS l
+        WHERE l.id IN (SELECT o.id FROM public.reconciliation_logs AS o
+                       WHERE o.user_id::text IN (SELECT u.written FROM guardwire.log_users AS u WHERE u.user_id = account))
+          AND l.user_id = account;
+    END IF;
+END
 $$;
 
--- Makes an account's derived rows from its history, and the account ready. Raises its revision. The account is locked for
--- the last step only.
+-- An account's rows in the order in which they count: first those whose arrival nobody saw, by time and closes last, then
+-- those that arrived. Rows that wait as notes have not arrived yet. A row that was updated counts where it arrived last.
+CREATE FUNCTION guardwire.history_of(account uuid, no_time timestamptz) RETURNS SETOF guardwire.log_row
+LANGUAGE sql STABLE AS $$
+    SELECT r.*
+    FROM (SELECT h AS of_log, a.revision,
+                 coalesce(a.ordinal, row_number() OVER (ORDER BY coalesce(h.at, no_time), h.kind = 'close', h.id))::integer AS ordinal
+          FROM guardwire.log_rows_of(account) AS h
+          LEFT JOIN (SELECT DISTINCT ON (s.log_id) s.log_id, s.revision, s.ordinal FROM guardwire.arrivals AS s
+                     WHERE s.user_id = account AND s.source = 'l'
+                     ORDER BY s.log_id, s.revision DESC) AS a ON a.log_id = h.id
+          WHERE h.id::text NOT IN (SELECT n.row_key FROM guardwire.capture_notes AS n WHERE n.source = 'l')) AS found
+    CROSS JOIN LATERAL guardwire.arrived(
+        found.of_log, coalesce(to_timestamp(found.revision / 1000000.0), no_time), coalesce(found.revision, 0), found.ordinal, true) AS r
+    ORDER BY coalesce(found.revision, 0), found.ordinal
+$$;
+
+-- What arrived for an account since a revision, sorted as apply_positions takes it.
+CREATE FUNCTION guardwire.arrived_since(account uuid, since bigint) RETURNS guardwire.log_row[] LANGUAGE plpgsql STABLE
+SET enable_seqscan = off AS $$
+BEGIN
+    RETURN (
+        SELECT array_agg(guardwire.arrived(l, to_timestamp(a.revision / 1000000.0), a.revision, a.ordinal, a.inserted)
+                         ORDER BY l.user_id, l.ticket, a.revision, a.ordinal)
+        FROM (SELECT s.log_id, max(s.revision) AS revision, (array_agg(s.ordinal ORDER BY s.revision DESC))[1] AS ordinal,
+                     bool_or(s.inserted) AS inserted
+              FROM guardwire.arrivals AS s
+              WHERE s.user_id = account AND s.source = 'l' AND s.revision > since
+              GROUP BY s.log_id) AS a
+        JOIN guardwire.log_rows() AS l ON l.id = a.log_id);
+END
+$$;
+
+-- Makes an account's derived rows from its history, and the account ready. Raises its revision. Nobody waits for it: the
+-- account is locked at the end, for what arrived meanwhile. The number of rows read; null when the account was ready.
 CREATE FUNCTION guardwire.read_history(account uuid) RETURNS bigint
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET jit = off AS $$
 DECLARE
-    arrived_at timestamptz := clock_timestamp();
-    rows guardwire.log_row[];
+    no_time timestamptz := clock_timestamp();
+    upto bigint;
+    equity_upto bigint;
+    equity guardwire.equity_state;
+    sums guardwire.sync_sums;
+    rows guardwire.log_row[] := '{}';
     r guardwire.log_row;
     seen bigint := 0;
-    upto bigint;
-    found_revision bigint;
-    limits public.guard_limits := guardwire.limits_of(account);
 BEGIN
     -- One reader of an account at a time; writers are not in its way.
     PERFORM pg_advisory_xact_lock(hashtextextended('guardwire.read_history ' || account::text, 0));
@@ -55,77 +127,88 @@ BEGIN
     DELETE FROM guardwire.events AS e WHERE e.user_id = account;
     DELETE FROM guardwire.market_alerts AS m WHERE m.user_id = account;
 
-    SELECT max(s.revision) INTO upto FROM guardwire.arrivals AS s WHERE s.user_id = account AND s.source = 'l';
-    rows := '{}';
-    FOR r IN SELECT h.* FROM guardwire.history_of(account, arrived_at) AS h LOOP
-        CONTINUE WHEN r.revision > coalesce(upto, 0);
+    SELECT coalesce(max(s.revision), 0) INTO equity_upto FROM guardwire.arrivals AS s WHERE s.user_id = account AND s.source = 'e';
+    equity := guardwire.equity_state(account, guardwire.noted_equity());
+    SELECT coalesce(max(s.revision), 0) INTO upto FROM guardwire.arrivals AS s WHERE s.user_id = account AND s.source = 'l';
+    FOR r IN SELECT h.* FROM guardwire.history_of(account, no_time) AS h LOOP
+        CONTINUE WHEN r.revision > upto;
         rows := rows || r;
         seen := seen + 1;
-        IF cardinality(rows) >= 1000 THEN
-            PERFORM guardwire.apply_history(rows, arrived_at);
+        IF cardinality(rows) >= 2000 THEN
+            sums := guardwire.apply_history(account, rows, sums, no_time);
             rows := '{}';
         END IF;
     END LOOP;
-    PERFORM guardwire.apply_history(rows, arrived_at);
+    sums := guardwire.apply_history(account, rows, sums, no_time);
 
-    SELECT a.revision INTO found_revision FROM guardwire.lock_accounts(ARRAY[account]) AS a;
-    UPDATE guardwire.accounts AS a
-    SET ready = true, total_syncs = greatest(a.total_syncs, s.syncs), last_sync_at = s.last_sync_at,
-        last_sync_arrived_at = NULL, last_sync_duration_ms = s.duration_ms, last_position_at = s.last_position_at,
-        error_at = s.error_at, error_message = s.error_message, sync_due_at = arrived_at,
-        source = CASE WHEN s.last_sync_at > arrived_at - make_interval(secs => limits.sync_overdue_seconds) THEN 'live' ELSE 'silent' END
-    FROM (SELECT count(*) FILTER (WHERE h.is_sync) AS syncs,
-                 max(h.at) FILTER (WHERE h.is_sync AND NOT h.failed) AS last_sync_at,
-                 (array_agg(h.duration_ms ORDER BY h.at DESC, h.revision DESC, h.ordinal DESC) FILTER (WHERE h.is_sync AND NOT h.failed))[1] AS duration_ms,
-                 max(coalesce(h.updated_at, h.at)) FILTER (WHERE NOT h.failed) AS last_position_at,
-                 max(h.at) AS error_at,
-                 (array_agg(h.error_message ORDER BY h.at DESC, h.revision DESC, h.ordinal DESC))[1] AS error_message
-          FROM guardwire.history_of(account, arrived_at) AS h
-          WHERE h.kind IN ('open', 'close') AND h.ticket IS NOT NULL) AS s
-    WHERE a.user_id = account;
-    -- What arrived while the history was read.
-    SELECT array_agg(h ORDER BY h.ticket, h.revision, h.ordinal) INTO rows
-    FROM guardwire.history_of(account, arrived_at) AS h WHERE h.revision > coalesce(upto, 0);
-    IF rows IS NOT NULL THEN
-        PERFORM guardwire.apply_positions(rows);
-        PERFORM guardwire.apply_market(rows, arrived_at);
+    PERFORM guardwire.lock_reference(false);
+    PERFORM guardwire.lock_accounts(ARRAY[account]);
+    rows := guardwire.arrived_since(account, upto);
+    sums := guardwire.apply_history(account, rows, sums, no_time);
+    IF EXISTS (SELECT FROM guardwire.arrivals AS s WHERE s.user_id = account AND s.source = 'e' AND s.revision > equity_upto) THEN
+        equity := guardwire.equity_state(account, guardwire.noted_equity());
     END IF;
-    PERFORM guardwire.read_equity(account, limits.peak_since, '{}');
-    PERFORM guardwire.follow_currency(account);
-    PERFORM guardwire.judge_drawdown(account, 'history-' || found_revision, least(a.equity_at, arrived_at), found_revision, 0)
-    FROM guardwire.accounts AS a WHERE a.user_id = account;
-    PERFORM guardwire.notify_nodes(ARRAY[account], ARRAY[found_revision]);
-    RETURN seen;
+    PERFORM guardwire.finish_history(account, sums, equity, no_time);
+    RETURN seen + coalesce(cardinality(rows), 0);
 END
 $$;
 
--- A chunk of history: later in arrival than the chunks before it.
-CREATE FUNCTION guardwire.apply_history(chunk guardwire.log_row[], arrived_at timestamptz) RETURNS void LANGUAGE plpgsql AS $$
+-- A chunk of history, later in arrival than the chunks before it; adds what it says of syncs to what they said.
+CREATE FUNCTION guardwire.apply_history(
+    account uuid, chunk guardwire.log_row[], before guardwire.sync_sums, no_time timestamptz
+) RETURNS guardwire.sync_sums LANGUAGE plpgsql AS $$
 DECLARE
-    rows guardwire.log_row[];
+    batch guardwire.sync_sums;
 BEGIN
-    SELECT array_agg(r ORDER BY r.ticket, r.revision, r.ordinal) INTO rows FROM unnest(chunk) AS r;
-    IF rows IS NOT NULL THEN
-        PERFORM guardwire.apply_positions(rows);
-        PERFORM guardwire.apply_market(
-            (SELECT coalesce(array_agg(r ORDER BY r.revision, r.ordinal), '{}') FROM unnest(chunk) AS r WHERE r.kind = 'guard'),
-            arrived_at);
+    IF coalesce(cardinality(chunk), 0) = 0 THEN
+        RETURN before;
     END IF;
+    PERFORM guardwire.apply_positions(ARRAY(SELECT r FROM unnest(chunk) AS r ORDER BY r.ticket, r.revision, r.ordinal));
+    PERFORM guardwire.apply_market(chunk, no_time);
+    FOR batch IN SELECT s.* FROM guardwire.sync_sums(chunk) AS s LOOP
+        before := guardwire.add_sums(before, batch);
+    END LOOP;
+    RETURN before;
 END
 $$;
 
--- Reads the history of one account that waits for it; null when none does.
+-- Makes an account that is locked ready, with what its history says.
+CREATE FUNCTION guardwire.finish_history(
+    account uuid, sums guardwire.sync_sums, equity guardwire.equity_state, now_at timestamptz
+) RETURNS void LANGUAGE plpgsql AS $$
+DECLARE
+    limits public.guard_limits := guardwire.limits_of(account);
+    given bigint;
+    p guardwire.positions;
+BEGIN
+    UPDATE guardwire.accounts AS a
+    SET ready = true, total_syncs = greatest(a.total_syncs, sums.syncs), last_sync_at = sums.last_sync_at,
+        last_sync_arrived_at = NULL, last_sync_duration_ms = sums.duration_ms, last_position_at = sums.last_position_at,
+        error_at = sums.error_at, error_message = sums.error_message, ignored_rows = greatest(a.ignored_rows, sums.ignored),
+        source = CASE WHEN sums.last_sync_at > now_at - make_interval(secs => limits.sync_overdue_seconds) THEN 'live' ELSE 'silent' END,
+        sync_due_at = CASE WHEN sums.last_sync_at > now_at - make_interval(secs => limits.sync_overdue_seconds) THEN now_at END,
+        equity = equity.equity, balance = equity.balance, currency = equity.currency, equity_at = equity.at,
+        equity_flow = coalesce(equity.flow, 0), peak_adjusted = equity.peak, peak_since = limits.peak_since
+    WHERE a.user_id = account
+    RETURNING a.revision INTO given;
+    -- Instruments and the account's currency as they are now: nobody told this account's positions while it was not ready.
+    FOR p IN SELECT o.* FROM guardwire.positions AS o WHERE o.user_id = account AND o.is_open LOOP
+        PERFORM guardwire.put_position(guardwire.with_instrument(p), true);
+    END LOOP;
+    PERFORM guardwire.judge_drawdown(account, 'history-' || given, least(equity.at, now_at), given, 0);
+    PERFORM guardwire.notify_nodes(ARRAY[account], ARRAY[given]);
+END
+$$;
+
+-- Reads the history of one account that waits for it and that nobody else is reading; null when none does.
 CREATE FUNCTION guardwire.backfill_next() RETURNS uuid
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     account uuid;
 BEGIN
-    IF NOT (SELECT b.listed FROM guardwire.backfill AS b) THEN
-        PERFORM guardwire.list_accounts();
-    END IF;
-    SELECT a.user_id INTO account FROM guardwire.accounts AS a WHERE NOT a.ready LIMIT 1;
+    SELECT a.user_id INTO account FROM guardwire.accounts AS a WHERE NOT a.ready ORDER BY random() LIMIT 1;
     IF account IS NULL THEN
-        UPDATE guardwire.backfill SET done = true, done_at = clock_timestamp() WHERE NOT done;
+        UPDATE guardwire.backfill SET done = true, done_at = clock_timestamp() WHERE listed AND NOT done;
     ELSE
         PERFORM guardwire.read_history(account);
     END IF;
@@ -133,12 +216,27 @@ BEGIN
 END
 $$;
 
--- Makes one account's derived rows anew from the raw log and equity history.
+-- Makes one account's derived rows anew from the raw log and equity history; until that is done it is not ready.
+CREATE FUNCTION guardwire.unready(account uuid) RETURNS void
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    users uuid[];
+    revisions bigint[];
+BEGIN
+    IF NOT guardwire.log_users_are_uuids() THEN
+        PERFORM guardwire.list_log_users();
+    END IF;
+    SELECT array_agg(a.user_id), array_agg(a.revision) INTO users, revisions FROM guardwire.lock_accounts(ARRAY[account]) AS a;
+    UPDATE guardwire.accounts AS a SET ready = false WHERE a.user_id = account;
+    PERFORM guardwire.notify_nodes(users, revisions);
+END
+$$;
+
+-- The same in one transaction, which holds the account's lock throughout; for an operator at psql.
 CREATE FUNCTION guardwire.rebuild(account uuid) RETURNS bigint
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
-    PERFORM guardwire.lock_accounts(ARRAY[account]);
-    UPDATE guardwire.accounts AS a SET ready = false, total_syncs = 0 WHERE a.user_id = account;
+    PERFORM guardwire.unready(account);
     RETURN guardwire.read_history(account);
 END
 $$;

@@ -30,26 +30,43 @@ BEGIN
 END
 $$;
 
--- Reads an account's peak anew from all its equity on record, as after peak_since moved or a late cash flow.
-CREATE FUNCTION guardwire.read_peak(account uuid, since timestamptz, pending uuid[]) RETURNS void LANGUAGE sql AS $$
-    UPDATE guardwire.accounts AS a
-    SET equity_flow = coalesce(found.flow, 0), peak_adjusted = found.peak, peak_since = since
-    FROM (SELECT max(running.total) AS flow,
-                 max(running.equity - running.upto)
-                     FILTER (WHERE running.equity >= 0 AND (since IS NULL OR running.at >= since)) AS peak
-          FROM (SELECT e.equity, e.at, sum(e.cash_flow) OVER (ORDER BY e.nth) AS upto, sum(e.cash_flow) OVER () AS total
-                FROM guardwire.equity_of(account, pending) AS e) AS running) AS found
-    WHERE a.user_id = account
+CREATE TYPE guardwire.equity_state AS (
+    equity numeric, balance numeric, currency text, at timestamptz, flow numeric, peak numeric
+);
+COMMENT ON TYPE guardwire.equity_state IS 'What an account''s equity on record comes to: its latest row, all cash flows, and the highest equity less the flows up to it';
+
+CREATE FUNCTION guardwire.equity_state(account uuid, pending uuid[]) RETURNS guardwire.equity_state LANGUAGE plpgsql STABLE AS $$
+DECLARE
+    since timestamptz := (guardwire.limits_of(account)).peak_since;
+    found_state guardwire.equity_state;
+BEGIN
+    SELECT (array_agg(e.equity ORDER BY e.nth DESC))[1], (array_agg(e.balance ORDER BY e.nth DESC))[1],
+           (array_agg(e.currency ORDER BY e.nth DESC))[1], max(e.at), sum(e.cash_flow),
+           max(e.equity - e.upto) FILTER (WHERE e.equity >= 0 AND (since IS NULL OR e.at >= since))
+    INTO found_state
+    FROM (SELECT o.*, sum(o.cash_flow) OVER (ORDER BY o.nth) AS upto FROM guardwire.equity_of(account, pending) AS o) AS e;
+    RETURN found_state;
+END
 $$;
 
--- Reads an account's latest equity row and its peak anew, as after rows were altered in place.
-CREATE FUNCTION guardwire.read_equity(account uuid, since timestamptz, pending uuid[]) RETURNS void LANGUAGE plpgsql AS $$
+-- Equity rows that wait as notes: they have not arrived yet.
+CREATE FUNCTION guardwire.noted_equity() RETURNS uuid[] LANGUAGE plpgsql STABLE AS $$
+BEGIN
+    RETURN ARRAY(SELECT guardwire.read_user(n.row_key) FROM guardwire.capture_notes AS n WHERE n.source = 'e');
+END
+$$;
+
+-- Reads an account's equity anew from all that is on record, as after peak_since moved, a late cash flow, or rows that were
+-- altered in place.
+CREATE FUNCTION guardwire.read_equity(account uuid, pending uuid[]) RETURNS void LANGUAGE plpgsql AS $$
+DECLARE
+    found_state guardwire.equity_state := guardwire.equity_state(account, pending);
 BEGIN
     UPDATE guardwire.accounts AS a
-    SET equity = found.equity, balance = found.balance, currency = found.currency, equity_at = found.at
-    FROM (SELECT e.* FROM guardwire.equity_of(account, pending) AS e ORDER BY e.nth DESC LIMIT 1) AS found
+    SET equity = found_state.equity, balance = found_state.balance, currency = found_state.currency, equity_at = found_state.at,
+        equity_flow = coalesce(found_state.flow, 0), peak_adjusted = found_state.peak,
+        peak_since = (guardwire.limits_of(account)).peak_since
     WHERE a.user_id = account;
-    PERFORM guardwire.read_peak(account, since, pending);
 END
 $$;
 
@@ -88,7 +105,7 @@ DECLARE
     pending uuid[];
 BEGIN
     -- What reads the history must not see rows of this commit before their turn, nor those that wait as notes.
-    pending := ids || ARRAY(SELECT n.row_key::uuid FROM guardwire.capture_notes AS n WHERE n.source = 'e' AND n.given_up_at IS NULL);
+    pending := ids || guardwire.noted_equity();
     FOR r IN
         SELECT e.*, k.ordinal, k.inserted
         FROM unnest(ids, ordinals, inserted) AS k (id, ordinal, inserted)
@@ -107,7 +124,7 @@ BEGIN
         since := (guardwire.limits_of(r.user_id)).peak_since;
         moment := coalesce(r.at, to_timestamp(a.revision / 1000000.0));
         IF NOT r.inserted THEN
-            PERFORM guardwire.read_equity(r.user_id, since, pending);
+            PERFORM guardwire.read_equity(r.user_id, pending);
         ELSIF a.equity_at IS NULL OR moment >= a.equity_at THEN
             adjusted := CASE WHEN r.equity >= 0 AND (since IS NULL OR moment >= since)
                              THEN r.equity - a.equity_flow - r.cash_flow END;
@@ -116,7 +133,7 @@ BEGIN
                 equity_flow = o.equity_flow + r.cash_flow, peak_adjusted = greatest(o.peak_adjusted, adjusted)
             WHERE o.user_id = r.user_id;
         ELSIF r.cash_flow <> 0 THEN
-            PERFORM guardwire.read_peak(r.user_id, since, pending);
+            PERFORM guardwire.read_equity(r.user_id, pending);
         ELSIF r.equity >= 0 AND (since IS NULL OR moment >= since) THEN
             adjusted := r.equity - a.equity_flow + guardwire.flows_after(r.user_id, moment, pending);
             UPDATE guardwire.accounts AS o SET peak_adjusted = greatest(o.peak_adjusted, adjusted)

@@ -70,8 +70,7 @@ DECLARE
     m guardwire.market_alerts;
     events guardwire.events[] := '{}';
 BEGIN
-    FOREACH r IN ARRAY rows LOOP
-        CONTINUE WHEN r.kind IS DISTINCT FROM 'guard';
+    FOR r IN SELECT u.* FROM unnest(rows) AS u WHERE u.kind = 'guard' ORDER BY u.user_id, u.revision, u.ordinal LOOP
         events := events || ROW(r.user_id, r.id::text, 'market_condition_alert', r.at, r.revision, r.ordinal, r.symbol,
                                 r.ticket, r.matched, r.pnl_gbp, r.divergence_reason)::guardwire.events;
         IF limits.user_id IS DISTINCT FROM r.user_id THEN

@@ -1,39 +1,58 @@
 -- What only time brings about, made into commits; any node may call it, as often as it likes.
 
--- Ends alerts whose window has passed, notes platforms that fell silent, and applies what the capture could not. When
--- nothing is due this reads three small indexes and nothing else.
-CREATE FUNCTION guardwire.housekeep() RETURNS TABLE (alerts_ended integer, fell_silent integer, notes_applied integer)
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+-- Ends alerts whose window has passed, notes platforms that fell silent, and forgets what is kept for a while only. When
+-- nothing is due this reads a few small indexes and nothing else. notes_due says whether guardwire.apply_notes has work:
+-- that is another transaction, because its locks are taken in another order.
+CREATE FUNCTION guardwire.housekeep() RETURNS TABLE (alerts_ended integer, fell_silent integer, notes_due boolean)
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET jit = off SET enable_seqscan = off AS $$
+DECLARE
+    due uuid[];
 BEGIN
     alerts_ended := 0;
     fell_silent := 0;
-    notes_applied := 0;
-    IF EXISTS (SELECT FROM guardwire.market_alerts AS m WHERE m.expires_at <= clock_timestamp()) THEN
-        alerts_ended := guardwire.end_alerts();
+    DELETE FROM guardwire.pending;
+    IF EXISTS (SELECT FROM guardwire.market_alerts AS m WHERE m.expires_at <= clock_timestamp())
+       OR EXISTS (SELECT FROM guardwire.accounts AS a WHERE a.sync_due_at <= clock_timestamp()) THEN
+        due := guardwire.lock_due(1000);
+        alerts_ended := guardwire.end_alerts(due);
+        fell_silent := guardwire.note_silence(due);
     END IF;
-    IF EXISTS (SELECT FROM guardwire.accounts AS a WHERE a.sync_due_at <= clock_timestamp()) THEN
-        fell_silent := guardwire.note_silence();
-    END IF;
-    IF EXISTS (SELECT FROM guardwire.capture_notes AS n WHERE n.given_up_at IS NULL) THEN
-        notes_applied := guardwire.apply_notes();
+    notes_due := EXISTS (SELECT FROM guardwire.capture_notes AS n WHERE n.given_up_at IS NULL);
+    -- Once a minute is enough for what is kept for days.
+    IF extract(epoch FROM clock_timestamp())::bigint % 60 < 3 THEN
+        PERFORM guardwire.prune(5000);
     END IF;
     RETURN NEXT;
 END
 $$;
 
-CREATE FUNCTION guardwire.end_alerts() RETURNS integer LANGUAGE plpgsql AS $$
+-- Locks accounts with something due, in one pass and without waiting: who is locked by a writer is due again next time.
+CREATE FUNCTION guardwire.lock_due(most integer) RETURNS uuid[] LANGUAGE sql AS $$
+    SELECT array_agg(locked.user_id)
+    FROM (SELECT a.user_id FROM guardwire.accounts AS a
+          WHERE a.ready AND a.user_id = ANY (ARRAY(
+              SELECT m.user_id FROM guardwire.market_alerts AS m WHERE m.expires_at <= clock_timestamp()
+              UNION
+              (SELECT o.user_id FROM guardwire.accounts AS o WHERE o.sync_due_at <= clock_timestamp() ORDER BY o.sync_due_at LIMIT most)
+              LIMIT most))
+          ORDER BY a.user_id
+          FOR UPDATE SKIP LOCKED) AS locked
+$$;
+
+CREATE FUNCTION guardwire.end_alerts(due uuid[]) RETURNS integer LANGUAGE plpgsql AS $$
 DECLARE
     users uuid[];
     revisions bigint[];
     ended integer;
+    now_at timestamptz := clock_timestamp();
 BEGIN
     SELECT array_agg(a.user_id), array_agg(a.revision) INTO users, revisions
-    FROM guardwire.lock_accounts((SELECT array_agg(d.user_id) FROM (
-        SELECT DISTINCT m.user_id FROM guardwire.market_alerts AS m WHERE m.expires_at <= clock_timestamp() LIMIT 1000) AS d)) AS a;
+    FROM guardwire.lock_accounts(ARRAY(
+        SELECT m.user_id FROM guardwire.market_alerts AS m WHERE m.user_id = ANY (due) AND m.expires_at <= now_at)) AS a;
     PERFORM guardwire.clear_breach(m.user_id, 'market', m.expires_at, m.symbol, m.condition_type)
     FROM guardwire.market_alerts AS m
-    WHERE m.user_id = ANY (users) AND m.expires_at <= clock_timestamp() AND m.alert_type = 'critical';
-    DELETE FROM guardwire.market_alerts AS m WHERE m.user_id = ANY (users) AND m.expires_at <= clock_timestamp();
+    WHERE m.user_id = ANY (users) AND m.expires_at <= now_at AND m.alert_type = 'critical';
+    DELETE FROM guardwire.market_alerts AS m WHERE m.user_id = ANY (users) AND m.expires_at <= now_at;
     GET DIAGNOSTICS ended = ROW_COUNT;
     PERFORM guardwire.notify_nodes(users, revisions);
     RETURN ended;
@@ -42,24 +61,22 @@ $$;
 
 -- Looks at the accounts whose next look is due: those without a sync for too long are silent, the others are looked at
 -- again when they would be.
-CREATE FUNCTION guardwire.note_silence() RETURNS integer LANGUAGE plpgsql AS $$
+CREATE FUNCTION guardwire.note_silence(due uuid[]) RETURNS integer LANGUAGE plpgsql AS $$
 DECLARE
     overdue uuid[];
     users uuid[];
     revisions bigint[];
 BEGIN
-    WITH due AS (
-        SELECT a.user_id FROM guardwire.accounts AS a WHERE a.sync_due_at <= clock_timestamp()
-        ORDER BY a.user_id LIMIT 1000 FOR UPDATE SKIP LOCKED
-    ), looked AS (
+    WITH looked AS (
         SELECT a.user_id, coalesce(a.last_sync_arrived_at, a.last_sync_at)
                           + make_interval(secs => coalesce(l.sync_overdue_seconds, 60)) AS overdue_at
-        FROM due JOIN guardwire.accounts AS a USING (user_id) LEFT JOIN public.guard_limits AS l USING (user_id)
+        FROM guardwire.accounts AS a LEFT JOIN public.guard_limits AS l USING (user_id)
+        WHERE a.user_id = ANY (due) AND a.sync_due_at <= clock_timestamp()
     ), later AS (
         UPDATE guardwire.accounts AS a SET sync_due_at = looked.overdue_at
         FROM looked WHERE a.user_id = looked.user_id AND looked.overdue_at > clock_timestamp()
     )
-    SELECT array_agg(looked.user_id) INTO overdue FROM looked WHERE looked.overdue_at <= clock_timestamp();
+    SELECT array_agg(looked.user_id) INTO overdue FROM looked WHERE coalesce(looked.overdue_at, '-infinity') <= clock_timestamp();
     IF overdue IS NULL THEN
         RETURN 0;
     END IF;
@@ -70,39 +87,28 @@ BEGIN
 END
 $$;
 
--- Applies notes in their order, one by one; a row that cannot be applied is kept with its error, and stands in nobody's way.
-CREATE FUNCTION guardwire.apply_notes() RETURNS integer LANGUAGE plpgsql AS $$
+-- Forgets some of what is kept for a while only.
+CREATE FUNCTION guardwire.prune(most integer) RETURNS integer
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET jit = off AS $$
 DECLARE
-    n guardwire.capture_notes;
-    applied integer := 0;
+    kept_since timestamptz := clock_timestamp() - make_interval(hours => (SELECT c.arrival_hours FROM guardwire.configuration AS c));
+    forgotten integer;
+    more integer;
 BEGIN
-    -- One node at a time, for their order matters.
-    IF NOT pg_try_advisory_xact_lock(1735750773) THEN
+    -- While an account waits for its history, what arrived is its queue.
+    IF EXISTS (SELECT FROM guardwire.accounts AS o WHERE NOT o.ready) THEN
         RETURN 0;
     END IF;
-    FOR n IN SELECT o.* FROM guardwire.capture_notes AS o WHERE o.given_up_at IS NULL ORDER BY o.id LIMIT 500 LOOP
-        BEGIN
-            PERFORM guardwire.apply_tokens(ARRAY[n.source || CASE WHEN n.inserted THEN 'i' ELSE 'u' END || n.row_key]);
-            DELETE FROM guardwire.capture_notes AS o WHERE o.id = n.id;
-            applied := applied + 1;
-        EXCEPTION WHEN OTHERS THEN
-            UPDATE guardwire.capture_notes AS o
-            SET attempts = o.attempts + 1, sqlstate = SQLSTATE, message = left(SQLERRM, 500),
-                given_up_at = CASE WHEN o.attempts >= 4 THEN clock_timestamp() END
-            WHERE o.id = n.id;
-        END;
-    END LOOP;
-    RETURN applied;
+    DELETE FROM guardwire.arrivals AS a WHERE a.ctid = ANY (ARRAY(
+        SELECT o.ctid FROM guardwire.arrivals AS o
+        WHERE o.revision < (extract(epoch FROM kept_since) * 1000000)::bigint
+          -- An equity row without a usable time counts at its arrival for ever.
+          AND (o.source = 'l' OR EXISTS (SELECT FROM guardwire.equity_rows() AS e WHERE e.id = o.log_id AND e.at IS NOT NULL))
+        LIMIT most));
+    GET DIAGNOSTICS forgotten = ROW_COUNT;
+    DELETE FROM guardwire.ignored_rows AS i WHERE i.ctid = ANY (ARRAY(
+        SELECT o.ctid FROM guardwire.ignored_rows AS o WHERE o.noted_at < kept_since LIMIT most));
+    GET DIAGNOSTICS more = ROW_COUNT;
+    RETURN forgotten + more;
 END
-$$;
-
--- Forgets what is kept for a while only.
-CREATE FUNCTION guardwire.prune() RETURNS void LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
-    DELETE FROM guardwire.arrivals AS a
-    WHERE a.revision < (extract(epoch FROM clock_timestamp() - make_interval(hours => (SELECT c.arrival_hours FROM guardwire.configuration AS c))) * 1000000)::bigint
-      AND NOT EXISTS (SELECT FROM guardwire.accounts AS o WHERE NOT o.ready)
-      -- An equity row without a usable time counts at its arrival for ever.
-      AND (a.source = 'l' OR EXISTS (SELECT FROM guardwire.equity_rows() AS e WHERE e.id = a.log_id AND e.at IS NOT NULL));
-    DELETE FROM guardwire.ignored_rows AS i
-    WHERE i.noted_at < clock_timestamp() - make_interval(hours => (SELECT c.arrival_hours FROM guardwire.configuration AS c))
 $$;

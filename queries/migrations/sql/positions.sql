@@ -1,22 +1,43 @@
 -- The position rules: what a batch of rows about positions makes of the book.
 
+-- What the profit is reckoned with: how much a rise of 1 in the price earns, and which rise is 1 % in the position's favour.
+CREATE FUNCTION guardwire.point_value(direction text, volume numeric, contract_size numeric) RETURNS numeric
+LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+    SELECT CASE direction WHEN 'buy' THEN volume * contract_size WHEN 'sell' THEN -volume * contract_size END
+$$;
+
+CREATE FUNCTION guardwire.pct_unit(direction text, entry_price numeric) RETURNS numeric
+LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+    SELECT CASE WHEN entry_price > 0 THEN CASE direction WHEN 'buy' THEN entry_price * 0.01 WHEN 'sell' THEN entry_price * -0.01 END END
+$$;
+
 -- A position's floating profit in its quote currency, exact; null when unknown.
-CREATE FUNCTION guardwire.pnl(
-    direction text, volume numeric, entry_price numeric, current_price numeric, contract_size numeric
-) RETURNS numeric LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
-    SELECT CASE WHEN abs((coalesce(current_price, entry_price) - entry_price) * volume * contract_size) < 1e13 THEN
-        CASE direction WHEN 'buy' THEN (coalesce(current_price, entry_price) - entry_price) * volume * contract_size
-                       WHEN 'sell' THEN (entry_price - coalesce(current_price, entry_price)) * volume * contract_size END
-    END
+CREATE FUNCTION guardwire.pnl(entry_price numeric, current_price numeric, point_value numeric) RETURNS numeric
+LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+    SELECT CASE WHEN abs((coalesce(current_price, entry_price) - entry_price) * point_value) < 1e13
+                THEN (coalesce(current_price, entry_price) - entry_price) * point_value END
 $$;
 
 -- A position's price change since entry in its favour, in % with 2 decimals; null when unknown.
-CREATE FUNCTION guardwire.pnl_pct(direction text, entry_price numeric, current_price numeric) RETURNS numeric
+CREATE FUNCTION guardwire.pnl_pct(entry_price numeric, current_price numeric, pct_unit numeric) RETURNS numeric
 LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
-    SELECT CASE WHEN entry_price > 0 AND abs(coalesce(current_price, entry_price) - entry_price) < entry_price * 1e11 THEN
-        CASE direction WHEN 'buy' THEN round((coalesce(current_price, entry_price) - entry_price) * 100 / entry_price, 2)
-                       WHEN 'sell' THEN round((entry_price - coalesce(current_price, entry_price)) * 100 / entry_price, 2) END
-    END
+    SELECT CASE WHEN abs(coalesce(current_price, entry_price) - entry_price) < abs(pct_unit) * 1e13
+                THEN round((coalesce(current_price, entry_price) - entry_price) / pct_unit, 2) END
+$$;
+
+-- Reckons what follows from a position's state. The quick path is for prices and volumes of this world: it does without the
+-- guards of pnl and pnl_pct.
+CREATE FUNCTION guardwire.reckoned(p guardwire.positions) RETURNS guardwire.positions LANGUAGE plpgsql IMMUTABLE AS $$
+BEGIN
+    p.point_value := guardwire.point_value(p.direction, p.volume, p.contract_size);
+    p.pct_unit := guardwire.pct_unit(p.direction, p.entry_price);
+    p.pnl := guardwire.pnl(p.entry_price, p.current_price, p.point_value);
+    p.pnl_pct := guardwire.pnl_pct(p.entry_price, p.current_price, p.pct_unit);
+    IF NOT p.is_open OR (abs(p.point_value) < 1e7 AND p.entry_price < 1e6 AND p.pct_unit IS NOT NULL) IS NOT TRUE THEN
+        p.fingerprint := NULL;
+    END IF;
+    RETURN p;
+END
 $$;
 
 -- What one lot of the position's symbol is.
@@ -29,6 +50,34 @@ BEGIN
         p.contract_size := 1;
         p.quote_currency := coalesce((SELECT a.currency FROM guardwire.accounts AS a WHERE a.user_id = p.user_id), 'USD');
         p.contract_size_assumed := true;
+    END IF;
+    RETURN p;
+END
+$$;
+
+-- A position whose state is this row; the instrument is looked up where it may be another.
+CREATE FUNCTION guardwire.with_state(p guardwire.positions, r guardwire.log_row, look_up boolean) RETURNS guardwire.positions
+LANGUAGE plpgsql STABLE AS $$
+BEGIN
+    p.user_id := r.user_id;
+    p.ticket := r.ticket;
+    p.position_id := coalesce(p.position_id, r.id);
+    p.matched := r.matched;
+    p.direction := r.direction;
+    p.volume := r.volume;
+    p.entry_price := r.entry_price;
+    p.current_price := r.current_price;
+    p.take_profit := r.take_profit;
+    p.stop_loss := r.stop_loss;
+    p.divergence_reason := r.divergence_reason;
+    p.fingerprint := r.fingerprint;
+    p.state_at := r.at;
+    p.state_revision := r.revision;
+    p.state_ordinal := r.ordinal;
+    p.updated_at := coalesce(r.updated_at, r.at);
+    IF look_up OR p.symbol IS DISTINCT FROM r.symbol THEN
+        p.symbol := r.symbol;
+        p := guardwire.with_instrument(p);
     END IF;
     RETURN p;
 END
@@ -63,6 +112,7 @@ $$;
 -- Writes a position back: one that is known is updated, without the cost of an upsert.
 CREATE FUNCTION guardwire.put_position(p guardwire.positions, known boolean) RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
+    p := guardwire.reckoned(p);
     IF known THEN
         UPDATE guardwire.positions AS o
         SET is_open = p.is_open, matched = p.matched, symbol = p.symbol, direction = p.direction, volume = p.volume,
@@ -72,8 +122,7 @@ BEGIN
             last_close_at = p.last_close_at, close_reason = p.close_reason, closed_price = p.closed_price,
             closed_at = p.closed_at, divergence_reason = p.divergence_reason, quote_currency = p.quote_currency,
             contract_size = p.contract_size, contract_size_assumed = p.contract_size_assumed,
-            pnl = guardwire.pnl(p.direction, p.volume, p.entry_price, p.current_price, p.contract_size),
-            pnl_pct = guardwire.pnl_pct(p.direction, p.entry_price, p.current_price)
+            point_value = p.point_value, pct_unit = p.pct_unit, fingerprint = p.fingerprint, pnl = p.pnl, pnl_pct = p.pnl_pct
         WHERE o.user_id = p.user_id AND o.ticket = p.ticket;
         RETURN;
     END IF;
@@ -81,8 +130,6 @@ BEGIN
     IF EXISTS (SELECT FROM guardwire.positions AS o WHERE o.position_id = p.position_id) THEN
         p.position_id := md5(p.user_id::text || p.ticket::text)::uuid;
     END IF;
-    p.pnl := guardwire.pnl(p.direction, p.volume, p.entry_price, p.current_price, p.contract_size);
-    p.pnl_pct := guardwire.pnl_pct(p.direction, p.entry_price, p.current_price);
     INSERT INTO guardwire.positions SELECT (p).*;
 END
 $$;
@@ -128,46 +175,11 @@ BEGIN
                                   WHEN r.matched = 1 AND p.matched <> 1 THEN 'position_matched'
                                   ELSE 'position_synced' END;
                 END IF;
-                IF p.position_id IS NULL THEN
-                    p.user_id := r.user_id;
-                    p.ticket := r.ticket;
-                    p.position_id := r.id;
-                END IF;
-                IF opens OR p.symbol IS DISTINCT FROM r.symbol THEN
-                    p.symbol := r.symbol;
-                    p := guardwire.with_instrument(p);
-                END IF;
-                p.matched := r.matched;
-                p.direction := r.direction;
-                p.volume := r.volume;
-                p.entry_price := r.entry_price;
-                p.current_price := r.current_price;
-                p.take_profit := r.take_profit;
-                p.stop_loss := r.stop_loss;
-                p.divergence_reason := r.divergence_reason;
-                p.state_at := r.at;
-                p.state_revision := r.revision;
-                p.state_ordinal := r.ordinal;
-                p.updated_at := coalesce(r.updated_at, r.at);
+                p := guardwire.with_state(p, r, opens);
             END IF;
         ELSE
             IF p.position_id IS NULL THEN
-                p.user_id := r.user_id;
-                p.ticket := r.ticket;
-                p.position_id := r.id;
-                p.symbol := r.symbol;
-                p := guardwire.with_instrument(p);
-                p.matched := r.matched;
-                p.direction := r.direction;
-                p.volume := r.volume;
-                p.entry_price := r.entry_price;
-                p.current_price := r.current_price;
-                p.take_profit := r.take_profit;
-                p.stop_loss := r.stop_loss;
-                p.divergence_reason := r.divergence_reason;
-                p.state_at := r.at;
-                p.state_revision := r.revision;
-                p.state_ordinal := r.ordinal;
+                p := guardwire.with_state(p, r, true);
                 event := 'position_closed';
             ELSIF p.is_open THEN
                 event := 'position_closed';

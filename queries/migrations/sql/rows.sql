@@ -23,6 +23,7 @@ CREATE TYPE guardwire.log_row AS (
     pnl_gbp numeric,
     divergence_reason text,
     error_message text,
+    fingerprint bigint,
     revision bigint,
     ordinal integer,
     inserted boolean
@@ -31,6 +32,7 @@ COMMENT ON TYPE guardwire.log_row IS 'A row of reconciliation_logs as read, with
 COMMENT ON COLUMN guardwire.log_row.kind IS 'open or close (about a position), guard, or null';
 COMMENT ON COLUMN guardwire.log_row.at IS 'created_at; null when unusable, and then the time of arrival counts';
 COMMENT ON COLUMN guardwire.log_row.duration_ms IS 'updated_at - created_at; null unless positive';
+COMMENT ON COLUMN guardwire.log_row.fingerprint IS 'Of all that a sync row says but prices and times; as in positions';
 COMMENT ON COLUMN guardwire.log_row.revision IS 'Revision that it arrived with; 0 when it was there before the capture';
 
 -- A function and not a view: the platform may still alter the types of its columns, which a view would forbid, and the
@@ -72,8 +74,26 @@ LANGUAGE sql STABLE PARALLEL SAFE ROWS 1000000 AS $$
            guardwire.read_number(l.pnl_gbp),
            guardwire.read_text(l.divergence_reason::text, 500),
            guardwire.read_text(l.error_message::text, 500),
+           -- Of the values as written, so that the quick path compares without reading them; see touch_log.
+           CASE WHEN guardwire.read_word(l.event_type::text) = 'sync' AND guardwire.read_word(l.close_reason::text) IS NULL
+                THEN hash_record_extended(ROW(l.symbol, l.direction, l.volume, l.entry_price, l.take_profit, l.stop_loss,
+                                              l.matched, l.divergence_reason), 0)
+           END,
            NULL::bigint, NULL::integer, NULL::boolean
     FROM public.reconciliation_logs AS l
+$$;
+
+-- A row with its arrival; without a usable time of its own it counts at that moment.
+CREATE FUNCTION guardwire.arrived(
+    l guardwire.log_row, arrived_at timestamptz, revision bigint, ordinal integer, inserted boolean
+) RETURNS guardwire.log_row LANGUAGE plpgsql IMMUTABLE AS $$
+BEGIN
+    l.at := coalesce(l.at, arrived_at);
+    l.revision := revision;
+    l.ordinal := ordinal;
+    l.inserted := inserted;
+    RETURN l;
+END
 $$;
 
 CREATE TYPE guardwire.equity_row AS (
@@ -97,4 +117,17 @@ LANGUAGE sql STABLE PARALLEL SAFE ROWS 1000000 AS $$
            coalesce(guardwire.read_number(e.cash_flow), 0),
            guardwire.read_time(e.created_at)
     FROM public.equity_snapshots AS e
+$$;
+
+CREATE TYPE guardwire.fx_row AS (id uuid, base text, quote text, rate numeric, at timestamptz);
+COMMENT ON TYPE guardwire.fx_row IS 'A row of fx_rates as read; the rate is positive or null';
+
+CREATE FUNCTION guardwire.fx_rows() RETURNS SETOF guardwire.fx_row
+LANGUAGE sql STABLE PARALLEL SAFE ROWS 1000000 AS $$
+    SELECT f.id,
+           upper(guardwire.read_text(f.base::text, 16)),
+           upper(guardwire.read_text(f.quote::text, 16)),
+           CASE WHEN guardwire.read_number(f.rate) > 0 THEN guardwire.read_number(f.rate) END,
+           guardwire.read_time(f.created_at)
+    FROM public.fx_rates AS f
 $$;

@@ -218,6 +218,9 @@ CREATE TABLE guardwire.positions (
     quote_currency text NOT NULL,
     contract_size numeric NOT NULL,
     contract_size_assumed boolean NOT NULL,
+    point_value numeric,
+    pct_unit numeric,
+    fingerprint bigint,
     pnl numeric,
     pnl_pct numeric,
     PRIMARY KEY (user_id, ticket)
@@ -252,6 +255,9 @@ COMMENT ON COLUMN guardwire.positions.divergence_reason IS 'Of the row that is t
 COMMENT ON COLUMN guardwire.positions.quote_currency IS 'Currency of pnl';
 COMMENT ON COLUMN guardwire.positions.contract_size IS 'Units in one lot that pnl was computed with';
 COMMENT ON COLUMN guardwire.positions.contract_size_assumed IS 'The symbol is not in instruments';
+COMMENT ON COLUMN guardwire.positions.point_value IS 'Profit for a rise of 1 in the price: volume x contract_size, negative for a sell; null when unknown';
+COMMENT ON COLUMN guardwire.positions.pct_unit IS 'Price change that is 1 % in the position''s favour; null when unknown';
+COMMENT ON COLUMN guardwire.positions.fingerprint IS 'Of all that a sync row says but prices and times; null where a row like it may not be applied by the quick path';
 COMMENT ON COLUMN guardwire.positions.pnl IS 'Floating profit in quote_currency, exact; null when unknown';
 COMMENT ON COLUMN guardwire.positions.pnl_pct IS 'Price change since entry in the position''s favour, %, 2 decimals; null when unknown';
 
@@ -403,7 +409,7 @@ CREATE TABLE guardwire.arrivals (
     log_id uuid NOT NULL,
     source "char" NOT NULL DEFAULT 'l',
     inserted boolean NOT NULL DEFAULT true,
-    PRIMARY KEY (user_id, revision, source, ordinal)
+    PRIMARY KEY (user_id, source, revision, ordinal)
 ) WITH (autovacuum_vacuum_insert_scale_factor = 0.5);
 CREATE INDEX arrivals_by_age ON guardwire.arrivals USING brin (revision) WITH (pages_per_range = 16, autosummarize = on);
 COMMENT ON TABLE guardwire.arrivals IS 'Order in which rows were committed, account by account; kept for configuration.arrival_hours';

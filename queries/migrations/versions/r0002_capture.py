@@ -15,10 +15,15 @@ def upgrade() -> None:
     run_sql(
         "readings.sql",
         "rows.sql",
+        "accounts.sql",
         "positions.sql",
+        "syncs.sql",
         "guards.sql",
         "equity.sql",
-        "backfill.sql",
-        "housekeeping.sql",
+        "apply.sql",
         "capture.sql",
+        "notes.sql",
+        "housekeeping.sql",
+        "backfill.sql",
+        "triggers.sql",
     )
