@@ -39,8 +39,8 @@ class WebSocketLink {
     this.#socket.onopen = () => this.#socket?.send(hello(options));
     this.#socket.onmessage = ({ data }) => this.#receive(data);
     this.#socket.onclose = ({ code, reason }) => this.#end(fromClose(code, reason));
-    // What went wrong is in the close event that follows; without a listener some implementations throw.
-    this.#socket.onerror = () => {};
+    // Browsers say what went wrong in the close event that follows at once; Node 20 sends none when it cannot connect.
+    this.#socket.onerror = () => setTimeout(() => this.#end(lost("no connection")));
   }
 
   /** @param {object} frame */

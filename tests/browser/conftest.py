@@ -88,9 +88,16 @@ def demo_user(trader: Trader) -> UUID | None:
 
 @pytest.fixture
 def server_port(
-    migrated_url: str, redis_url: str, key: DevelopmentKey, demo_user: UUID | None
+    migrated_url: str,
+    redis_url: str,
+    key: DevelopmentKey,
+    demo_user: UUID | None,
+    request: pytest.FixtureRequest,
 ) -> Iterator[int]:
-    """The port of a running server."""
+    """The port of a running server; only tests that kill it wait for one with a process of its own."""
+    if "server" in request.fixturenames:
+        yield request.getfixturevalue("server").port
+        return
     settings = Settings(mode="development", database_url=migrated_url, redis_url=redis_url, port=0)
     with serving_in_thread(settings, Development(key=key, demo_user=demo_user)) as port:
         yield port

@@ -2,19 +2,12 @@
 
 from __future__ import annotations
 
-import pytest
 from playwright.sync_api import expect
 
 from tests.browser.dashboard import Dashboard
 from tests.browser.dashboard_process import DashboardProcess
 from tests.browser.gate import Gate
 from tests.browser.trader import Trader
-
-
-@pytest.fixture
-def server_port(server: DashboardProcess) -> int:
-    """These tests kill their server, so it has a process of its own."""
-    return server.port
 
 
 def greyed(dashboard: Dashboard) -> bool:

@@ -187,6 +187,27 @@ test("a server that cannot be reached ends the link", async (t) => {
   }
 });
 
+test("a WebSocket that fails without ever saying that it is closed ends the link, one that says so ends it once", async () => {
+  for (const close of [null, { code: 1013, reason: '{"retry_after_ms": 2000}' }]) {
+    class FailingSocket {
+      constructor() {
+        setImmediate(() => {
+          this.onerror({});
+          if (close) this.onclose(close);
+        });
+      }
+      close() {}
+    }
+    const [transport] = transportsFor({ url: "http://127.0.0.1/", WebSocket: FailingSocket, fetch });
+    const ended = queue();
+    transport.open({ token: "t", channels: [], resume: null, onFrame() {}, onEnd: ended.push });
+    assert.equal((await ended.next()).code, close?.code ?? 1006);
+    // What the error had put off comes before this.
+    setTimeout(() => ended.push("nothing else"));
+    assert.equal(await ended.next(), "nothing else");
+  }
+});
+
 test("an answer that is no frame ends the link", async (t) => {
   for (const body of ["<html>a proxy's page</html>", "[]"]) {
     const { heard } = await linkTo(t, "poll", (_, response) => response.end(body));
