@@ -1,11 +1,16 @@
-"""The platform's connection to a migrated database."""
+"""Connections to the migrated database of a test, closed when it is over."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+from uuid import UUID, uuid4
 
+import asyncpg
+import pytest
 import pytest_asyncio
 
+from tests.queries.ledger import Ledger
 from tests.queries.platform import Platform, connected
 
 
@@ -14,3 +19,30 @@ async def platform(migrated_url: str) -> AsyncIterator[Platform]:
     """Writes to a freshly migrated database; in the end nothing may have failed that the test has not looked at."""
     async with connected(migrated_url) as connection:
         yield Platform(connection)
+
+
+Connect = Callable[[], Awaitable[Any]]
+
+
+@pytest.fixture
+async def connect(migrated_url: str) -> AsyncIterator[Connect]:
+    """Opens a further connection to the migrated database."""
+    opened: list[Any] = []
+
+    async def connect() -> Any:
+        opened.append(await asyncpg.connect(migrated_url))
+        return opened[-1]
+
+    yield connect
+    for connection in opened:
+        await connection.close()
+
+
+@pytest.fixture
+async def ledger(connect: Connect) -> Ledger:
+    return Ledger(await connect())
+
+
+@pytest.fixture
+def user() -> UUID:
+    return uuid4()

@@ -119,7 +119,10 @@ class Platform:
         return [row["event_type"] for row in await self.rows("events", "created_at, revision, ordinal")]
 
     async def notes(self) -> list[Record]:
-        return [dict(row) for row in await self.connection.fetch("SELECT * FROM guardwire.capture_notes ORDER BY id")]
+        return [
+            dict(row)
+            for row in await self.connection.fetch("SELECT * FROM guardwire.capture_notes ORDER BY id")
+        ]
 
 
 @asynccontextmanager

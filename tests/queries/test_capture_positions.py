@@ -26,7 +26,9 @@ async def test_profit_is_exact_and_its_percentage_has_two_decimals(platform: Pla
 
 
 async def test_a_sell_earns_when_the_price_falls(platform: Platform) -> None:
-    await platform.sync(direction="SELL", symbol="eurusd", volume=1, entry_price="1.1", current_price="1.0999")
+    await platform.sync(
+        direction="SELL", symbol="eurusd", volume=1, entry_price="1.1", current_price="1.0999"
+    )
     assert (await platform.position())["pnl"] == Decimal(10)
 
 
@@ -44,7 +46,9 @@ async def test_an_unknown_symbol_follows_the_accounts_currency(platform: Platfor
     assert (await platform.position())["quote_currency"] == "GBP"
 
 
-async def test_profit_is_unknown_without_direction_and_zero_without_a_current_price(platform: Platform) -> None:
+async def test_profit_is_unknown_without_direction_and_zero_without_a_current_price(
+    platform: Platform,
+) -> None:
     await platform.sync(1, direction="sideways")
     await platform.sync(2, current_price=None)
     assert (await platform.position(1))["pnl"] is None and (await platform.position(1))["pnl_pct"] is None
@@ -75,7 +79,11 @@ async def test_only_an_open_row_later_than_every_close_reopens(platform: Platfor
     await platform.sync(created_at=at(6), volume="0.2")
     position = await platform.position()
     assert position["is_open"] and position["volume"] == Decimal("0.2") and position["entry_time"] == at(1)
-    assert position["close_reason"] is None and position["closed_at"] is None and position["closed_price"] is None
+    assert (
+        position["close_reason"] is None
+        and position["closed_at"] is None
+        and position["closed_price"] is None
+    )
     assert await platform.events() == ["position_matched", "position_closed", "position_matched"]
 
 
@@ -83,7 +91,9 @@ async def test_an_older_row_changes_nothing_but_the_entry_time(platform: Platfor
     await platform.sync(created_at=at(5), volume="0.1")
     await platform.sync(created_at=at(3), volume="0.9", matched=2)
     position = await platform.position()
-    assert position["volume"] == Decimal("0.1") and position["matched"] == 1 and position["entry_time"] == at(3)
+    assert (
+        position["volume"] == Decimal("0.1") and position["matched"] == 1 and position["entry_time"] == at(3)
+    )
     assert await platform.events() == ["position_matched"]
     assert (await platform.account())["total_syncs"] == 2
 
@@ -111,7 +121,9 @@ async def test_a_divergence_clears_when_a_matched_row_follows(platform: Platform
     assert await platform.events() == ["position_matched", "divergence_detected", "position_matched"]
 
 
-async def test_a_sync_after_a_divergence_event_of_the_same_words_is_matched_by_its_own_kind(platform: Platform) -> None:
+async def test_a_sync_after_a_divergence_event_of_the_same_words_is_matched_by_its_own_kind(
+    platform: Platform,
+) -> None:
     """The state row and the sync are alike in every column but the event type, which gives `matched` its meaning."""
     await platform.sync(created_at=at(1))
     await platform.sync(created_at=at(2), event_type="warning", matched=None)
@@ -191,4 +203,7 @@ async def test_an_older_or_unusable_rate_is_not_current(platform: Platform) -> N
     for rate in ("NaN", "0", "-1", "Infinity", None):
         await platform.insert("fx_rates", base="EUR", quote="USD", rate=rate, created_at=at(9))
     assert await platform.connection.fetchval("SELECT rate FROM guardwire.fx_current") == Decimal("1.1")
-    assert await platform.connection.fetchval("SELECT count(*) FROM guardwire.ignored_rows WHERE source = 'fx'") == 5
+    assert (
+        await platform.connection.fetchval("SELECT count(*) FROM guardwire.ignored_rows WHERE source = 'fx'")
+        == 5
+    )

@@ -39,34 +39,55 @@ COMMENT ON COLUMN guardwire.capture_spill.xid IS 'The writer''s transaction';
 COMMENT ON COLUMN guardwire.capture_spill.nth IS 'Order in which they were listed';
 COMMENT ON COLUMN guardwire.capture_spill.tokens IS 'A part of the list';
 
--- Adds a token to the transaction's list, which is a setting: it is undone with a savepoint and gone with the transaction.
+-- The transaction's list, with a separator after it; empty when there is none. It begins with the transaction's id, so that
+-- whatever a session has set itself is no list. It is a setting: undone with a savepoint and gone with the transaction.
 -- These functions run as their owner for every writer, so each operator says which one it is.
-CREATE FUNCTION guardwire.list_token(token text) RETURNS void LANGUAGE plpgsql SECURITY DEFINER AS $$
+CREATE FUNCTION guardwire.listed() RETURNS text LANGUAGE plpgsql AS $$
 DECLARE
     listed text := pg_catalog.current_setting('guardwire.touched', true);
+    owner text := pg_catalog.pg_current_xact_id()::text OPERATOR(pg_catalog.||) E'\x1f';
 BEGIN
-    IF listed IS NULL OR listed OPERATOR(pg_catalog.=) '' THEN
-        listed := token;
-        INSERT INTO guardwire.pending DEFAULT VALUES;
-    ELSIF pg_catalog.length(listed) OPERATOR(pg_catalog.<) 8000 THEN
-        listed := listed OPERATOR(pg_catalog.||) E'\x1f' OPERATOR(pg_catalog.||) token;
+    IF listed IS NULL OR NOT pg_catalog.starts_with(listed, owner) THEN
+        RETURN '';
+    END IF;
+    RETURN pg_catalog.substr(listed, pg_catalog.length(owner) OPERATOR(pg_catalog.+) 1);
+END
+$$;
+
+CREATE FUNCTION guardwire.set_listed(listed text) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+    listed := pg_catalog.set_config(
+        'guardwire.touched', pg_catalog.pg_current_xact_id()::text OPERATOR(pg_catalog.||) E'\x1f' OPERATOR(pg_catalog.||) listed, true);
+END
+$$;
+
+-- Adds a token to the list. The row that wakes the capture comes last: where constraints are immediate it is woken at once.
+CREATE FUNCTION guardwire.list_token(token text) RETURNS void LANGUAGE plpgsql SECURITY DEFINER AS $$
+DECLARE
+    listed text := guardwire.listed();
+BEGIN
+    IF pg_catalog.length(listed) OPERATOR(pg_catalog.<) 8000 THEN
+        PERFORM guardwire.set_listed(listed OPERATOR(pg_catalog.||) token OPERATOR(pg_catalog.||) E'\x1f');
     ELSE
         INSERT INTO guardwire.capture_spill (tokens) VALUES (listed);
-        listed := '+' OPERATOR(pg_catalog.||) E'\x1f' OPERATOR(pg_catalog.||) token;
+        PERFORM guardwire.set_listed('+' OPERATOR(pg_catalog.||) E'\x1f' OPERATOR(pg_catalog.||) token OPERATOR(pg_catalog.||) E'\x1f');
     END IF;
-    listed := pg_catalog.set_config('guardwire.touched', listed, true);
+    IF listed OPERATOR(pg_catalog.=) '' THEN
+        INSERT INTO guardwire.pending DEFAULT VALUES;
+    END IF;
 END
 $$;
 
 CREATE FUNCTION guardwire.touch_log() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$
 DECLARE
     token text := TG_ARGV[0] OPERATOR(pg_catalog.||) NEW.id::text;
-    listed text := pg_catalog.current_setting('guardwire.touched', true);
 BEGIN
-    IF TG_ARGV[0] OPERATOR(pg_catalog.<>) 'li' OR listed OPERATOR(pg_catalog.<>) '' THEN
+    IF TG_ARGV[0] OPERATOR(pg_catalog.<>) 'li' OR guardwire.listed() OPERATOR(pg_catalog.<>) '' THEN
         PERFORM guardwire.list_token(token);
         RETURN NULL;
     END IF;
+    -- Listed first, because where constraints are immediate what follows wakes the capture at once.
+    PERFORM guardwire.set_listed(token OPERATOR(pg_catalog.||) E'\x1f');
     -- The most frequent commit by far is one sync row: it is read here, once, while it is at hand. It is plain when it
     -- says nothing but prices and times that its position's last row did not say; its fingerprint tells.
     BEGIN
@@ -89,7 +110,6 @@ BEGIN
         -- The platform may have altered its table beyond recognition: that is for the commit to note.
         INSERT INTO guardwire.pending DEFAULT VALUES;
     END;
-    token := pg_catalog.set_config('guardwire.touched', token, true);
     RETURN NULL;
 END
 $$;
@@ -135,7 +155,7 @@ $$;
 -- A row that was inserted may be gone before the commit: a token of no meaning keeps the commit off the quick path.
 CREATE FUNCTION guardwire.touch_gone() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$
 BEGIN
-    IF pg_catalog.current_setting('guardwire.touched', true) OPERATOR(pg_catalog.<>) '' THEN
+    IF guardwire.listed() OPERATOR(pg_catalog.<>) '' THEN
         PERFORM guardwire.list_token('-');
     END IF;
     RETURN NULL;
@@ -149,10 +169,10 @@ DECLARE
 BEGIN
     IF left(listed, 1) = '+' THEN
         WITH spilled AS (DELETE FROM guardwire.capture_spill AS s WHERE s.xid = pg_current_xact_id() RETURNING s.nth, s.tokens)
-        SELECT string_agg(s.tokens, E'\x1f' ORDER BY s.nth) || E'\x1f' || listed INTO tokens FROM spilled AS s;
-        RETURN array_remove(string_to_array(tokens, E'\x1f'), '+');
+        SELECT string_agg(s.tokens, '' ORDER BY s.nth) || listed INTO tokens FROM spilled AS s;
+        RETURN array_remove(string_to_array(rtrim(tokens, E'\x1f'), E'\x1f'), '+');
     END IF;
-    RETURN string_to_array(listed, E'\x1f');
+    RETURN string_to_array(rtrim(listed, E'\x1f'), E'\x1f');
 END
 $$;
 
@@ -163,8 +183,9 @@ BEGIN
     SELECT left(t.token, 1), substr(t.token, 3), substr(t.token, 2, 1) = 'i', state, left(reason, 500)
     FROM unnest(guardwire.take_tokens(listed)) WITH ORDINALITY AS t (token, nth)
     WHERE t.token <> '-'
-    ORDER BY t.nth;
-EXCEPTION WHEN OTHERS THEN
+    GROUP BY t.token
+    ORDER BY max(t.nth);
+EXCEPTION WHEN OTHERS OR query_canceled THEN
     -- Not even that can be written (a full disk): the commit still is the platform's.
     RAISE WARNING 'guardwire could not note rows: %', SQLERRM;
 END
@@ -185,16 +206,16 @@ $$;
 CREATE FUNCTION guardwire.capture_commit() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET enable_seqscan = off SET lock_timeout = '5s' AS $$
 DECLARE
-    listed text := current_setting('guardwire.touched', true);
+    listed text := guardwire.listed();
     taken text;
     arrived_at timestamptz;
     given bigint;
 BEGIN
-    IF listed IS NULL OR listed = '' THEN
+    IF listed = '' THEN
         RETURN NULL;
     END IF;
     taken := set_config('guardwire.touched', '', true);
-    IF NEW.fingerprint IS NULL OR listed <> 'li' || NEW.log_id::text THEN
+    IF NEW.fingerprint IS NULL OR listed <> 'li' || NEW.log_id::text || E'\x1f' THEN
         PERFORM guardwire.capture_list(listed);
         RETURN NULL;
     END IF;

@@ -21,8 +21,12 @@ BEGIN
     EXCEPTION WHEN OTHERS THEN
         applied := 0;
     END;
-    -- In the one order that writers take locks in.
-    PERFORM guardwire.lock_accounts(guardwire.noted_users(notes));
+    -- In the one order that writers take locks in; who holds one for long is waited for at the next turn.
+    BEGIN
+        PERFORM guardwire.lock_accounts(guardwire.noted_users(notes));
+    EXCEPTION WHEN lock_not_available OR serialization_failure OR deadlock_detected THEN
+        RETURN 0;
+    END;
     FOREACH n IN ARRAY notes LOOP
         applied := applied + guardwire.apply_note(n);
     END LOOP;
@@ -48,15 +52,22 @@ $$;
 
 -- Applies one note; 1 when it could.
 CREATE FUNCTION guardwire.apply_note(n guardwire.capture_notes) RETURNS integer LANGUAGE plpgsql AS $$
+DECLARE
+    state text;
+    reason text;
 BEGIN
-    PERFORM guardwire.apply_tokens(ARRAY[guardwire.note_token(n)]);
-    DELETE FROM guardwire.capture_notes AS o WHERE o.id = n.id;
-    RETURN 1;
-EXCEPTION WHEN OTHERS THEN
+    BEGIN
+        PERFORM guardwire.apply_tokens(ARRAY[guardwire.note_token(n)]);
+        DELETE FROM guardwire.capture_notes AS o WHERE o.id = n.id;
+        RETURN 1;
+    EXCEPTION WHEN OTHERS THEN
+        state := SQLSTATE;
+        reason := SQLERRM;
+    END;
+    -- What was locked, lost a race or found no room may be luckier; anything else is the row's fault.
     UPDATE guardwire.capture_notes AS o
-    SET attempts = o.attempts + 1, sqlstate = SQLSTATE, message = left(SQLERRM, 500),
-        -- What was locked, lost a race or found no room may be luckier; anything else is the row's fault.
-        given_up_at = CASE WHEN left(SQLSTATE, 2) NOT IN ('40', '53', '55', '57') OR o.attempts >= 9 THEN clock_timestamp() END
+    SET attempts = o.attempts + 1, sqlstate = state, message = left(reason, 500),
+        given_up_at = CASE WHEN left(state, 2) NOT IN ('40', '53', '55', '57') AND o.attempts >= 4 THEN clock_timestamp() END
     WHERE o.id = n.id;
     RETURN 0;
 END
