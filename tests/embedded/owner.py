@@ -12,6 +12,8 @@ from realtime.errors import EmbeddedServerError
 
 
 def main(folder: str) -> int:
+    # A shell that starts something in the background has it ignore Ctrl-C, and that is inherited.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         with EmbeddedServers.start(Path(folder) if folder else None) as servers:
             assert servers.postgres is not None
