@@ -16,7 +16,7 @@ from tests.queries.platform import Platform, connected
 
 @pytest_asyncio.fixture
 async def platform(migrated_url: str) -> AsyncIterator[Platform]:
-    """Writes to a freshly migrated database; in the end nothing may have failed that the test has not looked at."""
+    """Writes to a freshly migrated database."""
     async with connected(migrated_url) as connection:
         yield Platform(connection)
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import asynccontextmanager
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -69,8 +69,8 @@ class Platform:
     async def guard(self, reason: str, before: Any, after: Any, **columns: Any) -> UUID:
         """A market condition between two prices, now unless ``columns`` says when."""
         return await self.sync(
-            None, event_type="guard_trigger", divergence_reason=reason, entry_price=before, current_price=after,
-            **{"created_at": datetime.now(UTC), **columns},
+            None, event_type="guard_trigger", divergence_reason=reason, entry_price=before,
+            current_price=after, **{"created_at": datetime.now(UTC), **columns},
         )  # fmt: skip
 
     async def equity(self, equity: Any, seconds: float | None = 0, **columns: Any) -> UUID:

@@ -10,18 +10,23 @@ from tests.queries.platform import OTHER, Platform, at
 async def test_a_sync_opens_a_position(platform: Platform) -> None:
     row_id = await platform.sync(created_at=at(1), updated_at=at(1.25))
     position = await platform.position()
-    assert position["is_open"] and position["position_id"] == row_id and position["matched"] == 1
-    assert position["entry_time"] == position["state_at"] == at(1) and position["updated_at"] == at(1.25)
+    assert position["is_open"]
+    assert position["position_id"] == row_id
+    assert position["matched"] == 1
+    assert position["entry_time"] == position["state_at"] == at(1)
+    assert position["updated_at"] == at(1.25)
     account = await platform.account()
     assert (account["total_syncs"], account["source"], account["last_sync_at"]) == (1, "live", at(1))
-    assert account["last_sync_duration_ms"] == 250 and account["last_position_at"] == at(1.25)
+    assert account["last_sync_duration_ms"] == 250
+    assert account["last_position_at"] == at(1.25)
     assert await platform.events() == ["position_matched"]
 
 
 async def test_profit_is_exact_and_its_percentage_has_two_decimals(platform: Platform) -> None:
     await platform.sync()
     position = await platform.position()
-    assert position["pnl"] == Decimal("52.50") and position["pnl_pct"] == Decimal("0.27")
+    assert position["pnl"] == Decimal("52.50")
+    assert position["pnl_pct"] == Decimal("0.27")
     assert (position["quote_currency"], position["contract_size"]) == ("USD", 100)
 
 
@@ -36,7 +41,9 @@ async def test_an_unknown_symbol_counts_in_units_of_the_accounts_currency(platfo
     await platform.equity(1000, currency="chf")
     await platform.sync(symbol="ACME", volume=2, entry_price=10, current_price=11)
     position = await platform.position()
-    assert position["contract_size_assumed"] and position["quote_currency"] == "CHF" and position["pnl"] == 2
+    assert position["contract_size_assumed"]
+    assert position["quote_currency"] == "CHF"
+    assert position["pnl"] == 2
 
 
 async def test_an_unknown_symbol_follows_the_accounts_currency(platform: Platform) -> None:
@@ -51,15 +58,19 @@ async def test_profit_is_unknown_without_direction_and_zero_without_a_current_pr
 ) -> None:
     await platform.sync(1, direction="sideways")
     await platform.sync(2, current_price=None)
-    assert (await platform.position(1))["pnl"] is None and (await platform.position(1))["pnl_pct"] is None
-    assert (await platform.position(2))["pnl"] == 0 and (await platform.position(2))["current_price"] is None
+    assert (await platform.position(1))["pnl"] is None
+    assert (await platform.position(1))["pnl_pct"] is None
+    assert (await platform.position(2))["pnl"] == 0
+    assert (await platform.position(2))["current_price"] is None
 
 
 async def test_a_partial_close_is_an_open_row_with_less_volume(platform: Platform) -> None:
     await platform.sync(created_at=at(1), volume="0.3")
     await platform.sync(created_at=at(2), volume="0.1")
     position = await platform.position()
-    assert position["is_open"] and position["volume"] == Decimal("0.1") and position["entry_time"] == at(1)
+    assert position["is_open"]
+    assert position["volume"] == Decimal("0.1")
+    assert position["entry_time"] == at(1)
     assert await platform.events() == ["position_matched", "position_synced"]
 
 
@@ -67,8 +78,11 @@ async def test_a_close_closes_whenever_it_arrives(platform: Platform) -> None:
     await platform.sync(created_at=at(10))
     await platform.close(created_at=at(5), updated_at=at(6))
     position = await platform.position()
-    assert not position["is_open"] and position["closed_at"] == at(5) and position["close_reason"] == "tp"
-    assert position["closed_price"] == 1960 and position["updated_at"] == at(6)
+    assert not position["is_open"]
+    assert position["closed_at"] == at(5)
+    assert position["close_reason"] == "tp"
+    assert position["closed_price"] == 1960
+    assert position["updated_at"] == at(6)
 
 
 async def test_only_an_open_row_later_than_every_close_reopens(platform: Platform) -> None:
@@ -78,12 +92,12 @@ async def test_only_an_open_row_later_than_every_close_reopens(platform: Platfor
     assert not (await platform.position())["is_open"]
     await platform.sync(created_at=at(6), volume="0.2")
     position = await platform.position()
-    assert position["is_open"] and position["volume"] == Decimal("0.2") and position["entry_time"] == at(1)
-    assert (
-        position["close_reason"] is None
-        and position["closed_at"] is None
-        and position["closed_price"] is None
-    )
+    assert position["is_open"]
+    assert position["volume"] == Decimal("0.2")
+    assert position["entry_time"] == at(1)
+    assert position["close_reason"] is None
+    assert position["closed_at"] is None
+    assert position["closed_price"] is None
     assert await platform.events() == ["position_matched", "position_closed", "position_matched"]
 
 
@@ -91,9 +105,9 @@ async def test_an_older_row_changes_nothing_but_the_entry_time(platform: Platfor
     await platform.sync(created_at=at(5), volume="0.1")
     await platform.sync(created_at=at(3), volume="0.9", matched=2)
     position = await platform.position()
-    assert (
-        position["volume"] == Decimal("0.1") and position["matched"] == 1 and position["entry_time"] == at(3)
-    )
+    assert position["volume"] == Decimal("0.1")
+    assert position["matched"] == 1
+    assert position["entry_time"] == at(3)
     assert await platform.events() == ["position_matched"]
     assert (await platform.account())["total_syncs"] == 2
 
@@ -108,7 +122,9 @@ async def test_a_close_of_a_ticket_never_seen_is_remembered(platform: Platform) 
     row_id = await platform.close(created_at=at(5))
     await platform.sync(created_at=at(4))
     position = await platform.position()
-    assert not position["is_open"] and position["position_id"] == row_id and position["entry_time"] == at(4)
+    assert not position["is_open"]
+    assert position["position_id"] == row_id
+    assert position["entry_time"] == at(4)
     assert await platform.events() == ["position_closed"]
 
 
@@ -124,7 +140,7 @@ async def test_a_divergence_clears_when_a_matched_row_follows(platform: Platform
 async def test_a_sync_after_a_divergence_event_of_the_same_words_is_matched_by_its_own_kind(
     platform: Platform,
 ) -> None:
-    """The state row and the sync are alike in every column but the event type, which gives `matched` its meaning."""
+    """The rows are alike in every column but the event type, which gives `matched` its meaning."""
     await platform.sync(created_at=at(1))
     await platform.sync(created_at=at(2), event_type="warning", matched=None)
     await platform.sync(created_at=at(3), matched=None)
@@ -136,7 +152,8 @@ async def test_failed_rows_say_nothing_of_the_position(platform: Platform) -> No
     await platform.sync(created_at=at(2), status=" FAILED ", volume="5", error_message="no connection")
     assert (await platform.position())["volume"] == Decimal("0.1")
     account = await platform.account()
-    assert account["error_message"] == "no connection" and account["last_sync_at"] == at(1)
+    assert account["error_message"] == "no connection"
+    assert account["last_sync_at"] == at(1)
     await platform.sync(created_at=at(3))
     assert (await platform.account())["error_message"] is None
 
@@ -178,7 +195,8 @@ async def test_what_a_lot_is_may_change_while_a_position_is_open(platform: Platf
     await platform.sync()
     before = await platform.revision()
     await platform.connection.execute("UPDATE instruments SET contract_size = 10 WHERE symbol = 'XAUUSD'")
-    assert (await platform.position())["pnl"] == Decimal("5.25") and await platform.revision() > before
+    assert (await platform.position())["pnl"] == Decimal("5.25")
+    assert await platform.revision() > before
     await platform.sync(created_at=at(1), current_price="1951.50")
     assert (await platform.position())["pnl"] == Decimal(1)
     await platform.connection.execute("DELETE FROM instruments WHERE symbol = 'XAUUSD'")

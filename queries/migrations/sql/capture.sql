@@ -152,6 +152,19 @@ BEGIN
 END
 $$;
 
+-- A table that is emptied: its rows are listed before.
+CREATE FUNCTION guardwire.touch_truncated() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$
+BEGIN
+    IF TG_TABLE_NAME OPERATOR(pg_catalog.=) 'guard_limits' THEN
+        PERFORM guardwire.list_token('gu' OPERATOR(pg_catalog.||) l.user_id::text) FROM public.guard_limits AS l;
+    ELSE
+        PERFORM guardwire.list_token('iu' OPERATOR(pg_catalog.||) pg_catalog.replace(i.symbol, E'\x1f', ''))
+        FROM public.instruments AS i;
+    END IF;
+    RETURN NULL;
+END
+$$;
+
 -- A row that was inserted may be gone before the commit: a token of no meaning keeps the commit off the quick path.
 CREATE FUNCTION guardwire.touch_gone() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$
 BEGIN

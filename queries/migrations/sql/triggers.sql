@@ -14,9 +14,13 @@ FOR EACH ROW EXECUTE FUNCTION guardwire.touch_equity('eu');
 
 CREATE TRIGGER guardwire_change AFTER INSERT OR UPDATE OR DELETE ON public.guard_limits
 FOR EACH ROW EXECUTE FUNCTION guardwire.touch_limits();
+CREATE TRIGGER guardwire_truncate BEFORE TRUNCATE ON public.guard_limits
+FOR EACH STATEMENT EXECUTE FUNCTION guardwire.touch_truncated();
 
 CREATE TRIGGER guardwire_change AFTER INSERT OR UPDATE OR DELETE ON public.instruments
 FOR EACH ROW EXECUTE FUNCTION guardwire.touch_instruments();
+CREATE TRIGGER guardwire_truncate BEFORE TRUNCATE ON public.instruments
+FOR EACH STATEMENT EXECUTE FUNCTION guardwire.touch_truncated();
 
 CREATE TRIGGER guardwire_insert AFTER INSERT OR UPDATE ON public.fx_rates
 FOR EACH ROW EXECUTE FUNCTION guardwire.touch_fx();
