@@ -1,0 +1,103 @@
+"""`python -m tests.benchmarks [--full] [--only NAME]`: measures, prints a table, writes bench.json."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import gc
+import os
+import platform
+import sys
+import time
+import traceback
+from collections.abc import Awaitable, Callable, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import uvloop
+
+from realtime.embedded import EmbeddedServers
+from tests.benchmarks.figure import Figure
+from tests.benchmarks.figures import changes, commits, evaluation, idle, nodes, peer, push, rest, size
+from tests.benchmarks.ground import FULL, QUICK, Ground, Scale, ground
+from tests.benchmarks.report import save, table
+
+Measure = Callable[[Ground], Awaitable[list[Figure]]]
+
+FIGURES: Final[Mapping[str, Measure]] = {
+    "size": size.measure,
+    "push": push.measure,
+    "rest": rest.measure,
+    "changes": changes.measure,
+    "peer": peer.measure,
+    "nodes": nodes.measure,
+    "commits": commits.measure,
+    "evaluation": evaluation.measure,
+    "idle": idle.measure,
+}
+
+
+def main() -> int:
+    """Measure what was asked for; 1 when something could not be measured, whatever the figures are."""
+    arguments = _arguments()
+    chosen = [name for name in FIGURES if not arguments.only or name in arguments.only]
+    scale = FULL if arguments.full else QUICK
+    with (
+        EmbeddedServers.start(
+            database_url=os.environ.get("DATABASE_URL", ""), redis_url=os.environ.get("REDIS_URL", "")
+        ) as servers,
+        asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner,
+    ):
+        conditions = _conditions(arguments.full)
+        figures, failed = runner.run(_measure(servers, scale, chosen))
+    conditions["load_after"] = os.getloadavg()[0]
+    sys.stdout.write(table(figures) + "\n")
+    save(arguments.json, figures, conditions)
+    return 1 if failed else 0
+
+
+async def _measure(
+    servers: EmbeddedServers, scale: Scale, names: list[str]
+) -> tuple[list[Figure], list[str]]:
+    figures: list[Figure] = []
+    failed = []
+    async with ground(servers, scale) as prepared:
+        for number, name in enumerate(names, 1):
+            _say(f"[{number}/{len(names)}] {name} …")
+            begun = time.monotonic()
+            gc.collect()
+            try:
+                figures += await FIGURES[name](prepared)
+            except Exception:
+                # The other figures are still worth having.
+                failed.append(name)
+                traceback.print_exc()
+            _say(f"[{number}/{len(names)}] {name}: {time.monotonic() - begun:.0f} s")
+    return figures, failed
+
+
+def _conditions(full: bool) -> dict[str, Any]:
+    return {
+        "scale": "full" if full else "quick",
+        "cores": os.cpu_count(),
+        "load_before": os.getloadavg()[0],
+        "python": platform.python_version(),
+        "system": platform.system(),
+    }
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description=__doc__)
+    parser.add_argument("--full", action="store_true", help="10^6 log rows, 5,000 sockets, three nodes")
+    parser.add_argument("--only", action="append", choices=FIGURES, help="may be repeated")
+    parser.add_argument("--json", type=Path, default=Path("bench.json"), help="where to write the figures")
+    return parser.parse_args()
+
+
+def _say(line: str) -> None:
+    sys.stderr.write(line + "\n")
+    sys.stderr.flush()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,92 @@
+"""From a statement to the frame that shows it, against NOTIFY and a raw write: time, and the server's CPU."""
+
+from __future__ import annotations
+
+import time
+
+from tests.benchmarks.children import Child
+from tests.benchmarks.figure import Figure
+from tests.benchmarks.flow import Flow, Seen, Write, hint, move, percentile_ms
+from tests.benchmarks.ground import Ground
+from tests.benchmarks.platform import FLOOR_MOVE_ALL, MOVE_ALL, prices
+from tests.benchmarks.sockets import Sockets
+
+_BURSTS = 7
+
+
+class _Side:
+    """One of the two servers, and what was measured of it."""
+
+    def __init__(self, server: Child, sockets: Sockets, write: Write, burst: str) -> None:
+        self.server, self.sockets, self.write, self.burst = server, sockets, write, burst
+        self.p50_ms: list[float] = []
+        self.p99_ms: list[float] = []
+        self.cpu_us: list[float] = []
+        self.last_ms: list[float] = []
+
+    async def flow(self, ground: Ground, flow: Flow, *, seconds: float) -> None:
+        before = await self.server.usage()
+        seen = await flow.run(
+            [self.sockets],
+            self.write,
+            ground.users,
+            per_second=ground.scale.changes_per_second,
+            seconds=seconds,
+        )
+        after = await self.server.usage()
+        latencies = seen.latencies_seconds
+        self.p50_ms.append(percentile_ms(latencies, 50))
+        self.p99_ms.append(percentile_ms(latencies, 99))
+        self.cpu_us.append(1e6 * (after.cpu_seconds - before.cpu_seconds) / len(latencies))
+
+    async def burst_once(self, ground: Ground) -> None:
+        seen, price = Seen(), next(prices)
+        self.sockets.on_frame = seen.on_frame
+        begun = time.perf_counter()
+        for user in ground.users:
+            seen.written(user, price)
+        await ground.connection.execute(self.burst, ground.users, price)
+        committed = time.perf_counter()
+        await seen.all_shown()
+        # From the commit, because writing a thousand rows is the platform's work; a frame may come before its
+        # writer hears of the commit.
+        self.last_ms.append(1000 * max(0.0, begun + max(seen.latencies_seconds) - committed))
+
+
+async def measure(ground: Ground) -> list[Figure]:
+    """Latency, CPU and the last frame of a burst."""
+    async with (
+        ground.node() as node,
+        ground.floor() as floor,
+        Sockets(node.port) as our_sockets,
+        Sockets(floor.port, wants_frame=False) as floor_sockets,
+    ):
+        ours = _Side(node, our_sockets, move, MOVE_ALL)
+        least = _Side(floor, floor_sockets, hint, FLOOR_MOVE_ALL)
+        for side in (ours, least):
+            await side.sockets.connect(ground.users, ground.tokens(ground.users))
+        flow = await Flow.open(ground.database_url)
+        for side in (ours, least):
+            await flow.run([side.sockets], side.write, ground.users, per_second=100, seconds=2)
+        for _ in range(ground.scale.samples):
+            for side in (ours, least):
+                await side.flow(ground, flow, seconds=ground.scale.window_seconds)
+        for _ in range(_BURSTS):
+            for side in (ours, least):
+                await side.burst_once(ground)
+        await flow.close()
+    return _figures(ground, ours, least)
+
+
+def _figures(ground: Ground, ours: _Side, least: _Side) -> list[Figure]:
+    load = f"{ground.scale.changes_per_second:,} changes/s, {ground.scale.accounts:,} sockets"
+    pairs = (
+        (f"statement → frame p50, {load}", "ms", ours.p50_ms, least.p50_ms, 3),
+        (f"statement → frame p99, {load}", "ms", ours.p99_ms, least.p99_ms, 3),
+        ("server CPU per change, against the floor", "µs", ours.cpu_us, least.cpu_us, 4),
+        (f"commit → last frame, burst of {ground.scale.accounts:,}", "ms", ours.last_ms, least.last_ms, 3),
+    )
+    return [
+        Figure(name=name, unit=unit, ours=taken, reference=floor, target=target)
+        for name, unit, taken, floor, target in pairs
+    ]

@@ -1,0 +1,78 @@
+"""What sockets cost while nothing happens: memory, CPU and statements, against Starlette on stock uvicorn."""
+
+from __future__ import annotations
+
+import asyncio
+
+from tests.benchmarks.children import Child
+from tests.benchmarks.figure import Figure
+from tests.benchmarks.ground import Ground
+from tests.benchmarks.platform import make_accounts, settle, transactions
+from tests.benchmarks.sockets import Sockets
+
+#: The first sockets pay for what all share; memory is counted from the next on.
+_WARM_SOCKETS = 100
+_REPORTED_SECONDS = 1.5
+
+
+async def measure(ground: Ground) -> list[Figure]:
+    """Sockets of as many accounts, with ten positions each."""
+    users = await make_accounts(ground.connection, ground.scale.idle_sockets)
+    await settle(ground.connection)
+    tokens = ground.tokens(users)
+    async with (
+        ground.node() as node,
+        ground.stock() as stock,
+        ground.stock() as beating,
+        Sockets(node.port) as ours,
+        Sockets(stock.port, wants_frame=False) as theirs,
+        Sockets(beating.port, path="/beating", wants_frame=False) as beaten,
+    ):
+        sides = ((node, ours, list[float]()), (stock, theirs, list[float]()))
+        step = (len(users) - _WARM_SOCKETS) // ground.scale.samples
+        for start in (0, *range(_WARM_SOCKETS, _WARM_SOCKETS + step * ground.scale.samples, step)):
+            many = _WARM_SOCKETS if start == 0 else step
+            for server, sockets, taken in sides:
+                before = await server.usage()
+                await sockets.connect(users[start : start + many], tokens[start : start + many])
+                await asyncio.sleep(0.2)
+                taken.append(((await server.usage()).rss_bytes - before.rss_bytes) / many / 1024)
+        await beaten.connect(users, tokens)
+        (_, _, our_memory), (_, _, their_memory) = sides
+        memory = Figure(
+            name="memory per idle socket, with its account",
+            unit="KB",
+            ours=our_memory[1:],
+            reference=their_memory[1:],
+            target=0.5,
+            limit=12,
+        )
+        return [memory, *await _quiet(ground, node, beating)]
+
+
+async def _quiet(ground: Ground, node: Child, beating: Child) -> list[Figure]:
+    """CPU and statements while nothing is written; one period of heartbeats is a sample."""
+    await asyncio.sleep(_REPORTED_SECONDS)
+    our_cpu, their_cpu, statements = [], [], []
+    for _ in range(ground.scale.samples):
+        ended_before = await transactions(ground.connection, ground.database)
+        before = [await server.usage() for server in (node, beating)]
+        # Both rest and beat side by side: neither does enough to be in the other's way.
+        await asyncio.sleep(5.0)
+        after = [await server.usage() for server in (node, beating)]
+        ours, theirs = (20 * (b.cpu_seconds - a.cpu_seconds) for a, b in zip(before, after, strict=True))
+        our_cpu.append(ours)
+        their_cpu.append(theirs)
+        # Our own question is one of them.
+        statements.append((await transactions(ground.connection, ground.database) - ended_before - 1) / 5.0)
+    count = f"{ground.scale.idle_sockets:,}"
+    return [
+        Figure(
+            name=f"CPU with {count} idle sockets, against Starlette with heartbeats",
+            unit="% of a core",
+            ours=our_cpu,
+            reference=their_cpu,
+            limit=3,
+        ),
+        Figure(name=f"statements/s with {count} idle sockets", unit="/s", ours=statements, limit=2),
+    ]

@@ -1,0 +1,125 @@
+"""A steady flow of statements, and how long each took until a frame showed it."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import re
+import time
+from collections import defaultdict, deque
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, Final
+from uuid import UUID
+
+import asyncpg
+
+from tests.benchmarks.platform import FLOOR_MOVE, MOVE, POSITIONS, prices
+from tests.benchmarks.sockets import Sockets
+
+_WRITERS: Final = 8
+_SHOWN_SECONDS: Final = 10.0
+_PRICE: Final = re.compile(rb'"current_price":(\d+)')
+
+
+class Seen:
+    """Latencies by matching the prices in frames with the statements that wrote them.
+
+    A frame that shows a later price shows the earlier ones of its account too: they were conflated.
+    """
+
+    def __init__(self) -> None:
+        self.latencies_seconds: list[float] = []
+        self.frames = 0
+        self.frame_bytes = 0
+        self._pending: defaultdict[UUID, deque[tuple[int, float]]] = defaultdict(deque)
+        self._open = 0
+
+    def written(self, user: UUID, price: int) -> None:
+        """A statement is about to be sent."""
+        self._pending[user].append((price, time.perf_counter()))
+        self._open += 1
+
+    def on_frame(self, user: UUID, payload: bytes, now: float) -> None:
+        """A frame arrived."""
+        found = _PRICE.findall(payload)
+        if not found:
+            return
+        self.frames += 1
+        self.frame_bytes += len(payload)
+        shown, waiting = max(map(int, found)), self._pending[user]
+        while waiting and waiting[0][0] <= shown:
+            self.latencies_seconds.append(now - waiting.popleft()[1])
+            self._open -= 1
+
+    async def all_shown(self) -> None:
+        """Wait until every statement was seen; TimeoutError when one never is."""
+        async with asyncio.timeout(_SHOWN_SECONDS):
+            while self._open:
+                await asyncio.sleep(0.005)
+
+
+Write = Callable[[Any, UUID, int, int], Awaitable[Any]]
+
+
+async def move(connection: Any, user: UUID, ticket: int, price: int) -> None:
+    """The platform's statement."""
+    await connection.execute(MOVE, user, ticket, price)
+
+
+async def hint(connection: Any, user: UUID, _ticket: int, price: int) -> None:
+    """The floor's statement: a NOTIFY without a row."""
+    await connection.execute(FLOOR_MOVE, user, price)
+
+
+class Flow:
+    """Writers that keep a rate; open connections to the database."""
+
+    def __init__(self, pool: asyncpg.Pool) -> None:
+        self._pool = pool
+
+    @classmethod
+    async def open(cls, database_url: str) -> Flow:
+        """Connect."""
+        return cls(await asyncpg.create_pool(database_url, min_size=_WRITERS, max_size=_WRITERS))
+
+    async def close(self) -> None:
+        """Disconnect."""
+        await self._pool.close()
+
+    async def run(
+        self,
+        sockets: Sequence[Sockets],
+        write: Write,
+        users: Sequence[UUID],
+        *,
+        per_second: int,
+        seconds: float,
+    ) -> Seen:
+        """Write for ``seconds``, then wait until all was shown on ``sockets``."""
+        seen = Seen()
+        for each in sockets:
+            each.on_frame = seen.on_frame
+        turns, end = itertools.count(), time.perf_counter() + seconds
+        begun = time.perf_counter()
+
+        async def writer() -> None:
+            async with self._pool.acquire() as connection:
+                while True:
+                    turn = next(turns)
+                    at = begun + turn / per_second
+                    if at >= end:
+                        return
+                    await asyncio.sleep(max(0.0, at - time.perf_counter()))
+                    user, price = users[turn % len(users)], next(prices)
+                    seen.written(user, price)
+                    await write(connection, user, 1001 + turn // len(users) % POSITIONS, price)
+
+        await asyncio.gather(*(writer() for _ in range(_WRITERS)))
+        await seen.all_shown()
+        return seen
+
+
+def percentile_ms(latencies_seconds: Sequence[float], percent: float) -> float:
+    """In milliseconds."""
+    ordered = sorted(latencies_seconds)
+    return 1000 * ordered[min(len(ordered) - 1, int(len(ordered) * percent / 100))]

@@ -1,0 +1,136 @@
+"""What all figures stand on: real servers, a migrated database with accounts in it, and tokens for them."""
+
+from __future__ import annotations
+
+import contextlib
+import secrets
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit, urlunsplit
+from uuid import UUID
+
+import asyncpg
+
+from auth.development import DevelopmentKey
+from queries.migrations.run import migrate
+from realtime.embedded import EmbeddedServers
+from tests.benchmarks.children import Child, child
+from tests.benchmarks.platform import make_accounts, settle
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scale:
+    """How much is measured."""
+
+    accounts: int
+    idle_sockets: int
+    changes_per_second: int
+    log_rows: tuple[int, ...]
+    nodes: tuple[int, ...]
+    samples: int
+    window_seconds: float
+
+
+QUICK = Scale(
+    accounts=200,
+    idle_sockets=1000,
+    changes_per_second=200,
+    log_rows=(10**3, 10**5),
+    nodes=(1, 2),
+    samples=5,
+    window_seconds=3.0,
+)
+FULL = Scale(
+    accounts=1000,
+    idle_sockets=5000,
+    changes_per_second=1000,
+    log_rows=(10**3, 10**5, 10**6),
+    nodes=(1, 2, 3),
+    samples=7,
+    window_seconds=5.0,
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ground:
+    """``connection`` is the benchmark's own; ``plain_url`` has the platform's table and no capture."""
+
+    scale: Scale
+    database_url: str
+    plain_url: str
+    redis_url: str
+    connection: Any
+    users: Sequence[UUID]
+    secret: str
+
+    @property
+    def database(self) -> str:
+        """Name of the database that the server reads."""
+        return urlsplit(self.database_url).path.removeprefix("/")
+
+    def tokens(self, users: Sequence[UUID]) -> list[str]:
+        """A token for each of ``users``."""
+        key = DevelopmentKey(self.secret)
+        return [key.issue(user) for user in users]
+
+    def node(self) -> AbstractAsyncContextManager[Child]:
+        """The real server."""
+        return child("node", database_url=self.database_url, redis_url=self.redis_url, secret=self.secret)
+
+    def floor(self, notify_channel: str = "floor") -> AbstractAsyncContextManager[Child]:
+        """NOTIFY to raw write."""
+        return child("floor", database_url=self.database_url, notify_channel=notify_channel)
+
+    def naive(self) -> AbstractAsyncContextManager[Child]:
+        """The server that most people would write."""
+        return child("naive", database_url=self.database_url, secret=self.secret)
+
+    def stock(self, body_bytes: int = 0) -> AbstractAsyncContextManager[Child]:
+        """Starlette and uvicorn as they come."""
+        return child("stock", secret=self.secret, body_bytes=body_bytes)
+
+
+@contextlib.asynccontextmanager
+async def ground(servers: EmbeddedServers, scale: Scale) -> AsyncIterator[Ground]:
+    """Databases of this run on ``servers``, dropped after."""
+    name = f"guardwire_bench_{secrets.token_hex(4)}"
+    admin = await asyncpg.connect(servers.database_url)
+    urls = [_named(servers.database_url, name), _named(servers.database_url, f"{name}_plain")]
+    try:
+        for url in urls:
+            await admin.execute(f'CREATE DATABASE "{_name(url)}" TEMPLATE template0')
+            await migrate(url)
+        await _without_capture(urls[1])
+        connection = await asyncpg.connect(urls[0])
+        users = await make_accounts(connection, scale.accounts)
+        await settle(connection)
+        yield Ground(
+            scale=scale,
+            database_url=urls[0],
+            plain_url=urls[1],
+            redis_url=servers.redis_url,
+            connection=connection,
+            users=users,
+            secret=secrets.token_hex(32),
+        )
+        await connection.close()
+    finally:
+        for url in urls:
+            await admin.execute(f'DROP DATABASE IF EXISTS "{_name(url)}" WITH (FORCE)')
+        await admin.close()
+
+
+async def _without_capture(url: str) -> None:
+    connection = await asyncpg.connect(url)
+    await connection.execute("ALTER TABLE reconciliation_logs DISABLE TRIGGER USER")
+    await connection.close()
+
+
+def _named(url: str, name: str) -> str:
+    return urlunsplit(urlsplit(url)._replace(path="/" + name))
+
+
+def _name(url: str) -> str:
+    return urlsplit(url).path.removeprefix("/")

@@ -1,0 +1,27 @@
+"""Child: the whole server, as it is served in production but for its development key."""
+
+from __future__ import annotations
+
+import asyncio
+
+import uvloop
+
+from app import Development, server_for
+from auth.development import DevelopmentKey
+from realtime.settings import Settings
+from tests.benchmarks.children import announce, given
+
+
+async def _serve() -> None:
+    values = given()
+    key = DevelopmentKey(values.pop("secret"))
+    settings = Settings(mode="development", port=0, **values)
+    server = server_for(settings, development=Development(key=key), signals=False)
+    async with server.running():
+        announce(server.port)
+        await asyncio.Event().wait()
+
+
+if __name__ == "__main__":
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(_serve())

@@ -1,0 +1,143 @@
+"""Child: pushes to the sockets that connect, once by the server's own hub and sockets, once by raw writes.
+
+Each question about its usage is answered after a round, in turn: ``counted`` is the CPU of one push in
+nanoseconds.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import itertools
+import time
+from typing import Any, Final, cast
+from uuid import UUID, uuid4
+
+import uvloop
+from websockets.server import ServerProtocol
+
+from realtime.delivery.hub import Hub
+from realtime.delivery.session import Session
+from realtime.delivery.socket import Socket
+from realtime.state import CHANNELS
+from realtime.store.snapshot import Freshness, Snapshot
+from realtime.store.snapshots import Step
+from tests.benchmarks.children import announce, given
+
+_ROUNDS: Final = 200
+_SWITCHING: Final = b"HTTP/1.1 101 Switching Protocols\r\n\r\n"
+_AS_OF: Final = "2026-01-01T00:00:00.000000Z"
+_ACCOUNT: Final = uuid4()
+
+
+class _Silent:
+    """A conversation of nobody."""
+
+    def on_frame(self, socket: Any, frame: Any) -> None:
+        pass
+
+    def on_gone(self, socket: Any) -> None:
+        pass
+
+
+class _Accepting(asyncio.Protocol):
+    def __init__(self, transports: list[asyncio.Transport]) -> None:
+        self._transports = transports
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        # uvloop's transports do not inherit from asyncio's.
+        transport = cast("asyncio.Transport", transport)
+        transport.write(_SWITCHING)
+        self._transports.append(transport)
+
+
+def _snapshot(revision: int) -> Snapshot:
+    state: Any = {
+        "status": {"status": "healthy", "source": "live", "total_syncs": revision, "last_sync_at": _AS_OF},
+        "positions": {
+            "total_positions": 10,
+            "open": {
+                str(ticket): {
+                    "symbol": "XAUUSD",
+                    "volume": 0.1,
+                    "current_price": 1950.0,
+                    "unrealized_pnl": 1.0,
+                }
+                for ticket in range(1001, 1011)
+            },
+        },
+        "guards": {"system_status": "healthy", "alerts": {}, "breaches": {}},
+    }
+    moved = state["positions"]["open"]
+    moved["1003"] = {**moved["1003"], "current_price": float(revision), "unrealized_pnl": revision / 10}
+    return Snapshot(user_id=_ACCOUNT, epoch=8, revision=revision, as_of=_AS_OF, state=copy.deepcopy(state))
+
+
+class Pusher:
+    """Both ways to push, over the same connections."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, transports: list[asyncio.Transport]) -> None:
+        self._loop = loop
+        self._transports = transports
+        self._hub = Hub(mark_dirty=_nothing, stale_seconds=1e9)
+        self._revisions = itertools.count(2)
+        self._newest = _snapshot(1)
+        self._begun = False
+        self._turns = itertools.cycle((self._ours, self._raw))
+
+    def counted(self) -> int:
+        """From another thread: CPU of one push, in nanoseconds, ours and raw in turn."""
+        return asyncio.run_coroutine_threadsafe(next(self._turns)(), self._loop).result()
+
+    async def _ours(self) -> int:
+        self._begin()
+        used = 0
+        for revision in itertools.islice(self._revisions, _ROUNDS):
+            base, self._newest = self._newest, _snapshot(revision)
+            step = Step(self._newest, base)
+            begun = time.process_time_ns()
+            self._hub.publish([step], as_of=_AS_OF, read_at=time.monotonic())
+            await asyncio.sleep(0)
+            used += time.process_time_ns() - begun
+            await asyncio.sleep(0.001)
+        return used // (_ROUNDS * len(self._transports))
+
+    async def _raw(self) -> int:
+        frame = bytes(300)
+        used = 0
+        for _ in range(_ROUNDS):
+            begun = time.process_time_ns()
+            for transport in self._transports:
+                transport.write(b"\x82\x7e\x01\x2c" + frame)
+            await asyncio.sleep(0)
+            used += time.process_time_ns() - begun
+            await asyncio.sleep(0.001)
+        return used // (_ROUNDS * len(self._transports))
+
+    def _begin(self) -> None:
+        if self._begun:
+            return
+        self._begun = True
+        for transport in self._transports:
+            socket = Socket(transport, ServerProtocol(), _Silent(), frames_per_second=10)
+            socket.watch = self._hub.attach(_ACCOUNT, socket)
+            socket.session = Session(_ACCOUNT, CHANNELS)
+            socket.session.snapshot(self._newest, Freshness(_AS_OF, 0))
+
+
+def _nothing(_user: UUID) -> None:
+    """Nobody evaluates here."""
+
+
+async def _serve() -> None:
+    given()
+    loop = asyncio.get_running_loop()
+    transports: list[asyncio.Transport] = []
+    server = await loop.create_server(lambda: _Accepting(transports), "127.0.0.1", 0)
+    announce(server.sockets[0].getsockname()[1], Pusher(loop, transports).counted)
+    await asyncio.Event().wait()
+
+
+if __name__ == "__main__":
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(_serve())

@@ -1,0 +1,58 @@
+"""The table that a run prints, and the file that it leaves."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from tests.benchmarks.figure import Figure
+
+_HEAD = ("figure", "ours", "reference", "ratio", "spread", "target", "")
+
+
+def table(figures: Sequence[Figure]) -> str:
+    """The figures as a Markdown table whose columns also line up in a terminal."""
+    rows = [_HEAD, *map(_row, figures)]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(_HEAD))]
+    lines = [
+        "| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |"
+        for row in rows
+    ]
+    lines.insert(1, "|" + "|".join("-" * (width + 2) for width in widths) + "|")
+    return "\n".join(lines)
+
+
+def save(path: Path, figures: Sequence[Figure], conditions: dict[str, Any]) -> None:
+    """Write ``figures`` with the ``conditions`` under which they were measured."""
+    document = {"conditions": conditions, "figures": [figure.as_json() for figure in figures]}
+    path.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+
+
+def _row(figure: Figure) -> tuple[str, ...]:
+    low, high = figure.spread
+    return (
+        figure.name,
+        f"{_number(figure.value)} {figure.unit}",
+        f"{_number(median(figure.reference))} {figure.unit}" if figure.reference else "",
+        "" if figure.ratio is None else _number(figure.ratio),
+        f"{_number(low)}-{_number(high)}",
+        _target(figure),
+        {True: "met", False: "MISSED", None: ""}[figure.is_met],
+    )
+
+
+def _target(figure: Figure) -> str:
+    sign = "≥" if figure.more_is_better else "≤"
+    bounds = [] if figure.target is None else [f"{sign} {_number(figure.target)}×"]
+    if figure.limit is not None:
+        bounds.append(f"≤ {_number(figure.limit)} {figure.unit}")
+    return ", ".join(bounds)
+
+
+def _number(value: float) -> str:
+    if value == 0 or abs(value) >= 100:
+        return f"{value:.0f}"
+    return f"{value:.3g}"
