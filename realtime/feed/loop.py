@@ -13,6 +13,8 @@ from collections.abc import Sequence
 from typing import Any, Final, Protocol
 from uuid import UUID
 
+import asyncpg
+
 from queries.live_query import Evaluation, LiveQueries
 from realtime.feed.connection import DATABASE_ERRORS, KeptConnection
 from realtime.feed.dirty import DirtySet
@@ -114,9 +116,10 @@ class Feed:
         """All of ``batch`` in one cut; when one account's rows cannot be read, that one alone is left out."""
         try:
             return await self._live_queries.evaluate(driver, batch, timeout_seconds=self._timeout_seconds)
-        except DATABASE_ERRORS:
-            raise
-        except Exception:
+        except Exception as error:
+            # Values that the database cannot read are of one account; all else that it says is about itself.
+            if isinstance(error, DATABASE_ERRORS) and not isinstance(error, asyncpg.DataError):
+                raise
             if len(batch) == 1:
                 METRICS.evaluation_failures.add()
                 log.exception(

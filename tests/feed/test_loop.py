@@ -148,6 +148,20 @@ async def test_an_account_that_cannot_be_read_stands_in_nobodys_way(
         assert clients[0].seen == []
 
 
+async def test_an_account_whose_numbers_the_database_cannot_read_stands_in_nobodys_way(
+    node: FeedNode, connection: asyncpg.Connection[Any]
+) -> None:
+    poisoned, *others = [uuid4() for _ in range(9)]
+    await sync(connection, poisoned)
+    await connection.execute(
+        "UPDATE guardwire.positions SET entry_price = 1e-400, pnl_pct = 1e400 WHERE user_id = $1", poisoned
+    )
+    clients = [node.watch(user) for user in (poisoned, *others)]
+    for client in clients[1:]:
+        await client.sees(revision_above=-1)
+    assert clients[0].seen == []
+
+
 async def test_after_the_servers_connections_were_cut_the_feed_goes_on(
     node: FeedNode, connection: asyncpg.Connection[Any], user: UUID
 ) -> None:
