@@ -75,9 +75,15 @@ class Ground:
         key = DevelopmentKey(self.secret)
         return [key.issue(user) for user in users]
 
-    def node(self) -> AbstractAsyncContextManager[Child]:
-        """The real server."""
-        return child("node", database_url=self.database_url, redis_url=self.redis_url, secret=self.secret)
+    def node(self, *, counts_statements: bool = False) -> AbstractAsyncContextManager[Child]:
+        """The real server; counting its statements costs it a little."""
+        return child(
+            "node",
+            database_url=self.database_url,
+            redis_url=self.redis_url,
+            secret=self.secret,
+            counts_statements=counts_statements,
+        )
 
     def floor(self, notify_channel: str = "floor") -> AbstractAsyncContextManager[Child]:
         """NOTIFY to raw write."""

@@ -10,15 +10,19 @@ from app import Development, server_for
 from auth.development import DevelopmentKey
 from realtime.settings import Settings
 from tests.benchmarks.children import announce, given
+from tests.benchmarks.statements import Statements
 
 
 async def _serve() -> None:
     values = given()
+    statements = Statements()
+    if values.pop("counts_statements"):
+        statements.watch()
     key = DevelopmentKey(values.pop("secret"))
     settings = Settings(mode="development", port=0, **values)
     server = server_for(settings, development=Development(key=key), signals=False)
     async with server.running():
-        announce(server.port)
+        announce(server.port, lambda: statements.count)
         await asyncio.Event().wait()
 
 

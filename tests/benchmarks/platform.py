@@ -81,15 +81,6 @@ async def settle(connection: Any) -> None:
     await connection.execute("CHECKPOINT")
 
 
-async def transactions(connection: Any, database: str) -> int:
-    """Transactions that ``database`` has ended so far, but those that its backends have not yet reported."""
-    await connection.execute("SELECT pg_stat_clear_snapshot()")
-    found: int = await connection.fetchval(
-        "SELECT xact_commit + xact_rollback FROM pg_stat_database WHERE datname = $1", database
-    )
-    return found
-
-
 class Commits:
     """Writers at full speed."""
 

@@ -9,12 +9,10 @@ from tests.benchmarks.children import Child
 from tests.benchmarks.figure import Figure
 from tests.benchmarks.flow import Flow, move
 from tests.benchmarks.ground import Ground
-from tests.benchmarks.platform import MOVE, POSITIONS, prices, transactions
+from tests.benchmarks.platform import MOVE, POSITIONS, prices
 from tests.benchmarks.sockets import Sockets
 
 _CHANGES_PER_SECOND = 200
-#: How long backends may keep their counts to themselves.
-_REPORTED_SECONDS = 1.5
 
 
 class _Cost:
@@ -27,7 +25,7 @@ async def measure(ground: Ground) -> list[Figure]:
     """Server CPU per change, and statements a second."""
     ours, naive = _Cost(), _Cost()
     flow = await Flow.open(ground.database_url)
-    async with ground.node() as node, ground.naive() as peer:
+    async with ground.node(counts_statements=True) as node, ground.naive() as peer:
         for _ in range(ground.scale.samples):
             await _our_window(ground, node, flow, ours)
             await _naive_window(ground, peer, naive)
@@ -56,17 +54,12 @@ async def _our_window(ground: Ground, node: Child, flow: Flow, cost: _Cost) -> N
     async with Sockets(node.port) as sockets:
         await sockets.connect(ground.users, ground.tokens(ground.users))
         await flow.run([sockets], move, ground.users, per_second=_CHANGES_PER_SECOND, seconds=0.5)
-        await asyncio.sleep(_REPORTED_SECONDS)
-        before, ended_before = await node.usage(), await transactions(ground.connection, ground.database)
+        before = await node.usage()
         seen = await flow.run([sockets], move, ground.users, per_second=_CHANGES_PER_SECOND, seconds=seconds)
         after = await node.usage()
-        await asyncio.sleep(_REPORTED_SECONDS)
-        ended = await transactions(ground.connection, ground.database) - ended_before
     changes = len(seen.latencies_seconds)
     cost.cpu_us.append(1e6 * (after.cpu_seconds - before.cpu_seconds) / changes)
-    # All that ended, but the writers' commits and our own two questions; a transaction of the server's is one
-    # statement.
-    cost.statements_per_second.append((ended - changes - 2) / seconds)
+    cost.statements_per_second.append((after.counted - before.counted) / seconds)
 
 
 async def _naive_window(ground: Ground, peer: Child, cost: _Cost) -> None:
