@@ -1,0 +1,35 @@
+"""Counts the statements that this process sends to PostgreSQL, as its driver sees them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import asyncpg
+
+
+class Statements:
+    """``count`` grows with every statement on connections made since `watch`, by whatever part of the process.
+
+    PostgreSQL's own counts come up to ten seconds late, and do not tell one client from another.
+    """
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._connect = asyncpg.connect
+
+    def watch(self) -> None:
+        """Begin."""
+
+        async def connect(*args: Any, **options: Any) -> Any:
+            connection = await self._connect(*args, **options)
+            connection.add_query_logger(self._on_query)
+            return connection
+
+        asyncpg.connect = connect
+
+    def leave(self) -> None:
+        """End: connections made from now on are not counted."""
+        asyncpg.connect = self._connect
+
+    def _on_query(self, _record: object) -> None:
+        self.count += 1
