@@ -104,7 +104,7 @@ def read(environment: Mapping[str, str], **overrides: Any) -> Settings:
             problems.append(f"{setting.variable}={text!r}: {str(error).lower()}; it is {setting.meaning}.")
     known = {setting.variable for setting in SETTINGS.values()}
     problems += [
-        f"{name} is not a setting; did you mis-spell one of those in the README's table?"
+        f"{name} is not a setting; did you mis-spell one of those in OPERATIONS.md?"
         for name in sorted(environment)
         if name.startswith("GUARDWIRE_") and name not in known
     ]

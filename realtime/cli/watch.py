@@ -9,6 +9,7 @@ import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
+from urllib.parse import urlsplit
 from uuid import UUID
 
 import msgspec
@@ -52,8 +53,10 @@ def watch(
 
     guardwire watch --json | grep should_close
     """
-    token = _development(user) if token_file is None else token_file.read_text
     url = url or f"http://127.0.0.1:{os.environ.get('GUARDWIRE_PORT', '').strip() or '8000'}"
+    if token_file is None and urlsplit(url).hostname not in ("127.0.0.1", "localhost", "::1"):
+        raise ConfigurationError([f"{url} is no demo on this machine: name its token with --token-file."])
+    token = _development(user) if token_file is None else token_file.read_text
     follow = _print_changes if json or not sys.stdout.isatty() else _draw
     try:
         asyncio.run(_watch(url, token, follow))
