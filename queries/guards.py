@@ -9,6 +9,7 @@ from queries.live_query import LiveQuery
 from queries.timestamps import iso
 from realtime.patch import State
 
+# Rounded, because a limit too small for floating point would make the account unreadable.
 # Levels are decided by the capture, in the writer's transaction; nothing here looks at the clock.
 _COLUMNS = """
        account.equity::float8 AS equity,
@@ -18,9 +19,9 @@ _COLUMNS = """
        account.drawdown_level,
        account.liquidation_at,
        account.equity_at,
-       coalesce(limits.drawdown_warning_pct, 15)::float8 AS warning_pct,
-       coalesce(limits.drawdown_critical_pct, 20)::float8 AS critical_pct,
-       coalesce(limits.minimum_equity, 100)::float8 AS minimum_equity,
+       round(coalesce(limits.drawdown_warning_pct, 15), 15)::float8 AS warning_pct,
+       round(coalesce(limits.drawdown_critical_pct, 20), 15)::float8 AS critical_pct,
+       round(coalesce(limits.minimum_equity, 100), 15)::float8 AS minimum_equity,
        ARRAY(SELECT ROW(m.symbol, m.condition_type, m.alert_type, m.detected_at, m.gap_pct::float8,
                         m.spread_pct::float8, m.open_price::float8, m.close_price::float8,
                         m.bid::float8, m.ask::float8)

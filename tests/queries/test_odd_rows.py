@@ -152,6 +152,19 @@ async def test_an_odd_row_of_equity_stops_nobody(ledger: Ledger, user: UUID, col
     assert (await ledger.state(user))["guards"]["drawdown"]["current_equity"] == 8900
 
 
+async def test_limits_too_small_for_floating_point_leave_the_account_readable(
+    ledger: Ledger, user: UUID
+) -> None:
+    await ledger.log(user)
+    await ledger.connection.execute(
+        "INSERT INTO guard_limits (user_id, drawdown_warning_pct, drawdown_critical_pct, minimum_equity)"
+        " VALUES ($1, 1e-400, 1e-400, 1e-400)",
+        user,
+    )
+    drawdown = (await ledger.state(user))["guards"]["drawdown"]
+    assert (drawdown["warning_pct"], drawdown["critical_pct"], drawdown["minimum_equity"]) == (0, 0, 0)
+
+
 async def test_a_ticket_beyond_all_tickets_is_ignored_and_counted(ledger: Ledger, user: UUID) -> None:
     await ledger.connection.execute(
         "ALTER TABLE reconciliation_logs ALTER COLUMN mt5_position_id TYPE numeric"
