@@ -22,7 +22,7 @@ import msgspec
 import typer
 
 from realtime.cli.development import data_folder, development_key, read_settings
-from realtime.cli.listening import check_port
+from realtime.cli.listening import allow_many_connections, check_port
 from realtime.cli.migrate import say
 from realtime.cli.reaching import check_database
 from realtime.embedded import EmbeddedServers
@@ -59,6 +59,7 @@ def demo(
     if "MAKELEVEL" in os.environ:  # a make that is killed does not end its commands
         end_with_parent()
     check_port(read.host, read.port, mend=" make demo")
+    allow_many_connections()
     signal.signal(signal.SIGTERM, _interrupt)
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s %(message)s")
     with _imported_meanwhile("app"):  # which takes as long as the servers' start

@@ -1,9 +1,11 @@
-"""Whether a port can be listened on, asked before anything else is started."""
+"""What listening needs of the machine, seen to before anything else is started: a port, and open files."""
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
+import resource
 import socket
 
 from realtime.errors import ConfigurationError, PortTaken
@@ -32,3 +34,15 @@ def check_port(host: str, port: int, *, mend: str = "") -> None:
         raise ConfigurationError(
             [f"{host}:{port} cannot be listened on: {reason}. Set GUARDWIRE_PORT."]
         ) from error
+
+
+def allow_many_connections() -> None:
+    """Raise this process's limit of open files to the most that the system grants it.
+
+    Each connection is an open file, and a plain shell grants 1,024, which the connections of one stranger
+    would fill.
+    """
+    granted, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(OSError, ValueError):  # some systems grant less than they name
+        if granted != most:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))

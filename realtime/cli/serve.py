@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from realtime import settings
-from realtime.cli.listening import check_port
+from realtime.cli.listening import allow_many_connections, check_port
 from realtime.errors import ConfigurationError
 from realtime.settings import Settings
 
@@ -38,6 +38,7 @@ def serve(
     overrides = {name: value for name, value in (("host", host), ("port", port)) if value is not None}
     read = read_production(overrides)
     check_port(read.host, read.port)
+    allow_many_connections()
     import app
 
     logging.basicConfig(level=read.log_level, format="%(asctime)s %(levelname)s %(name)s %(message)s")

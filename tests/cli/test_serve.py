@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import resource
 import secrets
 import signal
 import socket
@@ -12,6 +14,9 @@ import pytest
 
 from tests.cli.conftest import ROOT, Guardwire, command, environment
 from tests.waiting import wait_until
+
+#: What a shell may grant, so small that a test can fill it.
+FEW_FILES = 64
 
 SECRET = secrets.token_urlsafe(48)
 
@@ -78,6 +83,39 @@ def test_it_serves_until_it_is_told_to_end(migrated_url: str, redis_url: str, nu
             assert client.get("/demo/token").status_code == 404
         server.send_signal(number)
         assert server.wait(15) in (0, -number, 130)
+    finally:
+        server.kill()
+        server.wait()
+
+
+def test_connections_may_fill_all_open_files_that_the_system_grants_not_only_those_of_the_shell(
+    migrated_url: str, redis_url: str
+) -> None:
+    def grant_few_files() -> None:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (FEW_FILES, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    server = subprocess.Popen(
+        command("serve", "--port", str(port)),
+        env=environment(**settings(migrated_url, redis_url)),
+        cwd=ROOT,
+        preexec_fn=grant_few_files,  # noqa: PLW1509 - no other thread of this test holds a lock
+    )
+    try:
+
+        def is_alive() -> bool:
+            assert server.poll() is None
+            try:
+                return httpx.get(f"http://127.0.0.1:{port}/livez", timeout=5).status_code == 200
+            except httpx.TransportError:
+                return False
+
+        wait_until(is_alive, seconds=20)
+        with contextlib.ExitStack() as held:
+            for _ in range(2 * FEW_FILES):
+                held.enter_context(socket.create_connection(("127.0.0.1", port)))
+            assert is_alive()
     finally:
         server.kill()
         server.wait()
