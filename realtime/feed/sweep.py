@@ -98,7 +98,9 @@ class Sweeper:
     async def once(self) -> None:
         """One sweep: confirm what is as delivered, mark what is not."""
         async with self._connection.driver() as driver:
-            swept = await sweep(driver, list(self._hub.watched()), timeout_seconds=self._timeout_seconds)
+            # What was never delivered is marked already; to mark it again would read it twice.
+            delivered = [known for known in self._hub.watched() if known[1] >= 0]
+            swept = await sweep(driver, delivered, timeout_seconds=self._timeout_seconds)
         self._hub.confirm(iso(swept.as_of), swept.read_at, swept.changed)
         self._dirty.mark_all(swept.changed)
         METRICS.sweeps.add()
