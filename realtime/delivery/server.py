@@ -9,6 +9,7 @@ import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import Any, Final
 
+import h11
 import uvicorn
 from starlette.types import ASGIApp
 from uvicorn.protocols.http.h11_impl import H11Protocol
@@ -17,13 +18,15 @@ from realtime.delivery.handover import HandoverProtocol
 from realtime.delivery.sse import ABORT
 
 _SHUTDOWN_SECONDS: Final = 10
+_HEAD_SECONDS: Final = 10.0
 
 
 class Http(H11Protocol):
-    """uvicorn's HTTP/1.1, with a way for a route to cut a connection whose reader is stuck."""
+    """uvicorn's HTTP/1.1, with a deadline for request heads, and a way for a route to cut a stuck reader."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self._head_deadline: asyncio.TimerHandle | None = None
         application = self.app
 
         async def abortable(scope: Any, receive: Any, send: Any) -> None:
@@ -31,6 +34,31 @@ class Http(H11Protocol):
             await application(scope, receive, send)
 
         self.app = abortable
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._expect_head()
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        # A first byte ends uvicorn's own deadline, and an endless head would hold its connection for ever.
+        if self.conn.their_state is h11.IDLE:
+            self._expect_head()
+        else:
+            self._forget_head()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._forget_head()
+        super().connection_lost(exc)
+
+    def _expect_head(self) -> None:
+        if self._head_deadline is None:
+            self._head_deadline = self.loop.call_later(_HEAD_SECONDS, self.transport.abort)
+
+    def _forget_head(self) -> None:
+        if self._head_deadline is not None:
+            self._head_deadline.cancel()
+            self._head_deadline = None
 
 
 class Server(uvicorn.Server):

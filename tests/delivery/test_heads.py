@@ -1,0 +1,78 @@
+"""How long a connection may take to say what it wants; with a short deadline, so that the tests are short."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+
+import pytest
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse
+from starlette.routing import Route
+
+from realtime.delivery import server
+from realtime.delivery.application import Application
+
+HEAD_SECONDS = 0.5
+ANSWER_SECONDS = 1.0
+
+
+async def slow(_: Request) -> PlainTextResponse:
+    await asyncio.sleep(ANSWER_SECONDS)
+    return PlainTextResponse("at last")
+
+
+async def nothing() -> None:
+    """Nobody is drained."""
+
+
+@pytest.fixture
+async def port(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[int]:
+    monkeypatch.setattr(server, "_HEAD_SECONDS", HEAD_SECONDS)
+    serving = server.Server(
+        Application([Route("/slow", slow)]),
+        host="127.0.0.1",
+        port=0,
+        max_frame_bytes=16_384,
+        drain=nothing,
+        signals=False,
+    )
+    async with serving.running():
+        yield serving.port
+
+
+@pytest.mark.parametrize("begun", [b"", b"GET /slow HTTP/1.1\r\nHost: here\r\nX-Slow: "])
+async def test_a_head_that_does_not_end_is_cut(port: int, begun: bytes) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(begun)
+    await is_cut(reader)
+    writer.close()
+
+
+async def test_a_head_that_comes_byte_by_byte_is_cut(port: int) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    cut = asyncio.create_task(is_cut(reader))
+    writer.write(b"GET /slow HTTP/1.1\r\nX-Slow: ")
+    while not cut.done():
+        writer.write(b"a")
+        await asyncio.wait({cut}, timeout=HEAD_SECONDS / 5)
+    await cut
+    writer.close()
+
+
+async def test_an_answer_may_take_longer_and_the_next_head_has_the_deadline_again(port: int) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(b"GET /slow HTTP/1.1\r\nHost: here\r\n\r\n")
+    async with asyncio.timeout(10):
+        assert (await reader.readuntil(b"at last")).startswith(b"HTTP/1.1 200")
+    writer.write(b"GET /slow HTTP/1.1\r\nHost: ")
+    await is_cut(reader)
+    writer.close()
+
+
+async def is_cut(reader: asyncio.StreamReader) -> None:
+    """Return once the server has cut the connection without a word."""
+    async with asyncio.timeout(3):  # less than uvicorn's own deadline for idle connections
+        with contextlib.suppress(ConnectionError):
+            assert await reader.read() == b""
