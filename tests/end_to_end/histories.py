@@ -44,11 +44,17 @@ _volumes = st.sampled_from([Decimal("0.01"), Decimal("0.25"), Decimal(1), Decima
 _words = st.sampled_from([None, "", "  ", "stop loss differs", "gap", "x" * 600])
 
 
+def _weighted(*choices: tuple[int, st.SearchStrategy[Any]]) -> st.SearchStrategy[Any]:
+    """One of ``choices``, each as often as its weight says."""
+    lots = [strategy for weight, strategy in choices for _ in range(weight)]
+    return st.sampled_from(range(len(lots))).flatmap(lambda drawn: lots[drawn])
+
+
 def _mostly(
     usual: st.SearchStrategy[Any], odd: st.SearchStrategy[Any], times: int = 9
 ) -> st.SearchStrategy[Any]:
     """``usual`` ``times`` times as often as ``odd``."""
-    return st.integers(0, times).flatmap(lambda drawn: odd if drawn == times else usual)
+    return _weighted((times, usual), (1, odd))
 
 
 def _column(
@@ -125,7 +131,7 @@ _strangers = st.fixed_dictionaries(
         "second": _seconds,
     }
 )
-log_rows = st.one_of(_positions, _positions, _positions, _triggers, _strangers)
+log_rows = _weighted((12, _positions), (3, _triggers), (1, _strangers))
 
 _equities = st.decimals(60, 12_000, places=2) | st.sampled_from([Decimal(10_000), Decimal(8_000)])
 equity_rows = st.fixed_dictionaries(
@@ -168,53 +174,53 @@ _update_columns = st.fixed_dictionaries(
     },
 ).filter(bool)
 
-_simple: st.SearchStrategy[Statement] = st.one_of(
-    st.builds(InsertLog, st.lists(log_rows, min_size=1, max_size=1).map(tuple)),
-    st.builds(InsertLog, st.lists(log_rows, min_size=1, max_size=5).map(tuple)),
-    st.builds(InsertLog, st.lists(log_rows, min_size=1, max_size=2).map(tuple)),
-    st.builds(InsertEquity, st.lists(equity_rows, min_size=1, max_size=3).map(tuple)),
-    st.builds(UpdateLog, st.integers(0, 50), _update_columns),
-    st.builds(UpdateTicket, _users, _tickets, _update_columns),
-    st.builds(
-        SetInstrument,
-        st.integers(0, SYMBOLS - 1),
-        st.sampled_from([Decimal(100), Decimal("0.5"), Decimal(100_000)]),
-        st.integers(0, CURRENCIES - 1),
-    ),
-    st.builds(
-        InsertRate,
-        st.sampled_from([0, 0, 1, 2]),
-        st.sampled_from([1, 1, 0, 2]),
-        _mostly(st.decimals("0.01", 200, places=3) | st.sampled_from([Decimal(3), Decimal(7)]), _odd_numbers),
-        st.sampled_from([0.0, 0.0, 1.0, 2.0, None]),
-    ),
-)  # fmt: skip
+_one_row = st.builds(InsertLog, st.lists(log_rows, min_size=1, max_size=1).map(tuple))
+_several_rows = st.builds(InsertLog, st.lists(log_rows, min_size=2, max_size=5).map(tuple))
+_equity = st.builds(InsertEquity, st.lists(equity_rows, min_size=1, max_size=3).map(tuple))
+_rate = st.builds(
+    InsertRate,
+    st.sampled_from([0, 0, 1, 2]),
+    st.sampled_from([1, 1, 0, 2]),
+    _mostly(st.decimals("0.01", 200, places=3) | st.sampled_from([Decimal(3), Decimal(7)]), _odd_numbers),
+    st.sampled_from([0.0, 0.0, 1.0, 2.0, None]),
+)
+_instrument = st.builds(
+    SetInstrument,
+    st.integers(0, SYMBOLS - 1),
+    st.sampled_from([Decimal(100), Decimal("0.5"), Decimal(100_000)]),
+    st.integers(0, CURRENCIES - 1),
+)
+_simple: st.SearchStrategy[Statement] = _weighted(
+    (8, _one_row),
+    (4, _several_rows),
+    (3, _equity),
+    (2, st.builds(UpdateLog, st.integers(0, 50), _update_columns)),
+    (1, st.builds(UpdateTicket, _users, _tickets, _update_columns)),
+    (1, _instrument),
+    (1, _rate),
+)
 # A change of limits is a transaction of its own: among rows nobody could say which is first.
-_alone: st.SearchStrategy[Statement] = _mostly(
-    st.builds(SetLimits, _users, st.none() | _limits), st.just(Housekeeping()), times=4
+_alone: st.SearchStrategy[Statement] = _weighted(
+    (4, st.builds(SetLimits, _users, st.none() | _limits)), (1, st.just(Housekeeping()))
 )
 _statements = _mostly(_simple, st.builds(RolledBack, st.lists(_simple, min_size=1, max_size=2).map(tuple)))
-_insertions = st.one_of(
-    st.builds(InsertLog, st.lists(log_rows, min_size=1, max_size=3).map(tuple)),
-    st.builds(InsertEquity, st.lists(equity_rows, min_size=1, max_size=2).map(tuple)),
-)
+_insertions = _weighted((3, _one_row), (1, _several_rows), (1, _equity), (1, _rate))
 
-transactions: st.SearchStrategy[Transaction] = st.one_of(
-    st.builds(Transaction, st.tuples(_alone)),
-    st.builds(Transaction, st.lists(_statements, min_size=1, max_size=1).map(tuple)),
-    st.builds(Transaction, st.lists(_statements, min_size=1, max_size=4).map(tuple)),
-    st.builds(Transaction, st.lists(_statements, min_size=1, max_size=3).map(tuple)),
-    st.builds(Transaction, st.lists(_statements, min_size=1, max_size=2).map(tuple), st.just("rollback")),
+
+def _transaction(statements: st.SearchStrategy[Statement], most: int, **fate: Any) -> st.SearchStrategy[Any]:
+    return st.builds(Transaction, st.lists(statements, min_size=1, max_size=most).map(tuple), **fate)
+
+
+transactions: st.SearchStrategy[Transaction] = _weighted(
+    (1, st.builds(Transaction, st.tuples(_alone))),
+    (6, _transaction(_statements, 1)),
+    (4, _transaction(_statements, 4)),
+    (1, _transaction(_statements, 2, fate=st.just("rollback"))),
     # Only insertions stay open: an update would lock its row, and whoever met the lock would wait for ever.
-    st.builds(
-        Transaction,
-        st.lists(_insertions, min_size=1, max_size=3).map(tuple),
-        st.just("late"),
-        st.integers(1, 4),
-    ),
-)  # fmt: skip
+    (2, _transaction(_insertions, 3, fate=st.just("late"), later=st.integers(1, 4))),
+)
 histories: st.SearchStrategy[list[Transaction]] = st.one_of(
-    st.lists(transactions, min_size=1, max_size=6), st.lists(transactions, min_size=6, max_size=20)
+    st.lists(transactions, min_size=1, max_size=8), st.lists(transactions, min_size=10, max_size=25)
 )
 
 #: The same without what hangs on the moment at which a node does its housekeeping.

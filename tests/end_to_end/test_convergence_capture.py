@@ -23,7 +23,7 @@ def court(migrated_url: str) -> Iterator[Court]:
 
 
 def test_the_evaluated_state_is_the_oracles(court: Court) -> None:
-    @examples(120)
+    @examples(200)
     @given(histories)
     def whatever_is_committed(history: list[Transaction]) -> None:
         court.judge(history)
