@@ -15,7 +15,7 @@ from realtime.store.snapshots import Edge, Stored
 
 #: What `age_ms` says when nothing is known; clients cannot take it for fresh.
 UNKNOWN_AGE_MS: Final = 2**53 - 1
-_FIRST_READ_SECONDS: Final = 5.0
+_FIRST_READ_SECONDS: Final = 10.0
 _FIRST_READ_WHILE_BLIND_SECONDS: Final = 0.2
 #: Steps kept in memory, to bridge the moment until Redis has them and to do without it on the same node.
 _EDGES_KEPT: Final = 16
