@@ -14,11 +14,14 @@ from realtime.store.snapshots import SnapshotStore, Step
 #: With Redis slower than the feed, older steps are forgotten first: resume falls back to a snapshot, nothing
 #: is wrong.
 _MOST_WAITING: Final = 20_000
+#: A call costs ten times what one more key in it does, and nobody waits for this one: a client that changes
+#: nodes takes longer to connect.
+_GATHER_SECONDS: Final = 0.05
 _RESULTS: Final = {1: "stored", 0: "not_newer", -1: "older_epoch"}
 
 
 class SnapshotWriter:
-    """Single-flight and batched: while one batch is stored the next one gathers."""
+    """Single-flight and batched: steps gather for a moment, and while one batch is stored the next one does."""
 
     def __init__(self, store: SnapshotStore) -> None:
         self._store = store
@@ -37,6 +40,7 @@ class SnapshotWriter:
         """For ever; what Redis does not take is dropped."""
         while True:
             await self._any.wait()
+            await asyncio.sleep(_GATHER_SECONDS)
             self._any.clear()
             steps, self._waiting = self._waiting, []
             for result in await self._store.commit(steps):
