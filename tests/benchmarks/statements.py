@@ -8,7 +8,7 @@ import asyncpg
 
 
 class Statements:
-    """``count`` grows with every statement on connections made since `watch`, by whatever part of the process.
+    """``count`` grows with every statement on connections made since `watch`, by any part of the process.
 
     PostgreSQL's own counts come up to ten seconds late, and do not tell one client from another.
     """
