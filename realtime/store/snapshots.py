@@ -62,8 +62,8 @@ class Step(NamedTuple):
 def connect(url: str) -> Redis:
     """A client whose every command fails within a second instead of hanging on a stopped server.
 
-    Commands beyond ``_CONNECTIONS`` at once wait for their turn: a thousand clients that return together are a
-    queue of milliseconds, not an error.
+    Commands beyond ``_CONNECTIONS`` at once wait for their turn: a thousand clients that return together are
+    a queue of milliseconds, not an error.
     """
     pool = BlockingConnectionPool.from_url(
         url,

@@ -74,7 +74,7 @@ async def test_without_notify_nothing_is_sent_and_everything_captured(
 ) -> None:
     await migrate(migrated_url, notify=False)
     for second in range(3):
-        assert await hints(await connect(), lambda at=second: ledger.log(user, at), ledger) == []  # type: ignore[misc]
+        assert await hints(await connect(), partial(ledger.log, user, second), ledger) == []
     assert (await ledger.state(user))["status"]["total_syncs"] == 3
     await migrate(migrated_url, notify=True)
     assert len(await hints(await connect(), lambda: ledger.log(user, 9), ledger)) == 1
@@ -100,7 +100,7 @@ async def test_while_the_queue_of_notifications_is_half_full_none_is_sent(
             row["definition"].replace("pg_notification_queue_usage()", "guardwire.usage()")
         )
     for second in range(3):
-        assert await hints(await connect(), lambda at=second: ledger.log(user, at), ledger) == []  # type: ignore[misc]
+        assert await hints(await connect(), partial(ledger.log, user, second), ledger) == []
     assert list(await ledger.book(user)) == ["1"]
     await ledger.connection.execute(
         "CREATE OR REPLACE FUNCTION guardwire.usage() RETURNS float8 LANGUAGE sql AS 'SELECT 0.49::float8'"
