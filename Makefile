@@ -7,7 +7,7 @@ RUN := .venv/bin/python -m
 unexport PYTHONHOME PYTHONPATH PYTHONSTARTUP PYTHONOPTIMIZE PYTHONWARNINGS PYTHONDEVMODE VIRTUAL_ENV
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint lock clean venv
+.PHONY: help demo test lint bench bench-full lock clean venv
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
@@ -17,6 +17,12 @@ demo: venv ## a trading dashboard that moves, on real servers (GUARDWIRE_PORT, G
 
 test: venv ## every test, on real PostgreSQL and Redis; TESTS="tests/auth -k name" picks some
 	@exec $(RUN) pytest $(TESTS)
+
+bench: venv ## how fast it is beside the least there can be and the usual; ONLY=changes picks a figure
+	@exec $(RUN) tests.benchmarks $(if $(ONLY),--only $(ONLY))
+
+bench-full: venv ## the same with 10^6 log rows, 5,000 sockets and three nodes
+	@exec $(RUN) tests.benchmarks --full $(if $(ONLY),--only $(ONLY))
 
 lint: venv ## ruff, mypy and the direction of imports
 	@failed=; \

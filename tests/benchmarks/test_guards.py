@@ -1,0 +1,126 @@
+"""What no machine's speed can change: numbers of statements, bytes, and shapes of plans."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Iterator
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+import asyncpg
+import pytest
+
+from queries.channels import LIVE_QUERIES
+from tests.benchmarks.figure import Figure
+from tests.benchmarks.platform import MOVE, make_accounts, make_long_account, prices
+from tests.benchmarks.report import table
+from tests.benchmarks.sockets import Sockets
+from tests.benchmarks.statements import Statements
+from tests.end_to_end.node import node
+
+_HISTORY_TABLES: Final = {"reconciliation_logs", "equity_snapshots", "fx_rates", "arrivals"}
+_IDLE_SECONDS: Final = 10.0
+_STARTED_SECONDS: Final = 20.0
+
+
+@pytest.fixture
+async def connection(migrated_url: str) -> AsyncIterator[asyncpg.Connection]:
+    connection = await asyncpg.connect(migrated_url)
+    yield connection
+    await connection.close()
+
+
+@pytest.fixture
+def statements() -> Iterator[Statements]:
+    """Statements on connections that this test makes from now on."""
+    statements = Statements()
+    statements.watch()
+    yield statements
+    statements.leave()
+
+
+async def test_any_number_of_accounts_is_evaluated_by_one_statement(
+    statements: Statements, connection: asyncpg.Connection
+) -> None:
+    users = await make_accounts(connection, 30)
+    # The first time on a connection the driver also asks what the types of the columns are.
+    await LIVE_QUERIES.evaluate(connection, users[:1])
+    before = await statements.told()
+    found = await LIVE_QUERIES.evaluate(connection, users)
+    assert {evaluation.user_id for evaluation in found} == set(users)
+    assert all(len(evaluation.state["positions"]["open"]) == 10 for evaluation in found)
+    assert await statements.told() - before == 1
+
+
+async def test_no_plan_of_an_evaluation_touches_the_history(connection: asyncpg.Connection) -> None:
+    users = [await make_long_account(connection, 20_000), *await make_accounts(connection, 200)]
+    await connection.execute("ANALYZE")
+    for some in (users[:1], users[:100]):
+        text = await connection.fetchval(f"EXPLAIN (FORMAT json, VERBOSE) {LIVE_QUERIES.statement}", some)
+        nodes = list(_nodes(json.loads(text)[0]["Plan"]))
+        tables = {plan["Relation Name"] for plan in nodes if "Relation Name" in plan}
+        assert {"accounts", "positions"} <= tables
+        assert not tables & _HISTORY_TABLES
+
+
+async def test_an_update_of_one_price_among_ten_is_an_eighth_of_the_state_at_most(
+    connection: asyncpg.Connection, migrated_url: str, redis_url: str
+) -> None:
+    (user,) = await make_accounts(connection, 1)
+    frames: asyncio.Queue[bytes] = asyncio.Queue()
+    async with node(migrated_url, redis_url) as server, Sockets(urlsplit(server.url).port or 0) as sockets:
+        sockets.on_frame = lambda _user, payload, _now: frames.put_nowait(payload)
+        await sockets.connect([user], [server.token(user)])
+        snapshot = await _next(frames, b'"type":"snapshot"')
+        await connection.execute(MOVE, user, 1003, next(prices))
+        update = await _next(frames, b'"type":"update"')
+    assert json.loads(update)["patch"]["positions"]["open"].keys() == {"1003"}
+    assert len(update) <= len(snapshot) / 8
+
+
+async def test_an_idle_node_sends_two_statements_a_second_at_most(
+    statements: Statements, connection: asyncpg.Connection, migrated_url: str, redis_url: str
+) -> None:
+    users = await make_accounts(connection, 20)
+    async with node(migrated_url, redis_url) as server, Sockets(urlsplit(server.url).port or 0) as sockets:
+        await sockets.connect(users, [server.token(user) for user in users])
+        await _sweeps_at_its_ordinary_pace(statements)
+        before = statements.count
+        await asyncio.sleep(_IDLE_SECONDS)
+        sent = statements.count - before
+    # Every ten seconds: ten sweeps, and at least one look at what only time brings about.
+    assert 8 <= sent <= 2 * _IDLE_SECONDS
+
+
+def test_a_missed_target_says_so_in_the_table() -> None:
+    slow = Figure(name="slow", unit="ms", ours=[3.0, 2.0, 4.0], reference=[1.0, 1.0, 1.0], target=2)
+    few = Figure(name="few", unit="/s", ours=[6.0], reference=[10.0], target=0.5, more_is_better=True)
+    assert (slow.ratio, slow.spread, slow.is_met) == (3.0, (2.0, 4.0), False)
+    assert few.is_met
+    _, _, first, second = table([slow, few]).splitlines()
+    assert "MISSED" in first
+    assert "MISSED" not in second
+
+
+async def _sweeps_at_its_ordinary_pace(statements: Statements) -> None:
+    """Wait for a second with two statements at most: while it starts, a node asks more often."""
+    async with asyncio.timeout(_STARTED_SECONDS):
+        while True:
+            before = statements.count
+            await asyncio.sleep(1.0)
+            if statements.count - before <= 2:
+                return
+
+
+async def _next(frames: asyncio.Queue[bytes], kind: bytes) -> bytes:
+    async with asyncio.timeout(10):
+        while kind not in (frame := await frames.get())[:40]:
+            pass
+    return frame
+
+
+def _nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    yield plan
+    for below in plan.get("Plans", ()):
+        yield from _nodes(below)
