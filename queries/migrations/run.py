@@ -29,6 +29,8 @@ ATTEMPTS = 300
 _ONE_AT_A_TIME: Final = 0x6755_6172  # key of the advisory lock of whoever migrates
 _LOCK_NOT_AVAILABLE: Final = "55P03"
 _INSUFFICIENT_PRIVILEGE: Final = "42501"
+# Statements are SQLAlchemy's, whole scripts the driver's own.
+_DATABASE_ERRORS: Final = (DBAPIError, asyncpg.PostgresError)
 
 _HOLDERS = text("""
 SELECT DISTINCT c.relname AS "table", a.pid, a.state, a.application_name AS name
@@ -75,9 +77,9 @@ async def migrate(
         await _upgrade_patiently(engine, progress)
         async with engine.begin() as connection:
             await _configure(connection, notify=notify, roles=roles)
-    except DBAPIError as error:
-        if getattr(error.orig, "sqlstate", None) == _INSUFFICIENT_PRIVILEGE:
-            raise MigrationError(f"this login may not migrate: {error.orig}") from error
+    except _DATABASE_ERRORS as error:
+        if _sqlstate(error) == _INSUFFICIENT_PRIVILEGE:
+            raise MigrationError(f"this login may not migrate: {getattr(error, 'orig', error)}") from error
         raise
     finally:
         await engine.dispose()
@@ -104,8 +106,8 @@ async def _upgrade_patiently(engine: AsyncEngine, progress: Callable[[str], None
         async with engine.connect() as connection:
             try:
                 await _upgrade_once(connection, progress)
-            except DBAPIError as error:
-                if getattr(error.orig, "sqlstate", None) != _LOCK_NOT_AVAILABLE:
+            except _DATABASE_ERRORS as error:
+                if _sqlstate(error) != _LOCK_NOT_AVAILABLE:
                     raise
                 await connection.rollback()
                 progress(await _who_holds(connection))
@@ -115,6 +117,11 @@ async def _upgrade_patiently(engine: AsyncEngine, progress: Callable[[str], None
     raise MigrationError(
         "the platform's tables stayed locked by another transaction: end it and migrate again"
     )
+
+
+def _sqlstate(error: Exception) -> str | None:
+    sqlstate: str | None = getattr(getattr(error, "orig", error), "sqlstate", None)
+    return sqlstate
 
 
 async def _who_holds(connection: AsyncConnection) -> str:

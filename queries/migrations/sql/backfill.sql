@@ -124,7 +124,8 @@ BEGIN
         RETURN NULL;
     END IF;
     DELETE FROM guardwire.positions AS p WHERE p.user_id = account;
-    DELETE FROM guardwire.events AS e WHERE e.user_id = account;
+    -- What equity caused is not in the log: it stays.
+    DELETE FROM guardwire.events AS e WHERE e.user_id = account AND e.event_type <> 'drawdown_alert';
     DELETE FROM guardwire.market_alerts AS m WHERE m.user_id = account;
 
     SELECT coalesce(max(s.revision), 0) INTO equity_upto FROM guardwire.arrivals AS s WHERE s.user_id = account AND s.source = 'e';
