@@ -102,17 +102,16 @@ DECLARE
     since timestamptz;
     moment timestamptz;
     adjusted numeric;
-    pending uuid[];
+    noted uuid[] := guardwire.noted_equity();
+    in_turn uuid[] := ARRAY(SELECT k.id FROM unnest(ids, ordinals) AS k (id, ordinal) ORDER BY k.ordinal);
 BEGIN
-    -- What reads the history must not see rows of this commit before their turn, nor those that wait as notes.
-    pending := ids || guardwire.noted_equity();
     FOR r IN
-        SELECT e.*, k.ordinal, k.inserted
-        FROM unnest(ids, ordinals, inserted) AS k (id, ordinal, inserted)
+        SELECT e.*, k.ordinal, k.inserted, k.turn
+        FROM (SELECT u.*, row_number() OVER (ORDER BY u.ordinal)::integer AS turn
+              FROM unnest(ids, ordinals, inserted) AS u (id, ordinal, inserted)) AS k
         JOIN guardwire.equity_rows() AS e ON e.id = k.id
         ORDER BY e.user_id, k.ordinal
     LOOP
-        pending := array_remove(pending, r.id);
         SELECT o.* INTO a FROM guardwire.accounts AS o WHERE o.user_id = r.user_id;
         CONTINUE WHEN NOT FOUND OR NOT a.ready;
         IF r.equity IS NULL THEN
@@ -123,8 +122,9 @@ BEGIN
         END IF;
         since := (guardwire.limits_of(r.user_id)).peak_since;
         moment := coalesce(r.at, to_timestamp(a.revision / 1000000.0));
+        -- What reads the history must not see rows of this commit before their turn, nor those that wait as notes.
         IF NOT r.inserted THEN
-            PERFORM guardwire.read_equity(r.user_id, pending);
+            PERFORM guardwire.read_equity(r.user_id, in_turn[r.turn + 1:] || noted);
         ELSIF a.equity_at IS NULL OR moment >= a.equity_at THEN
             adjusted := CASE WHEN r.equity >= 0 AND (since IS NULL OR moment >= since)
                              THEN r.equity - a.equity_flow - r.cash_flow END;
@@ -133,9 +133,9 @@ BEGIN
                 equity_flow = o.equity_flow + r.cash_flow, peak_adjusted = greatest(o.peak_adjusted, adjusted)
             WHERE o.user_id = r.user_id;
         ELSIF r.cash_flow <> 0 THEN
-            PERFORM guardwire.read_equity(r.user_id, pending);
+            PERFORM guardwire.read_equity(r.user_id, in_turn[r.turn + 1:] || noted);
         ELSIF r.equity >= 0 AND (since IS NULL OR moment >= since) THEN
-            adjusted := r.equity - a.equity_flow + guardwire.flows_after(r.user_id, moment, pending);
+            adjusted := r.equity - a.equity_flow + guardwire.flows_after(r.user_id, moment, in_turn[r.turn + 1:] || noted);
             UPDATE guardwire.accounts AS o SET peak_adjusted = greatest(o.peak_adjusted, adjusted)
             WHERE o.user_id = r.user_id;
         END IF;

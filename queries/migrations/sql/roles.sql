@@ -32,7 +32,8 @@ GRANT INSERT, UPDATE ON public.guard_limits TO guardwire_server;
 GRANT USAGE ON SCHEMA guardwire TO guardwire_server;
 GRANT SELECT ON ALL TABLES IN SCHEMA guardwire TO guardwire_server;
 GRANT UPDATE ON guardwire.epoch TO guardwire_server;
-GRANT INSERT, DELETE ON guardwire.revocations TO guardwire_server;
+-- To lock rows that it deletes takes the right to update some column of them.
+GRANT INSERT, DELETE, UPDATE (reason) ON guardwire.revocations TO guardwire_server;
 GRANT EXECUTE ON FUNCTION
     guardwire.housekeep(), guardwire.apply_notes(integer), guardwire.prune(integer),
     guardwire.list_accounts(), guardwire.backfill_next(), guardwire.unready(uuid), guardwire.read_history(uuid),
