@@ -33,18 +33,14 @@ BEGIN
 END
 $$;
 
--- What one lot of these symbols is has changed.
+-- What one lot of these symbols is has changed. Not for accounts whose history is being read: whoever reads it looks at the
+-- instruments last.
 CREATE FUNCTION guardwire.apply_instruments(symbols text[]) RETURNS void LANGUAGE plpgsql AS $$
-DECLARE
-    p guardwire.positions;
 BEGIN
-    FOR p IN
-        -- Not of accounts whose history is being read: whoever reads it looks at the instruments last.
-        SELECT o.* FROM guardwire.positions AS o JOIN guardwire.accounts AS a ON a.user_id = o.user_id AND a.ready
-        WHERE o.is_open AND upper(o.symbol) = ANY (symbols)
-    LOOP
-        PERFORM guardwire.put_position(guardwire.with_instrument(p), true);
-    END LOOP;
+    PERFORM guardwire.put_positions('{}', ARRAY(
+        SELECT guardwire.reckoned(guardwire.with_instrument(p))
+        FROM guardwire.positions AS p JOIN guardwire.accounts AS a ON a.user_id = p.user_id AND a.ready
+        WHERE p.is_open AND upper(p.symbol) = ANY (symbols)));
 END
 $$;
 

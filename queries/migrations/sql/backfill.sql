@@ -57,7 +57,8 @@ END
 $$;
 
 -- An account's rows of the log, by the index on its user.
-CREATE FUNCTION guardwire.log_rows_of(account uuid) RETURNS SETOF guardwire.log_row LANGUAGE plpgsql STABLE AS $$
+CREATE FUNCTION guardwire.log_rows_of(account uuid) RETURNS SETOF guardwire.log_row LANGUAGE plpgsql STABLE
+SET enable_seqscan = off AS $$
 BEGIN
     IF guardwire.log_users_are_uuids() THEN
         RETURN QUERY SELECT l.* FROM guardwire.log_rows() AS l WHERE l.user_id = account;
@@ -180,7 +181,6 @@ CREATE FUNCTION guardwire.finish_history(
 DECLARE
     limits public.guard_limits := guardwire.limits_of(account);
     given bigint;
-    p guardwire.positions;
 BEGIN
     UPDATE guardwire.accounts AS a
     SET ready = true, total_syncs = greatest(a.total_syncs, sums.syncs), last_sync_at = sums.last_sync_at,
@@ -193,9 +193,8 @@ BEGIN
     WHERE a.user_id = account
     RETURNING a.revision INTO given;
     -- Instruments and the account's currency as they are now: nobody told this account's positions while it was not ready.
-    FOR p IN SELECT o.* FROM guardwire.positions AS o WHERE o.user_id = account AND o.is_open LOOP
-        PERFORM guardwire.put_position(guardwire.with_instrument(p), true);
-    END LOOP;
+    PERFORM guardwire.put_positions('{}', ARRAY(
+        SELECT guardwire.reckoned(guardwire.with_instrument(p)) FROM guardwire.positions AS p WHERE p.user_id = account AND p.is_open));
     PERFORM guardwire.judge_drawdown(account, 'history-' || given, least(equity.at, now_at), given, 0);
     PERFORM guardwire.notify_nodes(ARRAY[account], ARRAY[given]);
 END

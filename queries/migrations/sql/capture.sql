@@ -42,35 +42,25 @@ COMMENT ON COLUMN guardwire.capture_spill.tokens IS 'A part of the list';
 -- The transaction's list, with a separator after it; empty when there is none. It begins with the transaction's id, so that
 -- whatever a session has set itself is no list. It is a setting: undone with a savepoint and gone with the transaction.
 -- These functions run as their owner for every writer, so each operator says which one it is.
-CREATE FUNCTION guardwire.listed() RETURNS text LANGUAGE plpgsql AS $$
-DECLARE
-    listed text := pg_catalog.current_setting('guardwire.touched', true);
-    owner text := pg_catalog.pg_current_xact_id()::text OPERATOR(pg_catalog.||) E'\x1f';
-BEGIN
-    IF listed IS NULL OR NOT pg_catalog.starts_with(listed, owner) THEN
-        RETURN '';
-    END IF;
-    RETURN pg_catalog.substr(listed, pg_catalog.length(owner) OPERATOR(pg_catalog.+) 1);
-END
-$$;
+CREATE FUNCTION guardwire.listed() RETURNS text LANGUAGE sql STABLE
+RETURN CASE WHEN starts_with(current_setting('guardwire.touched', true), pg_current_xact_id()::text || E'\x1f')
+            THEN substr(current_setting('guardwire.touched', true), length(pg_current_xact_id()::text) + 2)
+            ELSE '' END;
 
-CREATE FUNCTION guardwire.set_listed(listed text) RETURNS void LANGUAGE plpgsql AS $$
-BEGIN
-    listed := pg_catalog.set_config(
-        'guardwire.touched', pg_catalog.pg_current_xact_id()::text OPERATOR(pg_catalog.||) E'\x1f' OPERATOR(pg_catalog.||) listed, true);
-END
-$$;
+CREATE FUNCTION guardwire.set_listed(listed text) RETURNS text LANGUAGE sql VOLATILE
+RETURN set_config('guardwire.touched', pg_current_xact_id()::text || E'\x1f' || listed, true);
 
 -- Adds a token to the list. The row that wakes the capture comes last: where constraints are immediate it is woken at once.
 CREATE FUNCTION guardwire.list_token(token text) RETURNS void LANGUAGE plpgsql SECURITY DEFINER AS $$
 DECLARE
     listed text := guardwire.listed();
+    taken text;
 BEGIN
-    IF pg_catalog.length(listed) OPERATOR(pg_catalog.<) 8000 THEN
-        PERFORM guardwire.set_listed(listed OPERATOR(pg_catalog.||) token OPERATOR(pg_catalog.||) E'\x1f');
+    IF pg_catalog.length(listed) OPERATOR(pg_catalog.<) 2000 THEN
+        taken := guardwire.set_listed(listed OPERATOR(pg_catalog.||) token OPERATOR(pg_catalog.||) E'\x1f');
     ELSE
         INSERT INTO guardwire.capture_spill (tokens) VALUES (listed);
-        PERFORM guardwire.set_listed('+' OPERATOR(pg_catalog.||) E'\x1f' OPERATOR(pg_catalog.||) token OPERATOR(pg_catalog.||) E'\x1f');
+        taken := guardwire.set_listed('+' OPERATOR(pg_catalog.||) E'\x1f' OPERATOR(pg_catalog.||) token OPERATOR(pg_catalog.||) E'\x1f');
     END IF;
     IF listed OPERATOR(pg_catalog.=) '' THEN
         INSERT INTO guardwire.pending DEFAULT VALUES;
@@ -87,7 +77,7 @@ BEGIN
         RETURN NULL;
     END IF;
     -- Listed first, because where constraints are immediate what follows wakes the capture at once.
-    PERFORM guardwire.set_listed(token OPERATOR(pg_catalog.||) E'\x1f');
+    token := guardwire.set_listed(token OPERATOR(pg_catalog.||) E'\x1f');
     -- The most frequent commit by far is one sync row: it is read here, once, while it is at hand. It is plain when it
     -- says nothing but prices and times that its position's last row did not say; its fingerprint tells.
     BEGIN

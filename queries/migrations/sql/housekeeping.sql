@@ -7,15 +7,17 @@ CREATE FUNCTION guardwire.housekeep() RETURNS TABLE (alerts_ended integer, fell_
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET jit = off SET enable_seqscan = off AS $$
 DECLARE
     due uuid[];
+    -- No index is used with what changes within a statement, so the clock is read here.
+    now_at timestamptz := clock_timestamp();
 BEGIN
     alerts_ended := 0;
     fell_silent := 0;
     DELETE FROM guardwire.pending;
-    IF EXISTS (SELECT FROM guardwire.market_alerts AS m WHERE m.expires_at <= clock_timestamp())
-       OR EXISTS (SELECT FROM guardwire.accounts AS a WHERE a.sync_due_at <= clock_timestamp()) THEN
-        due := guardwire.lock_due(1000);
-        alerts_ended := guardwire.end_alerts(due);
-        fell_silent := guardwire.note_silence(due);
+    IF EXISTS (SELECT FROM guardwire.market_alerts AS m WHERE m.expires_at <= now_at)
+       OR EXISTS (SELECT FROM guardwire.accounts AS a WHERE a.sync_due_at <= now_at) THEN
+        due := guardwire.lock_due(now_at, 1000);
+        alerts_ended := guardwire.end_alerts(due, now_at);
+        fell_silent := guardwire.note_silence(due, now_at);
     END IF;
     notes_due := EXISTS (SELECT FROM guardwire.capture_notes AS n WHERE n.given_up_at IS NULL);
     -- Once a minute is enough for what is kept for days.
@@ -27,24 +29,26 @@ END
 $$;
 
 -- Locks accounts with something due, in one pass and without waiting: who is locked by a writer is due again next time.
-CREATE FUNCTION guardwire.lock_due(most integer) RETURNS uuid[] LANGUAGE sql AS $$
-    SELECT array_agg(locked.user_id)
-    FROM (SELECT a.user_id FROM guardwire.accounts AS a
-          WHERE a.ready AND a.user_id = ANY (ARRAY(
-              SELECT m.user_id FROM guardwire.market_alerts AS m WHERE m.expires_at <= clock_timestamp()
-              UNION
-              (SELECT o.user_id FROM guardwire.accounts AS o WHERE o.sync_due_at <= clock_timestamp() ORDER BY o.sync_due_at LIMIT most)
-              LIMIT most))
-          ORDER BY a.user_id
-          FOR UPDATE SKIP LOCKED) AS locked
+CREATE FUNCTION guardwire.lock_due(now_at timestamptz, most integer) RETURNS uuid[] LANGUAGE plpgsql AS $$
+BEGIN
+    RETURN (
+        SELECT array_agg(locked.user_id)
+        FROM (SELECT a.user_id FROM guardwire.accounts AS a
+              WHERE a.ready AND a.user_id = ANY (ARRAY(
+                  SELECT m.user_id FROM guardwire.market_alerts AS m WHERE m.expires_at <= now_at
+                  UNION
+                  (SELECT o.user_id FROM guardwire.accounts AS o WHERE o.sync_due_at <= now_at ORDER BY o.sync_due_at LIMIT most)
+                  LIMIT most))
+              ORDER BY a.user_id
+              FOR UPDATE SKIP LOCKED) AS locked);
+END
 $$;
 
-CREATE FUNCTION guardwire.end_alerts(due uuid[]) RETURNS integer LANGUAGE plpgsql AS $$
+CREATE FUNCTION guardwire.end_alerts(due uuid[], now_at timestamptz) RETURNS integer LANGUAGE plpgsql AS $$
 DECLARE
     users uuid[];
     revisions bigint[];
     ended integer;
-    now_at timestamptz := clock_timestamp();
 BEGIN
     SELECT array_agg(a.user_id), array_agg(a.revision) INTO users, revisions
     FROM guardwire.lock_accounts(ARRAY(
@@ -61,7 +65,7 @@ $$;
 
 -- Looks at the accounts whose next look is due: those without a sync for too long are silent, the others are looked at
 -- again when they would be.
-CREATE FUNCTION guardwire.note_silence(due uuid[]) RETURNS integer LANGUAGE plpgsql AS $$
+CREATE FUNCTION guardwire.note_silence(due uuid[], now_at timestamptz) RETURNS integer LANGUAGE plpgsql AS $$
 DECLARE
     overdue uuid[];
     users uuid[];
@@ -71,12 +75,12 @@ BEGIN
         SELECT a.user_id, coalesce(a.last_sync_arrived_at, a.last_sync_at)
                           + make_interval(secs => coalesce(l.sync_overdue_seconds, 60)) AS overdue_at
         FROM guardwire.accounts AS a LEFT JOIN public.guard_limits AS l USING (user_id)
-        WHERE a.user_id = ANY (due) AND a.sync_due_at <= clock_timestamp()
+        WHERE a.user_id = ANY (due) AND a.sync_due_at <= now_at
     ), later AS (
         UPDATE guardwire.accounts AS a SET sync_due_at = looked.overdue_at
-        FROM looked WHERE a.user_id = looked.user_id AND looked.overdue_at > clock_timestamp()
+        FROM looked WHERE a.user_id = looked.user_id AND looked.overdue_at > now_at
     )
-    SELECT array_agg(looked.user_id) INTO overdue FROM looked WHERE coalesce(looked.overdue_at, '-infinity') <= clock_timestamp();
+    SELECT array_agg(looked.user_id) INTO overdue FROM looked WHERE coalesce(looked.overdue_at, '-infinity') <= now_at;
     IF overdue IS NULL THEN
         RETURN 0;
     END IF;

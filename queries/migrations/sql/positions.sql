@@ -59,9 +59,15 @@ $$;
 CREATE FUNCTION guardwire.with_state(p guardwire.positions, r guardwire.log_row, look_up boolean) RETURNS guardwire.positions
 LANGUAGE plpgsql STABLE AS $$
 BEGIN
-    p.user_id := r.user_id;
-    p.ticket := r.ticket;
-    p.position_id := coalesce(p.position_id, r.id);
+    IF p.position_id IS NULL THEN
+        p.user_id := r.user_id;
+        p.ticket := r.ticket;
+        p.position_id := r.id;
+        -- A row whose ticket or user was altered in place was the first of two tickets.
+        IF EXISTS (SELECT FROM guardwire.positions AS o WHERE o.position_id = r.id) THEN
+            p.position_id := md5(r.user_id::text || r.ticket::text)::uuid;
+        END IF;
+    END IF;
     p.matched := r.matched;
     p.direction := r.direction;
     p.volume := r.volume;
@@ -109,11 +115,11 @@ BEGIN
 END
 $$;
 
--- Writes a position back: one that is known is updated, without the cost of an upsert.
-CREATE FUNCTION guardwire.put_position(p guardwire.positions, known boolean) RETURNS void LANGUAGE plpgsql AS $$
+-- Writes positions back, in two statements however many they are.
+CREATE FUNCTION guardwire.put_positions(opened guardwire.positions[], changed guardwire.positions[]) RETURNS void
+LANGUAGE plpgsql AS $$
 BEGIN
-    p := guardwire.reckoned(p);
-    IF known THEN
+    IF cardinality(changed) > 0 THEN
         UPDATE guardwire.positions AS o
         SET is_open = p.is_open, matched = p.matched, symbol = p.symbol, direction = p.direction, volume = p.volume,
             entry_price = p.entry_price, current_price = p.current_price, take_profit = p.take_profit,
@@ -123,14 +129,12 @@ BEGIN
             closed_at = p.closed_at, divergence_reason = p.divergence_reason, quote_currency = p.quote_currency,
             contract_size = p.contract_size, contract_size_assumed = p.contract_size_assumed,
             point_value = p.point_value, pct_unit = p.pct_unit, fingerprint = p.fingerprint, pnl = p.pnl, pnl_pct = p.pnl_pct
+        FROM unnest(changed) AS p
         WHERE o.user_id = p.user_id AND o.ticket = p.ticket;
-        RETURN;
     END IF;
-    -- A row whose ticket or user was altered in place was the first of two tickets.
-    IF EXISTS (SELECT FROM guardwire.positions AS o WHERE o.position_id = p.position_id) THEN
-        p.position_id := md5(p.user_id::text || p.ticket::text)::uuid;
+    IF cardinality(opened) > 0 THEN
+        INSERT INTO guardwire.positions SELECT p.* FROM unnest(opened) AS p;
     END IF;
-    INSERT INTO guardwire.positions SELECT (p).*;
 END
 $$;
 
@@ -144,12 +148,16 @@ DECLARE
     opens boolean;
     event text;
     events guardwire.events[] := '{}';
+    opened guardwire.positions[] := '{}';
+    changed guardwire.positions[] := '{}';
 BEGIN
     FOREACH r IN ARRAY rows LOOP
         CONTINUE WHEN r.kind IS NULL OR r.kind = 'guard' OR r.failed OR r.ticket IS NULL;
         IF p.ticket IS DISTINCT FROM r.ticket OR p.user_id IS DISTINCT FROM r.user_id THEN
-            IF p.ticket IS NOT NULL THEN
-                PERFORM guardwire.put_position(p, known);
+            IF known THEN
+                changed := changed || guardwire.reckoned(p);
+            ELSIF p.ticket IS NOT NULL THEN
+                opened := opened || guardwire.reckoned(p);
             END IF;
             SELECT o.* INTO p FROM guardwire.positions AS o WHERE o.user_id = r.user_id AND o.ticket = r.ticket;
             known := FOUND;
@@ -200,9 +208,12 @@ BEGIN
                                     r.matched, r.pnl_gbp, r.divergence_reason)::guardwire.events;
         END IF;
     END LOOP;
-    IF p.ticket IS NOT NULL THEN
-        PERFORM guardwire.put_position(p, known);
+    IF known THEN
+        changed := changed || guardwire.reckoned(p);
+    ELSIF p.ticket IS NOT NULL THEN
+        opened := opened || guardwire.reckoned(p);
     END IF;
+    PERFORM guardwire.put_positions(opened, changed);
     PERFORM guardwire.add_events(events);
 END
 $$;

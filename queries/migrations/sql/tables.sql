@@ -433,6 +433,7 @@ CREATE TABLE guardwire.capture_notes (
     given_up_at timestamptz
 );
 CREATE INDEX capture_notes_due ON guardwire.capture_notes (id) WHERE given_up_at IS NULL;
+CREATE INDEX capture_notes_by_row ON guardwire.capture_notes (source, row_key);
 COMMENT ON TABLE guardwire.capture_notes IS 'Rows whose capture failed; a node applies them at its next sweep';
 COMMENT ON COLUMN guardwire.capture_notes.id IS 'Order of the notes';
 COMMENT ON COLUMN guardwire.capture_notes.noted_at IS 'When the capture failed';
