@@ -16,6 +16,7 @@ from realtime.store.snapshots import Edge, Stored
 #: What `age_ms` says when nothing is known; clients cannot take it for fresh.
 UNKNOWN_AGE_MS: Final = 2**53 - 1
 _FIRST_READ_SECONDS: Final = 10.0
+_FIRST_READ_WHILE_STARTING_SECONDS: Final = 3.0
 _FIRST_READ_WHILE_BLIND_SECONDS: Final = 0.2
 #: Steps kept in memory, to bridge the moment until Redis has them and to do without it on the same node.
 _EDGES_KEPT: Final = 16
@@ -152,14 +153,20 @@ class Watch:
     async def _read_arrives(self, now: float) -> bool:
         if self._arrived is None or self._arrived.done():
             self._arrived = asyncio.get_running_loop().create_future()
-        blind = self._sweeps.blind(now)
         try:
             # Shielded, because other clients wait for the same read.
-            async with asyncio.timeout(_FIRST_READ_WHILE_BLIND_SECONDS if blind else _FIRST_READ_SECONDS):
+            async with asyncio.timeout(self._patience_seconds(now)):
                 await asyncio.shield(self._arrived)
         except TimeoutError:
             return False
         return self.snapshot is not None
+
+    def _patience_seconds(self, now: float) -> float:
+        if not self._sweeps.blind(now):
+            return _FIRST_READ_SECONDS
+        # A node that has just started has not looked yet, which is not to be blind.
+        started = self._sweeps.swept_at > 0
+        return _FIRST_READ_WHILE_BLIND_SECONDS if started else _FIRST_READ_WHILE_STARTING_SECONDS
 
     def _remember_step(self, snapshot: Snapshot, base: Snapshot | None) -> None:
         if base is None or base.epoch != snapshot.epoch:

@@ -178,6 +178,7 @@ class Memory:
 
 
 async def test_while_the_database_is_gone_what_redis_remembers_is_served_and_called_stale(hub: Hub) -> None:
+    hub.confirm(AS_OF, time.monotonic() - 60, changed=[])
     watch = hub.reading(USER)
     found = await watch.first_snapshot(Memory({USER: Stored(snapshot(5), ())}), time.monotonic())
     assert found.revision == 5
@@ -187,7 +188,16 @@ async def test_while_the_database_is_gone_what_redis_remembers_is_served_and_cal
     assert watch.revision == -1
 
 
+async def test_a_client_of_a_node_that_has_just_started_waits_for_its_first_read(hub: Hub) -> None:
+    waiting = asyncio.create_task(hub.reading(USER).first_snapshot(None, time.monotonic()))
+    # Longer than a blind node would wait.
+    await asyncio.sleep(0.3)
+    publish(hub, snapshot(5))
+    assert (await waiting).revision == 5
+
+
 async def test_without_database_and_memory_there_is_no_answer(hub: Hub) -> None:
+    hub.confirm(AS_OF, time.monotonic() - 60, changed=[])
     with pytest.raises(UnavailableError):
         await hub.reading(USER).first_snapshot(Memory({}), time.monotonic())
 
