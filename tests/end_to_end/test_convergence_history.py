@@ -73,6 +73,7 @@ def court(migrated_url: str) -> Iterator[Court]:
     court.close()
 
 
+@pytest.mark.timeout(300)
 def test_an_account_that_is_rebuilt_is_as_it_was(court: Court) -> None:
     @examples(40)
     @given(inserted_only)
@@ -88,6 +89,7 @@ async def _rebuild(court: Court, history: list[Transaction]) -> None:
     await court.compare(scribe, scribe.arrivals, without=WATCHED_ONLY)
 
 
+@pytest.mark.timeout(300)
 def test_an_account_whose_history_nobody_watched_is_read_by_the_times_of_its_rows(court: Court) -> None:
     @examples(40)
     @given(inserted_only.map(_without_timeless_rows))

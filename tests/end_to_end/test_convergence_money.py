@@ -78,6 +78,7 @@ def ledger(migrated_url: str) -> Iterator[Ledger]:
         runner.run(connection.close())
 
 
+@pytest.mark.timeout(300)
 def test_profit_is_converted_and_summed_as_in_decimal_arithmetic(ledger: Ledger) -> None:
     @examples(150)
     @given(st.lists(amounts, min_size=1, max_size=8), rates, st.booleans(), balances)

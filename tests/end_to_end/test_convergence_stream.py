@@ -105,6 +105,7 @@ def stage(migrated_url: str, redis_url: str) -> Iterator[Stage]:
             runner.run(stage.stack.aclose())
 
 
+@pytest.mark.timeout(300)
 def test_everybody_who_looks_ends_up_with_what_the_oracle_says(stage: Stage) -> None:
     @examples(40)
     @given(histories_before_a_node)
