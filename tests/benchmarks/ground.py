@@ -25,6 +25,7 @@ class Scale:
     """How much is measured."""
 
     accounts: int
+    peer_accounts: int
     idle_sockets: int
     changes_per_second: int
     log_rows: tuple[int, ...]
@@ -35,6 +36,7 @@ class Scale:
 
 QUICK = Scale(
     accounts=200,
+    peer_accounts=1000,
     idle_sockets=1000,
     changes_per_second=200,
     log_rows=(10**3, 10**5),
@@ -44,6 +46,7 @@ QUICK = Scale(
 )
 FULL = Scale(
     accounts=1000,
+    peer_accounts=1000,
     idle_sockets=5000,
     changes_per_second=1000,
     log_rows=(10**3, 10**5, 10**6),

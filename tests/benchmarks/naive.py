@@ -13,12 +13,11 @@ from typing import Any, Final
 from uuid import UUID
 
 from sqlalchemy import text
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from starlette.applications import Starlette
 from starlette.routing import WebSocketRoute
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
-from realtime.database import engine_for
 from tests.benchmarks.children import given
 from tests.benchmarks.stock import Announced, subject
 
@@ -78,5 +77,9 @@ def _counted() -> int:
 
 if __name__ == "__main__":
     values = given()
-    engine = engine_for(values["database_url"], pool_size=10, pooled=False)
+    url = values["database_url"].replace("postgresql://", "postgresql+asyncpg://", 1)
+    # A socket that has to wait for a connection waits: one that gave up would make this server look cheap.
+    engine = create_async_engine(
+        url, pool_size=20, pool_timeout=600, connect_args={"server_settings": {"jit": "off"}}
+    )
     Announced(_application(engine, values["secret"]), _counted).run()

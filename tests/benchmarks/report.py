@@ -22,7 +22,8 @@ def table(figures: Sequence[Figure]) -> str:
         for row in rows
     ]
     lines.insert(1, "|" + "|".join("-" * (width + 2) for width in widths) + "|")
-    return "\n".join(lines)
+    notes = [f"{figure.name}: {figure.note}" for figure in figures if figure.note]
+    return "\n".join([*lines, *([""] if notes else []), *notes])
 
 
 def save(path: Path, figures: Sequence[Figure], conditions: dict[str, Any]) -> None:

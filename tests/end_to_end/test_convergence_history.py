@@ -86,7 +86,8 @@ def test_an_account_that_is_rebuilt_is_as_it_was(court: Court) -> None:
 async def _rebuild(court: Court, history: list[Transaction]) -> None:
     scribe = await _write(court, history)
     await _read_anew(court, scribe)
-    await court.compare(scribe, scribe.arrivals, without=WATCHED_ONLY)
+    # Its rows are half an hour old: whoever reads them now calls the platform silent.
+    await court.compare(scribe, scribe.arrivals, without=("/status/source",))
 
 
 @pytest.mark.timeout(300)

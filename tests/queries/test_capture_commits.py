@@ -108,20 +108,25 @@ async def test_a_writer_needs_no_right_on_anything_of_guardwires(platform: Platf
 
 async def test_a_writers_search_path_lends_the_capture_no_operators(platform: Platform) -> None:
     """Its functions run as their owner: an operator slipped into one would run as the owner too."""
-    await platform.connection.execute("""
-        CREATE SCHEMA trap;
-        CREATE FUNCTION trap.spring(text, text) RETURNS boolean LANGUAGE plpgsql AS
-            'BEGIN RAISE EXCEPTION ''sprung''; END';
-        CREATE OPERATOR trap.= (FUNCTION = trap.spring, LEFTARG = text, RIGHTARG = text);
-        CREATE OPERATOR trap.<> (FUNCTION = trap.spring, LEFTARG = text, RIGHTARG = text);
-        CREATE FUNCTION trap.low(numeric, numeric) RETURNS boolean LANGUAGE plpgsql AS
-            'BEGIN RAISE EXCEPTION ''sprung''; END';
-        CREATE OPERATOR trap.< (FUNCTION = trap.low, LEFTARG = numeric, RIGHTARG = numeric);
-        CREATE FUNCTION trap.glue(text, text) RETURNS text LANGUAGE plpgsql AS
-            'BEGIN RAISE EXCEPTION ''sprung''; END';
-        CREATE OPERATOR trap.|| (FUNCTION = trap.glue, LEFTARG = text, RIGHTARG = text);
-        SET search_path = trap, pg_catalog, public;
-    """)
+    await platform.connection.execute("CREATE SCHEMA trap; CREATE SEQUENCE trap.sprung")
+    for operator, kind in (
+        ("=", "text"),
+        ("<>", "text"),
+        ("<", "numeric"),
+        (">", "numeric"),
+        ("<", "integer"),
+    ):
+        await platform.connection.execute(
+            f"CREATE OR REPLACE FUNCTION trap.spring({kind}, {kind}) RETURNS boolean LANGUAGE sql AS "
+            f"$$SELECT nextval('trap.sprung') = 0$$; "
+            f"CREATE OPERATOR trap.{operator} (FUNCTION = trap.spring, LEFTARG = {kind}, RIGHTARG = {kind})"
+        )
+    await platform.connection.execute(
+        "CREATE FUNCTION trap.glue(text, text) RETURNS text LANGUAGE sql AS "
+        "$$SELECT nextval('trap.sprung')::text$$; "
+        "CREATE OPERATOR trap.|| (FUNCTION = trap.glue, LEFTARG = text, RIGHTARG = text); "
+        "SET search_path = trap, pg_catalog, public"
+    )
     for second in range(3):
         await platform.sync(created_at=at(second))
     await platform.equity(1000)
@@ -129,5 +134,6 @@ async def test_a_writers_search_path_lends_the_capture_no_operators(platform: Pl
         await platform.sync(8)
         await platform.sync(9)
     await platform.connection.execute("SET search_path = public")
+    assert not await platform.connection.fetchval("SELECT is_called FROM trap.sprung")
     assert await platform.notes() == []
     assert (await platform.position())["state_at"] == at(2)

@@ -41,7 +41,7 @@ async def test_notes_are_applied_in_the_order_of_their_commits(platform: Platfor
     assert str((await platform.position())["volume"])[:3] == "0.2"
 
 
-async def test_equity_that_was_noted_counts_once(platform: Platform) -> None:
+async def test_equity_that_was_noted_counts_once_and_only_when_it_is_applied(platform: Platform) -> None:
     await platform.equity(1000, 0)
     await platform.connection.execute(
         "ALTER TABLE guardwire.accounts ADD CONSTRAINT broken CHECK (equity <> 13)"
@@ -49,11 +49,14 @@ async def test_equity_that_was_noted_counts_once(platform: Platform) -> None:
     await platform.equity(13, 1, cash_flow=-987)
     await platform.equity(900, 2, cash_flow=887)
     await platform.connection.execute("ALTER TABLE guardwire.accounts DROP CONSTRAINT broken")
+    # Late and with a flow: the whole history is read.
+    await platform.equity(1001, 0.5, cash_flow=1)
+    assert (await platform.account())["equity_flow"] == 888
     await housekeep(platform.connection)
     account = await platform.account()
     assert account["equity"] == 900
-    assert account["equity_flow"] == -100
-    assert account["peak_equity"] == 900
+    assert account["equity_flow"] == -99
+    assert account["peak_equity"] == 901
 
 
 async def test_a_repeatable_read_writer_does_not_reckon_with_instruments_of_the_past(

@@ -102,7 +102,8 @@ DECLARE
     since timestamptz;
     moment timestamptz;
     adjusted numeric;
-    noted uuid[] := guardwire.noted_equity();
+    -- Not those that are applied here: a note is removed after its row has been applied.
+    noted uuid[] := ARRAY(SELECT n.id FROM unnest(guardwire.noted_equity()) AS n (id) WHERE n.id <> ALL (ids));
     in_turn uuid[] := ARRAY(SELECT k.id FROM unnest(ids, ordinals) AS k (id, ordinal) ORDER BY k.ordinal);
 BEGIN
     FOR r IN
