@@ -15,8 +15,9 @@ help: ## this list
 demo: venv ## a trading dashboard that moves, on real servers (GUARDWIRE_PORT, GUARDWIRE_DATA)
 	@exec $(RUN) realtime.cli demo
 
+# Tests mostly wait; each of these processes has servers of its own.
 test: venv ## every test, on real PostgreSQL and Redis; TESTS="tests/auth -k name" picks some
-	@exec $(RUN) pytest $(TESTS)
+	@exec $(RUN) pytest $(or $(TESTS),--numprocesses 3 --dist worksteal)
 
 bench: venv ## how fast it is beside the least there can be and the usual; ONLY=changes picks a figure
 	@exec $(RUN) tests.benchmarks $(if $(ONLY),--only $(ONLY))

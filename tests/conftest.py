@@ -11,6 +11,7 @@ import os
 import subprocess
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -23,20 +24,29 @@ from tests.logical_redis import LogicalRedis
 #: How long a task that was told to end may take to do so.
 ENDING_SECONDS = 2.0
 
-_given = pytest.StashKey[settings.Settings]()
+_environment = pytest.StashKey[dict[str, str]]()
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Read the environment's settings once and hide them: no test depends on its caller's shell."""
-    config.stash[_given] = settings.read(os.environ)
-    for setting in settings.SETTINGS.values():
-        os.environ.pop(setting.variable, None)
+    """Read the environment's settings once and hide them: no test depends on its caller's shell.
+
+    Where several processes share the tests, the first one hands on what it has read.
+    """
+    names = [setting.variable for setting in settings.SETTINGS.values()]
+    ours = {name: os.environ.pop(name) for name in names if name in os.environ}
+    config.stash[_environment] = getattr(config, "workerinput", {}).get("environment", ours)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    """Called by pytest-xdist for each further process, before it starts."""
+    node.workerinput["environment"] = node.config.stash[_environment]
 
 
 @pytest.fixture(scope="session")
 def servers(pytestconfig: pytest.Config) -> Iterator[EmbeddedServers]:
     """PostgreSQL and Redis of this run."""
-    given = pytestconfig.stash[_given]
+    given = settings.read(pytestconfig.stash[_environment])
     with EmbeddedServers.start(
         database_url=given.database_url, redis_url=given.redis_url, source=given.server_binaries
     ) as servers:
