@@ -13,6 +13,7 @@ import msgspec
 import pytest
 
 from auth.development import DevelopmentKey
+from realtime.audit.history import Limits
 from realtime.client import Account, connect
 from realtime.client.transports import TransportName
 from realtime.state import CHANNELS
@@ -23,7 +24,6 @@ from tests.end_to_end import tables
 from tests.end_to_end.node import Node, node
 from tests.end_to_end.node_process import node_process
 from tests.end_to_end.ordinary import equity, row
-from tests.oracle.history import Limits
 
 TRANSPORTS: tuple[TransportName, ...] = ("websocket", "sse", "poll")
 

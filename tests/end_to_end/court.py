@@ -10,11 +10,11 @@ from typing import Any, Self
 import asyncpg
 
 from queries.channels import LIVE_QUERIES
+from realtime.audit.history import History
+from realtime.audit.state import Oracle
 from tests.end_to_end.agreement import disagreements
 from tests.end_to_end.scribe import Scribe
 from tests.end_to_end.statements import Transaction
-from tests.oracle.history import History
-from tests.oracle.state import Oracle
 
 
 @dataclass

@@ -11,7 +11,7 @@ from random import Random
 from typing import Final
 from uuid import UUID, uuid4
 
-from tests.oracle.history import EquityRow, LogRow
+from realtime.audit.history import EquityRow, LogRow
 
 _MARK: Final = re.compile(r"owner([0-9]+)x")
 _ID: Final = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")

@@ -9,8 +9,8 @@ from decimal import Decimal
 from typing import Any, Final
 from uuid import UUID, uuid4
 
+from realtime.audit.history import EquityRow, FxRate, Instrument, Limits, LogRow
 from tests.end_to_end.statements import USERS, Columns, SetInstrument
-from tests.oracle.history import EquityRow, FxRate, Instrument, Limits, LogRow
 
 _histories = itertools.count()
 #: Rows are older than anything that happens while a test runs: no time of theirs is taken for the clock's.

@@ -8,8 +8,8 @@ from decimal import Decimal
 from typing import Any
 from uuid import UUID, uuid4
 
+from realtime.audit.history import EquityRow, LogRow
 from tests.end_to_end.mirror import Mirror
-from tests.oracle.history import EquityRow, LogRow
 
 
 def row(user_id: UUID, price: str = "1955.75", **columns: Any) -> LogRow:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any, Final
 from uuid import UUID
 
+from realtime.audit.history import Arrival, EquityRow, FxRate, History, Instrument, LogRow
 from tests.end_to_end import tables
-from tests.oracle.history import Arrival, EquityRow, FxRate, History, Instrument, LogRow
 
 #: The order of commits is the one thing that the tables of the platform do not tell; the capture recorded it.
 _ARRIVALS: Final = """

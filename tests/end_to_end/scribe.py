@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from queries.capture import housekeep
+from realtime.audit.history import AlertsEnded, Arrival, Change, Limits, LogRow
 from tests.end_to_end import tables
 from tests.end_to_end.naming import Names
 from tests.end_to_end.statements import (
@@ -24,7 +25,6 @@ from tests.end_to_end.statements import (
     UpdateLog,
     UpdateTicket,
 )
-from tests.oracle.history import AlertsEnded, Arrival, Change, Limits, LogRow
 
 
 @dataclass

@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
 
-from tests.oracle.history import EquityRow, FxRate, Instrument, Limits, LogRow
+from realtime.audit.history import EquityRow, FxRate, Instrument, Limits, LogRow
 
 
 @dataclass(frozen=True)

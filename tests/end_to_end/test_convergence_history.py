@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from realtime.audit.history import EquityRow, History, LogRow, backfill_order
 from tests.end_to_end.court import Court
 from tests.end_to_end.examples import examples
 from tests.end_to_end.histories import histories_before_a_node
@@ -23,7 +24,6 @@ from tests.end_to_end.statements import (
     UpdateLog,
     UpdateTicket,
 )
-from tests.oracle.history import EquityRow, History, LogRow, backfill_order
 
 #: What only those know who watched: when levels were crossed, and whether a platform lives.
 WATCHED_ONLY = (

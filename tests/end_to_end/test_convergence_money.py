@@ -15,8 +15,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from queries.channels import LIVE_QUERIES
+from realtime.audit import values
 from tests.end_to_end.examples import examples
-from tests.oracle import values
 
 amounts = (
     st.decimals(-(10**9), 10**9, places=3)

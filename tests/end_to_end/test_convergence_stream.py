@@ -17,6 +17,7 @@ import asyncpg
 import pytest
 from hypothesis import given
 
+from realtime.audit.state import Oracle
 from tests.end_to_end.agreement import disagreements
 from tests.end_to_end.documents import read_documents, without_what_only_the_stream_tells
 from tests.end_to_end.examples import examples
@@ -25,7 +26,6 @@ from tests.end_to_end.mirror import Mirror, mirror
 from tests.end_to_end.node import Node, node
 from tests.end_to_end.scribe import Scribe
 from tests.end_to_end.statements import Transaction
-from tests.oracle.state import Oracle
 
 
 @dataclass

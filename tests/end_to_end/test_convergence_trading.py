@@ -15,13 +15,13 @@ import pytest
 from websockets.exceptions import InvalidHandshake
 
 from auth.development import DevelopmentKey
+from realtime.audit.history import Instrument
+from realtime.audit.state import Oracle
 from realtime.simulator import SimulatorOptions, demo_user_id, simulate
 from tests.end_to_end.agreement import disagreements
 from tests.end_to_end.mirror import Mirror, mirror
 from tests.end_to_end.node_process import NodeProcess, node_process
 from tests.end_to_end.recorded import known_instruments, recorded_history
-from tests.oracle.history import Instrument
-from tests.oracle.state import Oracle
 
 TRADING_SECONDS: Final = 7.5
 #: An hour of trading, at eight minutes a second.

@@ -16,11 +16,11 @@ import pytest
 
 from queries.capture import housekeep
 from queries.channels import LIVE_QUERIES
+from realtime.audit.history import EquityRow, LogRow
+from realtime.audit.state import Oracle
 from tests.end_to_end import tables
 from tests.end_to_end.agreement import disagreements
 from tests.end_to_end.recorded import known_instruments, recorded_history
-from tests.oracle.history import EquityRow, LogRow
-from tests.oracle.state import Oracle
 
 WRITERS: Final = 4
 COMMITS: Final = 40

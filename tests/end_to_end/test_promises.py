@@ -13,11 +13,11 @@ from uuid import UUID, uuid4
 import asyncpg
 import pytest
 
+from realtime.audit.history import Limits
 from tests.end_to_end import tables
 from tests.end_to_end.mirror import Mirror, mirror
 from tests.end_to_end.node import Node, node
 from tests.end_to_end.ordinary import equity, price, row
-from tests.oracle.history import Limits
 
 #: "Well under a second", on a machine that has other things to do.
 SOON_SECONDS: Final = 0.5

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from decimal import Decimal
 
-from tests.oracle.history import LogRow, backfill_order
-from tests.oracle.state import Oracle
-from tests.oracle.tale import GOLD, USER, Tale, at
+from realtime.audit.history import LogRow, backfill_order
+from realtime.audit.state import Oracle
+from tests.audit.tale import GOLD, USER, Tale, at
 
 
 def test_a_tenth_of_a_lot_of_gold_that_rose_by_five_and_a_quarter_earns_52_50() -> None:

@@ -6,7 +6,7 @@ from decimal import Decimal
 
 import pytest
 
-from tests.oracle.tale import Tale, at
+from tests.audit.tale import Tale, at
 
 
 @pytest.mark.parametrize(

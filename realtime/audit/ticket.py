@@ -9,7 +9,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import NamedTuple
 
-from tests.oracle.history import Arrival, History, LogRow
+from realtime.audit.history import Arrival, History, LogRow
 
 
 class Ticket(NamedTuple):

@@ -7,8 +7,8 @@ from datetime import datetime, timedelta
 from decimal import Decimal, localcontext
 from uuid import UUID
 
-from tests.oracle import values
-from tests.oracle.history import AlertsEnded, Arrival, History, Limits, LogRow
+from realtime.audit import values
+from realtime.audit.history import AlertsEnded, Arrival, History, Limits, LogRow
 
 
 @dataclass(frozen=True)

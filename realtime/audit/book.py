@@ -8,9 +8,9 @@ from datetime import datetime
 from decimal import Decimal, localcontext
 from typing import Any
 
-from tests.oracle import values
-from tests.oracle.history import Arrival, FxRate, History, Instrument, LogRow
-from tests.oracle.ticket import Ticket
+from realtime.audit import values
+from realtime.audit.history import Arrival, FxRate, History, Instrument, LogRow
+from realtime.audit.ticket import Ticket
 
 _LARGEST_PROFIT = Decimal(10) ** 13
 

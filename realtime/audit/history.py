@@ -9,7 +9,7 @@ from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
-from tests.oracle import values
+from realtime.audit import values
 
 #: An event of these types says something about a position.
 _OPEN_TYPES = {"sync", "divergence", "warning", "unmatched_position"}

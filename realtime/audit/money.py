@@ -11,8 +11,8 @@ from datetime import datetime, timedelta
 from decimal import Decimal, localcontext
 from uuid import UUID
 
-from tests.oracle import values
-from tests.oracle.history import Arrival, EquityRow, History, Limits
+from realtime.audit import values
+from realtime.audit.history import Arrival, EquityRow, History, Limits
 
 _RANK = {None: 0, "normal": 0, "warning": 1, "critical": 2}
 

@@ -7,11 +7,11 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from tests.oracle import values
-from tests.oracle.history import Arrival, History, LogRow
-from tests.oracle.market import Raised, is_guard_trigger
-from tests.oracle.money import Step
-from tests.oracle.ticket import Ticket, ticket
+from realtime.audit import values
+from realtime.audit.history import Arrival, History, LogRow
+from realtime.audit.market import Raised, is_guard_trigger
+from realtime.audit.money import Step
+from realtime.audit.ticket import Ticket, ticket
 
 _LISTED_EVENTS = 5
 

@@ -8,7 +8,7 @@ from decimal import Decimal
 from typing import Any, Final, TypeVar
 from uuid import UUID
 
-from tests.oracle.history import (
+from realtime.audit.history import (
     AlertsEnded,
     Arrival,
     Change,
@@ -19,7 +19,7 @@ from tests.oracle.history import (
     LogRow,
     WentSilent,
 )
-from tests.oracle.state import Oracle
+from realtime.audit.state import Oracle
 
 USER: Final = UUID("7b0f6a52-51a4-4c0b-8f0e-3c8d3f0a9d11")
 START: Final = datetime(2024, 5, 6, 12, 0, tzinfo=UTC)

@@ -9,13 +9,13 @@ from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
-from tests.oracle import values
-from tests.oracle.book import Reference, positions_channel
-from tests.oracle.history import Arrival, History, Instrument, LogRow, WentSilent
-from tests.oracle.market import Condition, conditions
-from tests.oracle.money import Money, Step, limits_of, money, steps
-from tests.oracle.occurrences import breaches, recent_events
-from tests.oracle.ticket import numbers_in, ticket
+from realtime.audit import values
+from realtime.audit.book import Reference, positions_channel
+from realtime.audit.history import Arrival, History, Instrument, LogRow, WentSilent
+from realtime.audit.market import Condition, conditions
+from realtime.audit.money import Money, Step, limits_of, money, steps
+from realtime.audit.occurrences import breaches, recent_events
+from realtime.audit.ticket import numbers_in, ticket
 
 
 @dataclass(frozen=True)
