@@ -9,7 +9,7 @@ import asyncio
 import inspect
 import os
 import subprocess
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ from tests.logical_redis import LogicalRedis
 #: How long a task that was told to end may take to do so.
 ENDING_SECONDS = 2.0
 
-_environment = pytest.StashKey[dict[str, str]]()
+_environment = pytest.StashKey[Mapping[str, str]]()
 
 
 def pytest_configure(config: pytest.Config) -> None:
