@@ -45,11 +45,11 @@ class LogRow:
     @property
     def kind(self) -> str:
         """The event type as it is compared: trimmed and lower-case."""
-        return (self.event_type or "").strip().lower()
+        return values.trimmed(self.event_type).lower()
 
     @property
     def failed(self) -> bool:
-        return (self.status or "").strip().lower() == "failed"
+        return values.trimmed(self.status).lower() == "failed"
 
     @property
     def usable(self) -> bool:
@@ -63,7 +63,7 @@ class LogRow:
 
     @property
     def closes(self) -> bool:
-        return self.kind in _CLOSE_TYPES or bool((self.close_reason or "").strip())
+        return self.kind in _CLOSE_TYPES or bool(values.trimmed(self.close_reason))
 
     @property
     def match(self) -> int:

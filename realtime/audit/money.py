@@ -6,7 +6,8 @@ counts as equity − C(t), and the peak in today's money is the highest of those
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from bisect import insort
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from decimal import Decimal, localcontext
 from uuid import UUID
@@ -64,51 +65,80 @@ def limits_of(history: History, user_id: UUID) -> Limits:
     return next((limits for limits in reversed(own) if limits.user_id == user_id), Limits(user_id=user_id))
 
 
+@dataclass
+class _Purse:
+    """The usable equity rows of one user so far, by time and then by arrival."""
+
+    user_id: UUID
+    limits: Limits
+    rows: list[tuple[Arrival, EquityRow, Decimal]] = field(default_factory=list)
+    flows: Decimal = Decimal(0)
+    highest: Decimal | None = None
+
+    def take(self, arrival: Arrival) -> bool:
+        """What one more arrival changes; False when it is none of this user's money."""
+        change = arrival.change
+        if isinstance(change, Limits) and change.user_id == self.user_id:
+            moved, self.limits = change.peak_since != self.limits.peak_since, change
+            if moved:
+                self._read_anew()
+            return True
+        if not isinstance(change, EquityRow) or change.user_id != self.user_id:
+            return False
+        if (equity := values.number(change.equity)) is not None:
+            entry = arrival, change, equity
+            in_order = not self.rows or arrival.recency > self.rows[-1][0].recency
+            insort(self.rows, entry, key=lambda each: each[0].recency)
+            # A row that comes late shifts all that are later: rare, so they are simply read anew.
+            if in_order:
+                self._add(*entry)
+            else:
+                self._read_anew()
+        return True
+
+    def _read_anew(self) -> None:
+        self.flows, self.highest = Decimal(0), None
+        for entry in self.rows:
+            self._add(*entry)
+
+    def _add(self, arrival: Arrival, row: EquityRow, equity: Decimal) -> None:
+        since = self.limits.peak_since
+        with localcontext(values.EXACT):
+            self.flows += values.number(row.cash_flow) or Decimal(0)
+            if equity >= 0 and (since is None or arrival.time >= since):
+                without_flows = equity - self.flows
+                self.highest = without_flows if self.highest is None else max(self.highest, without_flows)
+
+    def money(self) -> Money:
+        """What the rows say."""
+        if not self.rows:
+            return Money()
+        arrival, row, equity = self.rows[-1]
+        with localcontext(values.EXACT):
+            # The row that is shown counts whatever it is: no equity is above its own peak.
+            peak = equity if self.highest is None else max(self.highest + self.flows, equity)
+        pct = drawdown_pct(peak, equity)
+        return Money(
+            currency=values.currency(row.currency),
+            balance=values.number(row.balance),
+            equity=equity,
+            equity_at=arrival.time,
+            peak=peak,
+            drawdown_pct=pct,
+            level=level(pct, equity, self.limits),
+        )
+
+
 def money(history: History, user_id: UUID) -> Money:
     """What ``history`` says about the money of ``user_id``."""
-    rows = [
-        (arrival, arrival.change, equity)
-        for arrival in history
-        if isinstance(arrival.change, EquityRow)
-        and arrival.change.user_id == user_id
-        and (equity := values.number(arrival.change.equity)) is not None
-    ]
-    if not rows:
-        return Money()
-    rows.sort(key=lambda each: each[0].recency)
-    limits = limits_of(history, user_id)
-    _, current_row, current = rows[-1]
-    peak = _peak(rows, limits)
-    pct = _drawdown_pct(peak, current)
-    return Money(
-        currency=values.currency(current_row.currency),
-        balance=values.number(current_row.balance),
-        equity=current,
-        equity_at=rows[-1][0].time,
-        peak=peak,
-        drawdown_pct=pct,
-        level=_level(pct, current, limits),
-    )
+    purse = _Purse(user_id, Limits(user_id=user_id))
+    for arrival in history:
+        purse.take(arrival)
+    return purse.money()
 
 
-def _peak(rows: list[tuple[Arrival, EquityRow, Decimal]], limits: Limits) -> Decimal:
-    flows = Decimal(0)
-    adjusted: list[tuple[Arrival, Decimal, Decimal]] = []
-    with localcontext(values.EXACT):
-        for arrival, row, equity in rows:
-            flows += values.number(row.cash_flow) or Decimal(0)
-            adjusted.append((arrival, equity, equity - flows))
-        since = limits.peak_since
-        # The row that is shown counts whatever it is: no equity is above its own peak.
-        counted = [
-            without_flows
-            for arrival, equity, without_flows in adjusted
-            if arrival is adjusted[-1][0] or (equity >= 0 and (since is None or arrival.time >= since))
-        ]
-        return max(counted) + flows
-
-
-def _drawdown_pct(peak: Decimal, current: Decimal) -> Decimal:
+def drawdown_pct(peak: Decimal, current: Decimal) -> Decimal:
+    """How far ``current`` is below ``peak``, 0 to 100 with 2 decimals."""
     if peak <= 0:
         return Decimal(0)
     with localcontext(values.EXACT):
@@ -116,7 +146,8 @@ def _drawdown_pct(peak: Decimal, current: Decimal) -> Decimal:
     return values.rounded(min(max(pct, Decimal(0)), Decimal(100)))
 
 
-def _level(pct: Decimal, equity: Decimal, limits: Limits) -> str:
+def level(pct: Decimal, equity: Decimal, limits: Limits) -> str:
+    """How serious a drawdown of ``pct`` is: normal, warning or critical."""
     if pct >= limits.drawdown_critical_pct or equity < limits.minimum_equity:
         return "critical"
     return "warning" if pct >= limits.drawdown_warning_pct else "normal"
@@ -125,17 +156,17 @@ def _level(pct: Decimal, equity: Decimal, limits: Limits) -> str:
 def steps(history: History, user_id: UUID) -> list[Step]:
     """Every change that could move the drawdown of ``user_id``, in order."""
     found: list[Step] = []
+    purse = _Purse(user_id, Limits(user_id=user_id))
     before, raised_at, liquidation_at = Money(), None, None
-    for index, arrival in enumerate(history):
-        if not isinstance(arrival.change, EquityRow | Limits) or arrival.change.user_id != user_id:
+    for arrival in history:
+        if not purse.take(arrival):
             continue
-        seen = history[: index + 1]
-        step = Step(arrival, before, money(seen, user_id), raised_at, liquidation_at)
+        step = Step(arrival, before, purse.money(), raised_at, liquidation_at)
         if step.after.level != "critical":
             raised_at = liquidation_at = None
         elif before.level != "critical":
             raised_at = step.moment
-            liquidation_at = raised_at + timedelta(seconds=limits_of(seen, user_id).countdown_seconds)
+            liquidation_at = raised_at + timedelta(seconds=purse.limits.countdown_seconds)
         found.append(Step(arrival, before, step.after, raised_at, liquidation_at))
         before = step.after
     return found

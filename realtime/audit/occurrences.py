@@ -4,68 +4,71 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 from uuid import UUID
 
 from realtime.audit import values
 from realtime.audit.history import Arrival, History, LogRow
 from realtime.audit.market import Raised, is_guard_trigger
 from realtime.audit.money import Step
-from realtime.audit.ticket import Ticket, ticket
+from realtime.audit.ticket import Tickets
 
-_LISTED_EVENTS = 5
+LISTED_EVENTS: Final = 5
+
+#: An event with its place among the others: by time, then by arrival.
+Placed = tuple[tuple[datetime, int], dict[str, Any]]
 
 
 def recent_events(history: History, user_id: UUID, drawdowns: list[Step]) -> dict[str, dict[str, Any]]:
     """The newest events of ``user_id`` by id; a row that was updated in place has one event, its last."""
-    found: dict[str, tuple[tuple[datetime, int], dict[str, Any]]] = {}
-    for index, arrival in enumerate(history):
-        row = arrival.change
-        if not isinstance(row, LogRow) or values.user(row.user_id) != user_id:
-            continue
-        event_type = _event_type(history[: index + 1], arrival, row, user_id)
-        if event_type is not None:
-            found[row.id] = arrival.recency, _event(event_type, arrival, row)
+    found = log_events(history, user_id)
     for step in drawdowns:
         if step.worsened:
-            created_at = step.moment
-            event = {"event_type": "drawdown_alert", "created_at": values.iso(created_at)}
-            found[step.cause] = (created_at, step.arrival.order), event
-    newest = sorted(found.items(), key=lambda item: item[1][0], reverse=True)[:_LISTED_EVENTS]
-    return {event_id: event for event_id, (_, event) in newest}
+            event = {"event_type": "drawdown_alert", "created_at": values.iso(step.moment)}
+            found[step.cause] = (step.moment, step.arrival.order), event
+    return newest(found, LISTED_EVENTS)
 
 
-def _event_type(history: History, arrival: Arrival, row: LogRow, user_id: UUID) -> str | None:
-    """What ``row``, the last of ``history``, changed that is worth telling."""
+def newest(events: dict[str, Placed], most: int) -> dict[str, dict[str, Any]]:
+    """The ``most`` newest of ``events``."""
+    latest = sorted(events.items(), key=lambda item: item[1][0], reverse=True)[:most]
+    return {event_id: event for event_id, (_, event) in latest}
+
+
+def log_events(history: History, user_id: UUID) -> dict[str, Placed]:
+    """Everything that rows of the log told of ``user_id``, by the id of the row."""
+    found: dict[str, Placed] = {}
+    tickets = Tickets()
+    for arrival in history:
+        row = arrival.change
+        if isinstance(row, LogRow) and values.user(row.user_id) == user_id:
+            event_type = _event_type(tickets, arrival, row, user_id)
+            if event_type is not None:
+                found[row.id] = arrival.recency, _event(event_type, arrival, row)
+    return found
+
+
+def _event_type(tickets: Tickets, arrival: Arrival, row: LogRow, user_id: UUID) -> str | None:
+    """What ``row``, taken last of all, changed that is worth telling."""
     if is_guard_trigger(row, user_id):
         return "market_condition_alert"
     if not row.bears_position:
         return None
-    assert row.ticket is not None
-    own = [each for each in history if _is_of(each, user_id)]
-    before = ticket(own[:-1], row.ticket)
-    after = ticket(own, row.ticket)
-    was_open = before is not None and before.state is not None
+    was_known, before = tickets.knows(row.ticket), tickets.state_of(row.ticket)
+    tickets.take(arrival)
     if row.closes:
-        return "position_closed" if before is None or was_open else None
-    if after is None or after.state is not arrival:
-        return None
-    return _change(before if was_open else None, row)
+        return "position_closed" if before is not None or not was_known else None
+    return _change(before, row) if tickets.state_of(row.ticket) is row else None
 
 
-def _is_of(arrival: Arrival, user_id: UUID) -> bool:
-    return isinstance(arrival.change, LogRow) and values.user(arrival.change.user_id) == user_id
-
-
-def _change(before: Ticket | None, row: LogRow) -> str | None:
-    old = before.state.change if before is not None and before.state is not None else None
-    if isinstance(old, LogRow) and _shown(old) == _shown(row):
+def _change(before: LogRow | None, row: LogRow) -> str | None:
+    if before is not None and _shown(before) == _shown(row):
         return None
     if row.match == 2:
         return "divergence_detected"
-    if row.match == 1 and (not isinstance(old, LogRow) or old.match != 1):
-        return "position_matched"
-    return "position_synced"
+    return (
+        "position_matched" if row.match == 1 and (before is None or before.match != 1) else "position_synced"
+    )
 
 
 def _shown(row: LogRow) -> tuple[Any, ...]:

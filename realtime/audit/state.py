@@ -15,7 +15,7 @@ from realtime.audit.history import Arrival, History, Instrument, LogRow, WentSil
 from realtime.audit.market import Condition, conditions
 from realtime.audit.money import Money, Step, limits_of, money, steps
 from realtime.audit.occurrences import breaches, recent_events
-from realtime.audit.ticket import numbers_in, ticket
+from realtime.audit.ticket import Ticket, Tickets
 
 
 @dataclass(frozen=True)
@@ -28,12 +28,12 @@ class Oracle:
     def state(self, history: History) -> dict[str, Any]:
         """All three channels after ``history``, which may speak of other users too."""
         own = [arrival for arrival in history if self._is_own(arrival)]
-        tickets = [found for number in numbers_in(own) if (found := ticket(own, number)) is not None]
+        tickets = Tickets(own).all()
         account = money(history, self.user_id)
         drawdowns = steps(history, self.user_id)
         reference = Reference.of(history, self.instruments)
         channels = {
-            "status": self._status(own, history, drawdowns),
+            "status": self._status(own, tickets, history, drawdowns),
             "positions": positions_channel(tickets, own, reference, account.currency, account.balance),
             "guards": self._guards(history, account, drawdowns),
         }
@@ -42,9 +42,11 @@ class Oracle:
     def _is_own(self, arrival: Arrival) -> bool:
         return isinstance(arrival.change, LogRow) and values.user(arrival.change.user_id) == self.user_id
 
-    def _status(self, own: History, history: History, drawdowns: list[Step]) -> dict[str, Any]:
-        states = [found.state for number in numbers_in(own) if (found := ticket(own, number)) is not None]
-        matches = [state.change.match for state in states if state and isinstance(state.change, LogRow)]
+    def _status(
+        self, own: History, tickets: list[Ticket], history: History, drawdowns: list[Step]
+    ) -> dict[str, Any]:
+        states = [ticket.state.change for ticket in tickets if ticket.state is not None]
+        matches = [row.match for row in states if isinstance(row, LogRow)]
         matched, diverging = matches.count(1), matches.count(2)
         syncs = [arrival for arrival in own if _is_sync(arrival)]
         good = [

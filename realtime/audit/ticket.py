@@ -6,60 +6,63 @@ both by its time and by its arrival; among those the latest counts.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from dataclasses import dataclass
 from datetime import datetime
-from typing import NamedTuple
 
-from realtime.audit.history import Arrival, History, LogRow
+from realtime.audit.history import Arrival, LogRow
 
 
-class Ticket(NamedTuple):
-    """What a history says about one ticket; ``state`` is None when it is closed."""
+@dataclass
+class Ticket:
+    """What the rows of one ticket say, taken in the order of their arrival; ``state`` is None when closed."""
 
     number: int
     position_id: str
     entry_time: datetime
-    state: Arrival | None
+    state: Arrival | None = None
+    closed_at: datetime | None = None
+
+    def take(self, arrival: Arrival, row: LogRow) -> None:
+        """What one more row changes; it arrived after all others."""
+        self.entry_time = min(self.entry_time, arrival.time)
+        if row.closes:
+            self.closed_at = max(self.closed_at or arrival.time, arrival.time)
+            self.state = None
+        elif (self.closed_at is None or arrival.time > self.closed_at) and (
+            self.state is None or arrival.recency > self.state.recency
+        ):
+            self.state = arrival
 
 
-def rows_of(history: History, number: int) -> list[tuple[Arrival, LogRow]]:
-    """The arrivals that say something about ticket ``number``, in order."""
-    return [
-        (arrival, arrival.change)
-        for arrival in history
-        if isinstance(arrival.change, LogRow)
-        and arrival.change.bears_position
-        and arrival.change.ticket == number
-    ]
+class Tickets:
+    """Every ticket of one user that a row said something about, by its number."""
 
+    def __init__(self, arrivals: Iterable[Arrival] = ()) -> None:
+        self._found: dict[int, Ticket] = {}
+        for arrival in arrivals:
+            self.take(arrival)
 
-def numbers_in(history: History) -> list[int]:
-    """Every ticket that the history says something about."""
-    return sorted(
-        {
-            arrival.change.ticket
-            for arrival in history
-            if isinstance(arrival.change, LogRow)
-            and arrival.change.bears_position
-            and arrival.change.ticket is not None
-        }
-    )
+    def take(self, arrival: Arrival) -> None:
+        """What one more arrival of this user changes."""
+        row = arrival.change
+        if not isinstance(row, LogRow) or not row.bears_position:
+            return
+        assert row.ticket is not None
+        if row.ticket not in self._found:
+            self._found[row.ticket] = Ticket(row.ticket, row.id, arrival.time)
+        self._found[row.ticket].take(arrival, row)
 
+    def state_of(self, number: int | None) -> LogRow | None:
+        """The row that is the state of an open ticket."""
+        found = None if number is None else self._found.get(number)
+        row = None if found is None or found.state is None else found.state.change
+        return row if isinstance(row, LogRow) else None
 
-def ticket(history: History, number: int) -> Ticket | None:
-    """What ``history`` (of one user) says about ticket ``number``; None when it says nothing."""
-    rows = rows_of(history, number)
-    if not rows:
-        return None
-    closes = [arrival for arrival, row in rows if row.closes]
-    opens = [
-        arrival
-        for arrival, row in rows
-        if not row.closes
-        and all(arrival.time > close.time and arrival.order > close.order for close in closes)
-    ]
-    return Ticket(
-        number=number,
-        position_id=rows[0][1].id,
-        entry_time=min(arrival.time for arrival, _ in rows),
-        state=max(opens, key=lambda arrival: arrival.recency, default=None),
-    )
+    def knows(self, number: int | None) -> bool:
+        """Whether any row said something about it."""
+        return number in self._found
+
+    def all(self) -> list[Ticket]:
+        """All of them, by number."""
+        return [self._found[number] for number in sorted(self._found)]

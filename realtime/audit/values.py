@@ -11,16 +11,18 @@ from uuid import UUID
 EXACT: Final = Context(prec=400)
 _LARGEST_NUMBER: Final = Decimal(10) ** 15
 _FIRST_MOMENT: Final = datetime(1970, 1, 1, tzinfo=UTC)
-_LAST_MOMENT: Final = datetime(9999, 12, 31, tzinfo=UTC)
+_LAST_MOMENT: Final = datetime.max.replace(tzinfo=UTC)
 _LARGEST_TICKET: Final = 2**63 - 1
 
 
 def number(value: Any) -> Decimal | None:
-    """A finite number below 10^15; None for everything else."""
+    """A finite number below 10^15 with at most 15 decimals; None for everything else."""
     if value is None:
         return None
-    decimal = Decimal(str(value))
-    return decimal if decimal.is_finite() and abs(decimal) < _LARGEST_NUMBER else None
+    decimal = value if isinstance(value, Decimal) else Decimal(str(value))
+    if not decimal.is_finite() or abs(decimal) >= _LARGEST_NUMBER:
+        return None
+    return rounded(decimal, 15) if decimal.as_tuple().exponent < -15 else decimal  # type: ignore[operator]
 
 
 def volume(value: Any) -> Decimal | None:
@@ -57,17 +59,22 @@ def direction(value: Any) -> str | None:
 
 def symbol(value: str | None) -> str | None:
     """Trimmed, at most 64 characters; None when nothing is left."""
-    return (value or "").strip()[:64] or None
+    return trimmed(value)[:64] or None
 
 
 def text(value: str | None) -> str | None:
     """Trimmed, at most 500 characters; None when nothing is left."""
-    return (value or "").strip()[:500] or None
+    return trimmed(value)[:500] or None
 
 
 def currency(value: str | None) -> str | None:
     """A currency's code: trimmed, at most 16 characters, in upper case; None when nothing is left."""
-    return (value or "").strip()[:16].upper() or None
+    return trimmed(value)[:16].upper() or None
+
+
+def trimmed(value: str | None) -> str:
+    """Without the blanks that a keyboard makes around it; others are part of a name."""
+    return (value or "").strip(" \t\r\n\f\v")
 
 
 def rounded(value: Decimal, digits: int = 2) -> Decimal:
