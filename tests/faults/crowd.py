@@ -1,0 +1,119 @@
+"""Many bots at once, and what they went through: how late they learned of changes, and how long they were misled."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+from uuid import UUID
+
+from tests.faults.bot import Bot
+from tests.faults.platform import Platform
+
+_LOOK_SECONDS: Final = 0.05
+#: A commit younger than this may be under way; it misleads nobody.
+_UNDER_WAY_SECONDS: Final = 0.25
+
+
+@dataclass
+class Crowd:
+    """Bots that follow the accounts of ``platform``."""
+
+    platform: Platform
+    bots: Sequence[Bot]
+    #: For how long some bot took for fresh what was not, at most.
+    misled_seconds: float = 0.0
+    #: Seconds from commit to sight, with the moment of sight.
+    latencies: list[tuple[float, float]] = field(default_factory=list)
+    _tasks: list[asyncio.Task[None]] = field(default_factory=list)
+    _seen_at: dict[Bot, int] = field(default_factory=dict)
+    _late_seconds: float = 0.0
+
+    @contextlib.asynccontextmanager
+    async def following(self) -> AsyncIterator[None]:
+        """The bots run while the context lasts."""
+        for bot in self.bots:
+            bot.on_serial = self._on_serial
+        self._tasks = [asyncio.create_task(bot.run(), name="bot") for bot in self.bots]
+        self._tasks.append(asyncio.create_task(self._watch(), name="watch"))
+        try:
+            yield
+        finally:
+            for task in self._tasks:
+                task.cancel()
+            await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def until(self, condition: Callable[[Bot], bool], *, seconds: float, share: float = 1.0) -> float:
+        """Seconds until ``condition`` held for all (or a ``share``) of the bots at once; TimeoutError says for whom not."""
+        began = time.monotonic()
+        while sum(map(condition, self.bots)) < share * len(self.bots):
+            for task in self._tasks:
+                if task.done():
+                    await task
+            if time.monotonic() - began > seconds:
+                left = [bot for bot in self.bots if not condition(bot)]
+                raise TimeoutError(f"not within {seconds:g} s for {len(left)} bots, such as {left[0].owner}")
+            await asyncio.sleep(_LOOK_SECONDS)
+        return time.monotonic() - began
+
+    async def until_all_fresh(self, *, seconds: float = 30.0) -> float:
+        """Seconds until every bot takes itself for fresh."""
+        return await self.until(lambda bot: bot.believes_fresh, seconds=seconds)
+
+    async def until_all_at(self, revisions: dict[UUID, int], *, seconds: float) -> float:
+        """Seconds until every bot is fresh at the last revision of its account or beyond."""
+        return await self.until(
+            lambda bot: bot.believes_fresh and bot.revision >= revisions[bot.owner.user_id], seconds=seconds
+        )
+
+    def counted(self, what: str) -> Counter[str]:
+        """The bots' counters ``ends`` or ``seen``, added up."""
+        total: Counter[str] = Counter()
+        for bot in self.bots:
+            total += getattr(bot, what)
+        return total
+
+    def on(self, address: str) -> list[Bot]:
+        """Bots that are connected to ``address`` now."""
+        return [bot for bot in self.bots if bot.connection is not None and bot.address == address]
+
+    def latency_ms(self, share: float, *, since: float, until: float = float("inf")) -> float:
+        """The percentile of the time from commit to sight of what was seen in an interval."""
+        found = sorted(seconds for seconds, at in self.latencies if since <= at < until)
+        return 1000 * found[min(len(found) - 1, int(share * len(found)))] if found else float("nan")
+
+    def _on_serial(self, bot: Bot, serial: int, now: float) -> None:
+        commits = self.platform.commits.get(bot.owner.number, [])
+        place = self._seen_at.get(bot, 0)
+        while place < len(commits) and commits[place][0] <= serial:
+            if commits[place][0] == serial:
+                self.latencies.append((max(0.0, now - commits[place][1]), now))
+            place += 1
+        self._seen_at[bot] = place
+
+    async def _watch(self) -> None:
+        while True:
+            began = time.monotonic()
+            for bot in self.bots:
+                self.misled_seconds = max(self.misled_seconds, self._misled(bot, began))
+            await asyncio.sleep(_LOOK_SECONDS)
+            # A loop that was busy itself has kept frames waiting that had come.
+            self._late_seconds = max(0.0, time.monotonic() - began - 2 * _LOOK_SECONDS)
+
+    def _misled(self, bot: Bot, now: float) -> float:
+        if bot.fresh_from is None or self._late_seconds > 0:
+            return 0.0
+        commits = self.platform.commits.get(bot.owner.number, [])
+        # From the place of what was shown last; a bot that fell back to an older epoch starts over.
+        place = self._seen_at.get(bot, 0)
+        for serial, at in commits[place:]:
+            if serial > bot.serial:
+                misled = now - max(at, bot.fresh_from)
+                return misled if misled > _UNDER_WAY_SECONDS else 0.0
+        return 0.0
+
+

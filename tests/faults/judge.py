@@ -1,0 +1,137 @@
+"""What is asked after every fault, whatever it was."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Final
+
+from tests.faults import oracle
+from tests.faults.ground import Ground, Site
+
+if TYPE_CHECKING:
+    from tests.faults.stage import Stage
+
+_LATEST_SECONDS: Final = 60.0
+_TIDY_SECONDS: Final = 12.0
+#: Connections of the two pools, which stay open once they were needed: PostgreSQL's 4, the listener's, Redis' 16.
+_POOLED_FILES: Final = 4 + 1 + 16
+_POOLED_CONNECTIONS: Final = 4 + 1
+_LEASE_SECONDS: Final = 15
+#: The end of a token, its signature: as secret as the whole, and in no other text.
+_SIGNATURE_CHARACTERS: Final = 20
+
+_LEFT_IN_DATABASE: Final = """
+SELECT count(*) FROM pg_stat_activity
+WHERE application_name LIKE 'guardwire%' AND ($1 OR state LIKE 'idle in transaction%')
+"""
+
+
+async def right_again(stage: Stage) -> None:
+    """Everybody learns of the platform's final word, soon after the fault is over."""
+    revisions = await stage.platform.final_word()
+    try:
+        await stage.crowd.until_all_at(revisions, seconds=_LATEST_SECONDS)
+    except TimeoutError as error:
+        stage.broken(f"left stale: {error}")
+    stage.figure("right again", time.monotonic() - stage.healed_at, stage.right_again_seconds)
+
+
+async def states(stage: Stage) -> None:
+    """The state of every bot is what the raw log says; of bots of one account, all are."""
+    wrong = 0
+    async with stage.ground.connection() as connection:
+        instruments = await oracle.known_instruments(connection)
+        since = datetime.now(UTC)
+        for bot in stage.bots:
+            found = await oracle.differences(
+                connection, instruments, bot.owner.user_id, bot.state, since=since
+            )
+            wrong += bool(found)
+            if found and wrong < 4:
+                stage.broken(f"{bot.owner}: {found[0]}")
+            # Bots go on meanwhile.
+            await asyncio.sleep(0)
+        notes = await connection.fetchval("SELECT count(*) FROM guardwire.capture_notes")
+    if notes:
+        stage.broken(f"{notes} rows were not captured")
+    stage.figure("wrong", wrong, 0, f"of {len(stage.bots)}")
+
+
+def promises(stage: Stage) -> None:
+    """What every bot kept watch over."""
+    for bot in stage.bots:
+        for text in bot.broken[:2]:
+            stage.broken(f"bot {bot.owner.number}: {text}")
+        if bot.waits_for_snapshot:
+            stage.broken(f"bot {bot.owner.number}: a gap, and no snapshot for it")
+    stage.figure("misled", stage.crowd.misled_seconds, stage.misled_seconds)
+    for site in stage.sites:
+        for text in secrets_in(stage.ground, site):
+            stage.broken(text)
+
+
+async def leaks(stage: Stage) -> None:
+    """With everybody gone, every node and server is as it was before anybody came."""
+    deadline = time.monotonic() + _TIDY_SECONDS
+    while True:
+        left = [line async for line in _left(stage)]
+        if not left or time.monotonic() > deadline:
+            break
+        await asyncio.sleep(0.2)
+    stage.findings.broken += left
+    stage.figure("left behind", len(left), 0, "")
+
+
+async def _left(stage: Stage) -> Any:
+    for site in stage.sites:
+        report = await site.node.ask("report")
+        for line in _left_in_process(report, stage.ground.fixed[site.node.name]):
+            yield f"node {site.node.name}: {line}"
+        if sockets := await site.node.metric("guardwire_sockets"):
+            yield f"node {site.node.name}: counts {sockets:g} sockets"
+    async with stage.ground.connection() as connection:
+        allowed = len(stage.sites) * _POOLED_CONNECTIONS
+        if (count := await connection.fetchval(_LEFT_IN_DATABASE, True)) > allowed:
+            yield f"{count} connections to PostgreSQL"
+        if count := await connection.fetchval(_LEFT_IN_DATABASE, False):
+            yield f"{count} open transactions"
+    async for line in _left_in_redis(stage):
+        yield line
+
+
+def _left_in_process(report: dict[str, Any], fixed: dict[str, Any]) -> Iterator[str]:
+    if report["clients"]:
+        yield f"{report['clients']} connections of clients"
+    if report["files"] > fixed["files"] + _POOLED_FILES:
+        yield f"{report['files']} open files, and {fixed['files']} before"
+    for name, count in report["tasks"].items():
+        if name in ("stream", "Task") and count > fixed["tasks"].get(name, 0) + 1:
+            yield f"{count} tasks {name!r}, and {fixed['tasks'].get(name, 0)} before"
+    for name, count in fixed["tasks"].items():
+        if name not in ("stream", "Task") and report["tasks"].get(name) != count:
+            yield f"{report['tasks'].get(name, 0)} tasks {name!r}, and {count} before"
+
+
+async def _left_in_redis(stage: Stage) -> Any:
+    async with stage.ground.memory() as memory:
+        async for key in memory.scan_iter(count=1000):
+            lives_seconds = await memory.ttl(key)
+            if lives_seconds == -1:
+                yield f"the key {key!r} lives for ever"
+            elif b":connections:" in key and not (
+                stage.leases_may_run_out and lives_seconds <= _LEASE_SECONDS
+            ):
+                yield f"the lease {key!r}"
+
+
+def secrets_in(ground: Ground, site: Site) -> Iterator[str]:
+    """Tokens and keys in the log of a node."""
+    text = site.node.log.read_text(errors="replace")
+    passwords = {url.partition("://")[2].rpartition("@")[0].rpartition(":")[2] for url in
+                 (ground.database_url, ground.servers.redis_url)}  # fmt: skip
+    for secret in [ground.secret, *passwords, *(token[-_SIGNATURE_CHARACTERS:] for token in ground.tokens)]:
+        if secret in text:
+            yield f"node {site.node.name} logged a secret: {secret[:6]}…"

@@ -1,0 +1,162 @@
+"""`guardwire serve` in a process that can be asked to misbehave: the real command, and a line to it.
+
+    python -m tests.faults.node '{"clock_seconds": 3600}'
+
+Settings come by the environment, as in production. Every line on standard input is one request, a JSON object
+``{"do": NAME, …}`` for a method of `Line`; its answer is one JSON line on standard output. Nothing of this is
+in the product: what a request changes, it changes from outside, by wrapping a method of a part.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import collections
+import gc
+import json
+import os
+import resource
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any, Final
+
+#: States of /proc/net/tcp that are no connection: TIME_WAIT and LISTEN.
+_NO_CONNECTION: Final = ("06", "0A")
+
+
+class Line:
+    """What a test may ask of the node in whose process this is."""
+
+    def __init__(self) -> None:
+        self.loop: asyncio.AbstractEventLoop | None = None
+        self._may_publish = threading.Event()
+        self._may_publish.set()
+        self._held = 0
+
+    def answer(self, text: str) -> Any:
+        """Do what ``text`` asks for."""
+        request = json.loads(text)
+        return getattr(self, request.pop("do"))(**request)
+
+    def report(self) -> dict[str, Any]:
+        """What the process holds now."""
+        assert self.loop is not None
+        tasks = collections.Counter(task.get_name() for task in asyncio.all_tasks(self.loop))
+        return {
+            "tasks": {_without_number(name): count for name, count in tasks.items()},
+            "files": len(list(Path("/proc/self/fd").iterdir())),
+            "clients": _connections_to(int(os.environ["GUARDWIRE_PORT"])),
+            "rss_bytes": int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize(),
+            "held": self._held,
+            "time": time.time(),
+        }
+
+    def collect(self) -> None:
+        """Collect garbage, so that what is measured next is what is held."""
+        assert self.loop is not None
+        self.loop.call_soon_threadsafe(gc.collect)
+
+    def block(self, seconds: float) -> None:
+        """Keep the event loop busy."""
+        assert self.loop is not None
+        self.loop.call_soon_threadsafe(_spin, seconds)
+
+    def limit_files(self, spare: int) -> int:
+        """Let so many more files be opened than are open now; the number that are open."""
+        open_now = max(int(entry.name) for entry in Path("/proc/self/fd").iterdir())
+        hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+        resource.setrlimit(resource.RLIMIT_NOFILE, (min(open_now + 1 + spare, hard), hard))
+        return open_now
+
+    def unlimit_files(self) -> None:
+        """Take the limit back."""
+        hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+    def limit_file_size(self, size_bytes: int) -> None:
+        """Refuse writes to regular files beyond this size, as a full disk does; -1 takes it back."""
+        hard = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
+        resource.setrlimit(resource.RLIMIT_FSIZE, (hard if size_bytes < 0 else size_bytes, hard))
+
+    def hold(self) -> None:
+        """From now on stop between reading accounts and doing anything with what was read."""
+        self._may_publish.clear()
+
+    def release(self) -> None:
+        """Let what is held go on."""
+        self._may_publish.set()
+
+    # Wrapped around the parts.
+
+    def tap(self) -> None:
+        """Get hold of the node's event loop, and of the place between reading and storing."""
+        import app
+        from queries.live_query import LiveQueries
+
+        start, evaluate = app.Node.start, LiveQueries.evaluate
+
+        async def tapped_start(node: app.Node) -> None:
+            self.loop = asyncio.get_running_loop()
+            await start(node)
+
+        async def tapped_evaluate(queries: LiveQueries, *args: Any, **named: Any) -> Any:
+            evaluations = await evaluate(queries, *args, **named)
+            if not self._may_publish.is_set():
+                self._held += len(evaluations)
+                while not self._may_publish.is_set():
+                    await asyncio.sleep(0.01)
+            return evaluations
+
+        app.Node.start = tapped_start  # type: ignore[method-assign]
+        LiveQueries.evaluate = tapped_evaluate  # type: ignore[method-assign,assignment]
+
+    def listen(self) -> None:
+        """Answer until nobody asks any more; then nobody needs this process."""
+        for text in sys.stdin:
+            sys.stdout.write(json.dumps(self.answer(text)) + "\n")
+            sys.stdout.flush()
+        os._exit(0)
+
+
+def _spin(seconds: float) -> None:
+    # Busy, not asleep: what blocks a loop in practice is a computation, and that holds the interpreter too.
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        pass
+
+
+def _without_number(name: str) -> str:
+    return "Task" if name.startswith("Task-") else name
+
+
+def _connections_to(port: int) -> int:
+    rows = Path("/proc/self/net/tcp").read_text().splitlines()[1:]
+    fields = [row.split() for row in rows]
+    return sum(
+        row[1].endswith(f":{port:04X}") and row[3] not in _NO_CONNECTION and row[9] != "0" for row in fields
+    )
+
+
+def _move_clock(seconds: float) -> None:
+    """Move this process' wall clock, before anything has asked it; monotonic time stays what it is."""
+    real = time.time
+    time.time = lambda: real() + seconds
+
+
+def main() -> None:
+    """Serve, with whatever the argument asks for."""
+    asked = json.loads(sys.argv.pop(1))
+    if asked.get("clock_seconds"):
+        _move_clock(asked["clock_seconds"])
+    from realtime.cli import main as guardwire
+
+    line = Line()
+    line.tap()
+    threading.Thread(target=line.listen, name="line", daemon=True).start()
+    sys.argv = ["guardwire", "serve"]
+    guardwire()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,118 @@
+"""Nodes as processes: started, stopped, killed and asked from here."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import httpx
+
+from realtime.embedded.ports import free_port
+
+_ROOT: Final = Path(__file__).parents[2]
+_READY_SECONDS: Final = 30.0
+_ANSWER_SECONDS: Final = 10.0
+
+
+@dataclass
+class Node:
+    """One node: its settings, its log, and its process while it has one. It keeps its port when restarted."""
+
+    name: str
+    settings: Mapping[str, str]
+    log: Path
+    port: int = field(default_factory=free_port)
+    process: asyncio.subprocess.Process | None = None
+
+    @property
+    def url(self) -> str:
+        """Where it listens itself; clients come by a proxy."""
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def pid(self) -> int:
+        assert self.process is not None
+        return self.process.pid
+
+    async def start(self, *, ready: bool = True, log: Path | None = None, **asked: Any) -> None:
+        """Start the process; ``ready``: and wait until it takes clients. ``asked``: see `node.py`."""
+        environment = {
+            "PATH": os.environ["PATH"],
+            "PYTHONPATH": str(_ROOT),
+            "GUARDWIRE_PORT": str(self.port),
+            **self.settings,
+        }
+        with (log or self.log).open("ab") as output:
+            self.process = await asyncio.create_subprocess_exec(
+                sys.executable, "-m", "tests.faults.node", json.dumps(asked),
+                stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=output,
+                cwd=_ROOT, env=environment,
+            )  # fmt: skip
+        if ready:
+            await self.until_ready()
+
+    async def until_ready(self) -> None:
+        """Wait until it says that it takes clients."""
+        deadline = time.monotonic() + _READY_SECONDS
+        async with httpx.AsyncClient(base_url=self.url, timeout=2, trust_env=False) as client:
+            while True:
+                with contextlib.suppress(httpx.HTTPError):
+                    if (await client.get("/readyz")).status_code == 200:
+                        return
+                assert self.process is not None
+                if self.process.returncode is not None or time.monotonic() > deadline:
+                    words = "\n".join(self.log.read_text(errors="replace").splitlines()[-20:])
+                    raise RuntimeError(f"node {self.name} did not become ready:\n{words}")
+                await asyncio.sleep(0.05)
+
+    async def ask(self, do: str, **request: Any) -> Any:
+        """Ask the process for something (see `node.py`), and return its answer."""
+        assert self.process is not None
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        self.process.stdin.write(json.dumps({"do": do, **request}).encode() + b"\n")
+        return json.loads(await asyncio.wait_for(self.process.stdout.readline(), _ANSWER_SECONDS))
+
+    async def metrics(self) -> dict[str, float]:
+        """What it has counted, by name and label."""
+        async with httpx.AsyncClient(base_url=self.url, timeout=5, trust_env=False) as client:
+            text = (await client.get("/metrics")).text
+        lines = (line.rpartition(" ") for line in text.splitlines() if not line.startswith("#"))
+        return {name: float(value) for name, _, value in lines}
+
+    async def metric(self, name: str) -> float:
+        """One of them; 0 while it was not counted."""
+        return (await self.metrics()).get(name, 0.0)
+
+    def send(self, number: signal.Signals) -> None:
+        """Send a signal."""
+        os.kill(self.pid, number)
+
+    @property
+    def state(self) -> str:
+        """The kernel's letter for its state: T is stopped; empty when there is no such process."""
+        try:
+            return Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()[0]
+        except (FileNotFoundError, ProcessLookupError):
+            return ""
+
+    async def ended(self, *, seconds: float = 40.0) -> int:
+        """Its exit code, once it has ended; negative for a signal."""
+        assert self.process is not None
+        return await asyncio.wait_for(self.process.wait(), seconds)
+
+    async def kill(self) -> int:
+        """End it without a word."""
+        assert self.process is not None
+        if self.process.returncode is None:
+            self.send(signal.SIGKILL)
+        return await self.ended()

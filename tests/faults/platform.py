@@ -1,0 +1,141 @@
+"""A trading platform whose every row says whose it is, and which knows when it committed what."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from random import Random
+from typing import Any, Final
+from uuid import UUID
+
+import asyncpg
+
+from tests.end_to_end import tables
+from tests.end_to_end.marks import Marks, Owner
+
+_RETRY_SECONDS: Final = 0.2
+_CONNECT_SECONDS: Final = 3.0
+_STATEMENT_SECONDS: Final = 10.0
+#: What a database that is away, starting, full or hanging looks like from here.
+AWAY: Final = (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError)
+
+
+def people(count: int, random: Random) -> list[Owner]:
+    """New users, in pairs whose ids differ in one character; some pairs share their ticket numbers."""
+    found = []
+    for pair in range((count + 1) // 2):
+        digits = f"{random.getrandbits(128) | 1 << 127:032x}"
+        for half in range(2):
+            number = 2 * pair + half
+            first = 1_000 * (pair if pair % 4 == 0 else 10_000 + number)
+            user_id = UUID(digits[:-1] + f"{(int(digits[-1], 16) + half) % 16:x}")
+            found.append(Owner(number, user_id, tuple(range(first + 1, first + 5))))
+    return found[:count]
+
+
+class SteadyMarks(Marks):
+    """Marked rows whose times only grow, so that the last row of an account is always its newest."""
+
+    _last = datetime.min.replace(tzinfo=UTC)
+
+    def _now(self) -> datetime:
+        self._last = max(datetime.now(UTC), self._last + timedelta(microseconds=1))
+        return self._last
+
+
+@dataclass
+class Platform:
+    """Commits rows of ``owners``; each commit ends with a sync that carries its serial number."""
+
+    database_url: str
+    owners: Sequence[Owner]
+    marks: Marks
+    random: Random
+    #: For each owner (by number), when each of its serial numbers had been committed, in their order.
+    commits: dict[int, list[tuple[int, float]]] = field(default_factory=dict)
+    failures: int = 0
+    last_commit_at: float = 0.0
+    _serial: int = 0
+    _connection: Any = None
+
+    async def connection(self) -> Any:
+        """A connection that was good when last used."""
+        if self._connection is None or self._connection.is_closed():
+            self._connection = await asyncpg.connect(self.database_url, timeout=_CONNECT_SECONDS)
+        return self._connection
+
+    async def close(self) -> None:
+        """Hang up."""
+        if self._connection is not None:
+            self._connection.terminate()
+            self._connection = None
+
+    async def trade(self, *, per_second: float) -> None:
+        """Commit for random owners until cancelled; a database that is away is waited for."""
+        due = time.monotonic()
+        while True:
+            several = min(self.random.choice((1, 1, 2, 5)), len(self.owners))
+            await self.commit(self.random.sample(self.owners, several))
+            # What an outage delayed is not caught up with: a platform reports the present.
+            due = max(due + 1 / per_second, time.monotonic() - 0.1)
+            await asyncio.sleep(max(0.0, due - time.monotonic()))
+
+    async def commit(self, owners: Sequence[Owner], *, odd: int = 2) -> None:
+        """One transaction with a few rows of each; tried until the database has taken it."""
+        while True:
+            try:
+                async with asyncio.timeout(_STATEMENT_SECONDS):
+                    await self.try_to_commit(owners, odd=odd)
+            except AWAY:
+                self.failures += 1
+                await self.close()
+                await asyncio.sleep(_RETRY_SECONDS)
+            else:
+                return
+
+    async def try_to_commit(self, owners: Sequence[Owner], *, odd: int = 2) -> None:
+        """The same, once; raises what the database says."""
+        serials, log, equity = [], [], []
+        for owner in owners:
+            log += [self.marks.log_row(owner) for _ in range(self.random.randrange(odd + 1))]
+            self._serial += 1
+            serials.append((owner, self._serial))
+            # Without a close reason: a sync of the owner's, later than all of its rows before.
+            synced = self.marks.log_row(owner)
+            told = f"{owner.mark} serial {self._serial}"
+            log.append(
+                replace(
+                    synced, event_type="sync", ticket=owner.tickets[0], close_reason=None, matched=1,
+                    divergence_reason=None, error_message=told,
+                )
+            )  # fmt: skip
+            if self.random.random() < 0.3:
+                equity.append(self.marks.equity_row(owner))
+        connection = await self.connection()
+        async with connection.transaction():
+            await tables.LOG.insert(connection, log)
+            if equity:
+                await tables.EQUITY.insert(connection, equity)
+        self.last_commit_at = now = time.monotonic()
+        for owner, serial in serials:
+            self.commits.setdefault(owner.number, []).append((serial, now))
+
+    async def final_word(self) -> dict[UUID, int]:
+        """Commit once more for everybody; then the revision of each, which is the last."""
+        for start in range(0, len(self.owners), 50):
+            await self.commit(self.owners[start : start + 50], odd=1)
+        while True:
+            with contextlib.suppress(*AWAY):
+                connection = await self.connection()
+                return dict(
+                    await connection.fetch(
+                        "SELECT user_id, revision FROM guardwire.accounts WHERE user_id = ANY ($1)",
+                        [owner.user_id for owner in self.owners],
+                    )
+                )
+            await self.close()
+            await asyncio.sleep(_RETRY_SECONDS)
