@@ -19,6 +19,13 @@ def disagreements(expected: dict[str, Any], shown: dict[str, Any], *, since: dat
     return list(_compare("", _comparable(expected), _comparable(shown), since))
 
 
+def is_same_json(first: Any, second: Any) -> bool:
+    """Whether two parsed documents are the same JSON value, to the last description."""
+    if isinstance(first, dict) and isinstance(second, dict):
+        return first.keys() == second.keys() and all(is_same_json(first[key], second[key]) for key in first)
+    return _is_same(first, second)
+
+
 def _compare(path: str, expected: Any, shown: Any, since: datetime) -> Iterator[str]:
     if isinstance(expected, dict) and isinstance(shown, dict):
         for key in sorted(expected.keys() | shown.keys()):

@@ -1,4 +1,8 @@
-"""A busy platform: an hour of trading in seconds, odd rows, late commits, nodes killed meanwhile."""
+"""A busy platform: an hour of trading in seconds, odd rows, late commits, nodes killed meanwhile.
+
+Those who look on are strangers, one in Python and one in Node, each with a library for WebSockets and one for
+RFC 7396.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +15,7 @@ from typing import Any, Final
 from uuid import UUID
 
 import asyncpg
+import httpx
 import pytest
 from websockets.exceptions import InvalidHandshake
 
@@ -18,9 +23,10 @@ from auth.development import DevelopmentKey
 from realtime.audit.history import Instrument
 from realtime.audit.state import Oracle
 from realtime.simulator import SimulatorOptions, demo_user_id, simulate
-from tests.end_to_end.agreement import disagreements
+from tests.end_to_end.agreement import disagreements, is_same_json
 from tests.end_to_end.mirror import Mirror, mirror
 from tests.end_to_end.node_process import NodeProcess, node_process
+from tests.end_to_end.outsider import Outsider, lacking, outsider
 from tests.end_to_end.recorded import known_instruments, recorded_history
 
 TRADING_SECONDS: Final = 7.5
@@ -48,38 +54,57 @@ class Follower:
         self.user_id = user_id
         self.account: Mirror | None = None
         self.resumed: list[bool] = []
-        self._token = token
+        self.token = token
 
     async def follow(self, nodes: Sequence[NodeProcess]) -> None:
         """For ever, from one node to the next."""
         for server in itertools.cycle(nodes):
             with contextlib.suppress(OSError, InvalidHandshake):
-                async with mirror(server.url, self._token, held=self.account) as account:
+                async with mirror(server.url, self.token, held=self.account) as account:
                     self.account = account
                     self.resumed.append(bool(account.resumed))
                     await account.until_closed()
 
-    async def is_right(self, connection: Any, instruments: Sequence[Instrument]) -> None:
-        """Wait for the newest revision, then compare with the oracle."""
-        revision = await connection.fetchval(
-            "SELECT revision FROM guardwire.accounts WHERE user_id = $1", self.user_id
+
+class Court:
+    """What is true: the oracle's word of the rows, and what the surviving node answers."""
+
+    def __init__(self, connection: Any, survivor: NodeProcess, instruments: Sequence[Instrument]) -> None:
+        self._connection = connection
+        self._survivor = survivor
+        self._instruments = instruments
+
+    async def revision(self, user_id: UUID) -> int:
+        """The newest one."""
+        found: int = await self._connection.fetchval(
+            "SELECT revision FROM guardwire.accounts WHERE user_id = $1", user_id
         )
-        assert self.account is not None
-        await self.account.until_revision(revision)
-        history = await recorded_history(connection, self.user_id)
-        expected = Oracle(self.user_id, instruments).state(history)
-        found = disagreements(expected, self.account.state, since=history[0].at)
+        return found
+
+    async def judge(self, user_id: UUID, token: str, held: dict[str, Any]) -> None:
+        """Fail unless ``held`` (epoch, revision, state) is what the rows say and a fresh query answers."""
+        history = await recorded_history(self._connection, user_id)
+        expected = Oracle(user_id, self._instruments).state(history)
+        found = disagreements(expected, held["state"], since=history[0].at)
         assert not found, "\n".join(found)
+        async with httpx.AsyncClient(base_url=self._survivor.url, timeout=10, trust_env=False) as client:
+            answer = await client.get("/api/v1/state", headers={"Authorization": f"Bearer {token}"})
+        frame = answer.json()
+        assert {key: frame[key] for key in ("epoch", "revision")} == {
+            key: held[key] for key in ("epoch", "revision")
+        }
+        assert is_same_json(held["state"], frame["state"])
 
 
 @pytest.mark.fault
-async def test_clients_follow_an_hour_of_trading_while_nodes_are_killed_under_them(
+async def test_strangers_in_python_and_in_node_follow_an_hour_of_trading_while_nodes_are_killed_under_them(
     migrated_url: str, redis_url: str
 ) -> None:
     secret = secrets.token_hex(32)
     key = DevelopmentKey(secret)
     users = [demo_user_id(index) for index in range(TRADING.users)]
     followers = [Follower(user_id, key.issue(user_id)) for user_id in users]
+    without_node = lacking()
     async with contextlib.AsyncExitStack() as stack:
         nodes = [
             await stack.enter_async_context(node_process(migrated_url, redis_url, secret)) for _ in range(3)
@@ -87,16 +112,46 @@ async def test_clients_follow_an_hour_of_trading_while_nodes_are_killed_under_th
         connection = await asyncpg.connect(migrated_url)
         stack.push_async_callback(connection.close)
         following = [asyncio.create_task(follower.follow(nodes)) for follower in followers]
+        in_node = None
+        if without_node is None:
+            program = outsider([node.url for node in nodes], [follower.token for follower in followers])
+            in_node = await stack.enter_async_context(program)
         trading = asyncio.create_task(simulate(migrated_url, TRADING))
         for victim in nodes[:2]:
             await asyncio.sleep(TRADING_SECONDS / 3)
             victim.kill()
         await trading
-        for follower in followers:
-            await follower.is_right(connection, await known_instruments(connection))
-            assert len(follower.resumed) == 3, follower.resumed
+        court = Court(connection, nodes[2], await known_instruments(connection))
+        resumed = [await _is_right(court, follower) for follower in followers]
+        if in_node is not None:
+            resumed += [await _is_right_in_node(court, in_node, followers, at) for at in range(len(users))]
         # A killed node leaves behind what another needs to go on.
-        assert any(resumed for follower in followers for resumed in follower.resumed)
+        assert any(any(each[1:]) for each in resumed), resumed
         for task in following:
             task.cancel()
         await asyncio.gather(*following, return_exceptions=True)
+    if without_node is not None:
+        pytest.skip(f"followed in Python alone: {without_node}")
+
+
+async def _is_right(court: Court, follower: Follower) -> list[bool]:
+    """How each of its connections began."""
+    revision = await court.revision(follower.user_id)
+    assert follower.account is not None
+    await follower.account.until_revision(revision)
+    await court.judge(follower.user_id, follower.token, vars(follower.account))
+    assert len(follower.resumed) == 3, follower.resumed
+    return follower.resumed
+
+
+async def _is_right_in_node(
+    court: Court, program: Outsider, followers: Sequence[Follower], number: int
+) -> list[bool]:
+    """How each of its connections began."""
+    follower = followers[number]
+    held = await program.until_revision(number, await court.revision(follower.user_id))
+    await court.judge(follower.user_id, follower.token, held)
+    resumed: list[bool] = held["resumed"]
+    assert len(resumed) == 3, resumed
+    assert held["resyncs"] == 0
+    return resumed
