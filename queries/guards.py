@@ -24,11 +24,11 @@ _COLUMNS = """
        round(coalesce(limits.minimum_equity, 100), 15)::float8 AS minimum_equity,
        ARRAY(SELECT ROW(m.symbol, m.condition_type, m.alert_type, m.detected_at, m.gap_pct::float8,
                         m.spread_pct::float8, m.open_price::float8, m.close_price::float8,
-                        m.bid::float8, m.ask::float8)
+                        m.bid::float8, m.ask::float8, m.user_id = watched.user_id)
              FROM guardwire.market_alerts AS m
              WHERE m.user_id = watched.user_id AND m.alert_type <> 'normal') AS market_alerts,
        ARRAY(SELECT ROW(b.breach_id, b.kind, b.raised_at, b.cleared_at, b.observed_pct::float8, b.symbol,
-                        b.condition_type)
+                        b.condition_type, b.user_id = watched.user_id)
              FROM guardwire.breaches AS b
              WHERE b.user_id = watched.user_id) AS breaches
 """
@@ -82,7 +82,7 @@ def _drawdown(row: Mapping[str, Any]) -> State:
 
 
 def _alert(alert: tuple[Any, ...]) -> State:
-    symbol, condition_type, alert_type, detected_at, *observed = alert
+    symbol, condition_type, alert_type, detected_at, *observed, _ = alert
     state: State = {
         "symbol": symbol,
         "condition_type": condition_type,
@@ -97,7 +97,7 @@ def _alert(alert: tuple[Any, ...]) -> State:
 
 
 def _breach(breach: tuple[Any, ...]) -> State:
-    _, kind, raised_at, cleared_at, observed_pct, symbol, condition_type = breach
+    _, kind, raised_at, cleared_at, observed_pct, symbol, condition_type, _ = breach
     state: State = {"kind": kind, "raised_at": iso(raised_at)}
     if cleared_at is not None:
         state["cleared_at"] = iso(cleared_at)
@@ -111,4 +111,4 @@ def _breach(breach: tuple[Any, ...]) -> State:
     return state
 
 
-GUARDS = LiveQuery("guards", _COLUMNS, _shape)
+GUARDS = LiveQuery("guards", _COLUMNS, _shape, collections=("market_alerts", "breaches"))

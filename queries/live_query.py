@@ -12,6 +12,7 @@ from typing import Any, Final, NamedTuple, Protocol
 from uuid import UUID
 
 from queries.timestamps import iso
+from realtime.owners import blocked
 from realtime.patch import State
 from realtime.state import STATE_VERSION
 
@@ -21,13 +22,14 @@ class LiveQuery(NamedTuple):
 
     ``columns`` is a select list over `watched` (the accounts asked for), `account` (guardwire.accounts),
     `limits` (public.guard_limits) and `backfill`; `account` and `limits` are null for an account that never
-    wrote a
-    row.
+    wrote a row. Each of the ``collections`` is a column that holds an array of rows, and the last field of
+    such a row says whether it is the account's own.
     """
 
     channel: str
     columns: str
     shape: Callable[[Mapping[str, Any]], State]
+    collections: tuple[str, ...] = ()
 
 
 class Evaluation(NamedTuple):
@@ -53,6 +55,8 @@ SELECT watched.user_id,
        epoch.epoch AS database_epoch,
        coalesce(account.revision, 0) AS revision,
        statement_timestamp() AS as_of,
+       coalesce(account.user_id, watched.user_id) = watched.user_id
+           AND coalesce(limits.user_id, watched.user_id) = watched.user_id AS own,
        {columns}
 FROM unnest($1::uuid[]) AS watched (user_id)
 CROSS JOIN (SELECT epoch FROM guardwire.epoch LIMIT 1) AS epoch
@@ -80,6 +84,7 @@ class LiveQueries:
 
     def __init__(self, channels: Sequence[LiveQuery]) -> None:
         self.channels = tuple(channels)
+        self._collections = tuple(name for channel in channels for name in channel.collections)
         self.statement = _STATEMENT.format(
             columns=",\n       ".join(channel.columns.strip() for channel in channels)
         )
@@ -88,11 +93,22 @@ class LiveQueries:
         self, connection: DriverConnection, user_ids: Iterable[UUID], *, timeout_seconds: float = 5.0
     ) -> list[Evaluation]:
         """The state of each account, in no particular order; an account without any row is empty at revision
-        0.
+        0, and one whose row holds anything of another account is left out.
         """
-        wanted = list(user_ids)
-        rows = await connection.fetch(self.statement, wanted, timeout=timeout_seconds)
-        return [self._shape(row) for row in rows]
+        wanted = frozenset(user_ids)
+        rows = await connection.fetch(self.statement, list(wanted), timeout=timeout_seconds)
+        return [self._shape(row) for row in rows if self._is_own(row, wanted)]
+
+    def _is_own(self, row: Mapping[str, Any], wanted: frozenset[UUID]) -> bool:
+        """Whether the row was asked for and nothing in it is another account's; if not, that was counted."""
+        own = (
+            row["own"] is True
+            and row["user_id"] in wanted
+            and all(record[-1] is True for name in self._collections for record in row[name])
+        )
+        if not own:
+            blocked("row", row["user_id"])
+        return own
 
     def _shape(self, row: Mapping[str, Any]) -> Evaluation:
         return Evaluation(

@@ -21,7 +21,7 @@ _COLUMNS = f"""
                         p.entry_price::float8, p.entry_time, coalesce(p.current_price, p.entry_price)::float8,
                         p.take_profit::float8, p.stop_loss::float8, p.contract_size_assumed, p.updated_at,
                         p.pnl_pct::float8,
-                        {PROFIT_CURRENCY}, {PROFIT})
+                        {PROFIT_CURRENCY}, {PROFIT}, p.user_id = watched.user_id)
              FROM guardwire.positions AS p
              {RATES}
              WHERE p.user_id = watched.user_id AND p.is_open AND p.matched = 1) AS open_positions
@@ -74,7 +74,7 @@ def _position(position: tuple[Any, ...]) -> State:
     # Most of a book has not changed since the last read: then the same record is shared, not made again,
     # which also makes comparing two states a comparison of pointers.
     (_, position_id, symbol, direction, volume, entry_price, entry_time, current_price, take_profit,
-     stop_loss, contract_size_assumed, updated_at, pnl_pct, pnl_currency, pnl) = position  # fmt: skip
+     stop_loss, contract_size_assumed, updated_at, pnl_pct, pnl_currency, pnl, _) = position  # fmt: skip
     state: State = {
         "position_id": position_id,
         "symbol": symbol,
@@ -97,4 +97,4 @@ def _position(position: tuple[Any, ...]) -> State:
     return state
 
 
-POSITIONS = LiveQuery("positions", _COLUMNS, _shape)
+POSITIONS = LiveQuery("positions", _COLUMNS, _shape, collections=("open_positions",))

@@ -17,11 +17,12 @@ _COLUMNS = """
        account.last_sync_at,
        account.last_sync_duration_ms,
        account.error_message,
-       (SELECT ARRAY[count(*) FILTER (WHERE p.matched = 1), count(*) FILTER (WHERE p.matched = 2)]
+       ARRAY(SELECT ROW(count(*) FILTER (WHERE p.matched = 1), count(*) FILTER (WHERE p.matched = 2),
+                        coalesce(bool_and(p.user_id = watched.user_id), true))
         FROM guardwire.positions AS p
         WHERE p.user_id = watched.user_id AND p.is_open) AS open_counts,
        ARRAY(SELECT ROW(e.event_id, e.event_type, e.created_at, e.symbol, e.ticket, e.matched,
-                        e.pnl_gbp::float8, e.divergence_reason)
+                        e.pnl_gbp::float8, e.divergence_reason, e.user_id = watched.user_id)
              FROM guardwire.events AS e
              WHERE e.user_id = watched.user_id
              ORDER BY e.created_at DESC, e.revision DESC, e.ordinal DESC
@@ -39,7 +40,7 @@ _DESCRIPTIONS = {
 
 
 def _shape(row: Mapping[str, Any]) -> State:
-    matched, diverging = row["open_counts"]
+    ((matched, diverging, _),) = row["open_counts"]
     state: State = {
         "status": _status(row["ready"], matched, diverging),
         "source": row["source"],
@@ -67,7 +68,7 @@ def _status(ready: bool, matched: int, diverging: int) -> str:
 
 
 def _event(event: tuple[Any, ...]) -> State:
-    _, event_type, created_at, symbol, ticket, matched, pnl_gbp, divergence_reason = event
+    _, event_type, created_at, symbol, ticket, matched, pnl_gbp, divergence_reason, _ = event
     state: State = {
         "event_type": event_type,
         "created_at": iso(created_at),
@@ -93,4 +94,4 @@ def _describe(event_type: str, symbol: str | None, ticket: int | None, reason: s
     return f"{sentence}: {reason}" if reason else sentence
 
 
-STATUS = LiveQuery("status", _COLUMNS, _shape)
+STATUS = LiveQuery("status", _COLUMNS, _shape, collections=("open_counts", "recent_events"))

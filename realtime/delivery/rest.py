@@ -8,7 +8,6 @@ cost as much as the rest.
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
@@ -34,10 +33,8 @@ from realtime.delivery.service_operations import SERVICE_OPERATIONS
 from realtime.delivery.stream_operations import STREAM_OPERATIONS
 from realtime.delivery.watch import UNKNOWN_AGE_MS, Store
 from realtime.messages import encode
-from realtime.metrics import METRICS
+from realtime.owners import blocked
 from realtime.store.snapshot import Freshness, Snapshot
-
-log = logging.getLogger(__name__)
 
 #: Tells who sent a request, or raises AuthenticationError.
 Authenticate = Callable[[Scope], Awaitable[Identity]]
@@ -97,9 +94,7 @@ class Reader:
         watch = self._hub.reading(user_id)
         snapshot = watch.snapshot or await watch.first_snapshot(self._store, time.monotonic())
         if snapshot.user_id != user_id:
-            METRICS.cross_user_blocked.add()
-            log.critical("another account's snapshot was about to be served", extra={"user": str(user_id)})
-            raise RuntimeError("a snapshot has another owner than the account that it was read for")
+            raise blocked("read", user_id)
         return Reading(snapshot, watch.freshness(time.monotonic()), watch.stale)
 
 
@@ -115,6 +110,9 @@ class SnapshotEndpoint:
         identity = await self._authenticate(scope)
         reading = await self._reader.read(identity.user_id)
         answer = self._view(reading, scope["query_string"])
+        # Documents are kept beside their snapshot: those that go out say themselves whose they are.
+        if not answer.body.startswith(b'{"user_id":"%s"' % str(identity.user_id).encode()):
+            raise blocked("document", identity.user_id)
         await respond(scope, send, answer, reading.fresh, stale=reading.stale)
 
 

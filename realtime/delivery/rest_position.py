@@ -6,7 +6,6 @@ statement each time, and the one that is limited for each user.
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Awaitable, Callable
 from typing import Final
@@ -23,10 +22,8 @@ from realtime.delivery.parameters import position_id_parameter
 from realtime.delivery.rate_limit import RateLimit
 from realtime.delivery.rest_documents import PositionRecord
 from realtime.messages import encode
-from realtime.metrics import METRICS
+from realtime.owners import blocked
 from realtime.store.snapshot import Freshness
-
-log = logging.getLogger(__name__)
 
 PER_SECOND: Final = 20
 BURST: Final = 40
@@ -49,10 +46,7 @@ class PositionEndpoint:
             raise HTTPException(429, headers={"retry-after": str(wait_seconds)})
         found = await find_position(self._engine, user_id=identity.user_id, position_id=position_id)
         if found is not None and found.user_id != identity.user_id:
-            METRICS.cross_user_blocked.add()
-            log.critical(
-                "another account's position was about to be served", extra={"user": str(identity.user_id)}
-            )
+            blocked("position", identity.user_id)
             found = None
         if found is None:
             raise HTTPException(404, "No position of yours has this id, nor has a log row of one.")

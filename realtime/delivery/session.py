@@ -15,16 +15,14 @@ from uuid import UUID
 import msgspec
 
 from realtime.messages import encode
+from realtime.owners import WrongOwner as WrongOwner
+from realtime.owners import blocked
 from realtime.state import CHANNELS
 from realtime.store.snapshot import Channels, Freshness, Snapshot
 from realtime.store.snapshots import Edge
 
 _EMPTY_PATCH: Final = b"{}"
 _decode_patch = msgspec.json.Decoder(dict[str, Any]).decode
-
-
-class WrongOwner(Exception):
-    """A snapshot of another account came near this session; it was not sent."""
 
 
 def channels_in_order(names: Iterable[str]) -> Channels:
@@ -118,6 +116,8 @@ class Session:
         do not compose.
         """
         self._accept(newest)
+        if any(edge.owner != self.user_id for edge in path):
+            raise blocked("step of a resume", self.user_id)
         kept = channels_in_order(set(channels) & set(self.channels))
         frames = []
         self.revision = revision
@@ -152,7 +152,7 @@ class Session:
     def _refuse_of_another(self, snapshot: Snapshot) -> None:
         # The last wall: whatever went wrong before, nobody is sent another's data.
         if snapshot.user_id != self.user_id:
-            raise WrongOwner(f"session of {self.user_id} was offered {snapshot!r}")
+            raise blocked("frame", self.user_id)
 
     def _held(self) -> Snapshot:
         if self.held is None:

@@ -8,6 +8,7 @@ from typing import Final, Protocol
 from uuid import UUID
 
 from realtime.errors import UnavailableError
+from realtime.owners import blocked
 from realtime.state import CHANNELS
 from realtime.store.paths import find_path
 from realtime.store.snapshot import Freshness, Snapshot
@@ -73,7 +74,14 @@ class Watch:
     @property
     def revision(self) -> int:
         """Of the newest snapshot; -1 before this process has read one."""
-        return -1 if self.snapshot is None or self._own_read_at < 0 else self.snapshot.revision
+        snapshot = self.own_snapshot
+        return -1 if snapshot is None or self._own_read_at < 0 else snapshot.revision
+
+    @property
+    def own_snapshot(self) -> Snapshot | None:
+        """``snapshot``, unless it is another account's: then the next sweep has this one read again."""
+        snapshot = self.snapshot
+        return snapshot if snapshot is None or snapshot.user_id == self.user_id else None
 
     @property
     def confirmed_at(self) -> float:
@@ -94,7 +102,10 @@ class Watch:
         """Take what this process read in a read that began at ``read_at``; False when a newer snapshot is
         here already.
         """
-        held = self.snapshot
+        if snapshot.user_id != self.user_id:
+            blocked("hub", self.user_id)
+            return False
+        held = self.own_snapshot
         if held is not None and (snapshot.epoch, snapshot.revision) < (held.epoch, held.revision):
             return False
         # Equal revisions mean equal state: then only how fresh it is has changed.
@@ -174,4 +185,5 @@ class Watch:
         elif base.revision != snapshot.revision:
             if self._edges is None:
                 self._edges = deque(maxlen=_EDGES_KEPT)
-            self._edges.append(Edge(base.revision, snapshot.revision, snapshot.patch_from(base, CHANNELS)))
+            patch = snapshot.patch_from(base, CHANNELS)
+            self._edges.append(Edge(self.user_id, base.revision, snapshot.revision, patch))

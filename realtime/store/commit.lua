@@ -7,7 +7,8 @@
 local ttl, most, most_bytes, oldest = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[5]) - tonumber(ARGV[4])
 local results = {}
 
--- An edge is 'base revision seconds patch'; the first three are needed without decoding the patch.
+-- An edge is 'base revision seconds patch'; the first three are needed without decoding the patch. State and patch
+-- come with their owner in front, which only readers look at.
 local function trim(snapshot, edges)
   local bytes = tonumber(redis.call('HGET', snapshot, 'edge_bytes') or '0')
   local count = redis.call('LLEN', edges)

@@ -20,6 +20,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
+from realtime.owners import blocked
 from realtime.patch import State
 from realtime.state import STATE_VERSION
 from realtime.store.snapshot import Snapshot
@@ -33,13 +34,18 @@ EDGE_SECONDS: Final = 600
 _DEADLINE_SECONDS: Final = 1.0
 _CONNECTIONS: Final = 16
 _BATCH: Final = 100
+#: A stored state and a stored patch begin with whose they are, as the 16 bytes of its UUID.
+_OWNER_BYTES: Final = 16
 
 _decode_state = msgspec.json.Decoder(dict[str, Any]).decode
 
 
 class Edge(NamedTuple):
-    """A step that some node took: the merge patch, as JSON, from ``base`` to ``revision``."""
+    """A step that some node took: the merge patch, as JSON, of the account ``owner`` from ``base`` to
+    ``revision``.
+    """
 
+    owner: UUID
     base: int
     revision: int
     patch: bytes
@@ -132,10 +138,12 @@ class SnapshotStore:
         if not isinstance(fields, dict) or not fields:
             return None
         try:
-            if fields[b"owner"] != user_id.bytes:
-                log.error("a stored snapshot has another owner and is not used", extra={"user": str(user_id)})
+            owner, document = fields[b"owner"], fields[b"state"]
+            # Said twice, so that no field alone can be swapped for another account's.
+            if owner != user_id.bytes or not document.startswith(owner):
+                blocked("stored snapshot", user_id)
                 return None
-            state: State = _decode_state(fields[b"state"])
+            state: State = _decode_state(document[_OWNER_BYTES:])
             if state.keys() != self._channels:
                 return None
             snapshot = Snapshot(
@@ -145,7 +153,7 @@ class SnapshotStore:
                 as_of=fields[b"as_of"].decode(),
                 state=state,
             )
-            return Stored(snapshot, tuple(map(_edge, edges)) if isinstance(edges, list) else ())
+            return Stored(snapshot, _own(user_id, edges) if isinstance(edges, list) else ())
         except (KeyError, ValueError, msgspec.DecodeError):
             log.warning("a stored snapshot cannot be read and is not used", extra={"user": str(user_id)})
             return None
@@ -169,26 +177,36 @@ def _edges_key(user_id: UUID) -> str:
     return f"guardwire:{STATE_VERSION}:{{{user_id}}}:edges"
 
 
+def _own(user_id: UUID, texts: Sequence[bytes]) -> tuple[Edge, ...]:
+    """The edges in ``texts``; none at all when one of them is another account's."""
+    edges = tuple(map(_edge, texts))
+    if any(edge.owner != user_id for edge in edges):
+        blocked("stored step", user_id)
+        return ()
+    return edges
+
+
 def _edge(text: bytes) -> Edge:
-    base, revision, _, patch = text.split(b" ", 3)
-    return Edge(int(base), int(revision), patch)
+    base, revision, _, owned = text.split(b" ", 3)
+    return Edge(UUID(bytes=owned[:_OWNER_BYTES]), int(base), int(revision), owned[_OWNER_BYTES:])
 
 
 def _commit_arguments(steps: Sequence[Step]) -> tuple[list[str], list[Any]]:
     keys: list[str] = []
     arguments: list[Any] = [SNAPSHOT_TTL_SECONDS, EDGE_COUNT, EDGE_BYTES, EDGE_SECONDS, int(time.time())]
     for snapshot, base in steps:
+        owner = snapshot.user_id.bytes
         keys += (_snapshot_key(snapshot.user_id), _edges_key(snapshot.user_id))
         channels = tuple(snapshot.state)
         arguments += (
             snapshot.epoch,
             snapshot.revision,
             snapshot.as_of,
-            snapshot.user_id.bytes,
-            snapshot.encoded(channels),
+            owner,
+            owner + snapshot.encoded(channels),
         )
         if base is None or base.epoch != snapshot.epoch:
             arguments += ("", "")
         else:
-            arguments += (base.revision, snapshot.patch_from(base, channels))
+            arguments += (base.revision, owner + snapshot.patch_from(base, channels))
     return keys, arguments

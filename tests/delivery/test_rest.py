@@ -311,7 +311,7 @@ async def test_another_users_snapshot_planted_in_the_hub_is_blocked_counted_and_
     blocked = METRICS.cross_user_blocked.get()
     with caplog.at_level(logging.CRITICAL):
         answer = await server.get(path, ANN)
-    assert answer.status_code == 500
+    assert answer.status_code == 503
     assert str(BOB) not in answer.text
     assert METRICS.cross_user_blocked.get() == blocked + 1
     assert [record for record in caplog.records if "another account" in record.getMessage()]

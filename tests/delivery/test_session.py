@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from realtime.delivery.session import Session, WrongOwner, channels_in_order
+from realtime.delivery.session import Session, channels_in_order
+from realtime.owners import WrongOwner
 from realtime.patch import apply, diff
 from realtime.state import CHANNELS
 from realtime.store.snapshot import Snapshot
@@ -103,7 +104,7 @@ def test_anothers_snapshot_is_never_accepted() -> None:
 
 
 def _edge(old: Snapshot, new: Snapshot) -> Edge:
-    return Edge(old.revision, new.revision, json.dumps(diff(old.state, new.state)).encode())
+    return Edge(new.user_id, old.revision, new.revision, json.dumps(diff(old.state, new.state)).encode())
 
 
 @pytest.mark.parametrize("held", [CHANNELS, ("guards",), ("status", "positions"), ()])

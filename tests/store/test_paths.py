@@ -9,9 +9,12 @@ from hypothesis import strategies as st
 
 from realtime.store.paths import find_path
 from realtime.store.snapshots import Edge
+from tests.snapshots import USER
 
 _edges = st.lists(
-    st.tuples(st.integers(0, 12), st.integers(0, 12)).map(lambda ends: Edge(min(ends), max(ends), b"{}"))
+    st.tuples(st.integers(0, 12), st.integers(0, 12)).map(
+        lambda ends: Edge(USER, min(ends), max(ends), b"{}")
+    )
 )
 
 
@@ -35,5 +38,5 @@ def test_a_path_is_found_exactly_when_there_is_one_and_it_is_unbroken(
 
 
 def test_the_shortest_of_several_paths_is_taken() -> None:
-    edges = [Edge(1, 2, b"a"), Edge(2, 3, b"b"), Edge(1, 3, b"c")]
-    assert find_path(edges, 1, 3) == [Edge(1, 3, b"c")]
+    edges = [Edge(USER, 1, 2, b"a"), Edge(USER, 2, 3, b"b"), Edge(USER, 1, 3, b"c")]
+    assert find_path(edges, 1, 3) == [Edge(USER, 1, 3, b"c")]

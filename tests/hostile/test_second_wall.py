@@ -1,0 +1,376 @@
+"""Another user's data, planted in each layer in turn: it is stopped, counted and logged, and never sent.
+
+What keeps accounts apart in the first place is tested in `tests/end_to_end/test_isolation.py`. Here that has
+failed already, and the next layer is what is left.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from typing import Any
+from uuid import UUID
+
+import asyncpg
+import httpx
+import pytest
+from redis.asyncio import Redis
+from websockets.asyncio.client import ClientConnection
+from websockets.exceptions import ConnectionClosed
+
+from queries.channels import LIVE_QUERIES
+from queries.live_query import LiveQueries
+from realtime.delivery.session import Session
+from realtime.owners import WrongOwner
+from realtime.state import CHANNELS
+from realtime.store.snapshot import Snapshot
+from realtime.store.snapshots import Edge, SnapshotStore, Step, connect
+from tests.delivery.rest_server import RestServer, rest_server
+from tests.delivery.stream_server import StreamServer, stream_server
+from tests.end_to_end.mirror import mirror
+from tests.end_to_end.node import node
+from tests.hostile.wall import MARK, blocks
+from tests.queries.ledger import Ledger
+from tests.snapshots import FRESH, OTHER_USER, USER, snapshot
+
+MINE, THEIRS = USER, OTHER_USER
+
+
+def theirs(revision: int) -> Snapshot:
+    """A snapshot of the other user's, recognisable wherever it turns up."""
+    found = snapshot(revision, user_id=THEIRS, tickets=(77,))
+    found.state["positions"]["open"]["77"]["symbol"] = MARK
+    return found
+
+
+# The rows that SQL gives.
+
+
+@pytest.fixture
+async def ledger(migrated_url: str) -> AsyncIterator[Ledger]:
+    """A database where both users have a row of every kind."""
+    connection = await asyncpg.connect(migrated_url)
+    ledger = Ledger(connection)
+    for user, symbol in ((MINE, "XAUUSD"), (THEIRS, MARK)):
+        await ledger.log(user, 0, symbol=symbol)
+        await ledger.log(user, 1, mt5_position_id=2, symbol=symbol, matched=2, divergence_reason=symbol)
+        await ledger.log(
+            user, 2, event_type="guard_trigger", symbol=symbol, divergence_reason="a gap", current_price=3000
+        )
+        await ledger.equity(user, 10_000)
+        await ledger.equity(user, 5_000, 3)
+        await connection.execute("INSERT INTO guard_limits (user_id) VALUES ($1)", user)
+    yield ledger
+    await connection.close()
+
+
+#: The predicates that keep accounts apart in the live query; each is taken away in turn.
+PREDICATES = {
+    "open positions": (
+        "WHERE p.user_id = watched.user_id AND p.is_open AND p.matched",
+        "WHERE p.is_open AND p.matched",
+    ),
+    "counts of positions": ("WHERE p.user_id = watched.user_id AND p.is_open)", "WHERE p.is_open)"),
+    "recent events": ("WHERE e.user_id = watched.user_id", "WHERE true"),
+    "market alerts": ("WHERE m.user_id = watched.user_id AND", "WHERE"),
+    "breaches": ("WHERE b.user_id = watched.user_id", "WHERE true"),
+    "account": ("ON account.user_id = watched.user_id", f"ON account.user_id = '{THEIRS}'"),
+    "limits": ("ON limits.user_id = watched.user_id", f"ON limits.user_id = '{THEIRS}'"),
+}
+
+
+@pytest.mark.parametrize("what", PREDICATES)
+async def test_a_row_that_holds_anything_of_another_account_is_no_result(
+    ledger: Ledger, caplog: pytest.LogCaptureFixture, what: str
+) -> None:
+    careless = LiveQueries(LIVE_QUERIES.channels)
+    before, after = PREDICATES[what]
+    assert careless.statement.count(before) == 1
+    careless.statement = careless.statement.replace(before, after)
+    with blocks(caplog, layer="row", whose=THEIRS):
+        assert await careless.evaluate(ledger.connection, [MINE]) == []
+
+
+async def test_the_row_of_an_account_that_nobody_asked_for_is_no_result(
+    ledger: Ledger, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Confused:
+        """A connection that answers for another account than it was asked for."""
+
+        async def fetch(self, query: str, *args: Any, timeout: float | None = None) -> list[Any]:  # noqa: ASYNC109 - asyncpg's own
+            found: list[Any] = await ledger.connection.fetch(query, [THEIRS], timeout=timeout)
+            return found
+
+    with blocks(caplog, layer="row", whose=MARK):
+        assert await LIVE_QUERIES.evaluate(Confused(), [MINE]) == []
+
+
+async def test_what_is_left_as_it_is_reads_both_accounts(ledger: Ledger) -> None:
+    found = {
+        each.user_id: each.state for each in await LIVE_QUERIES.evaluate(ledger.connection, [MINE, THEIRS])
+    }
+    assert MARK not in json.dumps(found[MINE])
+    assert MARK in json.dumps(found[THEIRS])
+    for state in found.values():
+        assert state["positions"]["open"]
+        assert state["status"]["recent_events"]
+        assert state["guards"]["alerts"]
+        assert state["guards"]["breaches"]
+
+
+# What Redis remembers.
+
+
+@pytest.fixture
+async def redis(redis_url: str) -> AsyncIterator[Redis]:
+    client = connect(redis_url)
+    yield client
+    await client.aclose()
+
+
+@pytest.fixture
+async def store(redis: Redis) -> SnapshotStore:
+    """Where both accounts have taken the same step."""
+    store = SnapshotStore(redis, channels=CHANNELS)
+    await store.commit([Step(snapshot(5), None), Step(theirs(5), None)])
+    await store.commit(
+        [Step(snapshot(6, syncs=2), snapshot(5)), Step(theirs(6), snapshot(5, user_id=THEIRS))]
+    )
+    assert set(await store.load([MINE, THEIRS])) == {MINE, THEIRS}
+    return store
+
+
+async def key_of(redis: Redis, user_id: UUID, kind: str) -> bytes:
+    (key,) = [
+        key async for key in redis.scan_iter() if str(user_id).encode() in key and key.endswith(kind.encode())
+    ]
+    return bytes(key)
+
+
+@pytest.mark.parametrize("fields", [None, [b"state"], [b"state", b"revision", b"epoch"], [b"owner"]])
+async def test_a_stored_snapshot_of_another_account_is_not_used(
+    store: SnapshotStore, redis: Redis, caplog: pytest.LogCaptureFixture, fields: list[bytes] | None
+) -> None:
+    held: dict[Any, Any] = await redis.hgetall(await key_of(redis, THEIRS, ":snapshot"))
+    planted: dict[Any, Any] = held if fields is None else {field: held[field] for field in fields}
+    await redis.hset(await key_of(redis, MINE, ":snapshot"), mapping=planted)
+    with blocks(caplog, layer="stored snapshot", whose=THEIRS):
+        assert await store.load([MINE]) == {}
+
+
+@pytest.mark.parametrize("beside_ones_own", [False, True])
+async def test_stored_steps_of_another_account_are_not_used(
+    store: SnapshotStore, redis: Redis, caplog: pytest.LogCaptureFixture, beside_ones_own: bool
+) -> None:
+    mine, other = await key_of(redis, MINE, ":edges"), await key_of(redis, THEIRS, ":edges")
+    if not beside_ones_own:
+        await redis.delete(mine)
+    await redis.rpush(mine, *await redis.lrange(other, 0, -1))
+    with blocks(caplog, layer="stored step", whose=THEIRS):
+        stored = (await store.load([MINE]))[MINE]
+    assert stored.edges == ()
+    assert MARK not in json.dumps(stored.snapshot.state)
+
+
+def test_a_step_of_another_account_is_stopped_where_frames_are_made_too(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    session = Session(MINE, CHANNELS)
+    edge = Edge(THEIRS, 5, 6, f'{{"positions":"{MARK}"}}'.encode())
+    with blocks(caplog, layer="step of a resume", whose=THEIRS), pytest.raises(WrongOwner):
+        session.resume(5, CHANNELS, [edge], snapshot(6), FRESH)
+
+
+# What a node holds in memory, and every way out of it.
+
+
+@pytest.fixture
+async def server() -> AsyncIterator[StreamServer]:
+    async with stream_server() as server:
+        yield server
+
+
+def plant(server: StreamServer) -> None:
+    """The other user's snapshot becomes this account's newest, past the hub's own check."""
+    server.hub.reading(MINE).snapshot = theirs(9)
+
+
+async def test_the_hub_takes_no_snapshot_of_another_account(
+    server: StreamServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    watch = server.hub.reading(MINE)
+    with blocks(caplog, layer="hub", whose=THEIRS):
+        assert not watch.advance(theirs(9), None, as_of=FRESH.as_of, read_at=1.0)
+    assert watch.snapshot is None
+
+
+async def heard(connection: ClientConnection) -> tuple[int, str]:
+    """The close code, and everything that came before it."""
+    texts: list[str] = []
+
+    async def listen() -> None:
+        while True:
+            texts.append(str(await connection.recv()))
+
+    with pytest.raises(ConnectionClosed) as closed:
+        await asyncio.wait_for(listen(), 10)
+    assert closed.value.rcvd is not None
+    return closed.value.rcvd.code, "".join(texts)
+
+
+async def news(server: StreamServer, _: ClientConnection) -> None:
+    server.hub.reading(MINE).wake(1.0)
+
+
+async def resync(_: StreamServer, connection: ClientConnection) -> None:
+    await connection.send('{"type":"resync"}')
+
+
+async def subscribe(_: StreamServer, connection: ClientConnection) -> None:
+    await connection.send('{"type":"subscribe","channels":["positions"]}')
+
+
+@pytest.mark.parametrize("act", [news, resync, subscribe])
+async def test_an_open_websocket_is_not_sent_what_was_planted_in_the_hub(
+    server: StreamServer,
+    caplog: pytest.LogCaptureFixture,
+    act: Callable[[StreamServer, ClientConnection], Awaitable[None]],
+) -> None:
+    async with server.connect("?channels=status,guards", headers=server.headers(MINE)) as connection:
+        await server.opened(snapshot(5), connection)
+        plant(server)
+        with blocks(caplog, layer="frame", whose=THEIRS):
+            await act(server, connection)
+            code, told = await heard(connection)
+    assert code == 1013
+    assert MARK not in told
+
+
+async def test_a_new_websocket_is_not_sent_what_was_planted_in_the_hub(
+    server: StreamServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    plant(server)
+    with blocks(caplog, layer="frame", whose=THEIRS):
+        async with server.connect(headers=server.headers(MINE)) as connection:
+            code, told = await heard(connection)
+    assert code == 1013
+    assert MARK not in told
+
+
+@pytest.mark.parametrize("path", ["/api/v1/state", "/api/v1/state?since=9:5&wait=5", "/api/v1/stream"])
+async def test_plain_http_is_not_sent_what_was_planted_in_the_hub(
+    server: StreamServer, caplog: pytest.LogCaptureFixture, path: str
+) -> None:
+    plant(server)
+    with blocks(caplog, layer="frame", whose=THEIRS):
+        assert MARK not in await body(server, path)
+
+
+@pytest.mark.parametrize("path", ["/api/v1/state?since=9:5&wait=5", "/api/v1/stream"])
+async def test_who_waits_over_plain_http_is_not_sent_it_either(
+    server: StreamServer, caplog: pytest.LogCaptureFixture, path: str
+) -> None:
+    server.hub.reading(MINE)
+    server.publish(snapshot(5))
+    with blocks(caplog, layer="frame", whose=THEIRS):
+        asking = asyncio.create_task(body(server, path))
+        await server.watched(MINE)
+        plant(server)
+        server.hub.reading(MINE).wake(1.0)
+        assert MARK not in await asking
+
+
+async def body(server: StreamServer, path: str) -> str:
+    """All that comes until the answer ends or is cut."""
+    received = bytearray()
+    async with httpx.AsyncClient(trust_env=False, timeout=10) as client:
+        try:
+            async with client.stream(
+                "GET", f"http://{server.address}{path}", headers=server.headers(MINE)
+            ) as answer:
+                async for piece in answer.aiter_raw():
+                    received += piece
+        except httpx.RemoteProtocolError:
+            pass  # cut amid the answer
+    return received.decode()
+
+
+async def test_what_was_planted_in_the_hub_is_replaced_by_the_next_read(server: StreamServer) -> None:
+    server.hub.reading(MINE)
+    server.publish(snapshot(5))
+    plant(server)
+    # The sweep takes the account for unread, and the feed does not go on from what was planted.
+    assert dict(server.hub.watched())[MINE] == -1
+    assert server.hub.snapshot_of(MINE) is None
+    server.publish(snapshot(6, syncs=2))
+    async with server.connect(headers=server.headers(MINE)) as connection:
+        await connection.recv()
+        first = json.loads(await connection.recv())
+    assert (first["type"], first["revision"]) == ("snapshot", 6)
+
+
+# The documents of REST, which are kept beside their snapshot.
+
+DOCUMENTS = {
+    "status": "/api/v1/reconciliation/status",
+    "positions": "/api/v1/positions/open",
+    "guards": "/api/v1/guards/status",
+}
+
+
+@pytest.fixture
+async def rest() -> AsyncIterator[RestServer]:
+    async with rest_server() as server:
+        yield server
+
+
+@pytest.mark.parametrize("name", DOCUMENTS)
+async def test_a_kept_document_of_another_account_is_not_answered(
+    rest: RestServer, caplog: pytest.LogCaptureFixture, name: str
+) -> None:
+    mine, other = rest.publish(MINE), rest.publish(THEIRS)
+    for user in (MINE, THEIRS):
+        assert (await rest.get(DOCUMENTS[name], user)).json()["user_id"] == str(user)
+    mine.documents[name] = other.documents[name].replace(b"}", f',"{MARK}":1}}'.encode(), 1)
+    with blocks(caplog, layer="document", whose=THEIRS):
+        answer = await rest.get(DOCUMENTS[name], MINE)
+    assert answer.status_code == 503
+    assert MARK not in answer.text
+    assert str(THEIRS) not in answer.text
+
+
+# The hints that PostgreSQL carries: anybody who may connect may send one.
+
+
+def forged(user_ids: Iterable[UUID]) -> list[str]:
+    """Payloads as somebody might send them who wants a client to be told what is not its own."""
+    mine, other = user_ids
+    return [
+        f"{mine}=9007199254740991",
+        f"{mine}={{{MARK}}}",
+        f"{mine}={other}",
+        f"{other}={mine}",
+        f'{{"user_id":"{mine}","state":{{"positions":"{MARK}"}}}}',
+        f"{mine}=1,{other}=9007199254740991,{MARK}",
+        MARK * 500,
+    ]
+
+
+async def test_forged_hints_only_make_the_node_look(
+    migrated_url: str, redis_url: str, ledger: Ledger
+) -> None:
+    async with (
+        node(migrated_url, redis_url, heartbeat_seconds=0.5) as server,
+        mirror(server.url, server.token(MINE)) as account,
+        mirror(server.url, server.token(THEIRS)) as other,
+    ):
+        for payload in forged((MINE, THEIRS)):
+            await ledger.connection.execute("SELECT pg_notify('guardwire', $1)", payload)
+        await ledger.log(MINE, 5, current_price=1956)
+        await ledger.log(THEIRS, 5, symbol=MARK, current_price=1956)
+        revisions = await ledger.revisions()
+        await account.until_revision(revisions[MINE])
+        await other.until_revision(revisions[THEIRS])
+        assert not [frame for frame in account.frames if MARK in frame.text]
+        assert [frame for frame in other.frames if MARK in frame.text]
