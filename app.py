@@ -13,25 +13,19 @@ from pathlib import Path
 from uuid import UUID
 
 from starlette.routing import BaseRoute, Route, WebSocketRoute
-from starlette.types import Scope
 
-from auth.authenticator import Authenticator
+from auth.access import Access, key_sources
 from auth.claims import Rules
 from auth.development import DevelopmentKey
-from auth.identity import Identity
-from auth.jwks import Jwks
-from auth.keys import KeySource, SharedSecret
-from auth.origins import OriginPolicy
+from auth.keys import KeySource
 from auth.origins import policy as origin_policy
-from auth.revocation import Revocations
-from auth.tickets import Tickets
-from auth.tokens import Verifier
 from queries.channels import LIVE_QUERIES
 from realtime.database import engine_for
 from realtime.delivery import rest
 from realtime.delivery.admission import Admission
 from realtime.delivery.application import Application
 from realtime.delivery.credentials import credential_routes
+from realtime.delivery.drain import Drain
 from realtime.delivery.hub import Hub
 from realtime.delivery.operations import operation_routes
 from realtime.delivery.pages import page_routes
@@ -59,6 +53,8 @@ log = logging.getLogger(__name__)
 
 STATIC = Path(__file__).parent / "static"
 _DRAIN_SECONDS = 5.0
+#: How long a node that is leaving only says so, for a balancer to see it before its clients do.
+_NOTICE_SECONDS = 1.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,18 +85,12 @@ class Node:
         self._writer = None if self._store is None else SnapshotWriter(self._store)
         self._dirty = DirtySet()
         self.hub = Hub(mark_dirty=self._dirty.mark, stale_seconds=settings.stale_seconds)
-        self._keys = _key_sources(settings, development)
-        rules = _rules(settings, development)
-        self._revocations = Revocations(
+        self._access = Access(
+            keys=_key_sources(settings, development),
+            rules=_rules(settings, development),
+            origins=origin_policy(settings.allowed_origins, production=settings.mode == "production"),
             engine=self._engine,
             redis=self._redis,
-            max_token_lifetime_seconds=rules.max_lifetime_seconds,
-        )
-        self._tickets = Tickets(redis=self._redis, is_revoked=self._revocations.is_revoked)
-        self._verifier = Verifier(keys=self._keys, rules=rules, is_revoked=self._revocations.is_revoked)
-        self._authenticator = Authenticator(verifier=self._verifier, tickets=self._tickets)
-        self._origins: OriginPolicy = origin_policy(
-            settings.allowed_origins, production=settings.mode == "production"
         )
         self._admission = Admission(
             leases=None
@@ -109,6 +99,7 @@ class Node:
             most_per_user=settings.max_sockets_per_user,
         )
         self.streams = self._streams()
+        self._drain = Drain(self.streams)
         self._pulse = Pulse(
             hub=self.hub,
             streams=self.streams,
@@ -116,7 +107,7 @@ class Node:
             hello_seconds=settings.hello_seconds,
             send_deadline_seconds=settings.send_deadline_seconds,
             ping_seconds=settings.ping_seconds,
-            is_revoked=self._revocations.is_revoked,
+            is_revoked=self._access.is_revoked,
         )
         self._supervisor = Supervisor()
         self._kept = [KeptConnection(self._engine) for _ in range(3)]
@@ -125,7 +116,7 @@ class Node:
         settings = self.settings
         return Streams(
             hub=self.hub,
-            verify=self._verifier.verify,
+            verify=self._access.verifier.verify,
             store=self._store,
             heartbeat_seconds=settings.heartbeat_seconds,
             admission=self._admission,
@@ -134,26 +125,23 @@ class Node:
 
     # Requests.
 
-    async def authenticate_handshake(self, scope: Scope) -> Identity | None:
-        """The identity of a WebSocket handshake, None when its first frame must bring it."""
-        self._origins.check(scheme=scope["scheme"], headers=scope["headers"])
-        return await self._authenticator.from_headers(scope)
-
     def routes(self) -> list[BaseRoute]:
         """Everything that this server answers."""
+        access = self._access
+        authenticate = access.authenticator.require
         return [
             WebSocketRoute(
-                "/ws", WebSocketEndpoint(streams=self.streams, authenticate=self.authenticate_handshake)
+                "/ws", WebSocketEndpoint(streams=self.streams, authenticate=access.of_handshake)
             ),
             *rest.routes(
                 hub=self.hub,
                 store=self._store,
                 engine=self._engine,
-                authenticate=self._authenticator.require,
+                authenticate=authenticate,
             ),
             *self._stream_routes(),
             *credential_routes(
-                authenticate=self._authenticator.require, tickets=self._tickets, revocations=self._revocations
+                authenticate=authenticate, tickets=access.tickets, revocations=access.revocations
             ),
             *operation_routes(not_ready=self.not_ready),
             *page_routes(STATIC, demo_token=self._demo_token()),
@@ -164,9 +152,9 @@ class Node:
         stream = EventStreamEndpoint(
             hub=self.hub,
             store=self._store,
-            authenticate=self._authenticator.from_headers_or_ticket,
-            is_revoked=self._revocations.is_revoked,
-            is_draining=lambda: self.streams.draining,
+            authenticate=self._access.authenticator.from_headers_or_ticket,
+            is_revoked=self._access.is_revoked,
+            drain=self._drain,
             heartbeat_seconds=settings.heartbeat_seconds,
             send_deadline_seconds=settings.send_deadline_seconds,
             admission=self._admission,
@@ -174,8 +162,9 @@ class Node:
         state = StateEndpoint(
             hub=self.hub,
             store=self._store,
-            authenticate=self._authenticator.require,
+            authenticate=self._access.authenticator.require,
             admission=self._admission,
+            drain=self._drain,
         )
         return [
             Route("/api/v1/stream", stream, methods=["GET"], name="stream"),
@@ -184,11 +173,11 @@ class Node:
 
     def not_ready(self) -> str | None:
         """Why this node should get no new clients now; None when it should."""
-        if self.streams.draining:
+        if self._drain.begun:
             return "draining"
         if self.hub.blind(time.monotonic()):
             return "blind: the database has not been read lately" if self.hub.swept_at > 0 else "starting"
-        if self._revocations.age_seconds is None:
+        if self._access.revocations.age_seconds is None:
             return "starting"  # who is revoked is not known yet
         return None
 
@@ -230,12 +219,10 @@ class Node:
         start("housekeeping", Housekeeper(connection=housekeeping).run)
         start("pulse", self._pulse.run)
         start("admission", self._admission.run)
-        start("revocations", self._revocations.run)
         if self._writer is not None:
             start("remember", self._writer.run)
-        for source in self._keys:
-            if isinstance(source, Jwks):
-                start("jwks", source.run)
+        for name, run in self._access.tasks():
+            start(name, run)
 
     def _on_hint(self, user_id: UUID, revision: int) -> None:
         if self.hub.is_news(user_id, revision):
@@ -243,7 +230,10 @@ class Node:
 
     async def drain(self) -> None:
         """Ask every client to go elsewhere, before the listening socket is closed."""
-        await self._pulse.drain(_DRAIN_SECONDS)
+        production = self.settings.mode == "production"
+        await self._drain.run(
+            notice_seconds=_NOTICE_SECONDS if production else 0.0, spread_seconds=_DRAIN_SECONDS
+        )
 
     async def stop(self) -> None:
         """End every task and connection."""
@@ -252,9 +242,7 @@ class Node:
         for kept in self._kept:
             await kept.close()
         await self._engine.dispose()
-        for source in self._keys:
-            if isinstance(source, Jwks):
-                await source.close()
+        await self._access.close()
         if self._redis is not None:
             await self._redis.aclose()
 
@@ -268,12 +256,7 @@ def _rules(settings: Settings, development: Development | None) -> Rules:
 def _key_sources(settings: Settings, development: Development | None) -> list[KeySource]:
     if development is not None:
         return [development.key.source]
-    sources: list[KeySource] = []
-    if settings.jwt_secret:
-        sources.append(SharedSecret(settings.jwt_secret))
-    if settings.jwks_url:
-        sources.append(Jwks(url=settings.jwks_url))
-    return sources
+    return key_sources(secret=settings.jwt_secret, jwks_url=settings.jwks_url)
 
 
 def build(settings: Settings, *, development: Development | None = None) -> Application:
@@ -290,6 +273,7 @@ def server_for(settings: Settings, *, development: Development | None = None, si
         port=settings.port,
         max_frame_bytes=settings.max_frame_bytes,
         drain=node.drain,
+        trusted_proxies=settings.trusted_proxies,
         signals=signals,
     )
 

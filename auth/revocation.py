@@ -12,7 +12,7 @@ import contextlib
 import logging
 import secrets
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Final
 from uuid import UUID
 
@@ -24,6 +24,7 @@ from auth.claims import MAX_LEEWAY_SECONDS, is_token_id
 from auth.identity import Identity
 from auth.revoked_rows import Revocation, RevokedRows
 from realtime.errors import ConfigurationError, UnavailableError
+from realtime.metrics import METRICS
 
 MARK_KEY: Final = "guardwire:revocations"
 #: Single tokens that can be revoked at once; users always can. A node holds them in some 30 MB.
@@ -33,9 +34,6 @@ MAX_REASON_CHARACTERS: Final = 500
 _REDIS_SECONDS: Final = 1.0
 
 logger = logging.getLogger(__name__)
-
-OnRevoked = Callable[[UUID | None, str | None], None]
-
 
 class Revocations:
     """What is revoked, in memory; `run` keeps it up to date, `revoke` adds to it for all nodes.
@@ -74,7 +72,6 @@ class Revocations:
         self._read_at: float | None = None
         self._full_read_at = 0.0
         self._mark: object = None
-        self._subscribers: list[OnRevoked] = []
 
     @property
     def age_seconds(self) -> float | None:
@@ -85,13 +82,6 @@ class Revocations:
         """Whether ``identity`` may no longer be served; from memory, at once."""
         until = self._users.get(identity.user_id)
         return (until is not None and identity.issued_at <= until) or identity.token_id in self._tokens
-
-    def subscribe(self, on_revoked: OnRevoked) -> None:
-        """Call ``on_revoked(user_id, token_id)`` (one is None) for each revocation that this node learns of.
-
-        It should end those of the user's or the token's streams for whose identity `is_revoked` now says so.
-        """
-        self._subscribers.append(on_revoked)
 
     async def revoke(
         self, *, user_id: UUID | None = None, token_id: str | None = None, reason: str = ""
@@ -128,12 +118,10 @@ class Revocations:
             if horizon < self._horizon:  # another copy of the database, that counts from further back
                 rows, horizon = await self._rows.read(since=0)
                 whole = True
-            first_time, self._read_at, self._horizon = self._read_at is None, began, horizon
-            fresh = self._learn(rows, whole=whole)
+            self._read_at, self._horizon = began, horizon
+            self._learn(rows, whole=whole)
             if whole:
                 self._full_read_at = began
-        if not first_time:
-            self._tell(fresh)
 
     async def run(self) -> None:
         """Read for ever: when the mark changes, and every ``read_seconds`` whatever Redis says."""
@@ -160,30 +148,16 @@ class Revocations:
             if changed:
                 return
 
-    def _learn(self, rows: Iterable[Revocation], *, whole: bool) -> list[Revocation]:
-        """Take in ``rows``, in place of all that is known when ``whole``; gives those not known before."""
+    def _learn(self, rows: Iterable[Revocation], *, whole: bool) -> None:
+        """Take in ``rows``, in place of all that is known when ``whole``."""
         users: dict[UUID, float] = {} if whole else self._users
         tokens: set[str] = set() if whole else self._tokens
-        fresh = []
         for row in rows:
             if row.user_id is not None:
-                if row.revoked_at > self._users.get(row.user_id, -1.0):
-                    fresh.append(row)
                 users[row.user_id] = max(row.revoked_at, users.get(row.user_id, -1.0))
             elif row.token_id is not None:
-                if row.token_id not in self._tokens:
-                    fresh.append(row)
                 tokens.add(row.token_id)
         self._users, self._tokens = users, tokens
-        return fresh
-
-    def _tell(self, fresh: Iterable[Revocation]) -> None:
-        for row in fresh:
-            for on_revoked in self._subscribers:
-                try:
-                    on_revoked(row.user_id, row.token_id)
-                except Exception:  # one that fails must not keep the others, or later rows, from being heard
-                    logger.exception("A subscriber of revocations failed")
 
     async def _change_mark(self) -> None:
         if self._redis is None:
@@ -202,7 +176,9 @@ class Revocations:
             async with asyncio.timeout(_REDIS_SECONDS):
                 mark: object = await self._redis.get(MARK_KEY)
         except (RedisError, OSError, TimeoutError):
+            METRICS.redis_up.set(0)
             return False
+        METRICS.redis_up.set(1)
         changed, self._mark = mark != self._mark, mark
         return changed
 

@@ -4,7 +4,12 @@ label.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from bisect import bisect_left
+from collections.abc import Iterator, Sequence
+from typing import Final
+
+#: Upper bounds in seconds, for what should take milliseconds and may take seconds.
+SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 
 
 class Counter:
@@ -26,10 +31,10 @@ class Counter:
         """In Prometheus' text format."""
         yield f"# HELP {self.name} {self.meaning}"
         yield f"# TYPE {self.name} {'counter' if self.name.endswith('_total') else 'gauge'}"
-        for value, count in self._values.items():
-            yield (
-                f'{self.name}{{{self.label}="{value}"}} {count:g}' if self.label else f"{self.name} {count:g}"
-            )
+        # A copy, made in one step: threads count too.
+        for value, count in tuple(self._values.items()):
+            labels = f'{{{self.label}="{_escaped(value)}"}}' if self.label else ""
+            yield f"{self.name}{labels} {_number(count)}"
 
 
 class Gauge(Counter):
@@ -40,6 +45,48 @@ class Gauge(Counter):
         self._values[""] = value
 
 
+class Histogram:
+    """How often a value was at most so much; ``bounds`` are the buckets' upper bounds, in rising order."""
+
+    label = None
+
+    def __init__(self, name: str, meaning: str, bounds: Sequence[float] = SECONDS) -> None:
+        self.name, self.meaning = name, meaning
+        self._bounds = tuple(bounds)
+        self._counts = [0] * (len(self._bounds) + 1)
+        self._sum = 0.0
+
+    def observe(self, value: float, times: int = 1) -> None:
+        """``value`` was seen ``times`` times."""
+        self._counts[bisect_left(self._bounds, value)] += times
+        self._sum += value * times
+
+    def get(self) -> int:
+        """How many values were seen."""
+        return sum(self._counts)
+
+    def lines(self) -> Iterator[str]:
+        """In Prometheus' text format."""
+        yield f"# HELP {self.name} {self.meaning}"
+        yield f"# TYPE {self.name} histogram"
+        total = 0
+        for bound, count in zip((*self._bounds, float("inf")), self._counts, strict=True):
+            total += count
+            yield f'{self.name}_bucket{{le="{_number(bound)}"}} {total}'
+        yield f"{self.name}_sum {_number(self._sum)}"
+        yield f"{self.name}_count {total}"
+
+
+def _number(value: float) -> str:
+    if value == float("inf"):
+        return "+Inf"
+    return str(int(value)) if value == int(value) else repr(value)
+
+
+def _escaped(value: str) -> str:
+    return value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
+
+
 class Metrics:
     """Everything that one process counts."""
 
@@ -48,6 +95,21 @@ class Metrics:
             "guardwire_watched_accounts", "Accounts that somebody is watching on this node."
         )
         self.sockets = Gauge("guardwire_sockets", "Open WebSocket connections.")
+        self.event_streams = Gauge("guardwire_event_streams", "Open Server-Sent Events streams.")
+        self.long_polls = Gauge("guardwire_long_polls", "Long polls that are waiting.")
+        self.push_latency = Histogram(
+            "guardwire_push_latency_seconds",
+            "From a commit to the last of its account's sockets being written to, by the database's clock and"
+            " this node's; once for each client.",
+        )
+        self.state_age = Gauge(
+            "guardwire_state_age_seconds",
+            "Time since the state of the least fresh watched account was last known to be the newest.",
+        )
+        self.loop_lag = Histogram(
+            "guardwire_loop_lag_seconds",
+            "How much later than asked for the event loop ran a timer, four times a second.",
+        )
         self.evaluated = Counter("guardwire_evaluations_total", "Accounts evaluated.")
         self.evaluation_batches = Counter(
             "guardwire_evaluation_statements_total", "Evaluation statements run."
@@ -56,6 +118,12 @@ class Metrics:
             "guardwire_evaluation_failures_total", "Accounts whose evaluation failed."
         )
         self.updates = Counter("guardwire_frames_total", "Frames sent, by type.", "type")
+        self.resyncs = Counter(
+            "guardwire_resyncs_total",
+            "Snapshots sent where updates were expected, by cause: `requested` by the client, `history` that"
+            " does not reach back, another `epoch`.",
+            "cause",
+        )
         self.closes = Counter("guardwire_closes_total", "Streams closed by the server, by code.", "code")
         self.sweeps = Counter("guardwire_sweeps_total", "Sweeps completed.")
         self.sweep_found = Counter(
@@ -64,10 +132,14 @@ class Metrics:
         self.canary_misses = Counter(
             "guardwire_canary_missed_total", "Self-notifications that were not heard in time."
         )
+        self.canary_round_trip = Gauge(
+            "guardwire_canary_round_trip_seconds", "How long the last self-notification that was heard took."
+        )
         self.listener_up = Gauge("guardwire_listener_up", "1 while the listener hears its own canary.")
         self.stored = Counter(
             "guardwire_snapshot_commits_total", "Compare-and-set results in Redis, by result.", "result"
         )
+        self.redis_up = Gauge("guardwire_redis_up", "1 while Redis answers; 0 also where none is used.")
         self.epoch_raises = Counter(
             "guardwire_epoch_raises_total", "Times that the database's history was found to have changed."
         )
@@ -84,6 +156,9 @@ class Metrics:
         )
         self.slow_readers = Counter(
             "guardwire_slow_readers_total", "Sockets that took nothing until the send deadline."
+        )
+        self.log_lines_lost = Counter(
+            "guardwire_log_lines_lost_total", "Log lines that could not be written."
         )
 
     def text(self) -> str:

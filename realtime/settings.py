@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 from urllib.parse import urlsplit
@@ -55,7 +56,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     max_sockets_per_user: Count = 10
     max_frames_per_second: Count = 10
     max_frame_bytes: Count = 16_384
+    trusted_proxies: tuple[str, ...] = ("127.0.0.1",)
+    node: str = ""
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    log_format: Literal["json", "text"] = "json"
 
 
 #: Where each field of `Settings` is read from, and what it means. The documentation's table is made from this.
@@ -84,7 +88,10 @@ SETTINGS: Final[Mapping[str, Setting]] = {
     "max_sockets_per_user": Setting("GUARDWIRE_MAX_SOCKETS_PER_USER", "sockets that one user may hold, across nodes while Redis is up"),
     "max_frames_per_second": Setting("GUARDWIRE_MAX_FRAMES_PER_SECOND", "frames that a client may send in a second before 4029"),
     "max_frame_bytes": Setting("GUARDWIRE_MAX_FRAME_BYTES", "longest frame that a client may send"),
+    "trusted_proxies": Setting("GUARDWIRE_TRUSTED_PROXIES", "comma-separated addresses or networks of the proxies in front, whose `X-Forwarded-Proto` is believed"),
+    "node": Setting("GUARDWIRE_NODE", "name of this node in its log lines; default the machine's name and the port"),
     "log_level": Setting("GUARDWIRE_LOG_LEVEL", "DEBUG, INFO, WARNING or ERROR"),
+    "log_format": Setting("GUARDWIRE_LOG_FORMAT", "`json` for machines or `text` for people; `demo` writes text"),
 }
 
 
@@ -134,10 +141,27 @@ def check_production(settings: Settings) -> None:
         problems += _url_problems(name, getattr(settings, name), ("postgresql", "postgres"))
     problems += _url_problems("redis_url", settings.redis_url, ("redis", "rediss", "unix"))
     problems += _url_problems("jwks_url", settings.jwks_url, ("https", "http"))
+    problems += _proxy_problems(settings.trusted_proxies)
+    if settings.stale_seconds <= settings.sweep_seconds:
+        problems.append(
+            "GUARDWIRE_STALE_SECONDS must be more than GUARDWIRE_SWEEP_SECONDS: else all is stale before it is swept."
+        )
     if "*" in settings.allowed_origins:
         problems.append("GUARDWIRE_ALLOWED_ORIGINS may not hold *: name each origin.")
     if problems:
         raise ConfigurationError(problems)
+
+
+def _proxy_problems(proxies: tuple[str, ...]) -> list[str]:
+    problems = []
+    for proxy in proxies:
+        try:
+            ip_network(proxy)
+        except ValueError:
+            problems.append(
+                f"GUARDWIRE_TRUSTED_PROXIES holds {proxy!r}, which is no address and no network such as 10.0.0.0/8."
+            )
+    return problems
 
 
 def _url_problems(name: str, url: str, schemes: tuple[str, ...]) -> list[str]:

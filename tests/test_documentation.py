@@ -38,6 +38,8 @@ def _shown(default: object) -> str:
             return "1" if default else "0"
         case float():
             return f"`{default:g}`"
+        case tuple():
+            return f"`{','.join(default)}`"
         case _:
             return f"`{default}`"
 

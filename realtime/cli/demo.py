@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import importlib
-import logging
 import os
 import shlex
 import signal
@@ -21,6 +20,7 @@ from uuid import UUID
 import msgspec
 import typer
 
+from realtime import logs
 from realtime.cli.development import data_folder, development_key, read_settings
 from realtime.cli.listening import allow_many_connections, check_port
 from realtime.cli.migrate import say
@@ -61,7 +61,7 @@ def demo(
     check_port(read.host, read.port, mend=" make demo")
     allow_many_connections()
     signal.signal(signal.SIGTERM, _interrupt)
-    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s %(message)s")
+    logs.configure(level="WARNING", style="text", node="demo")
     with _imported_meanwhile("app"):  # which takes as long as the servers' start
         _with_servers(read, wipe, begun)
 

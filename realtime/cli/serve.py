@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import logging
 import os
+import platform
 from collections.abc import Callable
 from typing import Annotated
 
 import typer
 
-from realtime import settings
+from realtime import logs, settings
 from realtime.cli.listening import allow_many_connections, check_port
 from realtime.errors import ConfigurationError
 from realtime.settings import Settings
@@ -41,8 +41,13 @@ def serve(
     allow_many_connections()
     import app
 
-    logging.basicConfig(level=read.log_level, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    logs.configure(level=read.log_level, style=read.log_format, node=read.node or named_after(read))
     app.server_for(read).run()
+
+
+def named_after(read: Settings) -> str:
+    """A node's name where none was given: the machine's and the port."""
+    return f"{platform.node()}:{read.port}"
 
 
 def read_production(overrides: dict[str, str | int]) -> Settings:

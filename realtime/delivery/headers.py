@@ -6,13 +6,17 @@ Pure ASGI. It stands outermost, so that errors, static files and refused handsha
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Collection
 from typing import Final
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from realtime.delivery.request_id import request_id_of
+from realtime.delivery.request_id import request_id_of, shown_path
+from realtime.logs import REQUEST_ID
+
+log = logging.getLogger(__name__)
 
 RawHeaders = list[tuple[bytes, bytes]]
 
@@ -73,7 +77,9 @@ class Headers:
             await self._app(scope, receive, send)
             return
         asked = dict(scope["headers"])
-        added = [(b"x-request-id", request_id_of(scope).encode()), *self._policy(asked.get(b"host", b""))]
+        request_id = request_id_of(scope)
+        REQUEST_ID.set(request_id)
+        added = [(b"x-request-id", request_id.encode()), *self._policy(asked.get(b"host", b""))]
         if scope["scheme"] in ("https", "wss"):
             added.append(_STRICT_TRANSPORT)
         if self._allowed_origins:
@@ -86,6 +92,8 @@ class Headers:
         async def send_with_headers(message: Message) -> None:
             if message["type"] in _STARTS:
                 scope[ANSWERING] = True
+                if log.isEnabledFor(logging.DEBUG):
+                    _tell(scope, message["status"])
                 message["headers"] = [*message.get("headers", ()), *added]
             await send(message)
 
@@ -98,7 +106,7 @@ class Headers:
             if len(self._by_host) >= _HOSTS_REMEMBERED:
                 # Whoever sends many host names gets them worked out each time, and cannot fill the memory.
                 self._by_host.clear()
-            known = self._by_host[host] = [(b"content-security-policy", _policy_for(host)), *_FIXED]
+            known = self._by_host[host] = security_headers(host)
         return known
 
     def _cors(self, origin: bytes) -> RawHeaders:
@@ -110,6 +118,16 @@ class Headers:
                 (b"access-control-expose-headers", EXPOSED.encode()),
             ]
         return headers
+
+
+def _tell(scope: Scope, status: int) -> None:
+    method = scope.get("method", "WEBSOCKET")
+    log.debug("answered", extra={"method": method, "path": shown_path(scope), "status": status})
+
+
+def security_headers(host: bytes) -> RawHeaders:
+    """What tells browsers to be careful with an answer of ``host``, for answers that never came near `Headers`."""
+    return [(b"content-security-policy", _policy_for(host)), *_FIXED]
 
 
 def _policy_for(host: bytes) -> bytes:

@@ -43,7 +43,7 @@ class Hub:
     def snapshot_of(self, user_id: UUID) -> Snapshot | None:
         """The newest snapshot of a watched account; None when there is none or it is not watched."""
         watch = self._watches.get(user_id)
-        return None if watch is None else watch.snapshot
+        return None if watch is None else watch.own_snapshot
 
     def is_watched(self, user_id: UUID) -> bool:
         """Whether anybody on this node reads this account, or did lately."""
@@ -74,9 +74,14 @@ class Hub:
         now = time.monotonic()
         for snapshot, base in steps:
             watch = self._watches.get(snapshot.user_id)
-            if watch is not None and watch.advance(snapshot, base, as_of=as_of, read_at=read_at):
+            if watch is None:
+                continue
+            delivered = watch.revision
+            if watch.advance(snapshot, base, as_of=as_of, read_at=read_at):
                 self._behind.pop(snapshot.user_id, None)
                 watch.wake(now)
+                if delivered not in (-1, snapshot.revision):
+                    _measure(watch, snapshot, base)
 
     # What transports and REST call.
 
@@ -112,6 +117,7 @@ class Hub:
         self._was_blind = blind
         for watch in tuple(concerned.values()):
             watch.tell_staleness(now, stale=now - watch.confirmed_at > self._stale_seconds)
+        METRICS.state_age.set(self._age_seconds(now))
         if now >= self._next_cleanup:
             self._next_cleanup = now + 1.0
             self._forget_unread(now)
@@ -136,3 +142,18 @@ class Hub:
             del self._watches[watch.user_id]
             self._behind.pop(watch.user_id, None)
         METRICS.watched_accounts.set(len(self._watches))
+
+    def _age_seconds(self, now: float) -> float:
+        """Since the least fresh account was confirmed, of those that anybody has been shown."""
+        shown = (watch.confirmed_at for watch in self._behind.values() if watch.revision >= 0)
+        return now - min((self.swept_at, *shown))
+
+
+def _measure(watch: Watch, snapshot: Snapshot, base: Snapshot | None) -> None:
+    """Count what those who are subscribed to ``watch`` were just sent."""
+    clients = len(watch.subscribers)
+    if base is not None and base.epoch != snapshot.epoch:
+        METRICS.resyncs.add(clients, "epoch")
+        return
+    # A revision is the time of its commit in microseconds; the database's clock may be ahead of ours.
+    METRICS.push_latency.observe(max(0.0, time.time() - snapshot.revision / 1e6), clients)

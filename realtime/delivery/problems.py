@@ -19,8 +19,10 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from auth.refusals import challenge
 from realtime.delivery.answer import send_json
 from realtime.delivery.headers import ANSWERING
-from realtime.delivery.request_id import request_id_of
+from realtime.delivery.request_id import request_id_of, shown_path
 from realtime.errors import AuthenticationError, UnavailableError
+from realtime.metrics import METRICS
+from realtime.owners import WrongOwner
 
 log = logging.getLogger(__name__)
 
@@ -175,6 +177,8 @@ def problem_of(error: Exception) -> ProblemResponse | None:
     match error:
         case AuthenticationError(status=503) | UnavailableError():
             return unavailable(str(error) or None)
+        case WrongOwner():
+            return unavailable()
         case AuthenticationError():
             return _of_authentication_error(error)
         case HTTPException():
@@ -215,9 +219,11 @@ def answer_to(error: Exception, scope: Scope) -> ProblemResponse:
     cause.
     """
     problem = problem_of(error)
+    if isinstance(error, AuthenticationError):
+        METRICS.auth_failures.add(1, error.reason)
     if problem is not None:
         return problem
-    extra = {"request_id": request_id_of(scope), "method": scope["method"], "path": scope["path"]}
+    extra = {"request_id": request_id_of(scope), "method": scope["method"], "path": shown_path(scope)}
     log.error("request failed: %s", type(error).__name__, exc_info=error, extra=extra)
     return ProblemResponse(INTERNAL)
 

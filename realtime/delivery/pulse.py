@@ -1,15 +1,14 @@
-"""One timer for all sockets: heartbeats, pings, deadlines, the end of tokens, and the drain at the end."""
+"""One timer for all sockets: heartbeats, pings, deadlines, and the end of tokens."""
 
 from __future__ import annotations
 
 import asyncio
-import random
+import logging
 import time
 from collections.abc import Callable
 from typing import Final
 
 from auth.identity import Identity
-from realtime.delivery.hints import retry_after_ms
 from realtime.delivery.hub import Hub
 from realtime.delivery.socket import Socket
 from realtime.delivery.streams import Streams
@@ -21,7 +20,10 @@ from realtime.metrics import METRICS
 _SHARES: Final = 4
 _TICK_SECONDS: Final = 1.0 / _SHARES
 _AUTH_WARNING_SECONDS: Final = 60
-_DRAIN_BATCH: Final = 50
+#: A loop that stood still for so long is worth a line.
+_STALL_SECONDS: Final = 1.0
+
+log = logging.getLogger(__name__)
 
 
 class Pulse:
@@ -52,8 +54,10 @@ class Pulse:
         while True:
             sockets = tuple(self._streams)
             for share in range(_SHARES):
+                due = time.monotonic() + _TICK_SECONDS
                 await asyncio.sleep(_TICK_SECONDS)
                 now, wall = time.monotonic(), time.time()
+                _measure_lag(now - due)
                 self._hub.tick(now)
                 for socket in sockets[share::_SHARES]:
                     self._visit(socket, now, wall)
@@ -92,15 +96,8 @@ class Pulse:
         if now - socket.sent_at > self._heartbeat_seconds:
             socket.beat(now, stale=socket.watch is None or socket.watch.stale)
 
-    async def drain(self, seconds: float) -> None:
-        """Ask every client to reconnect elsewhere, in batches spread over ``seconds``."""
-        self._streams.draining = True
-        sockets = list(self._streams)
-        random.shuffle(sockets)
-        batches = [sockets[start : start + _DRAIN_BATCH] for start in range(0, len(sockets), _DRAIN_BATCH)]
-        for number, batch in enumerate(batches):
-            if number:
-                await asyncio.sleep(seconds / len(batches))
-            for socket in batch:
-                hint = retry_after_ms(100, 2000)
-                socket.close(CloseCode.DRAINING, "the server is restarting", retry_after_ms=hint)
+
+def _measure_lag(lag_seconds: float) -> None:
+    METRICS.loop_lag.observe(max(0.0, lag_seconds))
+    if lag_seconds > _STALL_SECONDS:
+        log.warning("the event loop stood still for %.1f s: nobody was served meanwhile", lag_seconds)

@@ -13,6 +13,7 @@ from starlette.types import Scope
 
 _SANE = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 _KEY: Final = "guardwire.request_id"
+_LONGEST_SHOWN: Final = 36
 
 #: An id need not be secret, only unique: a random name of this process and a number cost a tenth of a random
 #: id each.
@@ -28,6 +29,11 @@ def request_id_of(scope: Scope) -> str:
     if known is None:
         known = scope[_KEY] = _chosen(scope) or f"{_PROCESS}-{next(_numbers):x}"
     return known
+
+
+def shown_path(scope: Scope) -> str:
+    """The path as a log line may show it: what is longer than a user's id might be a credential."""
+    return "/".join(part if len(part) <= _LONGEST_SHOWN else "…" for part in scope["path"].split("/"))
 
 
 def _chosen(scope: Scope) -> str | None:

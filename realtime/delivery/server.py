@@ -6,7 +6,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+import os
+import signal
+import threading
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from types import FrameType
 from typing import Any, Final
 
 import h11
@@ -15,9 +19,14 @@ from starlette.types import ASGIApp
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from realtime.delivery.handover import HandoverProtocol
+from realtime.delivery.headers import security_headers
 from realtime.delivery.sse import ABORT
 
-_SHUTDOWN_SECONDS: Final = 10
+log = logging.getLogger(__name__)
+
+_SHUTDOWN_SECONDS: Final = 5
+#: Of the whole way out, whatever hangs: supervisors kill after 30 s, and without a word.
+EXIT_SECONDS: Final = 24.0
 _HEAD_SECONDS: Final = 10.0
 
 
@@ -41,8 +50,8 @@ class Http(H11Protocol):
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
-        # A first byte ends uvicorn's own deadline, and an endless head would hold its connection for ever.
-        if self.conn.their_state is h11.IDLE:
+        # A first byte ends uvicorn's own deadline, and an endless head or body would hold its connection for ever.
+        if self.conn.their_state in (h11.IDLE, h11.SEND_BODY):
             self._expect_head()
         else:
             self._forget_head()
@@ -50,6 +59,18 @@ class Http(H11Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._forget_head()
         super().connection_lost(exc)
+
+    def send_400_response(self, msg: str) -> None:
+        """Say that it was no HTTP, with the headers of every other answer."""
+        headers = [(b"content-type", b"text/plain; charset=utf-8"), (b"connection", b"close")]
+        headers += security_headers(b"")
+        answer = (
+            h11.Response(status_code=400, headers=headers, reason=b"Bad Request"),
+            h11.Data(data=msg.encode("ascii")),
+            h11.EndOfMessage(),
+        )
+        self.transport.write(b"".join(self.conn.send(event) or b"" for event in answer))
+        self.transport.close()
 
     def _expect_head(self) -> None:
         if self._head_deadline is None:
@@ -64,7 +85,9 @@ class Http(H11Protocol):
 class Server(uvicorn.Server):
     """Serves ``app``; ``drain`` is awaited before anything is closed.
 
-    ``signals``: whether Ctrl-C and SIGTERM end it; else whoever started it does, by `should_exit`.
+    ``signals``: whether Ctrl-C and SIGTERM end it, in good order within `EXIT_SECONDS`, and a second one at
+    once; else whoever started it does, by `should_exit`. ``trusted_proxies``: addresses and networks whose
+    ``X-Forwarded-*`` headers are believed.
     """
 
     def __init__(
@@ -76,6 +99,7 @@ class Server(uvicorn.Server):
         max_frame_bytes: int,
         drain: Callable[[], Awaitable[None]],
         signals: bool,
+        trusted_proxies: Sequence[str] = ("127.0.0.1",),
     ) -> None:
         super().__init__(
             uvicorn.Config(
@@ -92,6 +116,7 @@ class Server(uvicorn.Server):
                 access_log=False,
                 log_config=None,
                 timeout_graceful_shutdown=_SHUTDOWN_SECONDS,
+                forwarded_allow_ips=list(trusted_proxies),
             )
         )
         # Its lines about handshakes repeat the whole URL, where somebody may have put a token.
@@ -105,9 +130,22 @@ class Server(uvicorn.Server):
         with super().capture_signals() if self._signals else contextlib.nullcontext():
             yield
 
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """The first signal begins the way out, a second one ends it here and now."""
+        if self.should_exit:
+            signal.signal(sig, signal.SIG_DFL)
+            signal.raise_signal(sig)
+        late = threading.Timer(EXIT_SECONDS, _give_up)
+        late.daemon = True
+        late.start()
+        super().handle_exit(sig, frame)
+
     async def shutdown(self, sockets: Any = None) -> None:
         """Clients first: each is told to come back, and when."""
-        await self._drain()
+        try:
+            await self._drain()
+        except Exception:
+            log.exception("the drain failed; what is left is cut")
         await super().shutdown(sockets)
 
     @property
@@ -128,3 +166,9 @@ class Server(uvicorn.Server):
         finally:
             self.should_exit = True
             await task
+
+
+def _give_up() -> None:
+    log.critical("the way out took longer than %.0f s: ended where it stands", EXIT_SECONDS)
+    logging.shutdown()
+    os._exit(1)

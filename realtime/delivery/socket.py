@@ -11,23 +11,26 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import secrets
 import socket as sockets
 import time
 from collections.abc import Sequence
 from typing import Final, Protocol
 
 import msgspec
+from websockets.frames import CloseCode as Own
 from websockets.frames import Frame, Opcode
 from websockets.server import ServerProtocol
 
 from auth.identity import Identity
 from realtime.delivery.handover import Taker
 from realtime.delivery.hints import retry_after_ms as jittered_ms
-from realtime.delivery.session import Session, WrongOwner
+from realtime.delivery.session import Session
 from realtime.delivery.watch import Watch
 from realtime.errors import CloseCode, StreamClosed
 from realtime.messages import ClientFrame, decode_client_frame
 from realtime.metrics import METRICS
+from realtime.owners import WrongOwner
 from realtime.store.snapshot import Channels, Snapshot
 
 log = logging.getLogger(__name__)
@@ -39,6 +42,13 @@ _CLOSE_SECONDS: Final = 5.0
 _REASON_BYTES: Final = 123
 #: Pings, pongs and fragments that a peer may send for each message that it may send.
 _CONTROL_PER_MESSAGE: Final = 10
+#: What is parsed before anybody looks whether it was too much: a small frame costs 10 µs, and 256 KB of them would
+#: hold up everybody else for half a second.
+_SLICE_BYTES: Final = 2048
+#: After the last word what still comes is read and thrown away, so slowly that it costs nothing.
+_DISCARD_BYTES: Final = 4096
+_DISCARD_PAUSE_SECONDS: Final = 0.02
+_PONG: Final = 0x80 | Opcode.PONG
 
 
 class Conversation(Protocol):
@@ -62,7 +72,7 @@ class Socket(Taker):
     __slots__ = (
         "_control_left", "_fragments", "_frames_left", "_parser", "blocked_since", "choice", "closing_since",
         "conversation", "greeted", "heard_at", "identity", "lease", "opened_at", "sent_at", "session",
-        "transport", "warned", "watch",
+        "session_number", "transport", "warned", "watch",
     )  # fmt: skip
 
     def __init__(
@@ -84,12 +94,18 @@ class Socket(Taker):
         self.opened_at = self.heard_at = self.sent_at = time.monotonic()
         self.blocked_since: float | None = None
         self.closing_since: float | None = None
+        self.session_number = secrets.randbits(64)
         self._parser = parser
-        self._fragments: list[bytes] = []
+        self._fragments = b""
         self._frames_left = frames_per_second
         self._control_left = frames_per_second * _CONTROL_PER_MESSAGE
         transport.set_write_buffer_limits(high=_WRITE_BUFFER_BYTES)
         _keep_kernel_buffer_small(transport)
+
+    @property
+    def session_id(self) -> str:
+        """What the welcome calls this session, and what its log lines carry."""
+        return f"{self.session_number:016x}"
 
     def has_ended(self) -> bool:
         """Whether nothing more will be sent."""
@@ -105,9 +121,7 @@ class Socket(Taker):
         try:
             payload = self.session.update(newest, self.watch.freshness(now))
         except WrongOwner:
-            METRICS.cross_user_blocked.add()
-            log.exception("a frame with another user's data was stopped")
-            self.close(CloseCode.DRAINING, "please reconnect")
+            self.close(CloseCode.OVERLOADED, "please reconnect", retry_after_ms=jittered_ms(1000, 5000))
             return
         if payload is not None:
             METRICS.updates.add(1, "update")
@@ -139,10 +153,11 @@ class Socket(Taker):
         if self.closing_since is not None:
             return
         METRICS.closes.add(1, str(code.value))
+        if log.isEnabledFor(logging.DEBUG):
+            log.debug("a stream is closed", extra={"session_id": self.session_id, "code": code.value})
         self._parser.send_close(code.value, close_text(reason, retry_after_ms))
         self._flush()
-        self.closing_since = time.monotonic()
-        asyncio.get_running_loop().call_later(_CLOSE_SECONDS, self.abort)
+        self._end()
 
     def abort(self) -> None:
         """Cut the connection without waiting for anybody."""
@@ -158,16 +173,35 @@ class Socket(Taker):
 
     def data_received(self, data: bytes) -> None:
         self.heard_at = time.monotonic()
+        start = 0
+        while self.closing_since is None and start < len(data):
+            self._take(data[start : start + _SLICE_BYTES])
+            start += _SLICE_BYTES
+        if self.closing_since is None:
+            return
+        if self._parser.close_rcvd is not None:
+            self.transport.close()
+        elif len(data) > _DISCARD_BYTES:
+            # Unread data would make the kernel cut the connection, and with it the close code still on its way.
+            self.transport.pause_reading()
+            asyncio.get_running_loop().call_later(_DISCARD_PAUSE_SECONDS, self._read_on)
+
+    def _take(self, data: bytes) -> None:
         self._parser.receive_data(data)
         try:
             for event in self._parser.events_received():
                 if isinstance(event, Frame):
                     self._on_frame(event)
         except StreamClosed as closed:
-            self.close(closed.close_code, closed.reason)
+            hint = jittered_ms(1000, 3000) if closed.close_code is CloseCode.RATE_LIMITED else None
+            self.close(closed.close_code, closed.reason, retry_after_ms=hint)
         self._flush()
-        if self._parser.close_expected() or self._parser.parser_exc is not None:
-            self.transport.close()
+        if self._parser.parser_exc is not None and self._parser.close_sent is not None:
+            METRICS.closes.add(1, str(self._parser.close_sent.code))
+
+    def _read_on(self) -> None:
+        if not self.transport.is_closing():
+            self.transport.resume_reading()
 
     def replay(self, messages: Sequence[bytes]) -> None:
         try:
@@ -178,10 +212,10 @@ class Socket(Taker):
 
     def _on_frame(self, frame: Frame) -> None:
         if frame.opcode in (Opcode.TEXT, Opcode.CONT):
-            self._fragments.append(bytes(frame.data))
+            self._fragments += frame.data
             if frame.fin:
-                self._on_message(b"".join(self._fragments))
-                self._fragments.clear()
+                message, self._fragments = self._fragments, b""
+                self._on_message(message)
                 return
         elif frame.opcode is Opcode.BINARY:
             raise StreamClosed(CloseCode.MALFORMED, "frames are JSON text, not binary")
@@ -194,11 +228,15 @@ class Socket(Taker):
             return
         self._frames_left -= 1
         if self._frames_left < 0:
-            self.close(CloseCode.RATE_LIMITED, "too many frames", retry_after_ms=jittered_ms(1000, 3000))
-            return
+            raise StreamClosed(CloseCode.RATE_LIMITED, "too many frames")
         try:
-            frame = decode_client_frame(message)
-        except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
+            frame = decode_client_frame(message.decode())
+        except UnicodeDecodeError:
+            METRICS.closes.add(1, str(Own.INVALID_DATA.value))
+            self._parser.fail(Own.INVALID_DATA, "text is UTF-8")
+            self._flush()
+            return
+        except (msgspec.MsgspecError, RecursionError) as error:
             raise StreamClosed(CloseCode.MALFORMED, f"malformed frame: {error}") from None
         self.conversation.on_frame(self, frame)
 
@@ -226,20 +264,32 @@ class Socket(Taker):
         self.conversation.on_gone(self)
 
     def _flush(self) -> None:
+        pong = None
         for data in self._parser.data_to_send():
-            if data:
-                self.transport.write(data)
-            else:
+            if not data:
                 self._end()
+            elif data[0] == _PONG:
+                pong = data
+            elif self.closing_since is None:
+                self.transport.write(data)
+        # Of several pings that came together the last is answered (RFC 6455, 5.5.3).
+        if pong is not None and self.closing_since is None and self.blocked_since is None:
+            self.transport.write(pong)
 
     def _end(self) -> None:
-        # The parser has said its last word. News may come before the transport tells that the peer is gone,
-        # and writing after the end would raise in whoever brings it.
-        if self.closing_since is None:
-            self.closing_since = time.monotonic()
-            asyncio.get_running_loop().call_later(_CLOSE_SECONDS, self.abort)
-        if self.transport.can_write_eof() and not self.transport.is_closing():
+        """After the last word nothing is written and nothing is read, until the peer hangs up or its time is up."""
+        # News may come before the transport tells that the peer is gone, and writing after the end would raise in
+        # whoever brings it.
+        if self.closing_since is not None:
+            return
+        self.closing_since = time.monotonic()
+        asyncio.get_running_loop().call_later(_CLOSE_SECONDS, self.abort)
+        if self.transport.is_closing():
+            return
+        if self.transport.can_write_eof():
             self.transport.write_eof()
+        # A reader that was held back may have its good-bye under way.
+        self.transport.resume_reading()
 
 
 def close_text(reason: str, retry_after_ms: int | None) -> str:

@@ -5,6 +5,7 @@ id.
 from __future__ import annotations
 
 import asyncio
+import logging
 import secrets
 import time
 from collections.abc import Awaitable, Callable
@@ -15,14 +16,21 @@ from starlette.types import Receive, Scope, Send
 
 from auth.identity import Identity
 from realtime.delivery.admission import Admission
+from realtime.delivery.drain import Drain
+from realtime.delivery.hints import retry_after_ms
 from realtime.delivery.hub import Hub
 from realtime.delivery.selection import channels_parameter, position_of, since_parameter
 from realtime.delivery.session import Session
+from realtime.delivery.streams import count_snapshot
 from realtime.delivery.waiter import Waiter
 from realtime.delivery.watch import Store
+from realtime.errors import CloseCode
+from realtime.logs import SESSION_ID
 from realtime.messages import AuthRequired, Error, Resume, Welcome, encode
 from realtime.metrics import METRICS
 from realtime.store.snapshot import Channels
+
+log = logging.getLogger(__name__)
 
 _HEADERS: Final = [
     (b"content-type", b"text/event-stream; charset=utf-8"),
@@ -47,7 +55,7 @@ class EventStreamEndpoint:
         store: Store | None,
         authenticate: Callable[[Scope], Awaitable[Identity]],
         is_revoked: Callable[[Identity], bool],
-        is_draining: Callable[[], bool],
+        drain: Drain,
         heartbeat_seconds: float,
         send_deadline_seconds: float,
         admission: Admission,
@@ -56,7 +64,7 @@ class EventStreamEndpoint:
         self._store = store
         self._authenticate = authenticate
         self._is_revoked = is_revoked
-        self._is_draining = is_draining
+        self._drain = drain
         self._heartbeat_seconds = heartbeat_seconds
         self._send_deadline_seconds = send_deadline_seconds
         self._admission = admission
@@ -64,6 +72,7 @@ class EventStreamEndpoint:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Stream until the client leaves, its token ends, or it takes nothing for too long."""
         identity = await self._authenticate(scope)
+        self._drain.refuse()
         query = QueryParams(scope["query_string"])
         channels, resume = channels_parameter(query), _last_event_id(scope) or since_parameter(query)
         async with self._admission.admitted(identity.user_id):
@@ -78,9 +87,13 @@ class EventStreamEndpoint:
         channels: Channels,
         resume: Resume | None,
     ) -> None:
-        with Waiter.attached(self._hub, identity.user_id) as waiter:
+        held = self._drain.holding(METRICS.event_streams)
+        with held, Waiter.attached(self._hub, identity.user_id) as waiter:
             await waiter.watch.first_snapshot(self._store, time.monotonic())
-            stream = _EventStream(waiter, identity, channels, send, self._send_deadline_seconds)
+            session_id = secrets.token_hex(8)
+            SESSION_ID.set(session_id)
+            log.debug("a session begins")
+            stream = _EventStream(waiter, identity, session_id, channels, send, self._send_deadline_seconds)
             await send({"type": "http.response.start", "status": 200, "headers": _HEADERS})
             if scope["method"] == "HEAD":
                 await send({"type": "http.response.body", "body": b""})
@@ -100,14 +113,20 @@ class EventStreamEndpoint:
             await send({"type": "http.response.body", "body": b""})
 
     async def _ended(self, stream: _EventStream, identity: Identity) -> bool:
-        if self._is_draining():
-            await stream.say(Error(code="draining", message="the server is restarting", retry=True))
+        if self._drain.asks_to_leave():
+            code = CloseCode.DRAINING
+            error = Error(code="draining", message="the server is restarting", retry=True)
+            await stream.hint(retry_after_ms(100, 2000))
         elif self._is_revoked(identity):
-            await stream.say(Error(code="revoked", message="access has been revoked", retry=False))
+            code = CloseCode.FORBIDDEN
+            error = Error(code="revoked", message="access has been revoked", retry=False)
         elif time.time() >= identity.expires_at:
-            await stream.say(Error(code="token_expired", message="the token expired", retry=True))
+            code = CloseCode.TOKEN_EXPIRED
+            error = Error(code="token_expired", message="the token expired", retry=True)
         else:
             return False
+        METRICS.closes.add(1, str(code.value))
+        await stream.say(error)
         return True
 
 
@@ -115,8 +134,15 @@ class _EventStream:
     """One open stream; writing waits for the reader, and meanwhile only the hub's pointer moves on."""
 
     def __init__(
-        self, waiter: Waiter, identity: Identity, channels: Channels, send: Send, deadline_seconds: float
+        self,
+        waiter: Waiter,
+        identity: Identity,
+        session_id: str,
+        channels: Channels,
+        send: Send,
+        deadline_seconds: float,
     ) -> None:
+        self._session_id = session_id
         self._waiter = waiter
         self._identity = identity
         self._session = Session(identity.user_id, channels)
@@ -136,7 +162,7 @@ class _EventStream:
             path = await watch.path_from(resume.revision, newest, store)
         await self.say(
             Welcome(
-                session=secrets.token_hex(8),
+                session=self._session_id,
                 epoch=newest.epoch,
                 channels=session.channels,  # type: ignore[arg-type]
                 expires_at=int(self._identity.expires_at),
@@ -146,6 +172,7 @@ class _EventStream:
         )
         fresh = watch.freshness(time.monotonic())
         if resume is None or path is None:
+            count_snapshot(resume, newest)
             await self._event(session.snapshot(newest, fresh))
         else:
             for payload in session.resume(resume.revision, session.channels, path, newest, fresh):
@@ -159,9 +186,11 @@ class _EventStream:
         now = time.monotonic()
         update = self._session.update(watch.snapshot, watch.freshness(now))
         if update is not None:
+            METRICS.updates.add(1, "update")
             await self._event(update)
         if watch.stale != self._told_stale or now - self._sent_at > heartbeat_seconds - _LOOK_SECONDS / 2:
             self._told_stale = watch.stale
+            METRICS.updates.add(1, "heartbeat")
             await self._event(self._session.heartbeat(watch.freshness(now), stale=watch.stale))
         if not self._warned and self._identity.expires_at - time.time() < _AUTH_WARNING_SECONDS:
             self._warned = True
@@ -170,6 +199,10 @@ class _EventStream:
     async def say(self, frame: Welcome | Error | AuthRequired) -> None:
         """A frame that is not part of the state, so it has no id."""
         await self._write(b"data: %s\n\n" % encode(frame))
+
+    async def hint(self, milliseconds: int) -> None:
+        """How long a browser's `EventSource` is to wait before it comes back."""
+        await self._write(b"retry: %d\n\n" % milliseconds)
 
     async def _event(self, payload: bytes) -> None:
         held = self._session.held

@@ -15,15 +15,20 @@ from auth.identity import Identity
 from realtime.delivery import etags
 from realtime.delivery.admission import Admission
 from realtime.delivery.answer import Answer, freshness_headers, respond, send_not_modified
+from realtime.delivery.drain import Drain
 from realtime.delivery.hub import Hub
 from realtime.delivery.selection import channels_parameter, since_parameter
 from realtime.delivery.session import Session
+from realtime.delivery.streams import count_snapshot
 from realtime.delivery.waiter import Waiter
 from realtime.delivery.watch import Store, Watch
 from realtime.messages import Resume
+from realtime.metrics import METRICS
 from realtime.store.snapshot import Snapshot
 
 MAX_WAIT_SECONDS: Final = 55.0
+#: How often a waiting poll looks whether this node is going away.
+_LOOK_SECONDS: Final = 1.0
 
 
 class StateEndpoint:
@@ -36,11 +41,13 @@ class StateEndpoint:
         store: Store | None,
         authenticate: Callable[[Scope], Awaitable[Identity]],
         admission: Admission,
+        drain: Drain,
     ) -> None:
         self._hub = hub
         self._store = store
         self._authenticate = authenticate
         self._admission = admission
+        self._drain = drain
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -55,8 +62,10 @@ class StateEndpoint:
             await self._answer(scope, send, watch, newest, payload)
         else:
             # A held connection is a stream in disguise, so it counts as one.
+            self._drain.refuse()
             async with self._admission.admitted(identity.user_id):
-                with Waiter.attached(self._hub, identity.user_id) as waiter:
+                held = self._drain.holding(METRICS.long_polls)
+                with held, Waiter.attached(self._hub, identity.user_id) as waiter:
                     await self._poll(scope, send, waiter, session, since, wait_seconds)
 
     async def _poll(
@@ -73,6 +82,7 @@ class StateEndpoint:
         now = time.monotonic()
         if path is None or len(path) > 1:
             # Patches do not compose, so many steps cannot be one update.
+            count_snapshot(since, newest)
             payload: bytes | None = session.snapshot(newest, watch.freshness(now))
         else:
             frames = session.resume(since.revision, session.channels, path, newest, watch.freshness(now))
@@ -80,7 +90,9 @@ class StateEndpoint:
             session.revision = since.revision if payload is None else session.revision
         told_stale, deadline = watch.stale, now + wait_seconds
         while payload is None and watch.stale == told_stale and (left := deadline - time.monotonic()) > 0:
-            await waiter.wait(left)
+            if self._drain.asks_to_leave():
+                break
+            await waiter.wait(min(left, _LOOK_SECONDS))
             assert watch.snapshot is not None
             payload = session.update(watch.snapshot, watch.freshness(time.monotonic()))
         held = session.held

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import secrets
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from typing import Any, assert_never
@@ -22,6 +21,7 @@ from realtime.delivery.session import Session, channels_in_order
 from realtime.delivery.socket import Socket
 from realtime.delivery.watch import Store
 from realtime.errors import AuthenticationError, CloseCode, StreamClosed, UnavailableError
+from realtime.logs import SESSION_ID
 from realtime.messages import (
     Auth,
     AuthOk,
@@ -36,8 +36,9 @@ from realtime.messages import (
     encode,
 )
 from realtime.metrics import METRICS
+from realtime.owners import WrongOwner
 from realtime.state import CHANNELS
-from realtime.store.snapshot import Channels, Freshness
+from realtime.store.snapshot import Channels, Freshness, Snapshot
 
 log = logging.getLogger(__name__)
 
@@ -77,6 +78,7 @@ class Streams:
     def open(self, socket: Socket) -> None:
         """A socket was taken over; its first frame must be a hello with a token, in time."""
         self._sockets.add(socket)
+        log.debug("a socket is open", extra={"session_id": socket.session_id})
         METRICS.sockets.set(len(self._sockets))
 
     def open_for(
@@ -161,6 +163,7 @@ class Streams:
         watch = socket.watch = self._hub.attach(identity.user_id, socket)
         session = socket.session = Session(identity.user_id, channels)
         newest = await watch.first_snapshot(self._store, time.monotonic())
+        log.debug("a session begins")
         path = None
         if resume is not None and resume.epoch == newest.epoch:
             path = await watch.path_from(resume.revision, newest, self._store)
@@ -168,7 +171,7 @@ class Streams:
             return
         now = time.monotonic()
         welcome = Welcome(
-            session=secrets.token_hex(8),
+            session=socket.session_id,
             epoch=newest.epoch,
             channels=channels,  # type: ignore[arg-type]
             expires_at=int(identity.expires_at),
@@ -178,6 +181,7 @@ class Streams:
         socket.send(encode(welcome), now)
         fresh = watch.freshness(now)
         if resume is None or path is None:
+            count_snapshot(resume, newest)
             socket.send(session.snapshot(newest, fresh), now)
         else:
             held = channels if resume.channels is None else channels_in_order(resume.channels)
@@ -204,8 +208,13 @@ class Streams:
         if session is None or session.held is None or watch is None or watch.snapshot is None:
             raise StreamClosed(CloseCode.MALFORMED, "the first frame must be a hello, and welcome its answer")
         fresh = watch.freshness(now)
-        update = session.update(watch.snapshot, fresh)
-        for payload in [*([] if update is None else [update]), *act(session, fresh)]:
+        try:
+            update = session.update(watch.snapshot, fresh)
+            payloads = [*([] if update is None else [update]), *act(session, fresh)]
+        except WrongOwner:
+            _stop_crossing(socket)
+            return
+        for payload in payloads:
             socket.send(payload, now)
 
     async def _renew(self, socket: Socket, token: str) -> None:
@@ -232,8 +241,17 @@ class Streams:
         task.add_done_callback(self._tasks.discard)
 
 
+def count_snapshot(resume: Resume | None, newest: Snapshot) -> None:
+    """Count a snapshot that opens a stream, and why a client that had come to resume gets one."""
+    METRICS.updates.add(1, "snapshot")
+    if resume is not None:
+        METRICS.resyncs.add(1, "history" if resume.epoch == newest.epoch else "epoch")
+
+
 def _whole(session: Session, fresh: Freshness) -> list[bytes]:
     assert session.held is not None
+    METRICS.resyncs.add(1, "requested")
+    METRICS.updates.add(1, "snapshot")
     return [session.snapshot(session.held, fresh)]
 
 
@@ -244,12 +262,20 @@ def _refuse(socket: Socket, error: AuthenticationError) -> None:
     socket.close(code, str(error), retry_after_ms=hint)
 
 
+def _stop_crossing(socket: Socket) -> None:
+    """Nothing is sent of what is another's, and the client comes back to a node that has read anew."""
+    socket.close(CloseCode.OVERLOADED, "please reconnect", retry_after_ms=retry_after_ms(1000, 5000))
+
+
 async def _guard(socket: Socket, work: Coroutine[Any, Any, None]) -> None:
     """Whatever goes wrong for one client is told to that client and ends there."""
+    SESSION_ID.set(socket.session_id)
     try:
         await work
     except StreamClosed as closed:
         socket.close(closed.close_code, closed.reason)
+    except WrongOwner:
+        _stop_crossing(socket)
     except UnavailableError as error:
         socket.close(CloseCode.OVERLOADED, str(error), retry_after_ms=retry_after_ms(1000, 5000))
     except Exception:

@@ -7,6 +7,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
+import time
 from collections.abc import Callable, Iterator
 from typing import Any, Final
 from uuid import UUID
@@ -57,6 +58,7 @@ class Listener:
         self._canary_seconds = canary_seconds
         self._expected = ""
         self._heard = asyncio.Event()
+        self._told_deaf = False
 
     async def run(self) -> None:
         """For ever; a lost connection is made again."""
@@ -81,6 +83,7 @@ class Listener:
                 self._hearing(True)
                 await asyncio.sleep(self._canary_seconds)
             METRICS.canary_misses.add()
+            self._say_deaf()
         finally:
             connection.terminate()
 
@@ -90,6 +93,7 @@ class Listener:
         """
         self._expected = secrets.token_hex(8)
         self._heard.clear()
+        asked_at = time.monotonic()
         await connection.execute(
             "SELECT pg_notify($1, $2)",
             NOTIFY_CHANNEL,
@@ -101,6 +105,7 @@ class Listener:
                 await self._heard.wait()
         except TimeoutError:
             return False
+        METRICS.canary_round_trip.set(time.monotonic() - asked_at)
         return True
 
     def _on_notification(self, _connection: object, _pid: int, _channel: str, payload: object) -> None:
@@ -115,6 +120,19 @@ class Listener:
                 continue
             self._on_hint(user_id, revision)
 
+    def _say_deaf(self) -> None:
+        """Once until something is heard again: it connects, and hears nothing."""
+        if not self._told_deaf:
+            log.warning(
+                "PostgreSQL takes LISTEN, but no notification comes back: every change now waits for a sweep."
+                " If this address is a pooler's such as pgbouncer, set LISTEN_DATABASE_URL to PostgreSQL's"
+                " own."
+            )
+        self._told_deaf = True
+
     def _hearing(self, hearing: bool) -> None:
+        if hearing and self._told_deaf:
+            log.warning("notifications are heard again")
+            self._told_deaf = False
         METRICS.listener_up.set(float(hearing))
         self._on_hearing(hearing)

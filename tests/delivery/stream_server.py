@@ -18,6 +18,7 @@ from auth.identity import Identity
 from auth.tokens import Verifier
 from realtime.delivery.admission import Admission
 from realtime.delivery.application import Application
+from realtime.delivery.drain import Drain
 from realtime.delivery.hub import Hub
 from realtime.delivery.pulse import Pulse
 from realtime.delivery.server import Server
@@ -47,6 +48,7 @@ class StreamServer:
             admission=self.admission,
             max_frames_per_second=10,
         )
+        self.drain = Drain(self.streams)
         self.pulse = Pulse(
             hub=self.hub,
             streams=self.streams,
@@ -62,13 +64,17 @@ class StreamServer:
             store=None,
             authenticate=authenticator.from_headers_or_ticket,
             is_revoked=self.is_revoked,
-            is_draining=lambda: self.streams.draining,
+            drain=self.drain,
             heartbeat_seconds=1.5,
             send_deadline_seconds=1.0,
             admission=self.admission,
         )
         state = StateEndpoint(
-            hub=self.hub, store=None, authenticate=authenticator.require, admission=self.admission
+            hub=self.hub,
+            store=None,
+            authenticate=authenticator.require,
+            admission=self.admission,
+            drain=self.drain,
         )
         self._server = Server(
             Application(
@@ -84,9 +90,13 @@ class StreamServer:
             host="127.0.0.1",
             port=0,
             max_frame_bytes=16_384,
-            drain=lambda: self.pulse.drain(0.1),
+            drain=self.leave,
             signals=False,
         )
+
+    async def leave(self) -> None:
+        """See `Drain`."""
+        await self.drain.run(notice_seconds=0.0, spread_seconds=0.1)
 
     def is_revoked(self, identity: Identity) -> bool:
         """See `Verifier`."""
@@ -142,7 +152,7 @@ async def stream_server() -> AsyncIterator[StreamServer]:
         try:
             yield server
         finally:
-            await server.pulse.drain(0.1)
+            await server.leave()
             pulse.cancel()
             await asyncio.gather(pulse, return_exceptions=True)
             await server.streams.close()

@@ -313,7 +313,7 @@ async def test_where_history_does_not_reach_back_there_is_a_snapshot(
 async def test_a_drained_client_is_told_when_to_come_back(server: StreamServer) -> None:
     async with server.connect(headers=server.headers()) as connection:
         await server.opened(snapshot(5), connection)
-        await server.pulse.drain(0.0)
+        await server.leave()
         said = await closing(connection)
         assert said.code == 1012
         assert json.loads(said.reason)["retry_after_ms"] > 0

@@ -1,0 +1,218 @@
+"""Log lines: one JSON object a line for machines, or one line of text for people; on standard error.
+
+What a line may say is decided here and not where it is written: no token, payload, header or query string
+ever appears in one, at any level. So libraries are heard from `WARNING` on and by their first line alone (at
+`DEBUG` they write what goes over the wire), and of an exception stands here what it is and where it was
+raised, not what it says, unless it is one whose words are ours (drivers quote the values that they choke on).
+
+Writing never waits: lines go through a bounded memory to a thread, and a disk that is full, or a pipe that
+nobody reads, costs lines, which are counted, and never the server.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import logging
+import os
+import sys
+import threading
+import time
+import traceback
+from collections import deque
+from contextvars import ContextVar
+from datetime import UTC, datetime
+from types import TracebackType
+from typing import Any, Final, Literal
+
+from realtime.errors import ClientError, GuardwireError, StreamClosed
+from realtime.metrics import METRICS
+
+#: The request that is being answered, and the stream that is being served; empty outside of any.
+REQUEST_ID: ContextVar[str] = ContextVar("request_id", default="")
+SESSION_ID: ContextVar[str] = ContextVar("session_id", default="")
+
+LINES_KEPT: Final = 10_000
+_OURS: Final = frozenset({"app", "auth", "queries", "realtime"})
+#: What a log call may add to its line by ``extra``, beside the ids.
+_EXTRAS: Final = ("user", "method", "path", "status", "code", "duration_ms")
+_MESSAGE_CHARACTERS: Final = 2_000
+_FOREIGN_CHARACTERS: Final = 200
+_FRAMES: Final = 30
+_CAUSES: Final = 5
+_FLUSH_SECONDS: Final = 1.0
+_FULL_PIPE_SECONDS: Final = 0.05
+
+Fields = dict[str, Any]
+
+
+class Lines(logging.Formatter):
+    """Turns records into lines; ``node`` is the name of this server among its siblings."""
+
+    def __init__(self, *, style: Literal["json", "text"], node: str) -> None:
+        super().__init__()
+        self._is_text = style == "text"
+        self._node = node
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The line, without its end."""
+        fields = self._fields(record)
+        return _as_text(fields) if self._is_text else json.dumps(fields, ensure_ascii=False)
+
+    def _fields(self, record: logging.LogRecord) -> Fields:
+        fields: Fields = {
+            "time": _time(record.created),
+            "level": record.levelname,
+            "logger": record.name,
+            "message": _message(record),
+            "node": self._node,
+        }
+        for name, context in (("request_id", REQUEST_ID), ("session_id", SESSION_ID)):
+            value = getattr(record, name, "") or context.get()
+            if value:
+                fields[name] = value
+        fields.update((name, vars(record)[name]) for name in _EXTRAS if name in vars(record))
+        error = record.exc_info[1] if record.exc_info else None
+        if error is not None:
+            fields["exception"] = described(error)
+        return fields
+
+
+def described(error: BaseException, causes: int = _CAUSES) -> Fields:
+    """What ``error`` is and where it was raised: no value of any variable is in it."""
+    kind = type(error)
+    fields: Fields = {"type": f"{kind.__module__}.{kind.__qualname__}"}
+    words = _safe_words(error)
+    if words:
+        fields["message"] = words[:_MESSAGE_CHARACTERS]
+    fields["frames"] = [
+        f"{frame.filename}:{frame.lineno} {frame.name}: {frame.line}"
+        for frame in traceback.extract_tb(error.__traceback__)[-_FRAMES:]
+    ]
+    inner = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+    if inner is not None and causes:
+        fields["cause"] = described(inner, causes - 1)
+    if isinstance(error, BaseExceptionGroup) and causes:
+        fields["members"] = [described(member, causes - 1) for member in error.exceptions[:_CAUSES]]
+    return fields
+
+
+def _safe_words(error: BaseException) -> str:
+    if isinstance(error, GuardwireError) and not isinstance(error, StreamClosed | ClientError):
+        return str(error)
+    if isinstance(error, OSError) and error.errno is not None:
+        return os.strerror(error.errno)
+    state = getattr(error, "sqlstate", None)
+    return f"SQLSTATE {state}" if isinstance(state, str) else ""
+
+
+def _message(record: logging.LogRecord) -> str:
+    message = record.getMessage()
+    if record.name.split(".", 1)[0] in _OURS:
+        return message[:_MESSAGE_CHARACTERS]
+    # Beyond its first line asyncio lists the objects at hand, with their contents.
+    return message.partition("\n")[0][:_FOREIGN_CHARACTERS]
+
+
+def _time(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+
+
+def _as_text(fields: Fields) -> str:
+    said = {"time", "level", "logger", "message", "node", "exception"}
+    rest = "".join(f" {name}={value}" for name, value in fields.items() if name not in said)
+    line = f"{fields['time']} {fields['level']} {fields['logger']} {fields['message']}{rest}"
+    error = fields.get("exception")
+    while error:
+        line += f"\n  {error['type']}: {error.get('message', '')}".rstrip(": ")
+        line += "".join(f"\n    {frame}" for frame in error["frames"])
+        error = error.get("cause")
+    return line
+
+
+class Sink(logging.Handler):
+    """Writes lines to a file descriptor from a thread of its own; lines that it cannot write are dropped and
+    counted.
+    """
+
+    def __init__(self, descriptor: int) -> None:
+        super().__init__()
+        self._descriptor = descriptor
+        self._waiting: deque[bytes] = deque()
+        self._any = threading.Event()
+        self._idle = threading.Event()
+        self._idle.set()
+        threading.Thread(target=self._run, name="log", daemon=True).start()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Hand one line to the thread; never waits and never raises."""
+        try:
+            line = self.format(record).encode("utf-8", "backslashreplace") + b"\n"
+        except Exception:  # an odd argument of a log call must not end whoever made it
+            METRICS.log_lines_lost.add()
+            return
+        if len(self._waiting) >= LINES_KEPT:
+            METRICS.log_lines_lost.add()
+            return
+        self._idle.clear()
+        self._waiting.append(line)
+        self._any.set()
+
+    def flush(self) -> None:
+        """Wait a moment for what is not written yet."""
+        self._idle.wait(_FLUSH_SECONDS)
+
+    def _run(self) -> None:
+        while True:
+            self._any.wait()
+            self._any.clear()
+            while self._waiting:
+                line = self._waiting.popleft()
+                try:
+                    self._write(line)
+                except OSError:
+                    METRICS.log_lines_lost.add()
+            self._idle.set()
+            if self._waiting:  # it came between the last look and the word
+                self._idle.clear()
+                self._any.set()
+
+    def _write(self, line: bytes) -> None:
+        while line:
+            try:
+                line = line[os.write(self._descriptor, line) :]
+            except OSError as error:
+                if error.errno != errno.EAGAIN:
+                    raise
+                time.sleep(_FULL_PIPE_SECONDS)
+
+
+def configure(*, level: str, style: Literal["json", "text"], node: str, descriptor: int = 2) -> Sink:
+    """Send the log lines of this process to ``descriptor``, and whatever else Python would print there."""
+    sink = Sink(descriptor)
+    sink.setFormatter(Lines(style=style, node=node))
+    root = logging.getLogger()
+    root.handlers[:] = [sink]
+    root.setLevel(logging.WARNING)
+    for name in _OURS:
+        logging.getLogger(name).setLevel(level)
+    # A logger that is failing must not print about itself.
+    logging.raiseExceptions = False
+    logging.captureWarnings(True)
+    sys.excepthook = _uncaught
+    sys.unraisablehook = _unraisable
+    threading.excepthook = lambda failed: _uncaught(failed.exc_type, failed.exc_value, failed.exc_traceback)
+    return sink
+
+
+def _uncaught(kind: type[BaseException], error: BaseException | None, trace: TracebackType | None) -> None:
+    if error is not None and not issubclass(kind, KeyboardInterrupt | SystemExit):
+        _log.critical("nobody caught an error", exc_info=(kind, error, trace))
+
+
+def _unraisable(failed: Any) -> None:
+    error = failed.exc_value
+    _log.error("an error could not be raised", exc_info=None if error is None else error)
+
+
+_log = logging.getLogger(__name__)
