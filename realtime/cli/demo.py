@@ -21,6 +21,7 @@ import msgspec
 import typer
 
 from realtime import logs
+from realtime.cli.collector import collect_seldom
 from realtime.cli.development import data_folder, development_key, read_settings
 from realtime.cli.listening import allow_many_connections, check_port
 from realtime.cli.migrate import say
@@ -111,6 +112,7 @@ async def _demo(read: Settings, folder: Path, begun: float) -> None:
     await _refuse_foreign_rows(read.database_url, users)
     await migrate(read.database_url, progress=say)
     key = development_key(folder)
+    collect_seldom()
     async with app.serving(read, development=app.Development(key=key, demo_user=users[0])) as url:
         platform = asyncio.create_task(
             simulate(read.database_url, SimulatorOptions(users=USERS), stop=stop), name="platform"

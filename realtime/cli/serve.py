@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from realtime import logs, settings
+from realtime.cli.collector import collect_seldom
 from realtime.cli.listening import allow_many_connections, check_port
 from realtime.errors import ConfigurationError
 from realtime.settings import Settings
@@ -42,7 +43,9 @@ def serve(
     import app
 
     logs.configure(level=read.log_level, style=read.log_format, node=read.node or named_after(read))
-    app.server_for(read).run()
+    server = app.server_for(read)
+    collect_seldom()
+    server.run()
 
 
 def named_after(read: Settings) -> str:

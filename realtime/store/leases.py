@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Mapping
 from importlib import resources
@@ -25,13 +26,18 @@ class Leases:
             resources.files(__package__).joinpath("leases.lua").read_text("utf-8")
         )
         self._most_per_user = most_per_user
+        self._claims: dict[str, tuple[UUID, asyncio.Future[bool]]] = {}
+        self._claiming: asyncio.Task[None] | None = None
 
     async def claim(self, lease: str, user_id: UUID) -> bool:
         """Whether ``user_id`` may have one more; True when Redis cannot tell, for each node counts its own
         too.
         """
-        results = await self._call("claim", {lease: user_id})
-        return results is None or bool(results[0])
+        answer: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        self._claims[lease] = user_id, answer
+        if self._claiming is None:
+            self._claiming = asyncio.create_task(self._claim_all(), name="claim")
+        return await answer
 
     async def renew(self, leases: Mapping[str, UUID]) -> None:
         """Keep these, each with its user; also those that Redis lost."""
@@ -40,6 +46,19 @@ class Leases:
     async def release(self, leases: Mapping[str, UUID]) -> None:
         """Give these back."""
         await self._call("release", leases)
+
+    async def _claim_all(self) -> None:
+        """Ask for all that wait, then for those that came meanwhile: a crowd costs few calls."""
+        try:
+            while self._claims:
+                claims, self._claims = self._claims, {}
+                users = {lease: user_id for lease, (user_id, _) in claims.items()}
+                results = await self._call("claim", users) or [1] * len(claims)
+                for (_, answer), result in zip(claims.values(), results, strict=True):
+                    if not answer.done():
+                        answer.set_result(bool(result))
+        finally:
+            self._claiming = None
 
     async def _call(
         self, what: Literal["claim", "renew", "release"], leases: Mapping[str, UUID]

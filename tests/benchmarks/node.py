@@ -8,6 +8,7 @@ import uvloop
 
 from app import Development, server_for
 from auth.development import DevelopmentKey
+from realtime.cli.collector import collect_seldom
 from realtime.settings import Settings
 from tests.benchmarks.children import announce, given
 from tests.benchmarks.statements import Statements
@@ -21,6 +22,7 @@ async def _serve() -> None:
     key = DevelopmentKey(values.pop("secret"))
     settings = Settings(mode="development", port=0, **values)
     server = server_for(settings, development=Development(key=key), signals=False)
+    collect_seldom()
     async with server.running():
         announce(server.port, lambda: statements.count)
         await asyncio.Event().wait()

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
-from uuid import UUID
+from typing import Any
+from uuid import UUID, uuid4
 
 import pytest
 from redis.asyncio import Redis
@@ -57,6 +58,26 @@ async def test_what_is_given_back_can_be_had_again_on_another_node(redis: Redis)
         one.leave(leases[0])
         while await two.admit(USER) is None:
             await asyncio.sleep(0.01)
+
+
+async def test_a_crowd_that_comes_at_once_costs_few_calls_and_is_counted_one_by_one(
+    redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    leases, calls = Leases(redis, most_per_user=2), 0
+    ask = leases._script
+
+    async def counted(**given: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        return await ask(**given)
+
+    monkeypatch.setattr(leases, "_script", counted)
+    users = [*(uuid4() for _ in range(300)), *([USER] * 5)]
+    claims = (leases.claim(str(number), user_id) for number, user_id in enumerate(users))
+    answers = await asyncio.gather(*claims)
+    assert all(answers[:300])
+    assert sum(answers[300:]) == 2
+    assert calls < 5
 
 
 async def test_the_leases_of_a_dead_node_end_by_themselves(redis: Redis) -> None:

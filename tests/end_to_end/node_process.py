@@ -62,6 +62,7 @@ async def node_process(database_url: str, redis_url: str, secret: str) -> AsyncI
 
 async def _serve() -> None:
     from app import Development, serving
+    from realtime.cli.collector import collect_seldom
     from realtime.settings import Settings
 
     given = json.loads(sys.stdin.readline())
@@ -69,6 +70,7 @@ async def _serve() -> None:
     ended = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, ended.set)
     settings = Settings(mode="development", port=0, heartbeat_seconds=0.5, **given)
+    collect_seldom()
     async with serving(settings, development=Development(key=key)) as url:
         sys.stdout.write(url + "\n")
         sys.stdout.flush()
