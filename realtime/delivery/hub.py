@@ -32,6 +32,7 @@ class Hub:
         self._was_blind = True
         self._next_cleanup = 0.0
         self.swept_at = float("-inf")
+        self._answered_at = float("-inf")
         self.swept_as_of = ""
 
     # What the feed calls.
@@ -72,6 +73,7 @@ class Hub:
     def publish(self, steps: Sequence[Step], *, as_of: str, read_at: float) -> None:
         """Make what this process read at ``as_of`` the newest of its accounts, and wake who is watching."""
         now = time.monotonic()
+        self._answered_at = max(self._answered_at, read_at)
         for snapshot, base in steps:
             watch = self._watches.get(snapshot.user_id)
             if watch is None:
@@ -105,6 +107,10 @@ class Hub:
     def blind(self, now: float) -> bool:
         """Whether no sweep has been completed for too long: the database is out of reach."""
         return now - self.swept_at > self._stale_seconds
+
+    def is_answered(self, now: float) -> bool:
+        """Whether the database has answered anything lately; a crowd that is read for delays the sweeps."""
+        return now - max(self.swept_at, self._answered_at) <= self._stale_seconds
 
     def tick(self, now: float) -> None:
         """Tell clients whose freshness changed; forget accounts that nobody reads any more. A few times a

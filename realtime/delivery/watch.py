@@ -39,7 +39,7 @@ class Sweeps(Protocol):
     swept_at: float
     swept_as_of: str
 
-    def blind(self, now: float) -> bool: ...
+    def is_answered(self, now: float) -> bool: ...
 
 
 class Store(Protocol):
@@ -173,7 +173,7 @@ class Watch:
         return self.snapshot is not None
 
     def _patience_seconds(self, now: float) -> float:
-        if not self._sweeps.blind(now):
+        if self._sweeps.is_answered(now):
             return _FIRST_READ_SECONDS
         # A node that has just started has not looked yet, which is not to be blind.
         started = self._sweeps.swept_at > 0

@@ -196,6 +196,17 @@ async def test_a_client_of_a_node_that_has_just_started_waits_for_its_first_read
     assert (await waiting).revision == 5
 
 
+async def test_while_a_crowd_is_read_for_a_late_sweep_does_not_turn_clients_away(hub: Hub) -> None:
+    hub.confirm(AS_OF, time.monotonic() - 60, changed=[])
+    hub.attach(OTHER_USER, Client())
+    publish(hub, snapshot(5, user_id=OTHER_USER))
+    waiting = asyncio.create_task(hub.reading(USER).first_snapshot(None, time.monotonic()))
+    # Longer than a blind node would wait.
+    await asyncio.sleep(0.3)
+    publish(hub, snapshot(5))
+    assert (await waiting).revision == 5
+
+
 async def test_without_database_and_memory_there_is_no_answer(hub: Hub) -> None:
     hub.confirm(AS_OF, time.monotonic() - 60, changed=[])
     with pytest.raises(UnavailableError):
