@@ -9,14 +9,16 @@ from __future__ import annotations
 
 from typing import Final
 
-#: Joins that find the rate.
+#: Joins that find the rate; the limits keep them look-ups, made only where currencies differ.
 RATES: Final = """
-LEFT JOIN guardwire.fx_current AS direct
-       ON direct.base = p.quote_currency AND direct.quote = account.currency
-          AND p.quote_currency <> account.currency
-LEFT JOIN guardwire.fx_current AS inverse
-       ON inverse.base = account.currency AND inverse.quote = p.quote_currency
-          AND p.quote_currency <> account.currency
+LEFT JOIN LATERAL (
+    SELECT fx.rate FROM guardwire.fx_current AS fx
+    WHERE p.quote_currency <> account.currency AND fx.base = p.quote_currency AND fx.quote = account.currency
+    LIMIT 1) AS direct ON true
+LEFT JOIN LATERAL (
+    SELECT fx.rate FROM guardwire.fx_current AS fx
+    WHERE p.quote_currency <> account.currency AND fx.base = account.currency AND fx.quote = p.quote_currency
+    LIMIT 1) AS inverse ON true
 """
 
 #: The currency that `PROFIT` is in.
@@ -28,5 +30,5 @@ CASE WHEN coalesce(direct.rate, inverse.rate) IS NULL THEN p.quote_currency ELSE
 PROFIT: Final = """
 round(CASE WHEN direct.rate IS NOT NULL THEN p.pnl * direct.rate
            WHEN inverse.rate IS NOT NULL THEN p.pnl * 1.00000000 / inverse.rate
-           ELSE p.pnl END, 2)::float8
+           ELSE p.pnl END, 2)
 """

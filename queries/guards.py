@@ -3,49 +3,57 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from functools import lru_cache
+from typing import Any, Final
 
 from queries.live_query import LiveQuery
-from queries.timestamps import iso
+from queries.records import read
 from realtime.patch import State
 
 # Rounded, because a limit too small for floating point would make the account unreadable.
 # Levels are decided by the capture, in the writer's transaction; nothing here looks at the clock.
 _COLUMNS = """
-       account.equity::float8 AS equity,
-       account.currency AS equity_currency,
-       account.peak_equity::float8 AS peak_equity,
-       account.drawdown_pct::float8 AS drawdown_pct,
-       account.drawdown_level,
-       account.liquidation_at,
-       account.equity_at,
-       round(coalesce(limits.drawdown_warning_pct, 15), 15)::float8 AS warning_pct,
-       round(coalesce(limits.drawdown_critical_pct, 20), 15)::float8 AS critical_pct,
-       round(coalesce(limits.minimum_equity, 100), 15)::float8 AS minimum_equity,
-       ARRAY(SELECT ROW(m.symbol, m.condition_type, m.alert_type, m.detected_at, m.gap_pct::float8,
-                        m.spread_pct::float8, m.open_price::float8, m.close_price::float8,
-                        m.bid::float8, m.ask::float8, m.user_id = watched.user_id)
+       record_send(ROW(
+           account.drawdown_level, account.equity, account.peak_equity, account.drawdown_pct,
+           account.currency, account.liquidation_at, account.equity_at,
+           round(coalesce(limits.drawdown_warning_pct, 15), 15),
+           round(coalesce(limits.drawdown_critical_pct, 20), 15),
+           round(coalesce(limits.minimum_equity, 100), 15))) AS drawdown,
+       ARRAY(SELECT record_send(ROW(m.symbol, m.condition_type, m.alert_type, m.detected_at, m.gap_pct,
+                                    m.spread_pct, m.open_price, m.close_price, m.bid, m.ask,
+                                    m.user_id = watched.user_id))
              FROM guardwire.market_alerts AS m
              WHERE m.user_id = watched.user_id AND m.alert_type <> 'normal') AS market_alerts,
-       ARRAY(SELECT ROW(b.breach_id, b.kind, b.raised_at, b.cleared_at, b.observed_pct::float8, b.symbol,
-                        b.condition_type, b.user_id = watched.user_id)
+       ARRAY(SELECT record_send(ROW(b.breach_id, b.kind, b.raised_at, b.cleared_at, b.observed_pct, b.symbol,
+                                    b.condition_type, b.user_id = watched.user_id))
              FROM guardwire.breaches AS b
              WHERE b.user_id = watched.user_id) AS breaches
 """
+
+#: States that are shared between reads.
+_REMEMBERED: Final = 16_384
 
 _ALERT_FIELDS = ("price_gap_pct", "bid_ask_spread_pct", "open_price", "close_price", "bid", "ask")
 
 
 def _shape(row: Mapping[str, Any]) -> State:
-    drawdown = _drawdown(row)
-    alerts = {f"{alert[0]}:{alert[1]}": _alert(alert) for alert in row["market_alerts"]}
+    return _guards(row["drawdown"], tuple(row["market_alerts"]), tuple(row["breaches"]))
+
+
+@lru_cache(maxsize=_REMEMBERED)
+def _guards(
+    drawdown_record: bytes, alert_records: tuple[bytes, ...], breach_records: tuple[bytes, ...]
+) -> State:
+    # Prices move all the time, guards seldom.
+    drawdown = _drawdown(*read(drawdown_record))
+    alerts = dict(map(_alert, alert_records))
     return {
         "system_status": _system_status(drawdown["alert_type"], bool(alerts)),
         "any_positions_should_close": drawdown["should_close_all"]
         or any(alert["should_close_positions"] for alert in alerts.values()),
         "drawdown": drawdown,
         "alerts": alerts,
-        "breaches": {breach[0]: _breach(breach) for breach in row["breaches"]},
+        "breaches": dict(map(_breach, breach_records)),
     }
 
 
@@ -56,59 +64,63 @@ def _system_status(drawdown_level: str, any_alert: bool) -> str:
     return "healthy" if drawdown_level == "normal" else "unknown"
 
 
-def _drawdown(row: Mapping[str, Any]) -> State:
-    level = row["drawdown_level"] or "unknown"
+def _drawdown(
+    level: str | None,
+    equity: float | None,
+    peak_equity: float | None,
+    drawdown_pct: float | None,
+    currency: str | None,
+    liquidation_at: str | None,
+    equity_at: str | None,
+    warning_pct: float,
+    critical_pct: float,
+    minimum_equity: float,
+) -> State:
     state: State = {
-        "alert_type": level,
+        "alert_type": level or "unknown",
         "should_close_all": level == "critical",
-        "alert_threshold_pct": row["critical_pct"] if level == "critical" else row["warning_pct"],
-        "warning_pct": row["warning_pct"],
-        "critical_pct": row["critical_pct"],
-        "minimum_equity": row["minimum_equity"],
+        "alert_threshold_pct": critical_pct if level == "critical" else warning_pct,
+        "warning_pct": warning_pct,
+        "critical_pct": critical_pct,
+        "minimum_equity": minimum_equity,
+        "current_equity": equity,
+        "peak_equity": peak_equity,
+        "current_drawdown_pct": drawdown_pct,
+        "currency": currency,
+        "liquidation_at": liquidation_at,
+        "last_checked_at": equity_at,
     }
-    for name, column in (
-        ("current_equity", "equity"),
-        ("peak_equity", "peak_equity"),
-        ("current_drawdown_pct", "drawdown_pct"),
-        ("currency", "equity_currency"),
-    ):
-        if row[column] is not None:
-            state[name] = row[column]
-    if row["liquidation_at"] is not None:
-        state["liquidation_at"] = iso(row["liquidation_at"])
-    if row["equity_at"] is not None:
-        state["last_checked_at"] = iso(row["equity_at"])
-    return state
+    return _without_none(state)
 
 
-def _alert(alert: tuple[Any, ...]) -> State:
-    symbol, condition_type, alert_type, detected_at, *observed, _ = alert
+def _alert(record: bytes) -> tuple[str, State]:
+    symbol, condition_type, alert_type, detected_at, *observed, _ = read(record)
     state: State = {
         "symbol": symbol,
         "condition_type": condition_type,
         "alert_type": alert_type,
         "should_close_positions": alert_type == "critical",
-        "detected_at": iso(detected_at),
+        "detected_at": detected_at,
     }
-    state.update(
-        (name, value) for name, value in zip(_ALERT_FIELDS, observed, strict=True) if value is not None
-    )
-    return state
+    state.update(zip(_ALERT_FIELDS, observed, strict=True))
+    return f"{symbol}:{condition_type}", _without_none(state)
 
 
-def _breach(breach: tuple[Any, ...]) -> State:
-    _, kind, raised_at, cleared_at, observed_pct, symbol, condition_type, _ = breach
-    state: State = {"kind": kind, "raised_at": iso(raised_at)}
-    if cleared_at is not None:
-        state["cleared_at"] = iso(cleared_at)
-    for name, value in (
-        ("observed_pct", observed_pct),
-        ("symbol", symbol),
-        ("condition_type", condition_type),
-    ):
-        if value is not None:
-            state[name] = value
-    return state
+def _breach(record: bytes) -> tuple[str, State]:
+    breach_id, kind, raised_at, cleared_at, observed_pct, symbol, condition_type, _ = read(record)
+    state: State = {
+        "kind": kind,
+        "raised_at": raised_at,
+        "cleared_at": cleared_at,
+        "observed_pct": observed_pct,
+        "symbol": symbol,
+        "condition_type": condition_type,
+    }
+    return breach_id, _without_none(state)
+
+
+def _without_none(state: State) -> State:
+    return {name: value for name, value in state.items() if value is not None}
 
 
 GUARDS = LiveQuery("guards", _COLUMNS, _shape, collections=("market_alerts", "breaches"))

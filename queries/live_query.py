@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final, NamedTuple, Protocol
 from uuid import UUID
 
+from queries.book import BOOK
+from queries.records import ends_true
 from queries.timestamps import iso
 from realtime.owners import blocked
 from realtime.patch import State
@@ -21,9 +23,9 @@ class LiveQuery(NamedTuple):
     """A channel: its name, the columns that it reads, and the pure function from a row of them to its state.
 
     ``columns`` is a select list over `watched` (the accounts asked for), `account` (guardwire.accounts),
-    `limits` (public.guard_limits) and `backfill`; `account` and `limits` are null for an account that never
-    wrote a row. Each of the ``collections`` is a column that holds an array of rows, and the last field of
-    such a row says whether it is the account's own.
+    `limits` (public.guard_limits), `book` (the open positions, `book.py`) and `backfill`; `account` and
+    `limits` are null for an account that never wrote a row. Each of the ``collections`` is a column that
+    holds an array of records (`records.py`), whose last fields say whether they are the account's own.
     """
 
     channel: str
@@ -56,13 +58,14 @@ SELECT watched.user_id,
        coalesce(account.revision, 0) AS revision,
        statement_timestamp() AS as_of,
        coalesce(account.user_id, watched.user_id) = watched.user_id
-           AND coalesce(limits.user_id, watched.user_id) = watched.user_id AS own,
+           AND coalesce(limits.user_id, watched.user_id) = watched.user_id AND book.own AS own,
        {columns}
 FROM unnest($1::uuid[]) AS watched (user_id)
 CROSS JOIN (SELECT epoch FROM guardwire.epoch LIMIT 1) AS epoch
 CROSS JOIN (SELECT done FROM guardwire.backfill LIMIT 1) AS backfill
 LEFT JOIN guardwire.accounts AS account ON account.user_id = watched.user_id
 LEFT JOIN public.guard_limits AS limits ON limits.user_id = watched.user_id
+CROSS JOIN LATERAL ({book}) AS book
 """
 
 
@@ -86,7 +89,7 @@ class LiveQueries:
         self.channels = tuple(channels)
         self._collections = tuple(name for channel in channels for name in channel.collections)
         self.statement = _STATEMENT.format(
-            columns=",\n       ".join(channel.columns.strip() for channel in channels)
+            columns=",\n       ".join(channel.columns.strip() for channel in channels), book=BOOK
         )
 
     async def evaluate(
@@ -104,7 +107,7 @@ class LiveQueries:
         own = (
             row["own"] is True
             and row["user_id"] in wanted
-            and all(record[-1] is True for name in self._collections for record in row[name])
+            and all(ends_true(record) for name in self._collections for record in row[name])
         )
         if not own:
             blocked("row", row["user_id"])

@@ -25,7 +25,7 @@ SELECT p.user_id, p.ticket, p.position_id, p.is_open, p.matched, p.symbol, p.dir
        p.volume::float8, p.entry_price::float8, p.current_price::float8, p.closed_price::float8,
        p.take_profit::float8, p.stop_loss::float8, p.entry_time, p.updated_at, p.contract_size_assumed,
        p.pnl_pct::float8,
-       {PROFIT_CURRENCY} AS pnl_currency, {PROFIT} AS pnl,
+       {PROFIT_CURRENCY} AS pnl_currency, ({PROFIT})::float8 AS pnl,
        account.revision, epoch.epoch AS database_epoch, statement_timestamp() AS as_of
 FROM guardwire.positions AS p
 JOIN guardwire.accounts AS account ON account.user_id = p.user_id

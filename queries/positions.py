@@ -8,24 +8,17 @@ from decimal import ROUND_HALF_UP, Context, Decimal
 from functools import lru_cache
 from typing import Any, Final
 
-from queries.conversion import PROFIT, PROFIT_CURRENCY, RATES
 from queries.live_query import LiveQuery
+from queries.records import read
 from queries.timestamps import iso
 from realtime.patch import State
 
-_COLUMNS = f"""
+_COLUMNS = """
        account.currency AS account_currency,
        account.balance::float8 AS account_balance,
        account.last_position_at,
-       ARRAY(SELECT ROW(p.ticket::text, p.position_id::text, p.symbol, p.direction, p.volume::float8,
-                        p.entry_price::float8, p.entry_time, coalesce(p.current_price, p.entry_price)::float8,
-                        p.take_profit::float8, p.stop_loss::float8, p.contract_size_assumed, p.updated_at,
-                        p.pnl_pct::float8,
-                        {PROFIT_CURRENCY}, {PROFIT}, p.user_id = watched.user_id)
-             FROM guardwire.positions AS p
-             {RATES}
-             WHERE p.user_id = watched.user_id AND p.is_open AND p.matched = 1) AS open_positions
-"""  # noqa: S608 - put together from constants alone
+       book.positions AS open_positions
+"""
 
 
 _ROOMY: Final = Context(prec=80, rounding=ROUND_HALF_UP)
@@ -35,8 +28,7 @@ _POSITIONS_REMEMBERED: Final = 65_536
 
 
 def _shape(row: Mapping[str, Any]) -> State:
-    positions = row["open_positions"]
-    book = {position[0]: _position(position) for position in positions}
+    book = dict(map(_position, row["open_positions"] or ()))
     state: State = {"total_positions": len(book), "open": book}
     if row["last_position_at"] is not None:
         state["last_updated_at"] = iso(row["last_position_at"])
@@ -70,31 +62,29 @@ def _total(book: Mapping[str, State], account_currency: str | None) -> tuple[flo
 
 
 @lru_cache(maxsize=_POSITIONS_REMEMBERED)
-def _position(position: tuple[Any, ...]) -> State:
-    # Most of a book has not changed since the last read: then the same record is shared, not made again,
+def _position(record: bytes) -> tuple[str, State]:
+    # Most of a book has not changed since the last read: then the same state is shared, not made again,
     # which also makes comparing two states a comparison of pointers.
-    (_, position_id, symbol, direction, volume, entry_price, entry_time, current_price, take_profit,
-     stop_loss, contract_size_assumed, updated_at, pnl_pct, pnl_currency, pnl, _) = position  # fmt: skip
+    (ticket, position_id, symbol, direction, volume, entry_price, entry_time, current_price, take_profit,
+     stop_loss, contract_size_assumed, updated_at, pnl_pct, pnl_currency, pnl) = read(record)  # fmt: skip
     state: State = {
         "position_id": position_id,
         "symbol": symbol,
         "direction": direction,
         "volume": volume,
         "entry_price": entry_price,
-        "entry_time": iso(entry_time),
+        "entry_time": entry_time,
         "current_price": current_price,
         "unrealized_pnl": pnl,
         "unrealized_pnl_pct": pnl_pct,
         "pnl_currency": pnl_currency,
         "take_profit": take_profit,
         "stop_loss": stop_loss,
-        "last_updated_at": iso(updated_at),
+        "last_updated_at": updated_at,
     }
     if contract_size_assumed:
         state["contract_size_assumed"] = True
-    if None in position:
-        return {name: value for name, value in state.items() if value is not None}
-    return state
+    return str(ticket), {name: value for name, value in state.items() if value is not None}
 
 
-POSITIONS = LiveQuery("positions", _COLUMNS, _shape, collections=("open_positions",))
+POSITIONS = LiveQuery("positions", _COLUMNS, _shape)

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from functools import lru_cache
+from typing import Any, Final
 
 from queries.live_query import LiveQuery
+from queries.records import read
 from queries.timestamps import iso
 from realtime.patch import State
+
+#: Events that are shared between reads.
+_EVENTS_REMEMBERED: Final = 32_768
 
 # The counts come from the open book, never from the log.
 _COLUMNS = """
@@ -17,12 +22,10 @@ _COLUMNS = """
        account.last_sync_at,
        account.last_sync_duration_ms,
        account.error_message,
-       ARRAY(SELECT ROW(count(*) FILTER (WHERE p.matched = 1), count(*) FILTER (WHERE p.matched = 2),
-                        coalesce(bool_and(p.user_id = watched.user_id), true))
-        FROM guardwire.positions AS p
-        WHERE p.user_id = watched.user_id AND p.is_open) AS open_counts,
-       ARRAY(SELECT ROW(e.event_id, e.event_type, e.created_at, e.symbol, e.ticket, e.matched,
-                        e.pnl_gbp::float8, e.divergence_reason, e.user_id = watched.user_id)
+       book.matched,
+       book.diverging,
+       ARRAY(SELECT record_send(ROW(e.event_id, e.event_type, e.created_at, e.symbol, e.ticket, e.matched,
+                                    e.pnl_gbp, e.divergence_reason, e.user_id = watched.user_id))
              FROM guardwire.events AS e
              WHERE e.user_id = watched.user_id
              ORDER BY e.created_at DESC, e.revision DESC, e.ordinal DESC
@@ -40,7 +43,7 @@ _DESCRIPTIONS = {
 
 
 def _shape(row: Mapping[str, Any]) -> State:
-    ((matched, diverging, _),) = row["open_counts"]
+    matched, diverging = row["matched"], row["diverging"]
     state: State = {
         "status": _status(row["ready"], matched, diverging),
         "source": row["source"],
@@ -48,7 +51,7 @@ def _shape(row: Mapping[str, Any]) -> State:
         "open_positions_count": matched,
         "matched_positions": matched,
         "divergences_detected": diverging,
-        "recent_events": {event[0]: _event(event) for event in row["recent_events"]},
+        "recent_events": dict(map(_event, row["recent_events"])),
     }
     if row["last_sync_at"] is not None:
         state["last_sync_at"] = iso(row["last_sync_at"])
@@ -67,11 +70,12 @@ def _status(ready: bool, matched: int, diverging: int) -> str:
     return "healthy" if matched else "idle"
 
 
-def _event(event: tuple[Any, ...]) -> State:
-    _, event_type, created_at, symbol, ticket, matched, pnl_gbp, divergence_reason, _ = event
+@lru_cache(maxsize=_EVENTS_REMEMBERED)
+def _event(record: bytes) -> tuple[str, State]:
+    event_id, event_type, created_at, symbol, ticket, matched, pnl_gbp, divergence_reason, _ = read(record)
     state: State = {
         "event_type": event_type,
-        "created_at": iso(created_at),
+        "created_at": created_at,
         "description": _describe(event_type, symbol, ticket, divergence_reason),
     }
     if symbol is not None:
@@ -85,7 +89,7 @@ def _event(event: tuple[Any, ...]) -> State:
         state["pnl_gbp"] = pnl_gbp
     if divergence_reason is not None:
         state["divergence_reason"] = divergence_reason
-    return state
+    return event_id, state
 
 
 def _describe(event_type: str, symbol: str | None, ticket: int | None, reason: str | None) -> str:
@@ -94,4 +98,4 @@ def _describe(event_type: str, symbol: str | None, ticket: int | None, reason: s
     return f"{sentence}: {reason}" if reason else sentence
 
 
-STATUS = LiveQuery("status", _COLUMNS, _shape, collections=("open_counts", "recent_events"))
+STATUS = LiveQuery("status", _COLUMNS, _shape, collections=("recent_events",))

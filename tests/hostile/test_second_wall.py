@@ -67,11 +67,7 @@ async def ledger(migrated_url: str) -> AsyncIterator[Ledger]:
 
 #: The predicates that keep accounts apart in the live query; each is taken away in turn.
 PREDICATES = {
-    "open positions": (
-        "WHERE p.user_id = watched.user_id AND p.is_open AND p.matched",
-        "WHERE p.is_open AND p.matched",
-    ),
-    "counts of positions": ("WHERE p.user_id = watched.user_id AND p.is_open)", "WHERE p.is_open)"),
+    "open positions": ("WHERE p.user_id = watched.user_id AND p.is_open", "WHERE p.is_open"),
     "recent events": ("WHERE e.user_id = watched.user_id", "WHERE true"),
     "market alerts": ("WHERE m.user_id = watched.user_id AND", "WHERE"),
     "breaches": ("WHERE b.user_id = watched.user_id", "WHERE true"),
