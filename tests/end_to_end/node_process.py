@@ -63,6 +63,7 @@ async def node_process(database_url: str, redis_url: str, secret: str) -> AsyncI
 async def _serve() -> None:
     from app import Development, serving
     from realtime.cli.collector import collect_seldom
+    from realtime.cli.listening import allow_many_connections
     from realtime.settings import Settings
 
     given = json.loads(sys.stdin.readline())
@@ -70,6 +71,7 @@ async def _serve() -> None:
     ended = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, ended.set)
     settings = Settings(mode="development", port=0, heartbeat_seconds=0.5, **given)
+    allow_many_connections()
     collect_seldom()
     async with serving(settings, development=Development(key=key)) as url:
         sys.stdout.write(url + "\n")
