@@ -129,10 +129,9 @@ class Node:
         """Everything that this server answers."""
         access = self._access
         authenticate = access.authenticator.require
+        sockets = WebSocketEndpoint(streams=self.streams, authenticate=access.of_handshake)
         return [
-            WebSocketRoute(
-                "/ws", WebSocketEndpoint(streams=self.streams, authenticate=access.of_handshake)
-            ),
+            WebSocketRoute("/ws", sockets),
             *rest.routes(
                 hub=self.hub,
                 store=self._store,
@@ -211,6 +210,7 @@ class Node:
             database_url=self.settings.listen_database_url or self.settings.database_url,
             on_hint=self._on_hint,
             on_hearing=lambda hearing: setattr(sweeper, "hearing", hearing),
+            notify=sweeper.notify,
         )
         start = self._supervisor.start
         start("sweep", sweeper.run)

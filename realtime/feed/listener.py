@@ -8,7 +8,7 @@ import asyncio
 import logging
 import secrets
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Any, Final
 from uuid import UUID
 
@@ -20,6 +20,7 @@ from realtime.metrics import METRICS
 log = logging.getLogger(__name__)
 
 NOTIFY_CHANNEL: Final = "guardwire"
+NOTIFY: Final = "SELECT pg_notify($1, $2)"
 _CANARY: Final = "canary"
 _CANARY_SECONDS: Final = 5.0
 _CANARY_DEADLINE_SECONDS: Final = 2.0
@@ -50,11 +51,16 @@ class Listener:
         database_url: str,
         on_hint: Callable[[UUID, int], None],
         on_hearing: Callable[[bool], None],
+        notify: Callable[[str, str], Awaitable[object]] | None = None,
         canary_seconds: float = _CANARY_SECONDS,
     ) -> None:
+        """``notify`` sends a payload to a notify channel over another connection, as writers do; without it
+        the listener's own has to do, through which a pooler would let the answer pass.
+        """
         self._database_url = database_url
         self._on_hint = on_hint
         self._on_hearing = on_hearing
+        self._notify = notify
         self._canary_seconds = canary_seconds
         self._expected = ""
         self._heard = asyncio.Event()
@@ -82,8 +88,6 @@ class Listener:
             while await self._hears(connection):
                 self._hearing(True)
                 await asyncio.sleep(self._canary_seconds)
-            METRICS.canary_misses.add()
-            self._say_deaf()
         finally:
             connection.terminate()
 
@@ -93,17 +97,20 @@ class Listener:
         """
         self._expected = secrets.token_hex(8)
         self._heard.clear()
-        asked_at = time.monotonic()
-        await connection.execute(
-            "SELECT pg_notify($1, $2)",
-            NOTIFY_CHANNEL,
-            f"{_CANARY}={self._expected}",
-            timeout=_CANARY_DEADLINE_SECONDS,
-        )
+        asked_at, sent = time.monotonic(), False
+        canary = f"{_CANARY}={self._expected}"
         try:
             async with asyncio.timeout(_CANARY_DEADLINE_SECONDS):
+                if self._notify is None:
+                    await connection.execute(NOTIFY, NOTIFY_CHANNEL, canary)
+                else:
+                    await self._notify(NOTIFY_CHANNEL, canary)
+                sent = True
                 await self._heard.wait()
         except TimeoutError:
+            METRICS.canary_misses.add()
+            if sent:
+                self._say_deaf()
             return False
         METRICS.canary_round_trip.set(time.monotonic() - asked_at)
         return True

@@ -95,6 +95,11 @@ class Sweeper:
             interval = self._interval_seconds if self.hearing else self._deaf_interval_seconds
             await asyncio.sleep(max(0.02, interval - (time.monotonic() - started)))
 
+    async def notify(self, channel: str, payload: str) -> None:
+        """Send a notification the way that writers' go, for whoever wants to know that it is heard."""
+        async with self._connection.driver() as driver:
+            await driver.execute("SELECT pg_notify($1, $2)", channel, payload)
+
     async def once(self) -> None:
         """One sweep: confirm what is as delivered, mark what is not."""
         async with self._connection.driver() as driver:

@@ -1,0 +1,61 @@
+"""A real pgbouncer in transaction mode, in front of the database of a test."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import socket
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import urlsplit, urlunsplit
+
+import pytest
+
+from realtime.embedded.account import server_account
+from realtime.embedded.ports import free_port
+from tests.waiting import wait_until
+
+#: Fewer than the statements that are under way at once, so that statements of one client meet many servers.
+SERVERS = 3
+
+
+def program() -> str:
+    """The program; skips the test where there is none."""
+    found = shutil.which("pgbouncer", path="/usr/sbin:/usr/bin:/usr/local/sbin:/usr/local/bin")
+    if found is None:
+        pytest.skip("no pgbouncer on this machine (apt install pgbouncer)")
+    return found
+
+
+@contextlib.contextmanager
+def pgbouncer(database_url: str, folder: Path) -> Iterator[str]:
+    """The URL of ``database_url`` through a pgbouncer that runs while the context lasts."""
+    behind, port, account = urlsplit(database_url), free_port(), server_account()
+    name = behind.path.removeprefix("/")
+    settings = folder / "pgbouncer.ini"
+    settings.write_text(
+        "[databases]\n"
+        f"{name} = host={behind.hostname} port={behind.port} user={behind.username}"
+        f" password={behind.password}\n"
+        "[pgbouncer]\n"
+        f"listen_addr = 127.0.0.1\nlisten_port = {port}\nunix_socket_dir =\nauth_type = any\n"
+        f"pool_mode = transaction\ndefault_pool_size = {SERVERS}\nmax_client_conn = 100\n"
+    )
+    account.give(settings)
+    who = {"user": account.uid, "group": account.gid, "extra_groups": []} if account.is_other else {}
+    process = subprocess.Popen(
+        [program(), str(settings)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd="/", **who
+    )  # type: ignore[call-overload]
+
+    def listens() -> bool:
+        assert process.poll() is None, "pgbouncer ended"
+        with socket.socket() as probe:
+            return probe.connect_ex(("127.0.0.1", port)) == 0
+
+    try:
+        wait_until(listens)
+        yield urlunsplit(behind._replace(netloc=f"guardwire@127.0.0.1:{port}"))
+    finally:
+        process.kill()
+        process.wait()

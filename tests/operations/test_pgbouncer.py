@@ -1,0 +1,186 @@
+"""Everything works through a transaction pooler, as long as LISTEN does not."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import asyncpg
+import pytest
+from sqlalchemy import text
+from websockets.asyncio.client import connect
+
+from auth.development import DevelopmentKey
+from auth.identity import ADMIN_SCOPE
+from realtime.database import engine_for
+from realtime.metrics import METRICS
+from tests.end_to_end.mirror import Mirror, mirror
+from tests.end_to_end.node import Node, node
+from tests.feed.node import sync
+from tests.operations.pgbouncer import SERVERS, pgbouncer
+
+USER, ADMIN = UUID(int=0xA11CE), UUID(int=0xADA)
+AT_ONCE = 8
+#: So slow that what arrives sooner was not found by a sweep.
+SLOW_SWEEPS = {"sweep_seconds": 8.0, "stale_seconds": 30.0}
+HINTED_SECONDS = 4.0
+
+
+@pytest.fixture
+def pooled_url(migrated_url: str, empty_folder: Path) -> Iterator[str]:
+    with pgbouncer(migrated_url, empty_folder) as url:
+        yield url
+
+
+@asynccontextmanager
+async def pooled_node(
+    pooled_url: str, direct_url: str, redis_url: str, **settings: Any
+) -> AsyncIterator[Node]:
+    pooled: dict[str, Any] = {"database_pooled": True, "listen_database_url": direct_url}
+    async with node(pooled_url, redis_url, **pooled, **settings) as running:
+        yield running
+
+
+async def writes(database_url: str, price: float) -> None:
+    connection = await asyncpg.connect(database_url)
+    try:
+        await sync(connection, USER, price=price)
+    finally:
+        await connection.close()
+
+
+async def until_shown(account: Mirror, price: float) -> None:
+    """Wait until ``account`` shows this price for the position that `writes` writes."""
+
+    def shown() -> object:
+        return account.state["positions"]["open"].get("7", {}).get("current_price") == price
+
+    await account.until(shown)
+
+
+async def test_statements_of_many_clients_share_few_connections(pooled_url: str) -> None:
+    """Each gets its own answer, however the pooler deals out its connections."""
+    engine = engine_for(pooled_url, pool_size=AT_ONCE, pooled=True)
+
+    async def ask(number: int) -> None:
+        pooled = await engine.raw_connection()
+        driver: Any = pooled.driver_connection
+        for turn in range(50):
+            question = f"SELECT $1::bigint + {number}"
+            assert await driver.fetchval(question, turn) == turn + number
+            assert (await driver.fetchrow(question + ", $2::text", turn, "x"))[0] == turn + number
+            assert [row[0] for row in await driver.fetch(question, turn)] == [turn + number]
+        pooled.close()
+
+    async def ask_by_name(number: int) -> None:
+        alone = engine.execution_options(isolation_level="AUTOCOMMIT")
+        for turn in range(50):
+            async with alone.connect() as connection:
+                question = text(f"SELECT CAST(:turn AS bigint) + {number % 3}")
+                assert await connection.scalar(question, {"turn": turn}) == turn + number % 3
+
+    try:
+        await asyncio.gather(*(ask(number) for number in range(AT_ONCE)))
+        await asyncio.gather(*(ask_by_name(number) for number in range(AT_ONCE)))
+    finally:
+        await engine.dispose()
+    assert AT_ONCE > SERVERS
+
+
+async def test_changes_are_pushed_on_hints_and_found_without(
+    pooled_url: str, migrated_url: str, redis_url: str
+) -> None:
+    key = DevelopmentKey(secrets.token_hex(32))
+    async with (
+        pooled_node(pooled_url, migrated_url, redis_url, key=key, **SLOW_SWEEPS) as one,
+        pooled_node(pooled_url, migrated_url, redis_url, key=key, **SLOW_SWEEPS) as two,
+        mirror(one.url, one.token(USER)) as here,
+        mirror(two.url, two.token(USER)) as there,
+    ):
+        for step in range(20):
+            began = time.monotonic()  # the first may be written before both nodes listen
+            await writes(migrated_url, 1900.0 + step)
+            for account in (here, there):
+                await until_shown(account, 1900.0 + step)
+            assert step == 0 or time.monotonic() - began < HINTED_SECONDS
+        unheard = "UPDATE guardwire.configuration SET notify = false"
+        connection = await asyncpg.connect(migrated_url)
+        await connection.execute(unheard)
+        await connection.close()
+        found = METRICS.sweep_found.get()
+        async with (
+            pooled_node(pooled_url, migrated_url, redis_url, key=key) as quick,
+            mirror(quick.url, quick.token(USER)) as account,
+        ):
+            await writes(migrated_url, 1999.0)
+            await until_shown(account, 1999.0)
+        assert METRICS.sweep_found.get() > found
+
+
+async def test_revocation_and_tickets_work(pooled_url: str, migrated_url: str, redis_url: str) -> None:
+    key = DevelopmentKey(secrets.token_hex(32))
+    token = key.issue(USER, now=time.time() - 5)
+    bearer = {"Authorization": f"Bearer {token}"}
+    async with pooled_node(pooled_url, migrated_url, redis_url, key=key) as running:
+        ticket = (await running.client.post("/api/v1/tickets", headers=bearer)).json()["ticket"]
+        async with running.client.stream("GET", f"/api/v1/stream?ticket={ticket}") as stream:
+            assert stream.status_code == 200
+        address = f"{running.url.replace('http', 'ws')}/ws"
+        async with connect(address, additional_headers=bearer) as connection:
+            assert '"welcome"' in str(await connection.recv())
+            admin = {"Authorization": f"Bearer {key.issue(ADMIN, scopes=[ADMIN_SCOPE])}"}
+            asked = await running.client.post(
+                "/api/v1/admin/revocations", headers=admin, json={"user_id": str(USER)}
+            )
+            assert asked.status_code == 200, asked.text
+            async with asyncio.timeout(10):
+                await connection.wait_closed()
+            assert connection.close_code == 4403
+
+
+async def test_the_epoch_is_raised_for_another_server(
+    pooled_url: str, migrated_url: str, redis_url: str
+) -> None:
+    async def epoch() -> int:
+        async with (
+            pooled_node(pooled_url, migrated_url, redis_url) as running,
+            mirror(running.url, running.token(USER)) as account,
+        ):
+            return account.epoch
+
+    before = await epoch()
+    connection = await asyncpg.connect(migrated_url)
+    await connection.execute("UPDATE guardwire.epoch SET system_identifier = 'another'")
+    raises = METRICS.epoch_raises.get()
+    try:
+        async with asyncio.timeout(20):
+            while await epoch() == before:
+                pass
+    finally:
+        await connection.close()
+    assert METRICS.epoch_raises.get() == raises + 1
+
+
+async def test_a_listener_behind_the_pooler_is_told_of(
+    pooled_url: str, migrated_url: str, redis_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Changes come all the same, by sweeps; the log says what to set."""
+    missed = METRICS.canary_misses.get()
+    async with (
+        node(pooled_url, redis_url, database_pooled=True) as running,
+        mirror(running.url, running.token(USER)) as account,
+    ):
+        async with asyncio.timeout(20):
+            while "LISTEN_DATABASE_URL" not in caplog.text:
+                await asyncio.sleep(0.05)
+        await writes(migrated_url, 1950.0)
+        await until_shown(account, 1950.0)
+        assert METRICS.listener_up.get() == 0
+    assert METRICS.canary_misses.get() > missed
+    assert caplog.text.count("LISTEN_DATABASE_URL") == 1
