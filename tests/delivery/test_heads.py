@@ -9,7 +9,9 @@ from collections.abc import AsyncIterator
 import pytest
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse
-from starlette.routing import Route
+from starlette.routing import Route, WebSocketRoute
+from starlette.websockets import WebSocket
+from websockets.asyncio.client import connect
 
 from realtime.delivery import server
 from realtime.delivery.application import Application
@@ -23,6 +25,13 @@ async def slow(_: Request) -> PlainTextResponse:
     return PlainTextResponse("at last")
 
 
+async def greet_late(websocket: WebSocket) -> None:
+    await websocket.accept()
+    await asyncio.sleep(ANSWER_SECONDS)
+    await websocket.send_text("at last")
+    await websocket.close()
+
+
 async def nothing() -> None:
     """Nobody is drained."""
 
@@ -31,7 +40,7 @@ async def nothing() -> None:
 async def port(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[int]:
     monkeypatch.setattr(server, "_HEAD_SECONDS", HEAD_SECONDS)
     serving = server.Server(
-        Application([Route("/slow", slow)]),
+        Application([Route("/slow", slow), WebSocketRoute("/late", greet_late)]),
         host="127.0.0.1",
         port=0,
         max_frame_bytes=16_384,
@@ -69,6 +78,11 @@ async def test_an_answer_may_take_longer_and_the_next_head_has_the_deadline_agai
     writer.write(b"GET /slow HTTP/1.1\r\nHost: ")
     await is_cut(reader)
     writer.close()
+
+
+async def test_a_websocket_has_had_its_head_and_lives_on(port: int) -> None:
+    async with connect(f"ws://127.0.0.1:{port}/late", proxy=None) as connection:
+        assert await connection.recv() == "at last"
 
 
 async def is_cut(reader: asyncio.StreamReader) -> None:
