@@ -36,9 +36,8 @@ class Crowd:
     @contextlib.asynccontextmanager
     async def following(self) -> AsyncIterator[None]:
         """The bots run while the context lasts."""
-        for bot in self.bots:
-            bot.on_serial = self._on_serial
-        self._tasks = [asyncio.create_task(bot.run(), name="bot") for bot in self.bots]
+        bots, self.bots = self.bots, []
+        self.join(bots)
         self._tasks.append(asyncio.create_task(self._watch(), name="watch"))
         try:
             yield
@@ -46,6 +45,13 @@ class Crowd:
             for task in self._tasks:
                 task.cancel()
             await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def join(self, bots: Sequence[Bot]) -> None:
+        """From now on these run too."""
+        self.bots = [*self.bots, *bots]
+        for bot in bots:
+            bot.on_serial = self._on_serial
+            self._tasks.append(asyncio.create_task(bot.run(), name="bot"))
 
     async def until(self, condition: Callable[[Bot], bool], *, seconds: float, share: float = 1.0) -> float:
         """Seconds until ``condition`` held for all (or a ``share``) of the bots at once; TimeoutError says for whom not."""

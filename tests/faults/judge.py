@@ -23,6 +23,9 @@ _LEASE_SECONDS: Final = 15
 #: The end of a token, its signature: as secret as the whole, and in no other text.
 _SIGNATURE_CHARACTERS: Final = 20
 
+#: Close codes for clients that did something wrong, or for a server that did; none of the bots ever does.
+_UNDESERVED: Final = {"1002", "1003", "1007", "1009", "1011", "4001", "4008", "4029", "4400", "4401", "4403"}
+
 _LEFT_IN_DATABASE: Final = """
 SELECT count(*) FROM pg_stat_activity
 WHERE application_name LIKE 'guardwire%' AND ($1 OR state LIKE 'idle in transaction%')
@@ -62,6 +65,9 @@ async def states(stage: Stage) -> None:
 
 def promises(stage: Stage) -> None:
     """What every bot kept watch over."""
+    for code, count in stage.crowd.counted("ends").items():
+        if code in _UNDESERVED:
+            stage.broken(f"{count} streams of good clients were closed with {code}")
     for bot in stage.bots:
         for text in bot.broken[:2]:
             stage.broken(f"bot {bot.owner.number}: {text}")

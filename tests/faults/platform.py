@@ -24,16 +24,16 @@ _STATEMENT_SECONDS: Final = 10.0
 AWAY: Final = (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError)
 
 
-def people(count: int, random: Random) -> list[Owner]:
-    """New users, in pairs whose ids differ in one character; some pairs share their ticket numbers."""
+def people(count: int, random: Random, *, first: int = 0) -> list[Owner]:
+    """New users, numbered from ``first`` (even), in pairs whose ids differ in one character; some share tickets."""
     found = []
-    for pair in range((count + 1) // 2):
+    for pair in range(first // 2, (first + count + 1) // 2):
         digits = f"{random.getrandbits(128) | 1 << 127:032x}"
         for half in range(2):
             number = 2 * pair + half
-            first = 1_000 * (pair if pair % 4 == 0 else 10_000 + number)
+            ticket = 1_000 * (pair if pair % 4 == 0 else 10_000 + number)
             user_id = UUID(digits[:-1] + f"{(int(digits[-1], 16) + half) % 16:x}")
-            found.append(Owner(number, user_id, tuple(range(first + 1, first + 5))))
+            found.append(Owner(number, user_id, tuple(range(ticket + 1, ticket + 5))))
     return found[:count]
 
 
@@ -123,6 +123,16 @@ class Platform:
         self.last_commit_at = now = time.monotonic()
         for owner, serial in serials:
             self.commits.setdefault(owner.number, []).append((serial, now))
+
+    def last_serial(self, owner: Owner) -> int:
+        """The number of the last commit of ``owner``."""
+        commits = self.commits.get(owner.number, [])
+        return commits[-1][0] if commits else -1
+
+    def forget(self, *, since: float) -> None:
+        """What was committed after ``since`` (monotonic) has never happened."""
+        for number, commits in self.commits.items():
+            self.commits[number] = [commit for commit in commits if commit[1] < since]
 
     async def final_word(self) -> dict[UUID, int]:
         """Commit once more for everybody; then the revision of each, which is the last."""

@@ -5,10 +5,40 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Final
 
-from tests.faults.scenarios import nodes
+from tests.faults.scenarios import clients, commits, memory, network, nodes, postgres
 from tests.faults.stage import Stage
 
 ALL: Final[list[tuple[str, Callable[[Stage], Awaitable[None]], bool]]] = [
+    ("no fault", network.none, False),
     ("node: kill -9", nodes.killed, True),
     ("node: SIGSTOP", nodes.stopped, False),
+    ("node: rolling restart, with ten stuck readers", nodes.rolling_restart, False),
+    ("node: clocks an hour ahead and behind", nodes.wrong_clocks, False),
+    ("node: event loop blocked for 2 s", nodes.busy, True),
+    ("node: out of file descriptors", nodes.no_files_left, True),
+    ("node: disk full for logs", nodes.no_room_for_logs, False),
+    ("network: slow", network.slow, False),
+    ("network: everything cut, three times", network.cut, True),
+    ("network: half-open both ways", network.half_open, False),
+    ("network: half-open one way", network.one_way, False),
+    ("clients: 100 slow readers", clients.slow_readers, False),
+    ("clients: all come back at once", clients.homecoming, False),
+    ("clients: cancellation storm", clients.storm, True),
+    ("PostgreSQL: restart", postgres.restarted, False),
+    ("PostgreSQL: kill -9 of the postmaster", postgres.postmaster_killed, False),
+    ("PostgreSQL: kill -9 of one backend", postgres.backend_killed, True),
+    ("PostgreSQL: listeners terminated", postgres.listeners_terminated, True),
+    ("PostgreSQL: listeners half-open", postgres.listeners_half_open, False),
+    ("PostgreSQL: every connection taken", postgres.connections_used_up, False),
+    ("PostgreSQL: hangs", postgres.hanging, False),
+    ("PostgreSQL: restored to an earlier point", postgres.restored, False),
+    ("commits: late, in the opposite order", commits.late, True),
+    ("commits: forged, doubled and endless NOTIFY", commits.notifications, False),
+    ("commits: two nodes race at one account", commits.race, True),
+    ("Redis: FLUSHALL", memory.emptied, True),
+    ("Redis: restart", memory.restarted, False),
+    ("Redis: SIGSTOP", memory.stopped, False),
+    ("Redis: eviction", memory.evicting, False),
+    ("Redis: disk full", memory.full, False),
+    ("Redis: poisoned values", memory.poisoned, True),
 ]

@@ -4,11 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import socket
+import time
+from pathlib import Path
 from typing import Final
 
+from tests.faults.scenarios.clients import stuck_readers
 from tests.faults.stage import Stage
+from tests.faults.strangers import opened, vanish
 
 _BEFORE_SECONDS: Final = 1.0
+_PUSH_SECONDS: Final = 3.0
+_STUCK: Final = 10
 
 
 async def killed(stage: Stage) -> None:
@@ -46,3 +53,126 @@ async def stopped(stage: Stage) -> None:
 async def _is_stopped(stage: Stage) -> bool:
     await asyncio.sleep(0)
     return stage.sites[0].node.state == "T"
+
+
+async def rolling_restart(stage: Stage) -> None:
+    """SIGTERM to one node after the other, with ten clients that take nothing; nobody loses anything."""
+    readers = await stuck_readers(stage, stage.sites[0], _STUCK)
+    stage.leases_may_run_out = True
+    slowest, codes, stuck = 0.0, [], await _stuck_bytes(stage.sites[0].node.port)
+    for site in stage.sites:
+        began = time.monotonic()
+        site.node.send(signal.SIGTERM)
+        codes.append(await site.node.ended())
+        slowest = max(slowest, time.monotonic() - began)
+        await site.node.start()
+        await stage.crowd.until_all_fresh()
+    stage.healed()
+    told = stage.crowd.counted("ends")["1012"]
+    stage.proves(
+        f"{len(codes)} nodes ended with {codes}; {told} clients were told 1012; {stuck} B waited for the stuck",
+        told > 0 and stuck > 0,
+    )
+    stage.figure("exit", slowest, 25)
+    # uvicorn ends by the signal that it was sent, once all is in order: 0 to systemd, 143 to a shell.
+    stage.figure("ended otherwise", sum(code not in (0, -signal.SIGTERM) for code in codes), 0, "")
+    for reader in readers:
+        reader.close()
+
+
+async def _stuck_bytes(port: int) -> int:
+    """What the kernel holds for clients of ``port`` that do not take it."""
+    await asyncio.sleep(1)
+    rows = Path("/proc/net/tcp").read_text().splitlines()[1:]
+    fields = [row.split() for row in rows]
+    return sum(int(row[4].partition(":")[0], 16) for row in fields if row[1].endswith(f":{port:04X}"))
+
+
+async def wrong_clocks(stage: Stage) -> None:
+    """One node is an hour ahead, another one behind; a client may get to any of them."""
+    stage.leases_may_run_out = True
+    for site, hours in zip(stage.sites[:2], (1, -1), strict=False):
+        await site.node.kill()
+        await site.node.start(clock_seconds=3600 * hours)
+        off = (await site.node.ask("report"))["time"] - time.time()
+        stage.proves(f"node {site.node.name} is {off / 3600:+.2f} h off", abs(off - 3600 * hours) < 60)
+    await stage.crowd.until_all_fresh()
+    for site in stage.sites[:2]:
+        # So that everybody has been everywhere, and steps that one stored are read by the others.
+        site.front.cut()
+        await stage.watch(1.5)
+    await stage.crowd.until_all_fresh()
+    began = time.monotonic()
+    await stage.watch(2)
+    stage.figure("slowest push", stage.crowd.latency_ms(1.0, since=began) / 1000, _PUSH_SECONDS)
+    for site in stage.sites[:2]:
+        await site.node.kill()
+        await site.node.start()
+    stage.healed()
+
+
+async def busy(stage: Stage) -> None:
+    """The event loop of one node computes for two seconds and does nothing else."""
+    await stage.watch(_BEFORE_SECONDS)
+    site, began = stage.sites[0], time.monotonic()
+    await site.node.ask("block", seconds=2)
+    await site.node.metrics()
+    took = time.monotonic() - began
+    stage.healed()
+    stage.proves(f"a request took {took:.2f} s", took > 1.9)
+    await stage.watch(1)
+    stage.figure("slowest push", stage.crowd.latency_ms(1.0, since=began) / 1000, _PUSH_SECONDS)
+
+
+async def no_files_left(stage: Stage) -> None:
+    """One node may open no more files: who is there is served, who comes is served when there are some again."""
+    await stage.watch(_BEFORE_SECONDS)
+    site = stage.sites[0]
+    there = stage.crowd.on(site.address)
+    await site.node.ask("limit_files", spare=3)
+    began = time.monotonic()
+    comers = [await opened(site.node) for _ in range(20)]
+    await stage.watch(2)
+    answered = await asyncio.gather(*(_is_answered(comer) for comer in comers))
+    seen = stage.crowd.latency_ms(1.0, since=began) / 1000
+    stage.proves(f"of {len(comers)} that came {sum(answered)} were answered", sum(answered) < len(comers) // 2)
+    stage.figure("who was there lost", sum(bot.connection is None for bot in there), 0, f"of {len(there)}")
+    stage.figure("slowest push", seen, _PUSH_SECONDS)
+    for comer in comers:
+        vanish(comer)
+    await site.node.ask("unlimit_files")
+    stage.healed()
+    await site.node.until_ready()
+    stage.figure("serves again", time.monotonic() - stage.healed_at, 5)
+
+
+async def _is_answered(comer: socket.socket) -> bool:
+    loop = asyncio.get_running_loop()
+    try:
+        async with asyncio.timeout(1):
+            await loop.sock_sendall(comer, b"GET /livez HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
+            return (await loop.sock_recv(comer, 12)).endswith(b"200")
+    except (OSError, TimeoutError):
+        return False
+
+
+async def no_room_for_logs(stage: Stage) -> None:
+    """The disk of one node's log takes nothing more, while there is much to say."""
+    site = stage.sites[1]
+    size = site.node.log.stat().st_size
+    await site.node.ask("limit_file_size", size_bytes=size)
+    began = time.monotonic()
+    others = stage.sites[0].node.log.stat().st_size
+    for _ in range(3):
+        for each in stage.sites:
+            each.database.cut()
+            each.listener.cut()
+        await stage.watch(1)
+    grew = stage.sites[0].node.log.stat().st_size - others
+    stage.proves(
+        f"another node said {grew} B of the same, this one {site.node.log.stat().st_size - size}",
+        grew > 0 and site.node.log.stat().st_size <= size,
+    )
+    stage.figure("slowest push", stage.crowd.latency_ms(1.0, since=began) / 1000, _PUSH_SECONDS)
+    await site.node.ask("limit_file_size", size_bytes=-1)
+    stage.healed()

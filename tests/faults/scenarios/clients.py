@@ -1,0 +1,118 @@
+"""What clients do to nodes: take nothing, come all at once, vanish in the middle of everything."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import time
+from typing import Final
+
+from tests.faults.bot import Bot
+from tests.faults.ground import Site
+from tests.faults.platform import people
+from tests.faults.stage import Stage
+from tests.faults.strangers import make_fat, stuck_reader, vanish_at
+
+_SLOW: Final = 100
+_SOCKETS_OF_ONE: Final = 10
+_COST_MS: Final = 50.0
+_COST_BYTES: Final = 1_048_576
+#: The send deadline is 10 s, and a socket is visited once a second.
+_FREED_SECONDS: Final = 12.0
+_PUSH_SECONDS: Final = 3.0
+_STORM: Final = 600
+_STAGES: Final = 10
+
+
+async def stuck_readers(stage: Stage, site: Site, count: int) -> list[socket.socket]:
+    """Clients of ``site`` that take nothing, each with more to take than fits in between."""
+    owners = people(-(-count // _SOCKETS_OF_ONE), stage.random)
+    async with stage.ground.connection() as connection:
+        for owner in owners:
+            await make_fat(connection, owner, stage.platform.marks)
+    tokens = [stage.ground.token(owner) for owner in owners for _ in range(_SOCKETS_OF_ONE)][:count]
+    return list(await asyncio.gather(*(stuck_reader(site.node, token) for token in tokens)))
+
+
+async def slow_readers(stage: Stage) -> None:
+    """A hundred clients of one node take nothing; the others must not feel it, and its memory neither."""
+    site = stage.sites[0]
+    name = "guardwire_slow_readers_total"
+    await stage.watch(3)
+    calm_ms = stage.crowd.latency_ms(0.99, since=time.monotonic() - 3)
+    freed_before, rss = await site.node.metric(name), (await site.node.ask("report"))["rss_bytes"]
+    readers = await stuck_readers(stage, site, _SLOW)
+    began = time.monotonic()
+    await stage.watch(3)
+    cost_bytes = ((await site.node.ask("report"))["rss_bytes"] - rss) / _SLOW
+    slow_ms = stage.crowd.latency_ms(0.99, since=began)
+    await stage.until(lambda: _freed(site, freed_before + _SLOW), seconds=20)
+    freed_seconds = time.monotonic() - began
+    freed = await site.node.metric(name) - freed_before
+    stage.healed()
+    stage.proves(f"{freed:.0f} clients took nothing until the send deadline", freed >= _SLOW)
+    stage.figure("others' p99 grew by", max(0.0, slow_ms - calm_ms), _COST_MS, "ms")
+    stage.figure("memory of each", max(0.0, cost_bytes) / 1024, _COST_BYTES / 1024, "KB")
+    stage.figure("freed", freed_seconds, _FREED_SECONDS)
+    for reader in readers:
+        reader.close()
+
+
+async def _freed(site: Site, count: float) -> bool:
+    return await site.node.metric("guardwire_slow_readers_total") >= count
+
+
+async def homecoming(stage: Stage) -> None:
+    """Everybody's connection is lost at once, and everybody comes back: a thousand, or five."""
+    wanted = 5000 if stage.full else 1000
+    each = 5
+    missing = people(max(0, wanted // each - len(stage.platform.owners)), stage.random, first=len(stage.bots))
+    stage.platform.owners = [*stage.platform.owners, *missing]
+    more = [owner for owner in stage.platform.owners for _ in range(each)]
+    more = more[: max(0, wanted - len(stage.bots))]
+    await stage.rest()
+    await stage.platform.final_word()
+    bots = [Bot(owner, stage.ground.token(owner), stage.ground.addresses, stage.platform.marks) for owner in more]
+    stage.crowd.join(bots)
+    await stage.crowd.until_all_fresh(seconds=60)
+    await stage.trade()
+    await stage.watch(1)
+    lost = [(bot.connection, bot) for bot in stage.bots]
+    cut = sum(site.front.cut() for site in stage.sites)
+    stage.healed()
+    await stage.all_know(seconds=5)
+    began = time.monotonic()
+    await stage.crowd.until(lambda bot: bot.believes_fresh, seconds=60)
+    new = sum(bot.connection is not connection for connection, bot in lost)
+    stage.proves(f"{cut} connections reset, {new} clients have new ones", new == len(stage.bots) >= wanted)
+    stage.figure("all fresh", time.monotonic() - began, 15)
+    stage.figure("resumed", -_resumed_share(stage), -0.5, "(share, negative)")
+
+
+def _resumed_share(stage: Stage) -> float:
+    seen = stage.crowd.counted("seen")
+    return seen["resumed"] / len(stage.bots)
+
+
+async def storm(stage: Stage) -> None:
+    """Hundreds of clients connect and vanish at every point of the conversation."""
+    site = stage.sites[0]
+    owners = people(60, stage.random)
+    tokens = [stage.ground.token(owner) for owner in owners]
+    began = time.monotonic()
+    for start in range(0, _STORM, 50):
+        numbers = range(start, start + 50)
+        await asyncio.gather(
+            *(vanish_at(site.node, n % _STAGES, tokens[(n // _STAGES) % len(tokens)]) for n in numbers)
+        )
+    seconds = time.monotonic() - began
+    await stage.watch(1)
+    stage.healed()
+    accepted = await site.node.metric("guardwire_watched_accounts")
+    stage.proves(
+        f"{_STORM} clients vanished at {_STAGES} points in {seconds:.1f} s; the node watched {accepted:.0f} accounts",
+        accepted >= len(tokens),
+    )
+    stage.figure("slowest push", stage.crowd.latency_ms(1.0, since=began) / 1000, _PUSH_SECONDS)
+
+

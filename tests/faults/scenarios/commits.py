@@ -1,0 +1,149 @@
+"""What writers and strangers do: late commits, strange notifications, and two nodes at one account."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+from uuid import uuid4
+
+import asyncpg
+
+from tests.end_to_end import tables
+from tests.faults.bot import Bot
+from tests.faults.stage import Stage
+
+_CHANNEL: Final = "guardwire"
+_LATE: Final = 12
+_FLOOD: Final = 20_000
+_SLOWEST_SECONDS: Final = 3.0
+
+
+async def late(stage: Stage) -> None:
+    """Transactions that began first commit last, in the opposite order, with rows that are older than those shown."""
+    stage.misled_seconds = _SLOWEST_SECONDS
+    owners = stage.random.sample(stage.platform.owners, _LATE)
+    connections, opened = [], []
+    for owner in owners:
+        connection = await asyncpg.connect(stage.ground.database_url)
+        transaction = connection.transaction()
+        await transaction.start()
+        row = stage.platform.marks.log_row(owner)
+        # A ticket of its own, half a minute ago: whoever reads by time has long read past it.
+        row = replace(
+            row, event_type="sync", close_reason=None, error_message=None, ticket=owner.tickets[-1] + 100, matched=1,
+            created_at=datetime.now(UTC) - timedelta(seconds=30),
+        )  # fmt: skip
+        await tables.LOG.insert(connection, [row])
+        connections.append(connection)
+        opened.append((owner, row, transaction))
+    await stage.watch(2)
+    shown = {bot.owner.user_id: bot for bot in stage.bots}
+    early = sum(str(row.ticket) not in shown[owner.user_id].state["positions"]["open"] for owner, row, _ in opened)
+    for _, _, transaction in reversed(opened):
+        await transaction.commit()
+    committed_at = time.monotonic()
+    stage.healed()
+    await stage.crowd.until(
+        lambda bot: all(
+            str(row.ticket) in bot.state["positions"]["open"] for owner, row, _ in opened if owner is bot.owner
+        ),
+        seconds=20,
+    )
+    stage.proves(f"{early} rows of {_LATE} were 30 s old when committed", early == _LATE)
+    stage.figure("all shown", time.monotonic() - committed_at, _SLOWEST_SECONDS)
+    for connection in connections:
+        await connection.close()
+
+
+async def notifications(stage: Stage) -> None:
+    """Forged, garbled, doubled and endless notifications: each is only ever a reason to look."""
+    stage.misled_seconds = _SLOWEST_SECONDS
+    heard: Counter[str] = Counter()
+    ears, mouth = await asyncpg.connect(stage.ground.database_url), await asyncpg.connect(stage.ground.database_url)
+    await ears.add_listener(_CHANNEL, lambda *args: heard.update(["strange" if "#" in str(args[3]) else "known"]))
+    evaluated = sum([await site.node.metric("guardwire_evaluations_total") for site in stage.sites])
+    began = time.monotonic()
+    for payload in _strange(stage):
+        await mouth.execute("SELECT pg_notify($1, $2)", _CHANNEL, payload)
+    await mouth.execute(
+        "SELECT pg_notify($1, $2::text || '=' || (4611686018427387904 + n)::text || ',#')"
+        " FROM generate_series(1, $3::integer) AS n",
+        _CHANNEL, str(stage.platform.owners[0].user_id), _FLOOD,
+    )  # fmt: skip
+    await stage.watch(3)
+    known = [str(bot.owner.user_id) + f"={bot.revision}" for bot in stage.bots]
+    for _ in range(50):  # all that is true, fifty times
+        await mouth.execute("SELECT pg_notify($1, $2)", _CHANNEL, ",".join([*known[:100], "#"]))
+    await stage.watch(2)
+    read = sum([await site.node.metric("guardwire_evaluations_total") for site in stage.sites]) - evaluated
+    stage.healed()
+    stage.proves(
+        f"our own listener heard {heard['strange']}, {read:.0f} accounts were read",
+        heard["strange"] >= _FLOOD and read > 0,
+    )
+    stage.figure("slowest push", stage.crowd.latency_ms(1.0, since=began) / 1000, _SLOWEST_SECONDS)
+    await ears.close()
+    await mouth.close()
+
+
+def _strange(stage: Stage) -> list[str]:
+    owners = [str(owner.user_id) for owner in stage.platform.owners]
+    return [
+        "#", "#=", "=#", ",,,#", "canary=#", f"{owners[0]}=#", f"#{owners[0]}=1", f"{owners[0]}=-1,#",
+        f"{owners[1]}=0,#", f"{owners[1]}=99999999999999999999999999,#", f"{owners[2]}={'9' * 7000},#",
+        f"{owners[3]}=1e9,#", f"{uuid4()}={2**52},#", "\u2028#=\u0660", f"{owners[4]}=\u0661\u0662,#",
+        *(f"{owner}={2**60},#" for owner in owners[:20]),
+    ]  # fmt: skip
+
+
+async def race(stage: Stage) -> None:
+    """One node reads an account and is held before it stores; another reads and stores what came after."""
+    slow, quick = stage.sites[:2]
+    bots = stage.crowd.on(slow.address)
+    # The same accounts, each with a client at either node.
+    more = [Bot(bot.owner, stage.ground.token(bot.owner), [quick.address], stage.platform.marks) for bot in bots]
+    stage.crowd.join(more)
+    await stage.crowd.until_all_fresh()
+    before = await slow.node.metric('guardwire_snapshot_commits_total{result="not_newer"}')
+    await stage.rest()
+    owners = [bot.owner for bot in bots]
+    await slow.node.ask("hold")
+    await stage.platform.commit(owners)
+    await stage.until(lambda: _is_held(slow), seconds=5)
+    await stage.platform.commit(owners)
+    await stage.crowd.until(lambda bot: bot not in more or bot.serial >= stage.platform.last_serial(bot.owner), seconds=5)
+    await stage.watch(0.5)
+    held, newer = (await slow.node.ask("report"))["held"], await _remembered(stage)
+    await slow.node.ask("release")
+    stage.healed()
+    await stage.until(lambda: _was_refused(slow, before), seconds=5)
+    refused = await slow.node.metric('guardwire_snapshot_commits_total{result="not_newer"}') - before
+    stage.proves(
+        f"{held} reads of one node were held while others stored; of its writes {refused:.0f} were refused",
+        held > 0 and refused > 0 and bool(bots),
+    )
+    later = await _remembered(stage)
+    back = sum(later.get(key, position) < position for key, position in newer.items())
+    stage.figure("went back in Redis", back, 0, f"of {len(newer)}")
+
+
+async def _is_held(site: Any) -> bool:
+    return bool((await site.node.ask("report"))["held"])
+
+
+async def _was_refused(site: Any, before: float) -> bool:
+    return bool(await site.node.metric('guardwire_snapshot_commits_total{result="not_newer"}') > before)
+
+
+async def _remembered(stage: Stage) -> dict[str, tuple[int, int]]:
+    """The position of every account, as Redis has it."""
+    found = {}
+    async with stage.ground.memory() as memory:
+        async for key in memory.scan_iter("*:snapshot", count=1000):
+            epoch, revision = await memory.hmget(key, "epoch", "revision")
+            found[key] = int(epoch), int(revision)
+    return found

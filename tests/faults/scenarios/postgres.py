@@ -1,0 +1,241 @@
+"""Faults of PostgreSQL: gone, killed, deaf, full, and back from an earlier day."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import shutil
+import signal
+import time
+from typing import Any, Final
+
+import asyncpg
+
+from tests.faults.stage import Stage
+
+#: The promises about the database: clients are told in 3 s, and right again 5 s after it is back.
+_TOLD_SECONDS: Final = 3.0
+_RIGHT_AGAIN_SECONDS: Final = 5.0
+_BEFORE_SECONDS: Final = 1.0
+_AWAY_SECONDS: Final = 2.0
+_BACKENDS: Final = """
+SELECT pid FROM pg_stat_activity WHERE application_name LIKE $1 AND backend_type = 'client backend'
+"""
+
+
+async def restarted(stage: Stage) -> None:
+    """An administrator restarts the server, with a few seconds between."""
+    await _without_server(stage, signal.SIGINT)
+
+
+async def postmaster_killed(stage: Stage) -> None:
+    """kill -9 of the postmaster: its children notice and go, and a new one replays the log."""
+    await _without_server(stage, signal.SIGKILL)
+
+
+async def _without_server(stage: Stage, number: signal.Signals) -> None:
+    _expect(stage)
+    await stage.watch(_BEFORE_SECONDS)
+    postgres = stage.ground.postgres
+    assert postgres.pid is not None
+    pid = postgres.pid
+    os.kill(pid, number)
+    told = await stage.all_know(seconds=15)
+    await asyncio.to_thread(postgres.end)
+    refused = await _refusal(stage)
+    stage.proves(f"{number.name} to {pid}, and connecting ends in {refused}", refused is not None)
+    stage.figure("told", told, _TOLD_SECONDS)
+    await stage.watch(_AWAY_SECONDS)
+    postgres.start()
+    stage.healed()
+
+
+async def backend_killed(stage: Stage) -> None:
+    """kill -9 of one backend: PostgreSQL then ends all of them and recovers."""
+    _expect(stage)
+    await stage.watch(_BEFORE_SECONDS)
+    async with stage.ground.connection() as connection:
+        pids = [row["pid"] for row in await connection.fetch(_BACKENDS, "guardwire")]
+        os.kill(pids[0], signal.SIGKILL)
+        stage.healed()
+        with contextlib.suppress(*_BROKEN):
+            for _ in range(100):
+                await connection.execute("SELECT pg_sleep(0.05)")
+        stage.proves(f"backend {pids[0]} of a node killed, ours went with it", connection.is_closed())
+
+
+async def listeners_terminated(stage: Stage) -> None:
+    """pg_terminate_backend of every listener, again and again: what nobody hears of, the sweep finds."""
+    _expect(stage)
+    await stage.watch(_BEFORE_SECONDS)
+    found = [await site.node.metric("guardwire_sweep_found_missed_total") for site in stage.sites]
+    terminated = 0
+    async with stage.ground.connection() as connection:
+        for _ in range(20):
+            for row in await connection.fetch(_BACKENDS, "guardwire listener"):
+                terminated += await connection.fetchval("SELECT pg_terminate_backend($1)", row["pid"])
+            await asyncio.sleep(0.15)
+    missed = [await site.node.metric("guardwire_sweep_found_missed_total") for site in stage.sites]
+    stage.healed()
+    stage.proves(
+        f"{terminated} listeners terminated, sweeps found {sum(missed) - sum(found):.0f} changes",
+        terminated >= len(stage.sites) and sum(missed) > sum(found),
+    )
+
+
+async def listeners_half_open(stage: Stage) -> None:
+    """The listeners' connections stay open and carry nothing: only the canary can tell."""
+    _expect(stage)
+    await stage.watch(_BEFORE_SECONDS)
+    names = "guardwire_sweep_found_missed_total", "guardwire_canary_missed_total"
+    before = [sum([await site.node.metric(name) for site in stage.sites]) for name in names]
+    began = time.monotonic()
+    for site in stage.sites:
+        site.listener.go_silent("up", "down")
+    deaf = await stage.until(lambda: _all_deaf(stage), seconds=12)
+    after = [sum([await site.node.metric(name) for site in stage.sites]) for name in names]
+    stage.proves(
+        f"sweeps found {after[0] - before[0]:.0f} changes that no listener heard", after[0] > before[0]
+    )
+    stage.figure("noticed", deaf, 9)
+    await stage.watch(2)
+    stage.figure("slowest push", stage.crowd.latency_ms(1.0, since=began) / 1000, _TOLD_SECONDS)
+    stage.healed()
+
+
+async def _all_deaf(stage: Stage) -> bool:
+    return not any([await site.node.metric("guardwire_listener_up") for site in stage.sites])
+
+
+async def connections_used_up(stage: Stage) -> None:
+    """Somebody takes every connection that PostgreSQL has, and the nodes lose theirs."""
+    _expect(stage)
+    await stage.watch(_BEFORE_SECONDS)
+    taken: list[Any] = []
+    async with stage.ground.connection() as connection:
+        taker = asyncio.create_task(_take_all(stage, taken), name="taker")
+        await stage.until(lambda: _is_full(stage), seconds=20)
+        for row in await connection.fetch(_BACKENDS, "guardwire%"):
+            await connection.fetchval("SELECT pg_terminate_backend($1)", row["pid"])
+        told = await stage.all_know(seconds=15)
+        refused = await _refusal(stage)
+        taker.cancel()
+        await asyncio.gather(taker, return_exceptions=True)
+    stage.proves(f"{len(taken)} connections taken, one more ends in {refused}", refused is not None)
+    stage.figure("told", told, _TOLD_SECONDS)
+    for each in taken:
+        each.terminate()
+    stage.healed()
+
+
+async def _take_all(stage: Stage, taken: list[Any]) -> None:
+    while True:
+        try:
+            taken.append(await asyncpg.connect(stage.ground.database_url, timeout=5))
+        except _BROKEN:
+            await asyncio.sleep(0.001)
+
+
+async def _is_full(stage: Stage) -> bool:
+    return await _refusal(stage) == "TooManyConnectionsError"
+
+
+async def hanging(stage: Stage) -> None:
+    """The way to the database swallows everything: connections stay open, nothing is answered."""
+    _expect(stage)
+    await stage.watch(_BEFORE_SECONDS)
+    ways = [way for site in stage.sites for way in (site.database, site.listener)]
+    for way in ways:
+        way.go_silent("up", "down")
+    carried = [way.carried_bytes for way in ways]
+    told = await stage.all_know(seconds=15)
+    still = [way.carried_bytes for way in ways]
+    held = sum(len(way.ends) for way in ways)
+    stage.proves(
+        f"{held} ends are open, and carried nothing more",
+        held > 0 and all(now["down"] <= then["down"] for now, then in zip(still, carried, strict=True)),
+    )
+    stage.figure("told", told, _TOLD_SECONDS)
+    # Commits go on, and clients that were told are not misled by anything.
+    await stage.watch(_AWAY_SECONDS)
+    for way in ways:
+        way.go_silent()
+    stage.healed()
+
+
+async def restored(stage: Stage) -> None:
+    """A copy of the cluster is put back: what was delivered after it was made never happened."""
+    _expect(stage)
+    postgres, copy = stage.ground.postgres, stage.ground.folder / "copy"
+    await stage.watch(_BEFORE_SECONDS)
+    await stage.rest()
+    await asyncio.to_thread(_stop, postgres)
+    copied_at = time.monotonic()
+    await asyncio.to_thread(shutil.copytree, postgres.cluster, copy)
+    await asyncio.to_thread(_give_like, postgres.cluster, copy)
+    postgres.start()
+    await stage.crowd.until_all_fresh()
+    await stage.trade()
+    await stage.watch(2.5)
+    await stage.rest()
+    delivered = {bot: (bot.epoch, bot.revision) for bot in stage.bots}
+    await asyncio.to_thread(_stop, postgres)
+    await asyncio.to_thread(shutil.rmtree, postgres.cluster)
+    copy.rename(postgres.cluster) if _same_disk(copy, postgres.cluster) else _move(copy, postgres.cluster)
+    postgres.start()
+    stage.platform.forget(since=copied_at)
+    stage.healed()
+    async with stage.ground.connection() as connection:
+        rows = await connection.fetch("SELECT user_id, revision FROM guardwire.accounts")
+    revisions = {row["user_id"]: row["revision"] for row in rows}
+    behind = {bot for bot in stage.bots if revisions[bot.owner.user_id] < delivered[bot][1]}
+    stage.proves(f"{len(behind)} accounts are back at revisions older than delivered ones", bool(behind))
+    # The others' history is the same: they learn of the epoch with their next change.
+    await stage.crowd.until(lambda bot: bot not in behind or bot.epoch > delivered[bot][0], seconds=20)
+    stage.figure("new epoch", time.monotonic() - stage.healed_at, _RIGHT_AGAIN_SECONDS)
+
+
+def _stop(postgres: Any) -> None:
+    """End it in good order, so that its files are whole."""
+    pid = postgres.pid
+    os.kill(pid, signal.SIGINT)
+    deadline = time.monotonic() + 20
+    while postgres.pid is not None and time.monotonic() < deadline:
+        time.sleep(0.02)
+    postgres.end()
+
+
+def _give_like(original: Any, copy: Any) -> None:
+    """Give ``copy`` the owner and the modes of ``original``."""
+    for path in (copy, *copy.rglob("*")):
+        like = (original / path.relative_to(copy)).stat()
+        os.chown(path, like.st_uid, like.st_gid)
+        path.chmod(like.st_mode)
+
+
+def _same_disk(one: Any, other: Any) -> bool:
+    return bool(one.stat().st_dev == other.parent.stat().st_dev)
+
+
+def _move(copy: Any, cluster: Any) -> None:
+    shutil.copytree(copy, cluster)
+    _give_like(copy, cluster)
+    shutil.rmtree(copy)
+
+
+_BROKEN: Final = (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError)
+
+
+def _expect(stage: Stage) -> None:
+    stage.right_again_seconds, stage.misled_seconds = _RIGHT_AGAIN_SECONDS, _TOLD_SECONDS
+
+
+async def _refusal(stage: Stage) -> str | None:
+    """What connecting ends in; None when it succeeds."""
+    try:
+        connection = await asyncpg.connect(stage.ground.database_url, timeout=5)
+    except _BROKEN as error:
+        return type(error).__name__
+    connection.terminate()
+    return None
