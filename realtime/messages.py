@@ -8,13 +8,17 @@ grow.
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
 import msgspec
 
 from realtime.state import ChannelName
 
 SUBPROTOCOL: Final = "guardwire.v1"
+
+
+#: What a client says that it holds; longer numbers than there can be would only cost the time to read them.
+Position = Annotated[int, msgspec.Meta(ge=0, lt=2**53)]
 
 
 class _FromClient(
@@ -26,8 +30,8 @@ class _FromClient(
 class Resume(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """The position that a client holds, and the channels that it holds there (None: those of the hello)."""
 
-    epoch: int
-    revision: int
+    epoch: Position
+    revision: Position
     channels: tuple[ChannelName, ...] | None = None
 
 

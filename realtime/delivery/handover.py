@@ -14,9 +14,14 @@ from typing import Any, Final
 
 from starlette.types import Scope
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+from websockets.http11 import Request, Response
 from websockets.server import ServerProtocol
+from websockets.typing import StatusLike
+
+from realtime.delivery.headers import security_headers
 
 _EXTENSION: Final = "guardwire.handover"
+_VERSION: Final = "13"
 
 
 class Taker(asyncio.Protocol):
@@ -70,6 +75,30 @@ class _Released(asyncio.Transport):
 
 class HandoverProtocol(WebSocketsSansIOProtocol):
     """For uvicorn's ``ws=``."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.conn.reject = self._reject  # type: ignore[method-assign]
+
+    def handle_connect(self, event: Request) -> None:
+        """Begin the handshake, and read no further until it is decided: what a hasty client sends meanwhile
+        would be answered and kept without any limit of ours.
+        """
+        super().handle_connect(event)
+        if not self.handshake_complete:
+            self.read_paused = True
+            self.transport.pause_reading()
+
+    def _reject(self, status: StatusLike, text: str) -> Response:
+        """uvicorn's own refusals (of no handshake, of a failure) carry the headers of all other answers."""
+        asked = self.request.headers
+        if _VERSION not in asked.get_all("Sec-WebSocket-Version"):
+            status = 426  # RFC 6455, 4.2.2: whoever speaks another version is told which one is spoken here
+        response = ServerProtocol.reject(self.conn, status, text)
+        response.headers["Sec-WebSocket-Version"] = _VERSION
+        for name, value in security_headers(asked.get("Host", "").encode()):
+            response.headers[name.decode()] = value.decode()
+        return response
 
     async def run_asgi(self) -> None:
         """Run the application with its handover in the scope."""

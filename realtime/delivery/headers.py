@@ -126,7 +126,7 @@ def _tell(scope: Scope, status: int) -> None:
 
 
 def security_headers(host: bytes) -> RawHeaders:
-    """What tells browsers to be careful with an answer of ``host``, for answers that never came near `Headers`."""
+    """What tells browsers to be careful, for answers of ``host`` that never came near `Headers`."""
     return [(b"content-security-policy", _policy_for(host)), *_FIXED]
 
 

@@ -50,7 +50,8 @@ class Http(H11Protocol):
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
-        # A first byte ends uvicorn's own deadline, and an endless head or body would hold its connection for ever.
+        # A first byte ends uvicorn's own deadline, and an endless head or body would hold its connection for
+        # ever.
         # A WebSocket's head has come whole, though h11 is never told that no body follows.
         upgraded = self.transport.get_protocol() is not self
         if not upgraded and self.conn.their_state in (h11.IDLE, h11.SEND_BODY):

@@ -15,7 +15,6 @@ from uuid import UUID
 import msgspec
 
 from realtime.messages import encode
-from realtime.owners import WrongOwner as WrongOwner
 from realtime.owners import blocked
 from realtime.state import CHANNELS
 from realtime.store.snapshot import Channels, Freshness, Snapshot

@@ -20,6 +20,7 @@ from typing import Final, Protocol
 import msgspec
 from websockets.frames import CloseCode as Own
 from websockets.frames import Frame, Opcode
+from websockets.protocol import OPEN
 from websockets.server import ServerProtocol
 
 from auth.identity import Identity
@@ -42,8 +43,8 @@ _CLOSE_SECONDS: Final = 5.0
 _REASON_BYTES: Final = 123
 #: Pings, pongs and fragments that a peer may send for each message that it may send.
 _CONTROL_PER_MESSAGE: Final = 10
-#: What is parsed before anybody looks whether it was too much: a small frame costs 10 µs, and 256 KB of them would
-#: hold up everybody else for half a second.
+#: What is parsed before anybody looks whether it was too much: a small frame costs 10 µs, and 256 KB of them
+#: would hold up everybody else for half a second.
 _SLICE_BYTES: Final = 2048
 #: After the last word what still comes is read and thrown away, so slowly that it costs nothing.
 _DISCARD_BYTES: Final = 4096
@@ -152,6 +153,9 @@ class Socket(Taker):
         """Say why and hang up; a peer that does not answer is cut off after a few seconds."""
         if self.closing_since is not None:
             return
+        if self._parser.state is not OPEN:
+            # The parser has failed over what came after, and said so.
+            return
         METRICS.closes.add(1, str(code.value))
         if log.isEnabledFor(logging.DEBUG):
             log.debug("a stream is closed", extra={"session_id": self.session_id, "code": code.value})
@@ -182,7 +186,7 @@ class Socket(Taker):
         if self._parser.close_rcvd is not None:
             self.transport.close()
         elif len(data) > _DISCARD_BYTES:
-            # Unread data would make the kernel cut the connection, and with it the close code still on its way.
+            # Unread data would make the kernel cut the connection, and with it the close code on its way.
             self.transport.pause_reading()
             asyncio.get_running_loop().call_later(_DISCARD_PAUSE_SECONDS, self._read_on)
 
@@ -277,9 +281,9 @@ class Socket(Taker):
             self.transport.write(pong)
 
     def _end(self) -> None:
-        """After the last word nothing is written and nothing is read, until the peer hangs up or its time is up."""
-        # News may come before the transport tells that the peer is gone, and writing after the end would raise in
-        # whoever brings it.
+        """After the last word nothing is written or looked at, until the peer hangs up or its time is up."""
+        # News may come before the transport tells that the peer is gone, and writing after the end would
+        # raise in whoever brings it.
         if self.closing_since is not None:
             return
         self.closing_since = time.monotonic()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import re
 import types
-from typing import Any, Literal, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import msgspec
 import pytest
@@ -54,6 +54,8 @@ def described(annotation: Any) -> str:
     """A field's type in the words of the tables; None among its values is told by "present"."""
     if get_origin(annotation) in (Union, types.UnionType):
         (annotation,) = [arm for arm in get_args(annotation) if arm is not type(None)]
+    if get_origin(annotation) is Annotated:
+        annotation = get_args(annotation)[0]
     if annotation in NAMES:
         return NAMES[annotation]
     if get_origin(annotation) is Literal:
