@@ -162,6 +162,11 @@ class Sink(logging.Handler):
         """Wait a moment for what is not written yet."""
         self._idle.wait(_FLUSH_SECONDS)
 
+    @property
+    def idle(self) -> bool:
+        """Whether all lines so far are written or lost."""
+        return self._idle.is_set()
+
     def _run(self) -> None:
         while True:
             self._any.wait()
