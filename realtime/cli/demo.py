@@ -10,12 +10,11 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Coroutine, Iterator, Sequence
+from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 from typing import Annotated, Any, Final
-from uuid import UUID
 
 import msgspec
 import typer
@@ -86,6 +85,8 @@ def _with_servers(read: Settings, wipe: bool, begun: float) -> None:
         source=read.server_binaries,
         wipe=wipe,
     ) as servers:
+        if read.database_url:
+            _run(_refuse_foreign_rows(read.database_url))
         read = msgspec.structs.replace(read, database_url=servers.database_url, redis_url=servers.redis_url)
         _run(_demo(read, folder, begun))
 
@@ -109,7 +110,6 @@ async def _demo(read: Settings, folder: Path, begun: float) -> None:
     stop = _stop_on_signals()
     users = [demo_user_id(index) for index in range(USERS)]
     await check_database(read.database_url)
-    await _refuse_foreign_rows(read.database_url, users)
     await migrate(read.database_url, progress=say)
     key = development_key(folder)
     collect_seldom()
@@ -151,10 +151,14 @@ def _stop_on_signals() -> asyncio.Event:
     return stop
 
 
-async def _refuse_foreign_rows(database_url: str, users: Sequence[UUID]) -> None:
+async def _refuse_foreign_rows(database_url: str) -> None:
     """Raise ConfigurationError where simulated rows would stand beside somebody's real ones."""
     import asyncpg
 
+    from realtime.simulator import demo_user_id
+
+    users = [demo_user_id(index) for index in range(USERS)]
+    await check_database(database_url)
     connection = await asyncpg.connect(database_url)
     try:
         exists = await connection.fetchval("SELECT to_regclass('reconciliation_logs') IS NOT NULL")

@@ -173,6 +173,20 @@ def test_ctrl_c_leaves_no_process_and_no_lock_and_the_data(data_folder: Path) ->
     assert list(data_folder.glob("postgresql-*/PG_VERSION"))
 
 
+async def test_rows_of_ones_own_do_not_keep_the_demo_from_starting_again(data_folder: Path) -> None:
+    with running(GUARDWIRE_DATA=data_folder) as demo:
+        connection = await asyncpg.connect(demo.address("PostgreSQL"))
+        await connection.execute(
+            "INSERT INTO reconciliation_logs (user_id, mt5_position_id, event_type)"
+            " VALUES (gen_random_uuid(), 1, 'sync')"
+        )
+        await connection.close()
+        demo.process.send_signal(signal.SIGINT)
+        demo.process.wait(15)
+    with running(GUARDWIRE_DATA=data_folder):
+        pass
+
+
 def test_kill_9_leaves_no_orphan(data_folder: Path) -> None:
     with running(GUARDWIRE_DATA=data_folder) as demo:
         processes = demo.processes()
