@@ -33,6 +33,7 @@ from realtime.delivery.pulse import Pulse
 from realtime.delivery.server import Server
 from realtime.delivery.sse import EventStreamEndpoint
 from realtime.delivery.state_endpoint import StateEndpoint
+from realtime.delivery.strangers import Strangers
 from realtime.delivery.streams import Streams
 from realtime.delivery.websocket import WebSocketEndpoint
 from realtime.errors import ConfigurationError
@@ -120,6 +121,10 @@ class Node:
             store=self._store,
             heartbeat_seconds=settings.heartbeat_seconds,
             admission=self._admission,
+            strangers=Strangers(
+                most=settings.max_anonymous_sockets,
+                most_per_address=settings.max_anonymous_sockets_per_address,
+            ),
             max_frames_per_second=settings.max_frames_per_second,
         )
 
@@ -274,6 +279,7 @@ def server_for(settings: Settings, *, development: Development | None = None, si
         max_frame_bytes=settings.max_frame_bytes,
         drain=node.drain,
         trusted_proxies=settings.trusted_proxies,
+        max_waiting=settings.max_anonymous_sockets,
         signals=signals,
     )
 

@@ -95,6 +95,14 @@ class Metrics:
             "guardwire_watched_accounts", "Accounts that somebody is watching on this node."
         )
         self.sockets = Gauge("guardwire_sockets", "Open WebSocket connections.")
+        self.strangers = Gauge(
+            "guardwire_anonymous_sockets", "Open WebSocket connections that have not said yet whose they are."
+        )
+        self.strangers_refused = Counter(
+            "guardwire_anonymous_refused_total",
+            "WebSocket handshakes refused because too many such were open, of one `address` or in `all`.",
+            "cap",
+        )
         self.event_streams = Gauge("guardwire_event_streams", "Open Server-Sent Events streams.")
         self.long_polls = Gauge("guardwire_long_polls", "Long polls that are waiting.")
         self.push_latency = Histogram(

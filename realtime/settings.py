@@ -54,9 +54,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     send_deadline_seconds: Seconds = 10.0
     ping_seconds: Seconds = 20.0
     max_sockets_per_user: Count = 10
+    max_anonymous_sockets: Count = 1000
+    max_anonymous_sockets_per_address: Count = 100
     max_frames_per_second: Count = 10
     max_frame_bytes: Count = 16_384
-    trusted_proxies: tuple[str, ...] = ("127.0.0.1",)
+    trusted_proxies: tuple[str, ...] = ()
     node: str = ""
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     log_format: Literal["json", "text"] = "json"
@@ -86,9 +88,11 @@ SETTINGS: Final[Mapping[str, Setting]] = {
     "send_deadline_seconds": Setting("GUARDWIRE_SEND_DEADLINE_SECONDS", "a socket that takes nothing for this long is closed with 4010"),
     "ping_seconds": Setting("GUARDWIRE_PING_SECONDS", "how often a quiet socket is pinged; it is closed with 4009 after twice that without a sign of life"),
     "max_sockets_per_user": Setting("GUARDWIRE_MAX_SOCKETS_PER_USER", "sockets that one user may hold, across nodes while Redis is up"),
+    "max_anonymous_sockets": Setting("GUARDWIRE_MAX_ANONYMOUS_SOCKETS", "sockets that may be open on a node before they said whose they are, and as many connections without a request; beyond it handshakes without a token get 503, and the oldest idle connections are cut"),
+    "max_anonymous_sockets_per_address": Setting("GUARDWIRE_MAX_ANONYMOUS_SOCKETS_PER_ADDRESS", "of those, how many may come from one address (of IPv6: one /64); beyond it 429. Behind a proxy set GUARDWIRE_TRUSTED_PROXIES, else all come from the proxy"),
     "max_frames_per_second": Setting("GUARDWIRE_MAX_FRAMES_PER_SECOND", "frames that a client may send in a second before 4029"),
     "max_frame_bytes": Setting("GUARDWIRE_MAX_FRAME_BYTES", "longest frame that a client may send"),
-    "trusted_proxies": Setting("GUARDWIRE_TRUSTED_PROXIES", "comma-separated addresses or networks of the proxies in front, whose `X-Forwarded-Proto` is believed"),
+    "trusted_proxies": Setting("GUARDWIRE_TRUSTED_PROXIES", "comma-separated addresses or networks of the proxies in front, whose `X-Forwarded-For` and `X-Forwarded-Proto` are believed; none are without it"),
     "node": Setting("GUARDWIRE_NODE", "name of this node in its log lines; default the machine's name and the port"),
     "log_level": Setting("GUARDWIRE_LOG_LEVEL", "DEBUG, INFO, WARNING or ERROR"),
     "log_format": Setting("GUARDWIRE_LOG_FORMAT", "`json` for machines or `text` for people; `demo` writes text"),

@@ -167,9 +167,11 @@ class ProblemResponse:
         )
 
 
-def unavailable(detail: str | None = None) -> ProblemResponse:
+def unavailable(
+    detail: str | None = None, *, retry_after_seconds: int = RETRY_AFTER_SECONDS
+) -> ProblemResponse:
     """503, with when to try again."""
-    return ProblemResponse(UNAVAILABLE, detail=detail, headers={"retry-after": str(RETRY_AFTER_SECONDS)})
+    return ProblemResponse(UNAVAILABLE, detail=detail, headers={"retry-after": str(retry_after_seconds)})
 
 
 def problem_of(error: Exception) -> ProblemResponse | None:

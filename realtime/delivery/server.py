@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import logging
 import os
 import signal
@@ -13,76 +14,17 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequen
 from types import FrameType
 from typing import Any, Final
 
-import h11
 import uvicorn
 from starlette.types import ASGIApp
-from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from realtime.delivery.handover import HandoverProtocol
-from realtime.delivery.headers import security_headers
-from realtime.delivery.sse import ABORT
+from realtime.delivery.http import Http, Waiting
 
 log = logging.getLogger(__name__)
 
 _SHUTDOWN_SECONDS: Final = 5
 #: Of the whole way out, whatever hangs: supervisors kill after 30 s, and without a word.
 EXIT_SECONDS: Final = 24.0
-_HEAD_SECONDS: Final = 10.0
-
-
-class Http(H11Protocol):
-    """uvicorn's HTTP/1.1, with a deadline for request heads, and a way for a route to cut a stuck reader."""
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self._head_deadline: asyncio.TimerHandle | None = None
-        application = self.app
-
-        async def abortable(scope: Any, receive: Any, send: Any) -> None:
-            scope["extensions"] = {ABORT: self.transport.abort}
-            await application(scope, receive, send)
-
-        self.app = abortable
-
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        super().connection_made(transport)
-        self._expect_head()
-
-    def data_received(self, data: bytes) -> None:
-        super().data_received(data)
-        # A first byte ends uvicorn's own deadline, and an endless head or body would hold its connection for
-        # ever.
-        # A WebSocket's head has come whole, though h11 is never told that no body follows.
-        upgraded = self.transport.get_protocol() is not self
-        if not upgraded and self.conn.their_state in (h11.IDLE, h11.SEND_BODY):
-            self._expect_head()
-        else:
-            self._forget_head()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._forget_head()
-        super().connection_lost(exc)
-
-    def send_400_response(self, msg: str) -> None:
-        """Say that it was no HTTP, with the headers of every other answer."""
-        headers = [(b"content-type", b"text/plain; charset=utf-8"), (b"connection", b"close")]
-        headers += security_headers(b"")
-        answer = (
-            h11.Response(status_code=400, headers=headers, reason=b"Bad Request"),
-            h11.Data(data=msg.encode("ascii")),
-            h11.EndOfMessage(),
-        )
-        self.transport.write(b"".join(self.conn.send(event) or b"" for event in answer))
-        self.transport.close()
-
-    def _expect_head(self) -> None:
-        if self._head_deadline is None:
-            self._head_deadline = self.loop.call_later(_HEAD_SECONDS, self.transport.abort)
-
-    def _forget_head(self) -> None:
-        if self._head_deadline is not None:
-            self._head_deadline.cancel()
-            self._head_deadline = None
 
 
 class Server(uvicorn.Server):
@@ -90,7 +32,7 @@ class Server(uvicorn.Server):
 
     ``signals``: whether Ctrl-C and SIGTERM end it, in good order within `EXIT_SECONDS`, and a second one at
     once; else whoever started it does, by `should_exit`. ``trusted_proxies``: addresses and networks whose
-    ``X-Forwarded-*`` headers are believed.
+    ``X-Forwarded-*`` headers are believed. ``max_waiting``: connections that may be open without a request.
     """
 
     def __init__(
@@ -102,7 +44,8 @@ class Server(uvicorn.Server):
         max_frame_bytes: int,
         drain: Callable[[], Awaitable[None]],
         signals: bool,
-        trusted_proxies: Sequence[str] = ("127.0.0.1",),
+        trusted_proxies: Sequence[str] = (),
+        max_waiting: int = 1000,
     ) -> None:
         super().__init__(
             uvicorn.Config(
@@ -111,7 +54,7 @@ class Server(uvicorn.Server):
                 port=port,
                 ws=HandoverProtocol,
                 # httptools takes endless request heads; h11 bounds them.
-                http=Http,
+                http=functools.partial(Http, Waiting(most=max_waiting)),  # type: ignore[arg-type]
                 ws_max_size=max_frame_bytes,
                 ws_per_message_deflate=False,
                 ws_ping_interval=None,

@@ -67,13 +67,14 @@ class Socket(Taker):
 
     ``identity``, ``session`` and ``watch`` are None until the client has said who it is. Times are monotonic
     seconds. ``greeted``: a hello came. ``warned``: the client was told that its token is about to expire.
-    ``choice``: channels that a hello chose before the session began.
+    ``choice``: channels that a hello chose before the session began. ``address``: where it comes from, while
+    it counts as a stranger's.
     """
 
     __slots__ = (
-        "_control_left", "_fragments", "_frames_left", "_parser", "blocked_since", "choice", "closing_since",
-        "conversation", "greeted", "heard_at", "identity", "lease", "opened_at", "sent_at", "session",
-        "session_number", "transport", "warned", "watch",
+        "_control_left", "_fragments", "_frames_left", "_parser", "address", "blocked_since", "choice",
+        "closing_since", "conversation", "greeted", "heard_at", "identity", "lease", "opened_at", "sent_at",
+        "session", "session_number", "transport", "warned", "watch",
     )  # fmt: skip
 
     def __init__(
@@ -92,6 +93,7 @@ class Socket(Taker):
         self.lease: str | None = None
         self.greeted = self.warned = False
         self.choice: Channels | None = None
+        self.address: str | None = None
         self.opened_at = self.heard_at = self.sent_at = time.monotonic()
         self.blocked_since: float | None = None
         self.closing_since: float | None = None

@@ -19,6 +19,7 @@ from realtime.delivery.hints import retry_after_ms
 from realtime.delivery.hub import Hub
 from realtime.delivery.session import Session, channels_in_order
 from realtime.delivery.socket import Socket
+from realtime.delivery.strangers import Strangers
 from realtime.delivery.watch import Store
 from realtime.errors import AuthenticationError, CloseCode, StreamClosed, UnavailableError
 from realtime.logs import SESSION_ID
@@ -57,6 +58,7 @@ class Streams:
         store: Store | None,
         heartbeat_seconds: float,
         admission: Admission,
+        strangers: Strangers,
         max_frames_per_second: int,
     ) -> None:
         self._hub = hub
@@ -64,6 +66,7 @@ class Streams:
         self._store = store
         self._heartbeat_seconds = heartbeat_seconds
         self.admission = admission
+        self.strangers = strangers
         self.max_frames_per_second = max_frames_per_second
         self._sockets: set[Socket] = set()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -75,8 +78,14 @@ class Streams:
 
     # Sockets come and go.
 
-    def open(self, socket: Socket) -> None:
-        """A socket was taken over; its first frame must be a hello with a token, in time."""
+    def open_stranger(self, socket: Socket, address: str) -> None:
+        """A socket was taken over that counts as a stranger's from ``address``; its first frame must be a
+        hello with a token, in time.
+        """
+        socket.address = address
+        self._open(socket)
+
+    def _open(self, socket: Socket) -> None:
         self._sockets.add(socket)
         log.debug("a socket is open", extra={"session_id": socket.session_id})
         METRICS.sockets.set(len(self._sockets))
@@ -85,7 +94,7 @@ class Streams:
         self, socket: Socket, identity: Identity, lease: str, channels: Channels, resume: Resume | None
     ) -> None:
         """A socket was taken over whose handshake said whose it is, and which was admitted with ``lease``."""
-        self.open(socket)
+        self._open(socket)
         socket.identity, socket.lease = identity, lease
         self._spawn(socket, self._begin(socket, identity, channels, resume))
 
@@ -93,10 +102,16 @@ class Streams:
         """The connection is lost."""
         self._sockets.discard(socket)
         METRICS.sockets.set(len(self._sockets))
+        self._is_stranger_no_more(socket)
         if socket.watch is not None:
             self._hub.detach(socket.watch, socket)
         if socket.lease is not None:
             self.admission.leave(socket.lease)
+
+    def _is_stranger_no_more(self, socket: Socket) -> None:
+        address, socket.address = socket.address, None
+        if address is not None:
+            self.strangers.leave(address)
 
     async def close(self) -> None:
         """Cut what is left."""
@@ -152,6 +167,7 @@ class Streams:
         if socket.has_ended():
             self.admission.leave(lease)
             return
+        self._is_stranger_no_more(socket)
         socket.identity, socket.lease = identity, lease
         await self._begin(socket, identity, channels, resume)
 

@@ -18,6 +18,7 @@ from realtime.delivery.handover import handover_of
 from realtime.delivery.problems import TOO_MANY_REQUESTS, ProblemResponse, problem_of, unavailable
 from realtime.delivery.selection import channels_parameter, since_parameter
 from realtime.delivery.socket import Socket
+from realtime.delivery.strangers import address_of
 from realtime.delivery.streams import Streams
 from realtime.errors import AuthenticationError
 from realtime.messages import SUBPROTOCOL, Resume
@@ -49,10 +50,25 @@ class WebSocketEndpoint:
         if self._streams.draining:
             await _deny(websocket, unavailable("The server is restarting; connect again."))
         elif identity is None:
-            await _accept(websocket)
-            self._streams.open(self._take_over(scope))
+            await self._open_for_a_stranger(websocket)
         else:
             await self._open_for(websocket, identity, channels, resume)
+
+    async def _open_for_a_stranger(self, websocket: WebSocket) -> None:
+        address = address_of(websocket.scope)
+        refusal = self._streams.strangers.refusal(address)
+        if refusal is not None:
+            await _deny(websocket, refusal)
+            return
+        # Counted before anything is waited for, so that many at once cannot all pass.
+        self._streams.strangers.enter(address)
+        try:
+            await _accept(websocket)
+            socket = self._take_over(websocket.scope)
+        except BaseException:
+            self._streams.strangers.leave(address)
+            raise
+        self._streams.open_stranger(socket, address)
 
     async def _open_for(
         self, websocket: WebSocket, identity: Identity, channels: Channels, resume: Resume | None

@@ -24,6 +24,7 @@ from realtime.delivery.pulse import Pulse
 from realtime.delivery.server import Server
 from realtime.delivery.sse import EventStreamEndpoint
 from realtime.delivery.state_endpoint import StateEndpoint
+from realtime.delivery.strangers import Strangers
 from realtime.delivery.streams import Streams
 from realtime.delivery.websocket import WebSocketEndpoint
 from realtime.store.snapshot import Snapshot
@@ -46,6 +47,7 @@ class StreamServer:
             store=None,
             heartbeat_seconds=1.5,
             admission=self.admission,
+            strangers=Strangers(most=400, most_per_address=300),
             max_frames_per_second=10,
         )
         self.drain = Drain(self.streams)

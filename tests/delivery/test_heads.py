@@ -13,7 +13,7 @@ from starlette.routing import Route, WebSocketRoute
 from starlette.websockets import WebSocket
 from websockets.asyncio.client import connect
 
-from realtime.delivery import server
+from realtime.delivery import http, server
 from realtime.delivery.application import Application
 
 HEAD_SECONDS = 0.5
@@ -38,7 +38,7 @@ async def nothing() -> None:
 
 @pytest.fixture
 async def port(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[int]:
-    monkeypatch.setattr(server, "_HEAD_SECONDS", HEAD_SECONDS)
+    monkeypatch.setattr(http, "_HEAD_SECONDS", HEAD_SECONDS)
     serving = server.Server(
         Application([Route("/slow", slow), WebSocketRoute("/late", greet_late)]),
         host="127.0.0.1",
