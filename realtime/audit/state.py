@@ -37,7 +37,7 @@ class Oracle:
             "positions": positions_channel(tickets, own, reference, account.currency, account.balance),
             "guards": self._guards(history, account, drawdowns),
         }
-        return {name: _wire(channel) for name, channel in channels.items()}
+        return {name: wire(channel) for name, channel in channels.items()}
 
     def _is_own(self, arrival: Arrival) -> bool:
         return isinstance(arrival.change, LogRow) and values.user(arrival.change.user_id) == self.user_id
@@ -160,8 +160,8 @@ def _iso_or_none(moment: Any) -> str | None:
     return None if moment is None else values.iso(moment)
 
 
-def _wire(value: Any) -> Any:
-    """Absent instead of None, JSON numbers instead of decimals."""
+def wire(value: Any) -> Any:
+    """A value as it stands on the wire: absent instead of None, JSON numbers instead of decimals."""
     if isinstance(value, dict):
-        return {key: _wire(each) for key, each in value.items() if each is not None}
+        return {key: wire(each) for key, each in value.items() if each is not None}
     return float(value) if isinstance(value, Decimal) else value

@@ -11,7 +11,7 @@ from uuid import UUID
 EXACT: Final = Context(prec=400)
 _LARGEST_NUMBER: Final = Decimal(10) ** 15
 _FIRST_MOMENT: Final = datetime(1970, 1, 1, tzinfo=UTC)
-_LAST_MOMENT: Final = datetime.max.replace(tzinfo=UTC)
+_LAST_MOMENT: Final = datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC)
 _LARGEST_TICKET: Final = 2**63 - 1
 
 

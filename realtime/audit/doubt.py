@@ -1,0 +1,205 @@
+"""What the record of an account cannot tell, and why."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from typing import Any
+
+from realtime.audit import values
+from realtime.audit.history import Arrival, Limits, LogRow
+from realtime.audit.record import Record
+from realtime.audit.ticket import Tickets
+
+
+class Doubt:
+    """Where rows that are gone, were overwritten, or whose order is not on record could explain anything."""
+
+    def __init__(self, record: Record, shown: Mapping[str, Any]) -> None:
+        self._record = record
+        log = record.log
+        self._by_ticket: dict[str, list[tuple[Arrival, LogRow]]] = {}
+        for arrival, row in log:
+            if row.bears_position:
+                self._by_ticket.setdefault(str(row.ticket), []).append((arrival, row))
+        self._rows = {row.id: row for _, row in log}
+        self._good_syncs = [
+            (arrival, row) for arrival, row in log if row.kind == "sync" and row.usable and not row.failed
+        ]
+        counted = sum(row.kind == "sync" and row.usable for _, row in log)
+        #: Rows have been removed, or were not read: there was more than is on record.
+        self.of_the_past: bool = (
+            record.log_begins is not None
+            or record.gone_until is not None
+            or shown["status"]["total_syncs"] > counted
+        )
+        # A row that says nothing any more may have said something before it was changed.
+        altered = [row for _, row in log if row.id in record.updated and not row.bears_position]
+        self.of_altered: bool = bool(altered)
+        self._altered_tickets = {str(row.ticket) for row in altered}
+        #: Rows have no usable time, and it is not on record when they arrived.
+        self.timeless: bool = any(
+            row.id not in record.arrived and values.moment(row.created_at) is None for _, row in log
+        )
+        self.of_some_ticket: bool = (
+            self.timeless
+            or record.log_begins is not None
+            or any(self.of_ticket(ticket) for ticket in self._by_ticket)
+        )
+        self.of_money: bool = record.reference_is_noted
+
+    def of_ticket(self, ticket: str) -> bool:
+        """Whether it cannot be told if the ticket is open, or which row is its state."""
+        rows = self._by_ticket.get(ticket)
+        if rows is None:
+            return self.of_the_past or bool(self._altered_tickets)
+        if self.timeless or ticket in self._altered_tickets:
+            return True
+        if any(self._was_forgotten(arrival, row) for arrival, row in self._deciding(rows)):
+            return True
+        state = Tickets(arrival for arrival, _ in rows).all()[0].state
+        if state is None:
+            return False
+        if self._is_before_the_record(state.time):
+            return True
+        return getattr(state.change, "id", None) in self._record.arrived and self._later_is_gone(state.at)
+
+    def _deciding(self, rows: list[tuple[Arrival, LogRow]]) -> list[tuple[Arrival, LogRow]]:
+        """Of a ticket's rows those that may decide whether it is open, and what it is."""
+        latest_open = max((each for each, row in rows if not row.closes), key=_recency, default=None)
+        return [(arrival, row) for arrival, row in rows if row.closes or arrival is latest_open]
+
+    def _was_forgotten(self, arrival: Arrival, row: LogRow) -> bool:
+        """Whether it is not on record when the row arrived, or whether it was changed since."""
+        unseen = row.id not in self._record.arrived
+        return unseen and self._record.forgets and arrival.time < self._record.arrivals_since
+
+    def of_position_id(self, ticket: str, shown: str) -> bool:
+        """Whether the ticket's first row may have been the one that is shown."""
+        rows = self._by_ticket.get(ticket, [])
+        unseen = {row.id for _, row in rows if row.id not in self._record.arrived}
+        first_was_changed = bool(rows) and rows[0][1].id in self._record.updated
+        return (
+            shown in unseen
+            or first_was_changed
+            or shown in self._record.updated
+            or (self.of_the_past and shown not in self._rows)
+        )
+
+    def of_rate(self, symbol: str | None, shown: str, currency: str | None) -> bool:
+        """Whether a profit in ``symbol`` cannot be turned into the account's ``currency`` for certain."""
+        unsure = self._record.unsure_rates
+        if self._record.reference_is_noted:
+            return True
+        known = (each for each in self._record.instruments if each.symbol == (symbol or "").upper())
+        quote = next((each.quote_currency for each in known), currency)
+        if quote is None or currency is None or quote == currency:
+            return False
+        if unsure is None:
+            return True
+        pairs = {(quote, currency), (currency, quote)}
+        on_record = {(values.currency(each.base), values.currency(each.quote)) for each in self._record.rates}
+        # Rates may have been removed after they were taken over.
+        return bool(pairs & unsure) or (not pairs & on_record and shown == currency)
+
+    def _is_before_the_record(self, moment: datetime) -> bool:
+        """Whether rows that are later than ``moment`` were not all read."""
+        return self._record.log_begins is not None and moment < self._record.log_begins
+
+    def _later_is_gone(self, moment: datetime) -> bool:
+        """Whether rows that arrived after ``moment`` are known to be gone."""
+        return self._record.gone_until is not None and self._record.gone_until > moment
+
+    @property
+    def of_last_update(self) -> bool:
+        """Whether a later update than those on record may have been told of."""
+        return self.timeless or self.of_the_past or bool(self._record.updated)
+
+    @property
+    def of_syncs(self) -> bool:
+        """Whether it cannot be told which sync was the last."""
+        if self.timeless or self.of_altered or (self.of_the_past and not self._good_syncs):
+            return True
+        told = [(arrival, row) for arrival, row in self._record.log if _speaks(row)]
+        arrived = max((arrival.at for arrival, _ in told), default=self._record.now)
+        return self._later_is_gone(arrived) or any(map(self._is_unsure_of_the_last, (told, self._good_syncs)))
+
+    def _is_unsure_of_the_last(self, rows: list[tuple[Arrival, LogRow]]) -> bool:
+        latest = max((arrival.time for arrival, _ in rows), default=None)
+        if latest is None:
+            return self._record.log_begins is not None
+        tied = [row for arrival, row in rows if arrival.time == latest and row.id not in self._record.arrived]
+        return len(tied) > 1 or self._is_before_the_record(latest)
+
+    def last_sync(self) -> list[datetime]:
+        """By which times the last good sync may be judged: its own, and its arrival's where that is known."""
+        if not self._good_syncs:
+            return []
+        own = max(arrival.time for arrival, _ in self._good_syncs)
+        arrived = [arrival.at for arrival, row in self._good_syncs if row.id in self._record.arrived]
+        return [own, max(arrived)] if arrived else [own]
+
+    def of_event(self, event_id: str) -> bool:
+        """Whether it cannot be told if this row was worth an event, and which."""
+        row = self._rows.get(event_id)
+        if row is None:
+            return self.of_the_past
+        if event_id not in self._record.arrived or event_id in self._record.updated:
+            return True
+        ticket = str(row.ticket)
+        if not row.bears_position:
+            return False
+        if self._record.log_begins is not None:
+            return True
+        before = [earlier for _, earlier in self._by_ticket[ticket]]
+        # The ticket's first row on record need not have been its first.
+        return (
+            (self.of_the_past and before[0].id == event_id)
+            or any(earlier.id in self._record.updated for earlier in before)
+            or self._is_unordered(ticket)
+        )
+
+    def _is_unordered(self, ticket: str) -> bool:
+        unseen = [row for _, row in self._by_ticket[ticket] if row.id not in self._record.arrived]
+        return len(unseen) > 1
+
+    @property
+    def of_alerts(self) -> bool:
+        """Whether it cannot be told which market conditions are the latest."""
+        guards = [
+            (arrival.time, row.symbol, row.divergence_reason)
+            for arrival, row in self._record.log
+            if row.kind == "guard_trigger" and row.id not in self._record.arrived
+        ]
+        tied = any(count > 1 for count in Counter(guards).values())
+        updated = any(
+            self._rows[each].kind == "guard_trigger" for each in self._record.updated & self._rows.keys()
+        )
+        return tied or updated or self.timeless or self._record.reference_is_noted or self._begins_late()
+
+    def _begins_late(self) -> bool:
+        """Whether rows of the alert window are missing."""
+        limits = self._record.limits or Limits(user_id=self._record.user_id)
+        window_begins = self._record.now - timedelta(seconds=limits.alert_window_seconds)
+        return self._is_before_the_record(window_begins) or self._later_is_gone(window_begins)
+
+    @property
+    def of_equity(self) -> bool:
+        """Whether it cannot be told which equity row is the latest."""
+        rows = self._record.equity
+        latest = max((arrival.time for arrival, _ in rows), default=None)
+        tied = [row for arrival, row in rows if arrival.time == latest and row.id not in self._record.arrived]
+        timeless = any(
+            row.id not in self._record.arrived and values.moment(row.created_at) is None for _, row in rows
+        )
+        return len(tied) > 1 or timeless or self._record.reference_is_noted
+
+
+def _speaks(row: LogRow) -> bool:
+    kinds = {"sync", "divergence", "warning", "unmatched_position", "close", "position_closed"}
+    return row.usable and row.kind in kinds
+
+
+def _recency(arrival: Arrival) -> tuple[datetime, int]:
+    return arrival.recency

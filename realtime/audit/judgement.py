@@ -1,0 +1,220 @@
+"""Does the state that the live queries give agree with what is on record?
+
+The record is the platform's rows as they are now. Rows that were removed, versions that were overwritten,
+limits that held before and, after some days, the order of arrival are not in it. Where one of those could
+explain what is shown, a difference is a doubt and is not reported as one: an alarm means that something is
+wrong. What is shown without any such excuse must be what the rows say.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from decimal import Decimal
+from typing import Any, Final
+
+from realtime.audit.difference import ABSENT, Findings, same
+from realtime.audit.doubt import Doubt
+from realtime.audit.history import Limits
+from realtime.audit.money import drawdown_pct, level
+from realtime.audit.occurrences import LISTED_EVENTS, log_events, newest
+from realtime.audit.record import Record
+from realtime.audit.state import Oracle, wire
+
+State = Mapping[str, Any]
+
+_BOOK: Final = ("status", "open_positions_count", "matched_positions", "divergences_detected")
+_TOTALS: Final = ("total_positions", "total_unrealized_pnl", "total_unrealized_pnl_pct", "currency")
+_POSITION: Final = (
+    "symbol", "direction", "volume", "entry_price", "current_price", "unrealized_pnl_pct",
+    "take_profit", "stop_loss", "contract_size_assumed", "last_updated_at",
+)  # fmt: skip
+_PROFIT: Final = ("unrealized_pnl", "pnl_currency")
+_LATEST: Final = ("current_equity", "currency", "last_checked_at")
+_LEVELS: Final = ("warning_pct", "critical_pct", "minimum_equity")
+_MEASURED: Final = ("alert_type", "should_close_all", "alert_threshold_pct", "current_drawdown_pct")
+_EVENT: Final = (
+    "event_type", "created_at", "symbol", "mt5_ticket", "matched", "pnl_gbp", "divergence_reason"
+)  # fmt: skip
+#: Housekeeping, which turns time into commits, comes round every few seconds; this is long past that.
+_OVERDUE: Final = timedelta(seconds=60)
+#: A writer waits for a lock no longer than 5 s: by so much an arrival may be told earlier than its commit.
+_ARRIVING: Final = timedelta(seconds=6)
+
+
+def judge(record: Record, shown: State) -> Findings:
+    """Compare all channels of one account; ``shown`` is what the live queries gave in the same snapshot."""
+    return _Judge(record, shown).judge()
+
+
+class _Judge:
+    def __init__(self, record: Record, shown: State) -> None:
+        self._record = record
+        self._shown = shown
+        self._expected = Oracle(record.user_id, record.instruments).state(record.history)
+        self._doubt = Doubt(record, shown)
+        self._limits = record.limits or Limits(user_id=record.user_id)
+        self._found = Findings()
+
+    def judge(self) -> Findings:
+        self._positions()
+        self._status()
+        self._source()
+        self._events()
+        self._drawdown()
+        self._alerts()
+        self._breaches()
+        return self._found
+
+    # Positions.
+
+    def _positions(self) -> None:
+        expected, shown = self._expected["positions"], self._shown["positions"]
+        begun = len(self._found.doubts)
+        for ticket in sorted(expected["open"].keys() | shown["open"].keys(), key=int):
+            self._position(ticket, expected["open"].get(ticket), shown["open"].get(ticket))
+        # A sum of something doubtful is doubtful.
+        doubtful = len(self._found.doubts) > begun or self._doubt.of_money
+        self._found.compare("positions", expected, shown, _TOTALS, doubtful=doubtful)
+        self._found.compare("status", self._expected["status"], self._shown["status"], _BOOK,
+                            doubtful=doubtful or self._doubt.of_some_ticket)  # fmt: skip
+        later = str(shown.get("last_updated_at", "")) > str(expected.get("last_updated_at", ""))
+        doubtful = self._doubt.timeless or (later and self._doubt.of_last_update)
+        self._found.compare("positions", expected, shown, ["last_updated_at"], doubtful=doubtful)
+
+    def _position(self, ticket: str, expected: State | None, shown: State | None) -> None:
+        path, doubtful = f"positions/open/{ticket}", self._doubt.of_ticket(ticket)
+        if expected is None or shown is None:
+            self._found.add(path, expected or ABSENT, shown or ABSENT, doubtful=doubtful)
+            return
+        self._found.compare(path, expected, shown, _POSITION, doubtful=doubtful)
+        currency = self._expected["guards"]["drawdown"].get("currency")
+        unsure = self._doubt.of_rate(expected.get("symbol"), shown["pnl_currency"], currency)
+        self._found.compare(path, expected, shown, _PROFIT, doubtful=doubtful or unsure)
+        earlier = shown["entry_time"] < expected["entry_time"]
+        self._found.compare(path, expected, shown, ["entry_time"],
+                            doubtful=doubtful or (earlier and self._doubt.of_the_past))  # fmt: skip
+        doubtful = doubtful or self._doubt.of_position_id(ticket, shown["position_id"])
+        self._found.compare(path, expected, shown, ["position_id"], doubtful=doubtful)
+
+    # Status.
+
+    def _status(self) -> None:
+        expected, shown = self._expected["status"], self._shown["status"]
+        doubt = self._doubt
+        self._found.compare("status", expected, shown, ["last_sync_at", "last_sync_duration_ms"],
+                            doubtful=doubt.of_syncs)  # fmt: skip
+        self._found.compare("status", expected, shown, ["error_message"], doubtful=doubt.of_syncs)
+        # Rows that are gone were counted.
+        doubtful = shown["total_syncs"] > expected["total_syncs"] or doubt.of_altered
+        self._found.compare("status", expected, shown, ["total_syncs"], doubtful=doubtful)
+
+    def _source(self) -> None:
+        """Silence is a matter of time: only what is far from its edge is judged."""
+        times = self._doubt.last_sync()
+        shown, now = self._shown["status"]["source"], self._record.now
+        overdue = timedelta(seconds=self._limits.sync_overdue_seconds)
+        if shown == "live" and all(now - each > overdue + _OVERDUE for each in times):
+            doubtful = self._doubt.of_syncs or len(times) == 1
+            self._found.add("status/source", "silent", shown, doubtful=doubtful)
+        elif shown == "silent" and times and all(now - each < overdue - _ARRIVING for each in times):
+            # With limits of its own, the account may have been silent by others than those of now.
+            doubtful = self._doubt.of_syncs or self._record.limits is not None
+            self._found.add("status/source", "live", shown, doubtful=doubtful)
+
+    def _events(self) -> None:
+        told = log_events(self._record.history, self._record.user_id)
+        shown = self._shown["status"]["recent_events"]
+        oldest = min((event["created_at"] for event in shown.values()), default="")
+        for event_id, event in shown.items():
+            path, doubtful = f"status/recent_events/{event_id}", self._doubt.of_event(event_id)
+            if event["event_type"] == "drawdown_alert":
+                continue  # what limits held at the time is not on record
+            if event_id not in told:
+                self._found.add(path, ABSENT, event, doubtful=doubtful)
+                continue
+            expected = wire(told[event_id][1])
+            self._found.compare(path, expected, event, _EVENT, doubtful=doubtful)
+        for event_id, event in newest(told, LISTED_EVENTS).items():
+            due = len(shown) < LISTED_EVENTS or event["created_at"] > oldest
+            if due and event_id not in shown:
+                path = f"status/recent_events/{event_id}"
+                self._found.add(path, event, ABSENT, doubtful=self._doubt.of_event(event_id))
+
+    # Guards.
+
+    def _drawdown(self) -> None:
+        path = "guards/drawdown"
+        expected, shown = self._expected["guards"]["drawdown"], self._shown["guards"]["drawdown"]
+        self._found.compare(path, expected, shown, _LEVELS)
+        doubtful = self._doubt.of_equity
+        self._found.compare(path, expected, shown, _LATEST, doubtful=doubtful)
+        peak, shown_peak = expected.get("peak_equity", ABSENT), shown.get("peak_equity", ABSENT)
+        if not same(peak, shown_peak):
+            # A higher peak may have been in a row that is gone; then the drawdown is measured from it.
+            higher = ABSENT not in (peak, shown_peak) and shown_peak > peak
+            self._found.add(f"{path}/peak_equity", peak, shown_peak, doubtful=doubtful or higher)
+            if higher:
+                expected = self._measured_from(shown_peak, expected)
+        self._found.compare(path, expected, shown, _MEASURED, doubtful=doubtful)
+        if ("liquidation_at" in shown) is not (expected["alert_type"] == "critical"):
+            self._found.add(f"{path}/liquidation_at", expected.get("liquidation_at", ABSENT),
+                            shown.get("liquidation_at", ABSENT), doubtful=doubtful)  # fmt: skip
+
+    def _measured_from(self, peak: float, expected: State) -> State:
+        equity = Decimal(repr(expected["current_equity"]))
+        pct = drawdown_pct(Decimal(repr(peak)), equity)
+        reached = level(pct, equity, self._limits)
+        critical = reached == "critical"
+        return {
+            **expected,
+            "current_drawdown_pct": float(pct),
+            "alert_type": reached,
+            "should_close_all": critical,
+            "alert_threshold_pct": expected["critical_pct" if critical else "warning_pct"],
+        }
+
+    def _alerts(self) -> None:
+        expected, shown = self._expected["guards"]["alerts"], self._shown["guards"]["alerts"]
+        begun = len(self._found.doubts)
+        for name in sorted(expected.keys() | shown.keys()):
+            path, doubtful = f"guards/alerts/{name}", self._doubt.of_alerts
+            if name not in shown:
+                # By another window than that of now it may have been over.
+                doubtful = doubtful or self._record.limits is not None
+                self._found.add(path, expected[name], ABSENT, doubtful=doubtful)
+            elif name not in expected:
+                doubtful = doubtful or not self._long_over(shown[name])
+                self._found.add(path, ABSENT, shown[name], doubtful=doubtful)
+            else:
+                fields = expected[name].keys() | shown[name].keys()
+                self._found.compare(path, expected[name], shown[name], sorted(fields), doubtful=doubtful)
+        doubtful = len(self._found.doubts) > begun or self._doubt.of_equity
+        self._found.compare("guards", self._expected["guards"], self._shown["guards"],
+                            ["system_status", "any_positions_should_close"], doubtful=doubtful)  # fmt: skip
+
+    def _long_over(self, alert: State) -> bool:
+        """Whether housekeeping should have ended it, or no row ever was the cause of it."""
+        detected = datetime.fromisoformat(alert["detected_at"])
+        window = timedelta(seconds=self._limits.alert_window_seconds)
+        return not detected + window <= self._record.now < detected + window + _OVERDUE
+
+    def _breaches(self) -> None:
+        """What is critical now has one breach that stands open, and nothing else has."""
+        guards = self._shown["guards"]
+        standing = Counter(
+            _named(breach) for breach in guards["breaches"].values() if "cleared_at" not in breach
+        )
+        due = {name for name, alert in guards["alerts"].items() if alert["alert_type"] == "critical"}
+        if guards["drawdown"]["alert_type"] == "critical":
+            due.add("drawdown")
+        for name in sorted(due | standing.keys()):
+            if standing[name] != (name in due):
+                path = f"guards/breaches of {name}"
+                self._found.add(path, f"{int(name in due)} open", f"{standing[name]} open", doubtful=False)
+
+
+def _named(breach: State) -> str:
+    """What a breach is of: the drawdown, or an alert by its key."""
+    return "drawdown" if breach["kind"] == "drawdown" else f"{breach['symbol']}:{breach['condition_type']}"

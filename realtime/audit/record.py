@@ -1,0 +1,244 @@
+"""What is on record about one account: the platform's own rows, and the order in which they were committed.
+
+Read in one snapshot of the database, a bounded number of rows: the newest, by time and by arrival. Whoever
+judges by it must know what it cannot tell, and each of those things has a field here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from typing import Any, Final
+from uuid import UUID
+
+from realtime.audit import values
+from realtime.audit.history import (
+    AlertsEnded,
+    Arrival,
+    EquityRow,
+    FxRate,
+    Instrument,
+    Limits,
+    LogRow,
+    backfill_order,
+)
+from realtime.audit.sources import EQUITY_COLUMNS, LOG_COLUMNS, Sources
+
+#: Rows fetched from the cursor at a time: few enough that the event loop is not held up by any one fetch.
+_AT_ONCE: Final = 200
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_MATCHED: Final = {"1": 1, "2": 2, "true": 1}
+
+_ACCOUNT: Final = """
+SELECT statement_timestamp() AS now,
+       coalesce((SELECT a.ready FROM guardwire.accounts AS a WHERE a.user_id = $1), b.done) AS ready,
+       -- An hour less, because the platform's clock may be ahead of the database's.
+       greatest(b.started_at, statement_timestamp() - make_interval(hours => c.arrival_hours - 1))
+           AS arrivals_since,
+       statement_timestamp() - make_interval(hours => c.arrival_hours - 1) > b.started_at AS forgets,
+       ARRAY(SELECT n.row_key FROM guardwire.capture_notes AS n WHERE n.source IN ('l', 'e')) AS noted,
+       EXISTS (SELECT FROM guardwire.capture_notes AS n
+               WHERE n.source IN ('i', 'x') OR (n.source = 'g' AND n.row_key = $1::text)) AS reference_noted,
+       ARRAY(SELECT u.written FROM guardwire.log_users AS u WHERE u.user_id = $1) AS written,
+       (SELECT greatest(c.reltuples, 0) FROM pg_class AS c WHERE c.oid = 'public.fx_rates'::regclass) AS rates
+FROM guardwire.backfill AS b, guardwire.configuration AS c
+"""
+_LIMITS: Final = (
+    f"SELECT {', '.join(Limits.__dataclass_fields__)} FROM public.guard_limits WHERE user_id = $1"  # noqa: S608 - names of fields
+)
+_INSTRUMENTS: Final = "SELECT symbol, contract_size, quote_currency FROM public.instruments"
+
+
+@dataclass
+class Record:
+    """What is on record about ``user_id``; all of it was true at one moment, ``now``."""
+
+    user_id: UUID
+    now: datetime
+    #: False while its history is being read: until then nothing is promised.
+    ready: bool
+    #: From then on every row that was committed should have an arrival.
+    arrivals_since: datetime
+    #: Arrivals before ``arrivals_since`` were recorded too, and may have been forgotten since.
+    forgets: bool
+    #: Everything in the order in which it counts.
+    history: list[Arrival] = field(default_factory=list)
+    #: None where the account has never been given limits of its own.
+    limits: Limits | None = None
+    instruments: list[Instrument] = field(default_factory=list)
+    #: Ids of rows whose arrival is on record.
+    arrived: set[str] = field(default_factory=set)
+    #: Ids of rows that were changed in place: what they said before is not on record.
+    updated: set[str] = field(default_factory=set)
+    #: Rows of the log before this moment were not all read; None where all were.
+    log_begins: datetime | None = None
+    #: Older rows of equity were not read.
+    equity_is_partial: bool = False
+    #: When the latest of the rows arrived that are gone by now; None where none is known to be.
+    gone_until: datetime | None = None
+    #: Instruments, rates or limits wait as notes: nothing that depends on them can be told.
+    reference_is_noted: bool = False
+    #: Pairs of currencies whose rate cannot be told; None where no rate was read.
+    unsure_rates: set[tuple[str, str]] | None = field(default_factory=set)
+    rows: int = 0
+
+    @property
+    def log(self) -> list[tuple[Arrival, LogRow]]:
+        """Its rows of the log, in order."""
+        return [(each, each.change) for each in self.history if isinstance(each.change, LogRow)]
+
+    @property
+    def equity(self) -> list[tuple[Arrival, EquityRow]]:
+        """Its rows of equity, in order."""
+        return [(each, each.change) for each in self.history if isinstance(each.change, EquityRow)]
+
+    @property
+    def rates(self) -> list[FxRate]:
+        """The newest rates of all pairs."""
+        return [each.change for each in self.history if isinstance(each.change, FxRate)]
+
+    @property
+    def passed_by(self) -> int:
+        """How many rows were written past the triggers: young, and yet nobody saw them arrive."""
+        since = self.arrivals_since
+        if self.log_begins is not None:
+            since = max(since, self.log_begins + timedelta(hours=1))
+        rows = [change for _, change in self.log] + [change for _, change in self.equity]
+        return sum(
+            row.id not in self.arrived and (moment := values.moment(row.created_at)) is not None
+            and since < moment <= self.now
+            for row in rows
+        )  # fmt: skip
+
+
+async def read_record(
+    connection: Any, sources: Sources, user_id: UUID, *, most_rows: int, most_rates: int
+) -> Record:
+    """The record of one account, at most its ``most_rows`` newest rows of each table.
+
+    ``connection`` (asyncpg's) is within a transaction that sees one snapshot. Rates are read where
+    there are at most about ``most_rates`` of them.
+    """
+    told = await connection.fetchrow(_ACCOUNT, user_id)
+    record = Record(user_id, told["now"], told["ready"], told["arrivals_since"], told["forgets"])
+    record.reference_is_noted = told["reference_noted"]
+    record.instruments = [Instrument(**row) for row in await connection.fetch(_INSTRUMENTS)]
+    limits = await connection.fetchrow(_LIMITS, user_id)
+    record.limits = None if limits is None else Limits(**limits)
+    rows = _Rows(record, set(told["noted"]))
+    for kind, statement, parameters in (
+        (LogRow, sources.log, (user_id, _forms(user_id, told["written"]), most_rows)),
+        (EquityRow, sources.equity, (user_id, most_rows)),
+    ):
+        read = 0
+        async for row in connection.cursor(statement, *parameters, prefetch=_AT_ONCE):
+            read += 1
+            rows.take(row, kind)
+        if kind is EquityRow:
+            record.equity_is_partial = read >= most_rows
+        elif read >= most_rows:
+            record.log_begins = rows.complete_since()
+        record.rows += read
+    rates = await _rates(connection, sources, record) if told["rates"] <= most_rates else None
+    rows.put_in_order(rates)
+    return record
+
+
+@dataclass
+class _Rows:
+    """Rows on their way to the record."""
+
+    record: Record
+    noted: set[str]
+    placed: list[tuple[int, int, LogRow | EquityRow]] = field(default_factory=list)
+    unplaced: list[LogRow | EquityRow] = field(default_factory=list)
+    times: list[datetime] = field(default_factory=list)
+
+    def complete_since(self) -> datetime:
+        """From when on no row of the log is missing, whether it counts by its own time or by its arrival."""
+        now = self.record.now
+        arrived = (_EPOCH + timedelta(microseconds=revision) for revision, _, _ in self.placed)
+        return max(min(self.times, default=now), min(arrived, default=now))
+
+    def take(self, row: Mapping[str, Any], kind: type) -> None:
+        """One row; without an id it arrived and is gone."""
+        record = self.record
+        if row["id"] is None:
+            if row["revision"] is not None:
+                gone = _EPOCH + timedelta(microseconds=row["revision"])
+                record.gone_until = max(record.gone_until or gone, gone)
+            return
+        change = _log_row(row) if kind is LogRow else _equity_row(row)
+        if row["by_time"] and (moment := values.moment(change.created_at)) is not None:
+            self.times.append(moment)
+        # What waits as a note has not arrived yet.
+        if change.id in self.noted or values.user(change.user_id) != record.user_id:
+            return
+        if row["revision"] is None:
+            self.unplaced.append(change)
+            return
+        record.arrived.add(change.id)
+        if not row["untouched"]:
+            record.updated.add(change.id)
+        self.placed.append((row["revision"], row["ordinal"], change))
+
+    def put_in_order(self, rates: list[FxRate] | None) -> None:
+        """Make the record's history of them: first those that nobody saw arrive, as when history is read."""
+        record = self.record
+        if rates is None:
+            record.unsure_rates = None
+        found = [] if record.limits is None else [Arrival(record.limits, 0, _EPOCH)]
+        found += [Arrival(rate, 0, record.now) for rate in rates or ()]
+        found += [
+            Arrival(each.change, 0, values.moment(getattr(each.change, "created_at", None)) or each.at)
+            for each in backfill_order(self.unplaced, record.now)
+        ]
+        found += [
+            Arrival(change, 0, _EPOCH + timedelta(microseconds=revision))
+            for revision, _, change in sorted(self.placed, key=lambda each: each[:2])
+        ]
+        found.append(Arrival(AlertsEnded(record.user_id), 0, record.now))
+        record.history = [Arrival(each.change, order, each.at) for order, each in enumerate(found, 1)]
+
+
+async def _rates(connection: Any, sources: Sources, record: Record) -> list[FxRate]:
+    """The newest rate of each pair; a pair is unsure where two are equally new or one has no time."""
+    rates: dict[tuple[str, str], FxRate] = {}
+    assert record.unsure_rates is not None
+    for row in await connection.fetch(sources.rates):
+        pair = row["base"], row["quote"]
+        rate = FxRate(base=row["base"], quote=row["quote"], rate=Decimal(row["rate"]), created_at=row["at"])
+        if row["at"] is None or (pair in rates and rates[pair].rate != rate.rate):
+            record.unsure_rates.add(pair)
+        rates[pair] = rate
+    return list(rates.values())
+
+
+def _forms(user_id: UUID, written: list[str]) -> list[str]:
+    """How a platform whose column is text may have written a user."""
+    plain = [str(user_id), user_id.hex]
+    braced = [f"{{{form}}}" for form in plain]
+    return sorted({*plain, *braced, *(form.upper() for form in (*plain, *braced)), *written})
+
+
+def _log_row(row: Mapping[str, Any]) -> LogRow:
+    fields = {name: row[name] for name in LOG_COLUMNS}
+    matched = fields["matched"]
+    fields["matched"] = None if matched is None else _MATCHED.get(values.trimmed(matched), 0)
+    fields["ticket"] = _ticket(fields["ticket"])
+    return LogRow(**fields)
+
+
+def _ticket(text: str | None) -> int | None:
+    try:
+        number = Decimal(values.trimmed(text) or "NaN")
+    except ArithmeticError:
+        return None
+    return int(number) if number.is_finite() and number == number.to_integral_value() else None
+
+
+def _equity_row(row: Mapping[str, Any]) -> EquityRow:
+    fields = {name: row[name] for name in EQUITY_COLUMNS}
+    return EquityRow(**{**fields, "user_id": UUID(fields["user_id"])})

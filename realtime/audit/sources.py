@@ -1,0 +1,151 @@
+"""How the platform's tables are read: their columns may be of several types, and every one becomes text,
+a number as text, or a moment in UTC, before it leaves the database.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+#: The columns of the log that say something, by the field of `LogRow`.
+LOG_COLUMNS: Final = {
+    "id": "id",
+    "user_id": "user_id",
+    "ticket": "mt5_position_id",
+    "event_type": "event_type",
+    "symbol": "symbol",
+    "direction": "direction",
+    "volume": "volume",
+    "entry_price": "entry_price",
+    "current_price": "current_price",
+    "take_profit": "take_profit",
+    "stop_loss": "stop_loss",
+    "matched": "matched",
+    "divergence_reason": "divergence_reason",
+    "close_reason": "close_reason",
+    "closed_price": "closed_price",
+    "pnl_gbp": "pnl_gbp",
+    "status": "status",
+    "error_message": "error_message",
+    "created_at": "created_at",
+    "updated_at": "updated_at",
+}
+#: The columns of `equity_snapshots`, by the field of `EquityRow`.
+EQUITY_COLUMNS: Final = {
+    name: name for name in ("id", "user_id", "equity", "balance", "currency", "cash_flow", "created_at")
+}
+
+_TYPES: Final = """
+SELECT c.relname || '.' || a.attname AS name,
+       format_type(CASE WHEN t.typtype = 'd' THEN t.typbasetype ELSE t.oid END, NULL) AS type
+FROM pg_class AS c
+JOIN pg_attribute AS a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
+JOIN pg_type AS t ON t.oid = a.atttypid
+WHERE c.relnamespace = 'public'::regnamespace
+  AND c.relname IN ('reconciliation_logs', 'equity_snapshots', 'fx_rates')
+"""
+
+
+@dataclass(frozen=True)
+class Sources:
+    """The platform's tables in one database, by the types that their columns have."""
+
+    types: Mapping[str, str]
+    log: str = field(init=False)
+    equity: str = field(init=False)
+    rates: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        for name, statement in (
+            ("log", self._log()), ("equity", self._equity()), ("rates", self._rates()),
+        ):  # fmt: skip
+            object.__setattr__(self, name, statement)
+
+    @classmethod
+    async def of(cls, connection: Any) -> Sources:
+        """Those of the database behind ``connection``."""
+        return cls({row["name"]: row["type"] for row in await connection.fetch(_TYPES)})
+
+    @property
+    def users_are_text(self) -> bool:
+        """Whether the log writes a user in any of several forms."""
+        return self.types["reconciliation_logs.user_id"] != "uuid"
+
+    def _log(self) -> str:
+        # By time and by arrival: what came late with an early time counts as much as what is newest.
+        table = "reconciliation_logs"
+        mine = "l.user_id::text = ANY ($2::text[])" if self.users_are_text else "l.user_id = $1"
+        return f"""
+        WITH arrived AS (
+            SELECT a.log_id, a.revision, a.ordinal, a.inserted FROM guardwire.arrivals AS a
+            WHERE a.user_id = $1 AND a.source = 'l' ORDER BY a.revision DESC, a.ordinal DESC LIMIT $3
+        ), last AS (
+            SELECT DISTINCT ON (a.log_id) a.log_id, a.revision, a.ordinal,
+                   bool_and(a.inserted) OVER (PARTITION BY a.log_id) AS untouched
+            FROM arrived AS a ORDER BY a.log_id, a.revision DESC, a.ordinal DESC
+        ), newest AS (
+            SELECT l.id FROM public.reconciliation_logs AS l WHERE {mine} AND $2::text[] IS NOT NULL
+            ORDER BY l.created_at DESC LIMIT $3
+        ), wanted AS (
+            SELECT k.id, bool_or(k.by_time) AS by_time
+            FROM (SELECT n.id, true AS by_time FROM newest AS n
+                  UNION ALL SELECT a.log_id, false FROM last AS a) AS k
+            GROUP BY k.id
+        )
+        SELECT w.by_time, a.revision, a.ordinal, a.untouched,
+               {self._columns(table, LOG_COLUMNS, "l")}
+        FROM wanted AS w
+        LEFT JOIN last AS a ON a.log_id = w.id
+        LEFT JOIN public.reconciliation_logs AS l ON l.id = w.id
+        """  # noqa: S608 - put together from constants and the types of columns alone
+
+    def _equity(self) -> str:
+        return f"""
+        WITH arrived AS (
+            SELECT DISTINCT ON (a.log_id) a.log_id, a.revision, a.ordinal FROM guardwire.arrivals AS a
+            WHERE a.user_id = $1 AND a.source = 'e' ORDER BY a.log_id, a.revision DESC, a.ordinal DESC
+        )
+        SELECT true AS by_time, a.revision, a.ordinal, true AS untouched,
+               {self._columns("equity_snapshots", EQUITY_COLUMNS, "e")}
+        FROM (SELECT * FROM public.equity_snapshots WHERE user_id = $1
+              ORDER BY created_at DESC LIMIT $2) AS e
+        LEFT JOIN arrived AS a ON a.log_id = e.id
+        """  # noqa: S608 - as above
+
+    def _rates(self) -> str:
+        moment = self._moment("fx_rates", "created_at", "f")
+        return f"""
+        SELECT base, quote, rate::text, at
+        FROM (SELECT r.*, rank() OVER (PARTITION BY base, quote ORDER BY at DESC NULLS FIRST) AS nth
+              FROM (SELECT {_code("f.base")} AS base, {_code("f.quote")} AS quote,
+                           round(f.rate::numeric, 15) AS rate, {moment} AS at
+                    FROM public.fx_rates AS f WHERE f.rate::numeric < 1e15) AS r
+              WHERE base <> '' AND quote <> '' AND rate > 0) AS ranked
+        WHERE nth = 1
+        """  # noqa: S608 - as above
+
+    def _columns(self, table: str, columns: Mapping[str, str], alias: str) -> str:
+        return ", ".join(
+            f"{self._expression(table, column, alias)} AS {name}" for name, column in columns.items()
+        )
+
+    def _expression(self, table: str, column: str, alias: str) -> str:
+        if column in ("created_at", "updated_at"):
+            return self._moment(table, column, alias)
+        if self.types[f"{table}.{column}"] in ("real", "double precision"):
+            return f"({alias}.{column}::numeric)::text"
+        return f"{alias}.{column}::text"
+
+    def _moment(self, table: str, column: str, alias: str) -> str:
+        """The column in UTC where it is a moment that a program can hold, else null."""
+        naive = self.types[f"{table}.{column}"] == "timestamp without time zone"
+        moment = f"({alias}.{column} AT TIME ZONE 'UTC')" if naive else f"{alias}.{column}"
+        return (
+            f"CASE WHEN {moment} >= '1970-01-01 00:00:00+00'::timestamptz"
+            f" AND {moment} < '9999-12-31 00:00:00+00'::timestamptz THEN {moment} END"
+        )
+
+
+def _code(column: str) -> str:
+    return f"upper(left(btrim({column}::text, E' \\t\\r\\n\\f\\x0B'), 16))"

@@ -1,0 +1,73 @@
+"""One account judged: its record and what the live queries give, read in one snapshot of the database."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+from uuid import UUID
+
+from realtime.audit.difference import Difference, Findings
+from realtime.audit.judgement import judge
+from realtime.audit.record import read_record
+from realtime.audit.sources import Sources
+
+#: What the live queries give for one account on one connection.
+Shown = Callable[[Any, UUID], Awaitable[Mapping[str, Any]]]
+
+#: One snapshot for both, and no way to change anything; an index is used wherever there is one.
+_BEGIN: Final = """
+BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY;
+SET LOCAL jit = off; SET LOCAL enable_seqscan = off; SET LOCAL statement_timeout = {milliseconds};
+"""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What one audit of one account found. Nothing was compared where ``ready`` is False."""
+
+    user_id: UUID
+    ready: bool
+    #: Rows of the log and of equity that were read.
+    rows: int
+    #: Older rows were not read: what they alone could say was taken as it is shown.
+    partial: bool
+    #: Rows on record that were written past the triggers.
+    passed_by: int
+    differences: list[Difference] = field(default_factory=list)
+    doubts: list[Difference] = field(default_factory=list)
+
+
+async def audit(
+    connection: Any,
+    sources: Sources,
+    user_id: UUID,
+    *,
+    shown: Shown,
+    most_rows: int,
+    most_rates: int,
+    timeout_seconds: float,
+) -> Verdict:
+    """Judge one account by its ``most_rows`` newest rows.
+
+    ``connection`` (asyncpg's) is outside of a transaction, and is left so. The reduction runs in a thread:
+    the event loop goes on meanwhile.
+    """
+    await connection.execute(_BEGIN.format(milliseconds=int(timeout_seconds * 1000)))
+    try:
+        record = await read_record(connection, sources, user_id, most_rows=most_rows, most_rates=most_rates)
+        state = await shown(connection, user_id) if record.ready else {}
+    finally:
+        if not connection.is_closed():
+            await connection.execute("ROLLBACK")
+    found = await asyncio.to_thread(judge, record, state) if record.ready else Findings()
+    return Verdict(
+        user_id=user_id,
+        ready=record.ready,
+        rows=record.rows,
+        partial=record.log_begins is not None or record.equity_is_partial,
+        passed_by=record.passed_by,
+        differences=found.differences,
+        doubts=found.doubts,
+    )

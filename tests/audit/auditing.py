@@ -1,0 +1,35 @@
+"""Audits as tests run them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+from uuid import UUID
+
+from queries.channels import LIVE_QUERIES
+from realtime.audit.sources import Sources
+from realtime.audit.verdict import Verdict, audit
+
+
+async def shown(connection: Any, user_id: UUID) -> Mapping[str, Any]:
+    """What the live queries give."""
+    (found,) = await LIVE_QUERIES.evaluate(connection, [user_id])
+    return found.state
+
+
+async def audited(connection: Any, user_id: UUID, *, most_rows: int = 10_000) -> Verdict:
+    """One audit of an account."""
+    return await audit(
+        connection,
+        await Sources.of(connection),
+        user_id,
+        shown=shown,
+        most_rows=most_rows,
+        most_rates=10_000,
+        timeout_seconds=10,
+    )
+
+
+async def differences(connection: Any, user_id: UUID, *, most_rows: int = 10_000) -> list[str]:
+    """The lines that a person would read."""
+    return [str(each) for each in (await audited(connection, user_id, most_rows=most_rows)).differences]
