@@ -34,6 +34,11 @@ class Resume(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defau
     revision: Position
     channels: tuple[ChannelName, ...] | None = None
 
+    @property
+    def position(self) -> tuple[int, int]:
+        """Epoch and revision, which grow in this order."""
+        return self.epoch, self.revision
+
 
 class Hello(_FromClient, frozen=True, tag="hello"):
     """First frame of a browser; ``token`` may be left out where a header authenticated."""

@@ -112,6 +112,11 @@ class Hub:
         """Whether the database has answered anything lately; a crowd that is read for delays the sweeps."""
         return now - max(self.swept_at, self._answered_at) <= self._stale_seconds
 
+    def look_again(self, watch: Watch) -> None:
+        """Have an account read: a client has seen more of it elsewhere than this node has."""
+        self._fell_behind(watch)
+        self._mark_dirty(watch.user_id)
+
     def tick(self, now: float) -> None:
         """Tell clients whose freshness changed; forget accounts that nobody reads any more. A few times a
         second.

@@ -89,7 +89,8 @@ class EventStreamEndpoint:
     ) -> None:
         held = self._drain.holding(METRICS.event_streams)
         with held, Waiter.attached(self._hub, identity.user_id) as waiter:
-            await waiter.watch.first_snapshot(self._store, time.monotonic())
+            position = None if resume is None else resume.position
+            await waiter.watch.snapshot_for(position, self._store, time.monotonic())
             session_id = secrets.token_hex(8)
             SESSION_ID.set(session_id)
             log.debug("a session begins")

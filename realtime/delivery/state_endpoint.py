@@ -75,7 +75,7 @@ class StateEndpoint:
         reach back.
         """
         watch = waiter.watch
-        newest = await watch.first_snapshot(self._store, time.monotonic())
+        newest = await watch.snapshot_for(since.position, self._store, time.monotonic())
         path = None
         if since.epoch == newest.epoch:
             path = await watch.path_from(since.revision, newest, self._store)

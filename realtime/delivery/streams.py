@@ -178,7 +178,8 @@ class Streams:
             return
         watch = socket.watch = self._hub.attach(identity.user_id, socket)
         session = socket.session = Session(identity.user_id, channels)
-        newest = await watch.first_snapshot(self._store, time.monotonic())
+        position = None if resume is None else resume.position
+        newest = await watch.snapshot_for(position, self._store, time.monotonic())
         log.debug("a session begins")
         path = None
         if resume is not None and resume.epoch == newest.epoch:

@@ -23,6 +23,10 @@ _FIRST_READ_WHILE_BLIND_SECONDS: Final = 0.2
 _EDGES_KEPT: Final = 16
 
 
+#: Epoch and revision.
+Position = tuple[int, int]
+
+
 class Subscriber(Protocol):
     """A client's transport, as the hub sees it; neither call may block or raise."""
 
@@ -40,6 +44,8 @@ class Sweeps(Protocol):
     swept_as_of: str
 
     def is_answered(self, now: float) -> bool: ...
+
+    def look_again(self, watch: Watch) -> None: ...
 
 
 class Store(Protocol):
@@ -146,6 +152,23 @@ class Watch:
                 "neither the database nor a snapshot can answer now; try again in a few seconds"
             )
         return self.snapshot
+
+    async def snapshot_for(self, held: Position | None, store: Store | None, now: float) -> Snapshot:
+        """`first_snapshot` for a client that says what it holds; never older than that, unless a read that
+        began after ``now`` shows that there is nothing newer.
+
+        Nodes learn of a commit one after the other, and a client may come from one that was first.
+        """
+        newest = await self.first_snapshot(store, now)
+        while held is not None and (newest.epoch, newest.revision) < held and self._own_read_at < now:
+            self._sweeps.look_again(self)
+            if not await self._read_arrives(now):
+                raise UnavailableError(
+                    "this node has not yet read what you have seen already; try again in a few seconds"
+                )
+            assert self.snapshot is not None
+            newest = self.snapshot
+        return newest
 
     async def path_from(self, revision: int, newest: Snapshot, store: Store | None) -> list[Edge] | None:
         """Steps from ``revision`` to ``newest``, of this node or of any other; None when history does not

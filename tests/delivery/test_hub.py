@@ -227,3 +227,39 @@ async def test_a_path_may_lead_over_steps_of_this_node_and_of_others(hub: Hub) -
     stored = Stored(two, tuple(await other.path_from(1, two, None) or ()))
     path = await watch.path_from(1, three, Memory({USER: stored}))
     assert [(edge.base, edge.revision) for edge in path or []] == [(1, 2), (2, 3)]
+
+
+async def test_who_has_seen_more_elsewhere_waits_for_a_read_instead_of_going_back(
+    hub: Hub, marks: Marks
+) -> None:
+    watch = hub.attach(USER, Client())
+    publish(hub, snapshot(5))
+    hub.confirm(AS_OF, time.monotonic(), [])
+    marks.clear()
+    came = asyncio.create_task(watch.snapshot_for((9, 8), None, time.monotonic()))
+    while not marks:
+        await asyncio.sleep(0)
+    # A read that was under way when the client came may have missed what the client has seen.
+    publish(hub, snapshot(6), ago_seconds=1.0)
+    await asyncio.sleep(0.01)
+    assert not came.done()
+    publish(hub, snapshot(8))
+    assert (await came).revision == 8
+
+
+async def test_who_claims_more_than_there_is_gets_what_there_is(hub: Hub) -> None:
+    watch = hub.attach(USER, Client())
+    publish(hub, snapshot(5))
+    hub.confirm(AS_OF, time.monotonic(), [])
+    came = asyncio.create_task(watch.snapshot_for((9, 2**52), None, time.monotonic()))
+    await asyncio.sleep(0.01)
+    publish(hub, snapshot(5))
+    assert (await came).revision == 5
+
+
+async def test_a_blind_node_does_not_take_anybody_back(hub: Hub) -> None:
+    watch = hub.attach(USER, Client())
+    publish(hub, snapshot(5), ago_seconds=5.0)
+    assert (await watch.snapshot_for((9, 5), None, time.monotonic())).revision == 5
+    with pytest.raises(UnavailableError):
+        await watch.snapshot_for((9, 6), None, time.monotonic())

@@ -299,7 +299,7 @@ async def test_a_client_resumes_where_it_was(server: StreamServer) -> None:
         assert [(await frame(connection))["revision"] for _ in range(2)] == [6, 7]
 
 
-@pytest.mark.parametrize("since", ["9:4", "8:5", "10:5"])
+@pytest.mark.parametrize("since", ["9:4", "8:5"])
 async def test_where_history_does_not_reach_back_there_is_a_snapshot(
     server: StreamServer, since: str
 ) -> None:
@@ -308,6 +308,21 @@ async def test_where_history_does_not_reach_back_there_is_a_snapshot(
     async with server.connect(f"?since={since}", headers=server.headers()) as connection:
         assert (await frame(connection))["resumed"] is False
         assert (await frame(connection))["type"] == "snapshot"
+
+
+@pytest.mark.parametrize("since", ["9:6", "10:5"])
+async def test_a_position_beyond_what_there_is_gets_a_snapshot_as_soon_as_that_was_read_again(
+    server: StreamServer, since: str
+) -> None:
+    async with server.connect(headers=server.headers()) as connection:
+        await server.opened(snapshot(5), connection)
+    async with server.connect(f"?since={since}", headers=server.headers()) as connection:
+        welcome = asyncio.create_task(frame(connection))
+        while not welcome.done():
+            server.publish(snapshot(5))
+            await asyncio.sleep(0.01)
+        assert (await welcome)["resumed"] is False
+        assert (await frame(connection))["revision"] == 5
 
 
 async def test_a_drained_client_is_told_when_to_come_back(server: StreamServer) -> None:
