@@ -42,7 +42,7 @@ _CLOSE_SECONDS: Final = 5.0
 #: RFC 6455, 5.5: a control frame carries 125 bytes, two of which are the code.
 _REASON_BYTES: Final = 123
 #: Pings, pongs and fragments that a peer may send for each message that it may send.
-_CONTROL_PER_MESSAGE: Final = 10
+CONTROL_PER_MESSAGE: Final = 10
 #: What is parsed before anybody looks whether it was too much: a small frame costs 10 µs, and 256 KB of them
 #: would hold up everybody else for half a second.
 _SLICE_BYTES: Final = 2048
@@ -101,7 +101,7 @@ class Socket(Taker):
         self._parser = parser
         self._fragments = b""
         self._frames_left = frames_per_second
-        self._control_left = frames_per_second * _CONTROL_PER_MESSAGE
+        self._control_left = frames_per_second * CONTROL_PER_MESSAGE
         transport.set_write_buffer_limits(high=_WRITE_BUFFER_BYTES)
         _keep_kernel_buffer_small(transport)
 
@@ -173,7 +173,7 @@ class Socket(Taker):
     def refill(self, frames_per_second: int) -> None:
         """A second has passed: the client may send so many frames again."""
         self._frames_left = frames_per_second
-        self._control_left = frames_per_second * _CONTROL_PER_MESSAGE
+        self._control_left = frames_per_second * CONTROL_PER_MESSAGE
 
     # The transport's side.
 

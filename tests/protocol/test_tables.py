@@ -14,6 +14,7 @@ from realtime import messages, state
 from realtime.client.ending import closed
 from realtime.delivery import state_endpoint
 from realtime.delivery.answer import freshness_headers
+from realtime.delivery.socket import CONTROL_PER_MESSAGE
 from realtime.errors import AuthenticationError, CloseCode
 from realtime.settings import Settings
 from realtime.store.snapshot import Freshness
@@ -161,6 +162,13 @@ def test_the_limits_are_the_defaults_of_the_settings() -> None:
     numbers = {what: re.sub(r"\D", "", limit) for what, (limit, _) in told.items()}
     assert numbers == {
         "time to `hello`": f"{settings.hello_seconds:.0f}",
+        "connections that have sent no `hello` yet, of one address": str(
+            settings.max_anonymous_sockets_per_address
+        ),
+        "connections that have sent no `hello` yet, in all on a node": str(settings.max_anonymous_sockets),
+        "pings, pongs and unfinished fragments from the client": str(
+            settings.max_frames_per_second * CONTROL_PER_MESSAGE
+        ),
         "frame from the client": str(settings.max_frame_bytes),
         "frames from the client": str(settings.max_frames_per_second),
         "connections of a user, all transports and nodes": str(settings.max_sockets_per_user),

@@ -1,0 +1,280 @@
+"""Crowds that connect and say nothing: how many may, what the others are told, and who makes room."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse
+from starlette.routing import Route
+from starlette.types import Scope
+
+from realtime.delivery import http
+from realtime.delivery.application import Application
+from realtime.delivery.server import Server
+from realtime.delivery.strangers import Strangers, address_of
+from realtime.metrics import METRICS
+from tests.delivery.stream_server import StreamServer, stream_server
+from tests.hostile.wire import TEXT, Wire, answer, connection, frame, handshake, request
+from tests.snapshots import OTHER_USER, USER
+
+PER_ADDRESS = 2
+IN_ALL = 3
+
+
+@pytest.fixture
+async def server() -> AsyncIterator[StreamServer]:
+    async with stream_server() as server:
+        server.streams.strangers = Strangers(most=IN_ALL, most_per_address=PER_ADDRESS)
+        yield server
+
+
+@contextlib.asynccontextmanager
+async def strangers(server: StreamServer, count: int) -> AsyncIterator[list[Wire]]:
+    """So many sockets that say nothing."""
+    async with contextlib.AsyncExitStack() as stack:
+        yield [await stack.enter_async_context(Wire.open(server.address)) for _ in range(count)]
+
+
+async def until_strangers(count: int) -> None:
+    """Wait until the server counts so many."""
+    async with asyncio.timeout(10):
+        while METRICS.strangers.get() != count:
+            await asyncio.sleep(0.005)
+
+
+async def status(server: StreamServer, **headers: str) -> int:
+    """What one more handshake is answered, and that a refusal says when to come back."""
+    head = await answer(server.address, handshake(server.address, headers))
+    found = int(head.split()[1])
+    if found != 101:
+        assert b"\r\nretry-after: " in head.lower()
+        assert b"\r\ncontent-security-policy: " in head.lower()
+        assert b"\r\ncontent-type: application/problem+json" in head.lower()
+    return found
+
+
+async def test_one_address_may_hold_only_so_many_that_have_not_said_who_they_are(
+    server: StreamServer,
+) -> None:
+    refused = METRICS.strangers_refused.get("address")
+    async with strangers(server, PER_ADDRESS):
+        assert await status(server) == 429
+        # Whoever says it at once comes in.
+        assert await status(server, **server.headers()) == 101
+    assert METRICS.strangers_refused.get("address") == refused + 1
+    await until_strangers(0)
+
+
+async def test_all_addresses_together_may_hold_only_so_many(server: StreamServer) -> None:
+    server.streams.strangers = Strangers(most=PER_ADDRESS, most_per_address=PER_ADDRESS)
+    async with strangers(server, PER_ADDRESS):
+        assert await status(server) == 503
+        assert await status(server, **server.headers()) == 101
+
+
+async def test_many_at_once_do_not_all_pass(server: StreamServer) -> None:
+    async def comes() -> int | None:
+        async with connection(server.address) as (reader, writer):
+            writer.write(handshake(server.address))
+            head = await reader.readuntil(b"\r\n\r\n")
+            statuses.append(int(head.split()[1]))
+            await all_answered.wait()
+        return None
+
+    statuses: list[int] = []
+    all_answered = asyncio.Event()
+    async with asyncio.TaskGroup() as group, asyncio.timeout(10):
+        for _ in range(20):
+            group.create_task(comes())
+        while len(statuses) < 20:
+            await asyncio.sleep(0.005)
+        all_answered.set()
+    assert sorted(statuses) == [101] * PER_ADDRESS + [429] * (20 - PER_ADDRESS)
+
+
+async def test_a_place_is_free_again_once_its_holder_has_said_hello(server: StreamServer) -> None:
+    async with strangers(server, PER_ADDRESS) as (first, _):
+        assert await status(server) == 429
+        await first.send(frame(TEXT, json.dumps({"type": "hello", "token": server.token()}).encode()))
+        await server.watched()
+        await until_strangers(PER_ADDRESS - 1)
+        async with strangers(server, 1):
+            await until_strangers(PER_ADDRESS)
+
+
+async def test_a_place_is_free_again_once_its_holder_is_gone_or_sent_away(server: StreamServer) -> None:
+    async with strangers(server, PER_ADDRESS) as (gone, late):
+        gone.writer.transport.abort()
+        await until_strangers(PER_ADDRESS - 1)
+        assert (await late.goodbye()).code == 4008
+        await until_strangers(0)
+        assert await status(server) == 101
+
+
+async def test_a_hello_that_is_refused_holds_no_place_for_long(server: StreamServer) -> None:
+    async with strangers(server, 1) as (wire,):
+        await wire.send(frame(TEXT, b'{"type":"hello","token":"nonsense"}'))
+        assert (await wire.goodbye()).code == 4401
+    await until_strangers(0)
+
+
+async def test_whoever_has_said_hello_does_not_count_when_he_goes(server: StreamServer) -> None:
+    for user in (USER, OTHER_USER):
+        async with Wire.open(server.address, server.headers(user)):
+            await server.watched(user)
+    assert METRICS.strangers.get() == 0
+
+
+async def test_an_address_that_a_client_makes_up_is_not_believed(server: StreamServer) -> None:
+    async with strangers(server, PER_ADDRESS):
+        for header in ("X-Forwarded-For", "Forwarded", "X-Real-IP", "CF-Connecting-IP", "True-Client-IP"):
+            for value in ("10.1.2.3", "for=10.1.2.3", "127.0.0.1", "::1"):
+                assert await status(server, **{header: value}) == 429
+
+
+@pytest.mark.parametrize(
+    ("client", "address"),
+    [
+        (("192.0.2.7", 5), "192.0.2.7"),
+        (("::ffff:192.0.2.7", 5), "192.0.2.7"),
+        (("2001:db8:1:2:3:4:5:6", 5), "20010db800010002"),
+        (("2001:db8:1:2:ffff::", 5), "20010db800010002"),
+        (("2001:db8:1:3::", 5), "20010db800010003"),
+        (None, ""),
+        (("", 0), ""),
+        (("/run/guardwire.sock", None), ""),
+    ],
+)
+def test_what_tells_two_addresses_apart(client: object, address: str) -> None:
+    scope: Scope = {"client": client}
+    assert address_of(scope) == address
+
+
+# Below WebSockets: connections that ask for nothing.
+
+
+async def who(asked: Request) -> PlainTextResponse:
+    assert asked.client is not None
+    return PlainTextResponse(asked.client.host)
+
+
+async def long(_: Request) -> PlainTextResponse:
+    return PlainTextResponse("x" * 1_000_000)
+
+
+async def nothing() -> None:
+    """Nobody is drained."""
+
+
+@contextlib.asynccontextmanager
+async def server_of_who(
+    *, trusted_proxies: tuple[str, ...] = (), max_waiting: int = 1000
+) -> AsyncIterator[Server]:
+    """A server that says who asks."""
+    serving = Server(
+        Application([Route("/who", who), Route("/long", long)]),
+        host="127.0.0.1",
+        port=0,
+        max_frame_bytes=16_384,
+        drain=nothing,
+        signals=False,
+        trusted_proxies=trusted_proxies,
+        max_waiting=max_waiting,
+    )
+    async with serving.running():
+        yield serving
+
+
+def address_at(serving: Server) -> str:
+    return f"127.0.0.1:{serving.port}"
+
+
+@contextlib.asynccontextmanager
+async def plain_server(**options: Any) -> AsyncIterator[str]:
+    """The address of a server that says who asks."""
+    async with server_of_who(**options) as serving:
+        yield address_at(serving)
+
+
+async def whole(address: str, data: bytes) -> bytes:
+    async with connection(address) as (reader, writer), asyncio.timeout(10):
+        writer.write(data)
+        return await reader.read()
+
+
+@pytest.mark.parametrize(
+    ("trusted", "seen"),
+    [
+        ((), "127.0.0.1"),
+        (("10.0.0.0/8",), "127.0.0.1"),
+        (("127.0.0.1",), "192.0.2.9"),
+        (("127.0.0.0/8",), "192.0.2.9"),
+    ],
+)
+async def test_what_a_proxy_says_of_its_client_is_believed_where_it_is_trusted(
+    trusted: tuple[str, ...], seen: str
+) -> None:
+    # The client made the first one up; the proxy has added the second.
+    headers = {"Host": "here", "X-Forwarded-For": "198.51.100.1, 192.0.2.9", "Connection": "close"}
+    async with plain_server(trusted_proxies=trusted) as address:
+        assert (await whole(address, request("GET /who HTTP/1.1", headers))).endswith(seen.encode())
+
+
+ASKS = request("GET /who HTTP/1.1", {"Host": "here"})
+
+
+async def test_of_connections_without_a_request_the_oldest_make_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http, "_GRACE_SECONDS", 0.0)
+    async with plain_server(max_waiting=3) as address, contextlib.AsyncExitStack() as stack:
+        readers = []
+        for begun in (b"", b"GET /who HTTP/1.1\r\n", ASKS, b"", b"POST /who HTTP/1.1\r\nHost: h\r\n", b""):
+            reader, writer = await stack.enter_async_context(connection(address))
+            writer.write(begun)
+            readers.append(reader)
+            # Served, so that the one before is accepted and read.
+            assert (await answer(address, ASKS)).startswith(b"HTTP/1.1 200")
+        for cut in readers[:3]:
+            async with asyncio.timeout(5):
+                with contextlib.suppress(ConnectionError):
+                    await cut.read()
+
+
+async def test_a_crowd_that_has_just_come_is_not_cut() -> None:
+    async with plain_server(max_waiting=3) as address, contextlib.AsyncExitStack() as stack:
+        crowd = [await stack.enter_async_context(connection(address)) for _ in range(50)]
+        for reader, writer in crowd:
+            writer.write(ASKS)
+            assert (await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 5)).startswith(b"HTTP/1.1 200")
+
+
+async def test_a_body_that_never_ends_is_cut(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http, "_HEAD_SECONDS", 0.5)
+    head = request("POST /who HTTP/1.1", {"Host": "here", "Content-Length": "1000000000000"})
+    async with plain_server() as address, connection(address) as (reader, writer):
+        writer.write(head)
+        assert (await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 5)).startswith(b"HTTP/1.1 405")
+        async with asyncio.timeout(5):
+            with contextlib.suppress(ConnectionError):
+                while True:
+                    writer.write(b"x" * 10_000)
+                    await writer.drain()
+                    await asyncio.sleep(0.001)
+
+
+async def test_who_asks_and_reads_nothing_is_cut(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http, "_READER_SECONDS", 0.5)
+    asks = request("GET /long HTTP/1.1", {"Host": "here"})
+    async with server_of_who() as serving, connection(address_at(serving), small=True) as (_, writer):
+        writer.transport.pause_reading()  # type: ignore[attr-defined]
+        writer.write(asks * 20)
+        async with asyncio.timeout(10):
+            while not serving.server_state.connections:
+                await asyncio.sleep(0.005)
+            while serving.server_state.connections:
+                await asyncio.sleep(0.005)
