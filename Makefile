@@ -7,7 +7,7 @@ RUN := .venv/bin/python -m
 unexport PYTHONHOME PYTHONPATH PYTHONSTARTUP PYTHONOPTIMIZE PYTHONWARNINGS PYTHONDEVMODE VIRTUAL_ENV
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench bench-full lock clean venv
+.PHONY: help demo test faults lint bench bench-full lock clean venv
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
@@ -18,6 +18,9 @@ demo: venv ## a trading dashboard that moves, on real servers (GUARDWIRE_PORT, G
 # Tests mostly wait; each of these processes has servers of its own.
 test: venv ## every test, on real PostgreSQL and Redis; TESTS="tests/auth -k name" picks some
 	@exec $(RUN) pytest $(or $(TESTS),--numprocesses 3 --dist worksteal)
+
+faults: venv ## faults injected into real servers, and what held; SEED=7 draws again, ONLY=Redis picks some
+	@exec $(RUN) tests.faults $(if $(SEED),--seed $(SEED)) $(if $(ONLY),--only "$(ONLY)")
 
 bench: venv ## how fast it is beside the least there can be and the usual; ONLY=changes picks a figure
 	@exec $(RUN) tests.benchmarks $(if $(ONLY),--only $(ONLY))
