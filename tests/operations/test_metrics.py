@@ -172,7 +172,7 @@ async def test_a_slow_reader(running: Node, database: asyncpg.Connection[Any]) -
     client = socket.socket()
     client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
     client.connect((host, int(port)))
-    client.sendall(f"GET /api/v1/stream HTTP/1.1\r\nHost: x\r\n{_head(running)}\r\n\r\n".encode())
+    client.sendall(f"GET /ws HTTP/1.1\r\nHost: {host}:{port}\r\n{_head(running)}\r\n\r\n".encode())
     insert = "INSERT INTO reconciliation_logs (user_id, mt5_position_id, symbol, event_type, current_price) "
     many = insert + "SELECT $1, ticket, 'XAUUSD', 'sync', $2 FROM generate_series(1, 500) AS ticket"
     async with growth(running) as grown:
@@ -185,7 +185,13 @@ async def test_a_slow_reader(running: Node, database: asyncpg.Connection[Any]) -
 
 
 def _head(running: Node) -> str:
-    return "\r\n".join(f"{name}: {value}" for name, value in bearer(running).items())
+    upgrade = {
+        "Connection": "Upgrade",
+        "Upgrade": "websocket",
+        "Sec-WebSocket-Version": "13",
+        "Sec-WebSocket-Key": "AAAAAAAAAAAAAAAAAAAAAA==",
+    }
+    return "\r\n".join(f"{name}: {value}" for name, value in (bearer(running) | upgrade).items())
 
 
 async def test_the_age_of_the_state_grows_while_nobody_can_look(
