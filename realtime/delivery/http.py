@@ -8,6 +8,7 @@ from typing import Any, Final
 import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from realtime.delivery.buffers import KEEP_SMALL, keep_buffers_small
 from realtime.delivery.headers import security_headers
 from realtime.delivery.sse import ABORT
 
@@ -52,7 +53,10 @@ class Http(H11Protocol):
         application = self.app
 
         async def abortable(scope: Any, receive: Any, send: Any) -> None:
-            scope["extensions"] = {ABORT: self.transport.abort}
+            scope["extensions"] = {
+                ABORT: self.transport.abort,
+                KEEP_SMALL: lambda: keep_buffers_small(self.transport),
+            }
             await application(scope, receive, send)
 
         self.app = abortable

@@ -12,7 +12,6 @@ import asyncio
 import json
 import logging
 import secrets
-import socket as sockets
 import time
 from collections.abc import Sequence
 from typing import Final, Protocol
@@ -24,6 +23,7 @@ from websockets.protocol import OPEN
 from websockets.server import ServerProtocol
 
 from auth.identity import Identity
+from realtime.delivery.buffers import keep_buffers_small
 from realtime.delivery.handover import Taker
 from realtime.delivery.hints import retry_after_ms as jittered_ms
 from realtime.delivery.session import Session
@@ -36,8 +36,6 @@ from realtime.store.snapshot import Channels, Snapshot
 
 log = logging.getLogger(__name__)
 
-_WRITE_BUFFER_BYTES: Final = 32_768
-_NOT_SENT_LOWAT_BYTES: Final = 16_384
 _CLOSE_SECONDS: Final = 5.0
 #: RFC 6455, 5.5: a control frame carries 125 bytes, two of which are the code.
 _REASON_BYTES: Final = 123
@@ -102,8 +100,7 @@ class Socket(Taker):
         self._fragments = b""
         self._frames_left = frames_per_second
         self._control_left = frames_per_second * CONTROL_PER_MESSAGE
-        transport.set_write_buffer_limits(high=_WRITE_BUFFER_BYTES)
-        _keep_kernel_buffer_small(transport)
+        keep_buffers_small(transport)
 
     @property
     def session_id(self) -> str:
@@ -308,11 +305,3 @@ def close_text(reason: str, retry_after_ms: int | None) -> str:
         if len(text.encode()) <= _REASON_BYTES:
             return text
         reason = reason[:-1]
-
-
-def _keep_kernel_buffer_small(transport: asyncio.Transport) -> None:
-    """Let the kernel report a full socket early: 28 KB pinned for a stuck reader instead of megabytes."""
-    raw = transport.get_extra_info("socket")
-    lowat: int | None = getattr(sockets, "TCP_NOTSENT_LOWAT", None)
-    if raw is not None and lowat is not None and raw.family in (sockets.AF_INET, sockets.AF_INET6):
-        raw.setsockopt(sockets.IPPROTO_TCP, lowat, _NOT_SENT_LOWAT_BYTES)

@@ -16,6 +16,7 @@ from starlette.types import Receive, Scope, Send
 
 from auth.identity import Identity
 from realtime.delivery.admission import Admission
+from realtime.delivery.buffers import KEEP_SMALL
 from realtime.delivery.drain import Drain
 from realtime.delivery.hints import retry_after_ms
 from realtime.delivery.hub import Hub
@@ -91,6 +92,7 @@ class EventStreamEndpoint:
         with held, Waiter.attached(self._hub, identity.user_id) as waiter:
             position = None if resume is None else resume.position
             await waiter.watch.snapshot_for(position, self._store, time.monotonic())
+            scope["extensions"][KEEP_SMALL]()
             session_id = secrets.token_hex(8)
             SESSION_ID.set(session_id)
             log.debug("a session begins")

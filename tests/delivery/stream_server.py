@@ -35,7 +35,7 @@ from tests.snapshots import AS_OF, USER
 class StreamServer:
     """A node without a feed: `publish` plays it. Deadlines are short, so that tests need not be long."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, ping_seconds: float = 1.0) -> None:
         self.key = DevelopmentKey(secrets.token_hex(32))
         self.revoked: set[str] = set()
         verifier = Verifier(keys=[self.key.source], rules=self.key.rules, is_revoked=self.is_revoked)
@@ -57,7 +57,7 @@ class StreamServer:
             heartbeat_seconds=1.5,
             hello_seconds=1.0,
             send_deadline_seconds=1.0,
-            ping_seconds=1.0,
+            ping_seconds=ping_seconds,
             is_revoked=self.is_revoked,
         )
         authenticator = Authenticator(verifier=verifier)
@@ -127,6 +127,11 @@ class StreamServer:
         self.hub.publish([Step(new, base)], as_of=AS_OF, read_at=now)
         self.hub.confirm(AS_OF, now, changed=[])
 
+    def transports(self) -> list[asyncio.Transport]:
+        """Of all open connections, of whichever protocol."""
+        others = (one.transport for one in self._server.server_state.connections)
+        return [*(one.transport for one in self.streams), *others]
+
     def clients(self, user_id: UUID = USER) -> int:
         """How many clients of this account are attached."""
         return len(self.hub.reading(user_id).subscribers)
@@ -145,9 +150,9 @@ class StreamServer:
 
 
 @contextlib.asynccontextmanager
-async def stream_server() -> AsyncIterator[StreamServer]:
+async def stream_server(*, ping_seconds: float = 1.0) -> AsyncIterator[StreamServer]:
     """Serve while the context lasts."""
-    server = StreamServer()
+    server = StreamServer(ping_seconds=ping_seconds)
     async with server._server.running():
         pulse = asyncio.create_task(server.pulse.run(), name="pulse")
         server.hub.confirm(AS_OF, time.monotonic(), changed=[])
