@@ -1,6 +1,6 @@
 """Injects faults into running servers and says what held.
 
-    python -m tests.faults [--seed N] [--only WORD] [--bots N] [--full] [--write docs/faults.md]
+python -m tests.faults [--seed N] [--only WORD] [--bots N] [--full] [--write docs/faults.md]
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ async def _run(
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.faults", description=__doc__)
-    parser.add_argument("--seed", type=int, help="of everything that is drawn; printed, and drawn when missing")
+    parser.add_argument("--seed", type=int, help="of all that is drawn; printed")
     parser.add_argument("--only", default="", help="faults with this in their name")
     parser.add_argument("--bots", type=int, default=_BOTS, help="clients that follow accounts")
     parser.add_argument("--full", action="store_true", help="5,000 reconnects instead of 1,000")

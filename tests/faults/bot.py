@@ -1,4 +1,4 @@
-"""A client of the stream as a third party would write it, that comes back as a real one does, and keeps watch.
+"""A client as a third party would write it, that comes back as a real one does, and keeps watch.
 
 What it keeps watch over is what PROTOCOL.md promises to every client; whatever breaks a promise is a line in
 `Crowd.broken`, with who saw it.
@@ -42,6 +42,8 @@ class Bot:
     revision: int = -1
     serial: int = -1
     fresh_from: float | None = None
+    #: How often it ceased to take what it shows for the truth.
+    doubts: int = 0
     heard_at: float = 0.0
     waits_for_snapshot: bool = False
     broken: list[str] = field(default_factory=list)
@@ -83,7 +85,7 @@ class Bot:
                     return await self._follow(connection)
                 finally:
                     self.connection = None
-                    self.fresh_from = None
+                    self._doubt()
                     self.waits_for_snapshot = False
         except InvalidStatus as refused:
             self.ends[str(refused.response.status_code)] += 1
@@ -104,7 +106,7 @@ class Bot:
                 await self._take(text)
         except TimeoutError:
             self.ends["blind"] += 1
-            self.fresh_from = None
+            self._doubt()
             connection.transport.abort()
         except ConnectionClosed as closed:
             code = closed.rcvd.code if closed.rcvd else 1006
@@ -142,7 +144,7 @@ class Bot:
 
     def _believe(self, now: float, *, stale: bool) -> None:
         if stale or not self.state:
-            self.fresh_from = None
+            self._doubt()
         elif self.fresh_from is None:
             self.fresh_from = now
         told = str(self.state.get("status", {}).get("error_message", ""))
@@ -151,6 +153,10 @@ class Bot:
             self.serial = serial
             if self.on_serial is not None:
                 self.on_serial(self, serial, now)
+
+    def _doubt(self) -> None:
+        self.doubts += self.fresh_from is not None
+        self.fresh_from = None
 
     def _take_snapshot(self, frame: dict[str, Any]) -> None:
         position = frame["epoch"], frame["revision"]
@@ -169,7 +175,7 @@ class Bot:
             # Allowed, and no hole: but the client must see it, ask, and get a snapshot.
             self.seen["gap"] += 1
             self.waits_for_snapshot = True
-            self.fresh_from = None
+            self._doubt()
             assert self.connection is not None
             await self.connection.send('{"type":"resync"}')
             return False

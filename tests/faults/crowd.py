@@ -1,4 +1,4 @@
-"""Many bots at once, and what they went through: how late they learned of changes, and how long they were misled."""
+"""Many bots at once, and what they went through: how late they learned, and how long they were misled."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Final
 from uuid import UUID
 
 from tests.faults.bot import Bot
@@ -53,10 +53,10 @@ class Crowd:
             bot.on_serial = self._on_serial
             self._tasks.append(asyncio.create_task(bot.run(), name="bot"))
 
-    async def until(self, condition: Callable[[Bot], bool], *, seconds: float, share: float = 1.0) -> float:
-        """Seconds until ``condition`` held for all (or a ``share``) of the bots at once; TimeoutError says for whom not."""
+    async def until(self, condition: Callable[[Bot], bool], *, seconds: float) -> float:
+        """Seconds until ``condition`` held for all of the bots at once; TimeoutError says for whom not."""
         began = time.monotonic()
-        while sum(map(condition, self.bots)) < share * len(self.bots):
+        while not all(map(condition, self.bots)):
             for task in self._tasks:
                 if task.done():
                     await task
@@ -121,5 +121,3 @@ class Crowd:
                 misled = now - max(at, bot.fresh_from)
                 return misled if misled > _UNDER_WAY_SECONDS else 0.0
         return 0.0
-
-

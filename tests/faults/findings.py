@@ -1,4 +1,4 @@
-"""What one fault left behind: proofs that it bit, figures with their bounds, and promises that were broken."""
+"""What one fault left behind: proofs that it bit, figures with their bounds, and broken promises."""
 
 from __future__ import annotations
 

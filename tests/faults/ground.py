@@ -1,4 +1,4 @@
-"""What faults happen to: PostgreSQL and Redis of one's own, nodes as processes, and a proxy on every way between.
+"""What faults happen to: PostgreSQL, Redis, nodes as processes, and a proxy on every way between them.
 
 bots ── front proxy ── node ── database proxy ── PostgreSQL
                             ├─ listener proxy ──────┘
@@ -173,7 +173,7 @@ async def _end(node: Node) -> None:
 
 
 async def _commit_for_good(database_url: str) -> None:
-    """What is committed must survive a killed server: throw-away ones commit without waiting for their log."""
+    """Commits must survive a killed server: throw-away ones do not wait for their log."""
     connection = await asyncpg.connect(database_url)
     try:
         name = await connection.fetchval("SELECT quote_ident(current_database())")

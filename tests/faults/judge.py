@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 _LATEST_SECONDS: Final = 60.0
 _TIDY_SECONDS: Final = 12.0
-#: Connections of the two pools, which stay open once they were needed: PostgreSQL's 4, the listener's, Redis' 16.
+#: Connections that stay open once they were needed: PostgreSQL's 4, the listener's, Redis' 16.
 _POOLED_FILES: Final = 4 + 1 + 16
 _POOLED_CONNECTIONS: Final = 4 + 1
 _LEASE_SECONDS: Final = 15

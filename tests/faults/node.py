@@ -108,7 +108,7 @@ class Line:
                     await asyncio.sleep(0.01)
             return evaluations
 
-        app.Node.start = tapped_start  # type: ignore[method-assign]
+        app.Node.start = tapped_start  # type: ignore[method-assign,assignment]
         LiveQueries.evaluate = tapped_evaluate  # type: ignore[method-assign,assignment]
 
     def listen(self) -> None:

@@ -25,7 +25,7 @@ AWAY: Final = (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceEr
 
 
 def people(count: int, random: Random, *, first: int = 0) -> list[Owner]:
-    """New users, numbered from ``first`` (even), in pairs whose ids differ in one character; some share tickets."""
+    """New users, numbered from ``first``, in pairs whose ids differ in one character; some share tickets."""
     found = []
     for pair in range(first // 2, (first + count + 1) // 2):
         digits = f"{random.getrandbits(128) | 1 << 127:032x}"

@@ -1,4 +1,4 @@
-"""One fault on stage: bots that follow accounts of their own, a platform that trades, and the judgement after.
+"""One fault on stage: bots that follow accounts of their own, a platform that trades, and a judgement.
 
     async with performance(ground, "a node is killed", random=random) as stage:
         code = await stage.sites[0].node.kill()
@@ -87,9 +87,11 @@ class Stage:
         """Seconds until no bot (``among`` some) takes itself for fresh; infinite when some still does."""
         concerned = self.bots if among is None else among
         began = time.monotonic()
-        knew: set[Bot] = set()
-        while len(knew) < len(concerned):
-            knew.update(bot for bot in concerned if not bot.believes_fresh)
+        doubts = [bot.doubts for bot in concerned]
+        # Counted, because who finds another node at once is in doubt for a moment only.
+        while any(
+            bot.believes_fresh and bot.doubts == before for bot, before in zip(concerned, doubts, strict=True)
+        ):
             if time.monotonic() - began > seconds:
                 return float("inf")
             await asyncio.sleep(0.02)

@@ -27,7 +27,8 @@ async def make_fat(connection: Any, owner: Owner, marks: Marks) -> None:
         marks.log_row(owner), event_type="sync", close_reason=None, matched=1, divergence_reason="d" * 300
     )
     rows = [
-        replace(row, id=marks.log_row(owner).id, ticket=owner.tickets[0] + number) for number in range(_POSITIONS)
+        replace(row, id=marks.log_row(owner).id, ticket=owner.tickets[0] + number)
+        for number in range(_POSITIONS)
     ]
     await tables.LOG.insert(connection, rows)
 

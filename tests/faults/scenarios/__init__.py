@@ -1,4 +1,4 @@
-"""Every fault that is injected, in the order in which they are: its name, what does it, whether it is short."""
+"""Every fault, in the order in which they are injected: its name, what does it, whether it is short."""
 
 from __future__ import annotations
 

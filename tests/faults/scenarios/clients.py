@@ -5,8 +5,11 @@ from __future__ import annotations
 import asyncio
 import socket
 import time
+from pathlib import Path
 from typing import Final
 
+from tests.end_to_end import tables
+from tests.end_to_end.marks import Owner
 from tests.faults.bot import Bot
 from tests.faults.ground import Site
 from tests.faults.platform import people
@@ -20,18 +23,33 @@ _COST_BYTES: Final = 1_048_576
 #: The send deadline is 10 s, and a socket is visited once a second.
 _FREED_SECONDS: Final = 12.0
 _PUSH_SECONDS: Final = 3.0
+#: Less than what the kernel takes for a socket before it says that it is full.
+_HELD_BYTES: Final = 8_000
 _STORM: Final = 600
 _STAGES: Final = 10
 
 
-async def stuck_readers(stage: Stage, site: Site, count: int) -> list[socket.socket]:
-    """Clients of ``site`` that take nothing, each with more to take than fits in between."""
+async def stuck_readers(stage: Stage, site: Site, count: int) -> tuple[list[socket.socket], list[Owner]]:
+    """Clients of ``site`` that take nothing, each with more to take than fits; and whose they are."""
     owners = people(-(-count // _SOCKETS_OF_ONE), stage.random)
     async with stage.ground.connection() as connection:
         for owner in owners:
             await make_fat(connection, owner, stage.platform.marks)
     tokens = [stage.ground.token(owner) for owner in owners for _ in range(_SOCKETS_OF_ONE)][:count]
-    return list(await asyncio.gather(*(stuck_reader(site.node, token) for token in tokens)))
+    return list(await asyncio.gather(*(stuck_reader(site.node, token) for token in tokens))), owners
+
+
+def stuck_bytes(site: Site) -> int:
+    """What the kernel holds for clients of ``site`` that do not take it."""
+    rows = Path("/proc/net/tcp").read_text().splitlines()[1:]
+    fields = [row.split() for row in rows]
+    mine = [row for row in fields if row[1].endswith(f":{site.node.port:04X}")]
+    return sum(int(row[4].partition(":")[0], 16) for row in mine)
+
+
+async def _is_stuck(site: Site) -> bool:
+    await asyncio.sleep(0)
+    return stuck_bytes(site) > _SLOW * _HELD_BYTES
 
 
 async def slow_readers(stage: Stage) -> None:
@@ -41,16 +59,24 @@ async def slow_readers(stage: Stage) -> None:
     await stage.watch(3)
     calm_ms = stage.crowd.latency_ms(0.99, since=time.monotonic() - 3)
     freed_before, rss = await site.node.metric(name), (await site.node.ask("report"))["rss_bytes"]
-    readers = await stuck_readers(stage, site, _SLOW)
-    began = time.monotonic()
-    await stage.watch(3)
+    readers, owners = await stuck_readers(stage, site, _SLOW)
+    # That a hundred came at once is another matter.
+    await stage.until(lambda: _is_stuck(site), seconds=10)
+    stuck_since, waiting = time.monotonic(), stuck_bytes(site)
+    async with stage.ground.connection() as connection:
+        while time.monotonic() < stuck_since + 4:
+            await tables.LOG.insert(connection, [stage.platform.marks.log_row(owner) for owner in owners])
+            await stage.watch(0.2)
     cost_bytes = ((await site.node.ask("report"))["rss_bytes"] - rss) / _SLOW
-    slow_ms = stage.crowd.latency_ms(0.99, since=began)
+    slow_ms = stage.crowd.latency_ms(0.99, since=stuck_since)
     await stage.until(lambda: _freed(site, freed_before + _SLOW), seconds=20)
-    freed_seconds = time.monotonic() - began
+    freed_seconds = time.monotonic() - stuck_since
     freed = await site.node.metric(name) - freed_before
     stage.healed()
-    stage.proves(f"{freed:.0f} clients took nothing until the send deadline", freed >= _SLOW)
+    stage.proves(
+        f"{waiting // 1024} KB waited in the kernel; {freed:.0f} clients took nothing until the send deadline",
+        freed >= _SLOW and waiting > _SLOW * _HELD_BYTES,
+    )
     stage.figure("others' p99 grew by", max(0.0, slow_ms - calm_ms), _COST_MS, "ms")
     stage.figure("memory of each", max(0.0, cost_bytes) / 1024, _COST_BYTES / 1024, "KB")
     stage.figure("freed", freed_seconds, _FREED_SECONDS)
@@ -72,7 +98,9 @@ async def homecoming(stage: Stage) -> None:
     more = more[: max(0, wanted - len(stage.bots))]
     await stage.rest()
     await stage.platform.final_word()
-    bots = [Bot(owner, stage.ground.token(owner), stage.ground.addresses, stage.platform.marks) for owner in more]
+    bots = [
+        Bot(owner, stage.ground.token(owner), stage.ground.addresses, stage.platform.marks) for owner in more
+    ]
     stage.crowd.join(bots)
     await stage.crowd.until_all_fresh(seconds=60)
     await stage.trade()
@@ -110,9 +138,7 @@ async def storm(stage: Stage) -> None:
     stage.healed()
     accepted = await site.node.metric("guardwire_watched_accounts")
     stage.proves(
-        f"{_STORM} clients vanished at {_STAGES} points in {seconds:.1f} s; the node watched {accepted:.0f} accounts",
+        f"{_STORM} clients vanished at {_STAGES} points in {seconds:.1f} s; {accepted:.0f} accounts watched",
         accepted >= len(tokens),
     )
     stage.figure("slowest push", stage.crowd.latency_ms(1.0, since=began) / 1000, _PUSH_SECONDS)
-
-

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections import Counter
 from dataclasses import replace
@@ -23,7 +22,7 @@ _SLOWEST_SECONDS: Final = 3.0
 
 
 async def late(stage: Stage) -> None:
-    """Transactions that began first commit last, in the opposite order, with rows that are older than those shown."""
+    """Transactions that began first commit last, in the opposite order, with rows older than those shown."""
     stage.misled_seconds = _SLOWEST_SECONDS
     owners = stage.random.sample(stage.platform.owners, _LATE)
     connections, opened = [], []
@@ -34,7 +33,8 @@ async def late(stage: Stage) -> None:
         row = stage.platform.marks.log_row(owner)
         # A ticket of its own, half a minute ago: whoever reads by time has long read past it.
         row = replace(
-            row, event_type="sync", close_reason=None, error_message=None, ticket=owner.tickets[-1] + 100, matched=1,
+            row, event_type="sync", close_reason=None, error_message=None, ticket=owner.tickets[-1] + 100,
+            matched=1,
             created_at=datetime.now(UTC) - timedelta(seconds=30),
         )  # fmt: skip
         await tables.LOG.insert(connection, [row])
@@ -42,14 +42,18 @@ async def late(stage: Stage) -> None:
         opened.append((owner, row, transaction))
     await stage.watch(2)
     shown = {bot.owner.user_id: bot for bot in stage.bots}
-    early = sum(str(row.ticket) not in shown[owner.user_id].state["positions"]["open"] for owner, row, _ in opened)
+    early = sum(
+        str(row.ticket) not in shown[owner.user_id].state["positions"]["open"] for owner, row, _ in opened
+    )
     for _, _, transaction in reversed(opened):
         await transaction.commit()
     committed_at = time.monotonic()
     stage.healed()
     await stage.crowd.until(
         lambda bot: all(
-            str(row.ticket) in bot.state["positions"]["open"] for owner, row, _ in opened if owner is bot.owner
+            str(row.ticket) in bot.state["positions"]["open"]
+            for owner, row, _ in opened
+            if owner is bot.owner
         ),
         seconds=20,
     )
@@ -63,8 +67,13 @@ async def notifications(stage: Stage) -> None:
     """Forged, garbled, doubled and endless notifications: each is only ever a reason to look."""
     stage.misled_seconds = _SLOWEST_SECONDS
     heard: Counter[str] = Counter()
-    ears, mouth = await asyncpg.connect(stage.ground.database_url), await asyncpg.connect(stage.ground.database_url)
-    await ears.add_listener(_CHANNEL, lambda *args: heard.update(["strange" if "#" in str(args[3]) else "known"]))
+    ears, mouth = (
+        await asyncpg.connect(stage.ground.database_url),
+        await asyncpg.connect(stage.ground.database_url),
+    )
+    await ears.add_listener(
+        _CHANNEL, lambda *args: heard.update(["strange" if "#" in str(args[3]) else "known"])
+    )
     evaluated = sum([await site.node.metric("guardwire_evaluations_total") for site in stage.sites])
     began = time.monotonic()
     for payload in _strange(stage):
@@ -105,7 +114,9 @@ async def race(stage: Stage) -> None:
     slow, quick = stage.sites[:2]
     bots = stage.crowd.on(slow.address)
     # The same accounts, each with a client at either node.
-    more = [Bot(bot.owner, stage.ground.token(bot.owner), [quick.address], stage.platform.marks) for bot in bots]
+    more = [
+        Bot(bot.owner, stage.ground.token(bot.owner), [quick.address], stage.platform.marks) for bot in bots
+    ]
     stage.crowd.join(more)
     await stage.crowd.until_all_fresh()
     before = await slow.node.metric('guardwire_snapshot_commits_total{result="not_newer"}')
@@ -115,7 +126,9 @@ async def race(stage: Stage) -> None:
     await stage.platform.commit(owners)
     await stage.until(lambda: _is_held(slow), seconds=5)
     await stage.platform.commit(owners)
-    await stage.crowd.until(lambda bot: bot not in more or bot.serial >= stage.platform.last_serial(bot.owner), seconds=5)
+    await stage.crowd.until(
+        lambda bot: bot not in more or bot.serial >= stage.platform.last_serial(bot.owner), seconds=5
+    )
     await stage.watch(0.5)
     held, newer = (await slow.node.ask("report"))["held"], await _remembered(stage)
     await slow.node.ask("release")

@@ -15,8 +15,10 @@ _LONGEST_DEADLINE_SECONDS: Final = 12.0
 _DELAY_SECONDS: Final = 0.15
 #: A client that hears nothing knows after 15 s; half a second is for those that look.
 _BLIND_SECONDS: Final = 15.5
-#: With pings every 4 s (`Ground.settings`): twice that without a sign of life, and who is visited when.
-_GIVEN_UP_SECONDS: Final = 2 * 4 + 3
+#: With pings every 4 s (`Ground.settings`): twice that without a sign of life, a second until the next visit,
+#: and for the node's own end 5 s in which the client could have answered its close.
+_TOLD_SECONDS: Final = 2 * 4 + 2
+_GIVEN_UP_SECONDS: Final = _TOLD_SECONDS + 5
 _PUSH_SECONDS: Final = 3.0
 
 
@@ -103,7 +105,7 @@ async def one_way(stage: Stage) -> None:
     carried = unheard.front.carried_bytes["down"]
     mutes = asyncio.create_task(stage.all_know(seconds=20, among=mute))
     stage.figure("all know that nothing comes", await stage.all_know(seconds=20, among=lost), _BLIND_SECONDS)
-    stage.figure("the mute are told", await mutes, _GIVEN_UP_SECONDS)
+    stage.figure("the mute are told", await mutes, _TOLD_SECONDS)
     closed = await deaf.node.metric('guardwire_closes_total{code="4009"}') - no_pong
     stage.proves(
         f"{len(lost)} bots got nothing more, {closed:.0f} others were closed with 4009",

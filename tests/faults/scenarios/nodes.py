@@ -6,10 +6,9 @@ import asyncio
 import signal
 import socket
 import time
-from pathlib import Path
 from typing import Final
 
-from tests.faults.scenarios.clients import stuck_readers
+from tests.faults.scenarios.clients import stuck_bytes, stuck_readers
 from tests.faults.stage import Stage
 from tests.faults.strangers import opened, vanish
 
@@ -57,9 +56,11 @@ async def _is_stopped(stage: Stage) -> bool:
 
 async def rolling_restart(stage: Stage) -> None:
     """SIGTERM to one node after the other, with ten clients that take nothing; nobody loses anything."""
-    readers = await stuck_readers(stage, stage.sites[0], _STUCK)
+    readers, _ = await stuck_readers(stage, stage.sites[0], _STUCK)
     stage.leases_may_run_out = True
-    slowest, codes, stuck = 0.0, [], await _stuck_bytes(stage.sites[0].node.port)
+    slowest, codes = 0.0, []
+    await stage.watch(_BEFORE_SECONDS)
+    stuck = stuck_bytes(stage.sites[0])
     for site in stage.sites:
         began = time.monotonic()
         site.node.send(signal.SIGTERM)
@@ -70,7 +71,7 @@ async def rolling_restart(stage: Stage) -> None:
     stage.healed()
     told = stage.crowd.counted("ends")["1012"]
     stage.proves(
-        f"{len(codes)} nodes ended with {codes}; {told} clients were told 1012; {stuck} B waited for the stuck",
+        f"nodes ended with {codes}; {told} clients were told 1012; {stuck} B waited for the stuck",
         told > 0 and stuck > 0,
     )
     stage.figure("exit", slowest, 25)
@@ -78,14 +79,6 @@ async def rolling_restart(stage: Stage) -> None:
     stage.figure("ended otherwise", sum(code not in (0, -signal.SIGTERM) for code in codes), 0, "")
     for reader in readers:
         reader.close()
-
-
-async def _stuck_bytes(port: int) -> int:
-    """What the kernel holds for clients of ``port`` that do not take it."""
-    await asyncio.sleep(1)
-    rows = Path("/proc/net/tcp").read_text().splitlines()[1:]
-    fields = [row.split() for row in rows]
-    return sum(int(row[4].partition(":")[0], 16) for row in fields if row[1].endswith(f":{port:04X}"))
 
 
 async def wrong_clocks(stage: Stage) -> None:
@@ -125,7 +118,7 @@ async def busy(stage: Stage) -> None:
 
 
 async def no_files_left(stage: Stage) -> None:
-    """One node may open no more files: who is there is served, who comes is served when there are some again."""
+    """One node may open no more files: who is there is served; who comes, when there are some again."""
     await stage.watch(_BEFORE_SECONDS)
     site = stage.sites[0]
     there = stage.crowd.on(site.address)
@@ -135,7 +128,9 @@ async def no_files_left(stage: Stage) -> None:
     await stage.watch(2)
     answered = await asyncio.gather(*(_is_answered(comer) for comer in comers))
     seen = stage.crowd.latency_ms(1.0, since=began) / 1000
-    stage.proves(f"of {len(comers)} that came {sum(answered)} were answered", sum(answered) < len(comers) // 2)
+    stage.proves(
+        f"of {len(comers)} that came {sum(answered)} were answered", sum(answered) < len(comers) // 2
+    )
     stage.figure("who was there lost", sum(bot.connection is None for bot in there), 0, f"of {len(there)}")
     stage.figure("slowest push", seen, _PUSH_SECONDS)
     for comer in comers:
