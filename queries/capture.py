@@ -20,15 +20,26 @@ WAITING: Final = "SELECT count(*) FROM guardwire.accounts WHERE NOT ready"
 UNREADY: Final = "SELECT guardwire.unready($1)"
 #: Reads the history of one account; the number of rows read, null when it was ready.
 READ_HISTORY: Final = "SELECT guardwire.read_history($1)"
+#: Lists accounts whose every row was written past the triggers; the number of them.
+LIST_MISSED: Final = "SELECT guardwire.list_missed_accounts()"
+#: Makes the newest rate of each pair current.
+REREAD_RATES: Final = "SELECT guardwire.reread_rates()"
+#: How many accounts there are.
+COUNT_ACCOUNTS: Final = "SELECT count(*) FROM guardwire.accounts"
+#: So many accounts after one, by their order.
+ACCOUNTS_AFTER: Final = "SELECT user_id FROM guardwire.accounts WHERE user_id > $1 ORDER BY user_id LIMIT $2"
 #: Forgets arrivals and ignored rows that are old, so many of each; the number forgotten.
 PRUNE: Final = "SELECT guardwire.prune($1)"
 
 _NOTES_AT_ONCE: Final = 500
+_ACCOUNTS_AT_ONCE: Final = 500
 _HISTORY_SECONDS: Final = 3600.0
 
 
 class Driver(Protocol):
     """The part of asyncpg's connection that is used here; it must not be in a transaction."""
+
+    async def fetch(self, query: str, *args: Any, timeout: float | None = None) -> Any: ...  # noqa: ASYNC109
 
     async def fetchrow(self, query: str, *args: Any, timeout: float | None = None) -> Any: ...  # noqa: ASYNC109
 
@@ -88,3 +99,27 @@ async def rebuild(driver: Driver, user_id: UUID) -> int:
     await driver.fetchval(UNREADY, user_id)
     rows: int | None = await driver.fetchval(READ_HISTORY, user_id, timeout=_HISTORY_SECONDS)
     return rows or 0
+
+
+async def reread_rates(driver: Driver) -> None:
+    """Make the newest rate of each pair current, as after rates were written past the triggers."""
+    await driver.fetchval(REREAD_RATES, timeout=_HISTORY_SECONDS)
+
+
+async def rebuild_all(driver: Driver, *, progress: Callable[[int, int, int], None]) -> int:
+    """Make every account's derived rows anew, and those of accounts that no trigger has seen; how many.
+
+    One transaction an account, which locks that account alone and only at its end. ``progress`` is told the
+    accounts done, all of them, and the rows read.
+    """
+    await reread_rates(driver)
+    await driver.fetchval(LIST_MISSED, timeout=_HISTORY_SECONDS)
+    total: int = await driver.fetchval(COUNT_ACCOUNTS)
+    after, done, rows = UUID(int=0), 0, 0
+    while page := await driver.fetch(ACCOUNTS_AFTER, after, _ACCOUNTS_AT_ONCE):
+        for (user_id,) in page:
+            rows += await rebuild(driver, user_id)
+            done += 1
+            progress(done, max(done, total), rows)
+        after = page[-1][0]
+    return done

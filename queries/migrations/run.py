@@ -19,6 +19,7 @@ from sqlalchemy.pool import NullPool
 from queries.capture import backfill, list_accounts
 from queries.migrations.existing import READ_COLUMNS, check_existing_tables
 from queries.migrations.script import execute_script, read_sql
+from queries.migrations.triggers import mend_triggers
 from realtime.errors import MigrationError
 
 # A lock that is waited for makes every writer behind it wait too: each try is short, and a pause follows.
@@ -144,6 +145,9 @@ async def _upgrade_once(connection: AsyncConnection, progress: Callable[[str], N
         await connection.execute(text("CREATE SCHEMA IF NOT EXISTS guardwire"))
     await connection.commit()
     await connection.run_sync(_upgrade)
+    for mended in await connection.run_sync(mend_triggers):
+        progress(mended)
+    await connection.commit()
 
 
 async def _is_migrated(connection: AsyncConnection) -> bool:

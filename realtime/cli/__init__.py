@@ -19,6 +19,7 @@ from realtime.cli.migrate import migrate
 from realtime.cli.serve import serve
 from realtime.cli.simulate import simulate
 from realtime.cli.token import token
+from realtime.cli.verify import verify
 from realtime.cli.watch import watch
 from realtime.errors import ConfigurationError, GuardwireError
 
@@ -31,7 +32,7 @@ application: Final = typer.Typer(
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (demo, serve, migrate, token, watch, simulate, revoke, rebuild):
+for command in (demo, serve, migrate, token, watch, simulate, revoke, verify, rebuild):
     application.command()(command)
 application.add_typer(peak, name="peak")
 

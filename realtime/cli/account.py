@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import os
+import time
 from collections.abc import Awaitable, Callable
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 from uuid import UUID
 
 import typer
@@ -15,6 +16,8 @@ from realtime.cli.migrate import say
 from realtime.cli.reaching import check_database
 from realtime.errors import ConfigurationError
 from realtime.settings import Settings
+
+_PROGRESS_SECONDS: Final = 2.0
 
 User = Annotated[UUID, typer.Option(help="Whose account.")]
 
@@ -58,21 +61,35 @@ async def _revoke(read: Settings, user: UUID | None, token_id: str | None, reaso
             await redis.aclose()
 
 
-def rebuild(user: User) -> None:
-    """Make an account's current state anew from the raw log and equity history.
+def rebuild(
+    user: Annotated[UUID | None, typer.Option(help="Only this account; without it, all of them.")] = None,
+) -> None:
+    """Make current state anew from the raw log and equity history.
 
-    For after rows were written past the triggers, or changed by hand. The
-    account says `unknown` meanwhile; its revision grows, so clients follow.
+    For after rows were written past the triggers, or changed by hand;
+    [bold]guardwire verify[/bold] tells which accounts need it. An account
+    says `unknown` while it is read; its revision grows, so clients follow.
+    Each is read in a transaction of its own, and locked only at the end of
+    it. Safe while the platform writes, and again after an interruption.
 
     [bold]Example[/bold]
 
     guardwire rebuild --user 0e1550bf-b861-4cc3-875b-4b54a426f907
     """
+    said = [time.monotonic()]
+
+    def progress(done: int, total: int, rows: int) -> None:
+        if time.monotonic() - said[0] > _PROGRESS_SECONDS:
+            said[0] = time.monotonic()
+            say(f"{done} of {total} accounts rebuilt, {rows:,} rows read")
 
     async def work(connection: Any) -> str:
-        from queries.capture import rebuild as run
+        from queries import capture
 
-        return f"{await run(connection, user)} rows read"
+        if user is None:
+            return f"{await capture.rebuild_all(connection, progress=progress)} accounts rebuilt"
+        await capture.reread_rates(connection)
+        return f"{await capture.rebuild(connection, user)} rows read"
 
     say(_with_connection("rebuild", work))
 

@@ -196,7 +196,93 @@ BEGIN
     PERFORM guardwire.put_positions('{}', ARRAY(
         SELECT guardwire.reckoned(guardwire.with_instrument(p)) FROM guardwire.positions AS p WHERE p.user_id = account AND p.is_open));
     PERFORM guardwire.judge_drawdown(account, 'history-' || given, least(equity.at, now_at), given, 0);
+    PERFORM guardwire.settle_breaches(account, 'history-' || given, now_at);
     PERFORM guardwire.notify_nodes(ARRAY[account], ARRAY[given]);
+END
+$$;
+
+-- What is critical has one breach that stands open, the oldest there is, and nothing else has one. While rows come one by one
+-- that follows by itself; after history was read anew, or derived rows were altered by hand, it may not.
+CREATE FUNCTION guardwire.settle_breaches(account uuid, cause text, now_at timestamptz) RETURNS void LANGUAGE plpgsql AS $$
+DECLARE
+    a guardwire.accounts;
+    countdown interval := make_interval(secs => (guardwire.limits_of(account)).countdown_seconds);
+    begun timestamptz;
+BEGIN
+    DELETE FROM guardwire.breaches AS b USING guardwire.breaches AS o
+    WHERE b.user_id = account AND b.cleared_at IS NULL AND o.user_id = account AND o.cleared_at IS NULL AND b.kind = o.kind
+      AND b.symbol IS NOT DISTINCT FROM o.symbol AND b.condition_type IS NOT DISTINCT FROM o.condition_type
+      AND (o.raised_at, o.breach_id) < (b.raised_at, b.breach_id);
+    SELECT o.* INTO a FROM guardwire.accounts AS o WHERE o.user_id = account;
+    IF a.drawdown_level = 'critical' THEN
+        SELECT b.raised_at INTO begun FROM guardwire.breaches AS b
+        WHERE b.user_id = account AND b.kind = 'drawdown' AND b.cleared_at IS NULL;
+        IF NOT FOUND THEN
+            begun := least(a.liquidation_at - countdown, a.equity_at, now_at);
+            PERFORM guardwire.raise_breach(account, cause, 'drawdown', begun, a.drawdown_pct, NULL, NULL);
+        END IF;
+        -- A countdown is never begun anew.
+        UPDATE guardwire.accounts AS o SET liquidation_at = least(o.liquidation_at, begun + countdown) WHERE o.user_id = account;
+    ELSE
+        UPDATE guardwire.accounts AS o SET liquidation_at = NULL WHERE o.user_id = account AND o.liquidation_at IS NOT NULL;
+        PERFORM guardwire.clear_breach(account, 'drawdown', least(a.equity_at, now_at), NULL, NULL);
+    END IF;
+    UPDATE guardwire.breaches AS b SET cleared_at = greatest(now_at, b.raised_at)
+    WHERE b.user_id = account AND b.kind = 'market' AND b.cleared_at IS NULL
+      AND NOT EXISTS (SELECT FROM guardwire.market_alerts AS m
+                      WHERE m.user_id = account AND m.symbol = b.symbol AND m.condition_type = b.condition_type
+                        AND m.alert_type = 'critical');
+    PERFORM guardwire.raise_breach(account, m.log_id::text, 'market', m.detected_at, coalesce(m.gap_pct, m.spread_pct),
+                                   m.symbol, m.condition_type)
+    FROM guardwire.market_alerts AS m
+    WHERE m.user_id = account AND m.alert_type = 'critical'
+      AND NOT EXISTS (SELECT FROM guardwire.breaches AS b
+                      WHERE b.user_id = account AND b.kind = 'market' AND b.cleared_at IS NULL
+                        AND b.symbol = m.symbol AND b.condition_type = m.condition_type);
+END
+$$;
+
+-- Lists accounts whose every row was written past the triggers, so that their history is read.
+CREATE FUNCTION guardwire.list_missed_accounts() RETURNS integer
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    added integer;
+BEGIN
+    PERFORM guardwire.list_log_users();
+    INSERT INTO guardwire.accounts (user_id, revision, ready)
+    SELECT found.user_id, (extract(epoch FROM clock_timestamp()) * 1000000)::bigint, false
+    FROM (SELECT l.user_id FROM guardwire.log_users AS l WHERE l.user_id IS NOT NULL
+          UNION SELECT e.user_id FROM guardwire.equity_rows() AS e WHERE e.user_id IS NOT NULL) AS found
+    ORDER BY found.user_id
+    ON CONFLICT ON CONSTRAINT accounts_pkey DO NOTHING;
+    GET DIAGNOSTICS added = ROW_COUNT;
+    RETURN added;
+END
+$$;
+
+-- Makes the newest rate of each pair current again, whatever was written past the triggers or altered by hand.
+CREATE FUNCTION guardwire.reread_rates() RETURNS void
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    newest text[] := ARRAY(
+        SELECT 'xi' || f.id::text
+        FROM (SELECT DISTINCT ON (r.base, r.quote) r.id, r.base, r.quote, r.rate, r.at FROM guardwire.fx_rows() AS r
+              WHERE r.base IS NOT NULL AND r.quote IS NOT NULL AND r.rate IS NOT NULL AND r.at IS NOT NULL
+              ORDER BY r.base, r.quote, r.at DESC) AS f
+        LEFT JOIN guardwire.fx_current AS c ON c.base = f.base AND c.quote = f.quote
+        -- Of rates of one time the one that arrived last is current; that is not on record.
+        WHERE c.as_of IS NULL OR c.as_of < f.at
+           OR NOT EXISTS (SELECT FROM guardwire.fx_rows() AS o
+                          WHERE o.base = c.base AND o.quote = c.quote AND o.rate = c.rate AND (o.at = c.as_of OR o.at IS NULL)));
+BEGIN
+    IF cardinality(newest) > 0 THEN
+        -- One that was altered to be newer than any row would stand against them all.
+        DELETE FROM guardwire.fx_current AS c
+        WHERE NOT EXISTS (SELECT FROM guardwire.fx_rows() AS o WHERE o.base = c.base AND o.quote = c.quote
+                            AND (o.at >= c.as_of OR o.at IS NULL))
+          AND EXISTS (SELECT FROM guardwire.fx_rows() AS o WHERE o.base = c.base AND o.quote = c.quote AND o.rate IS NOT NULL);
+        PERFORM guardwire.apply_tokens(newest);
+    END IF;
 END
 $$;
 

@@ -36,7 +36,7 @@ GRANT UPDATE ON guardwire.epoch TO guardwire_server;
 GRANT INSERT, DELETE, UPDATE (reason) ON guardwire.revocations TO guardwire_server;
 GRANT EXECUTE ON FUNCTION
     guardwire.housekeep(), guardwire.apply_notes(integer), guardwire.prune(integer),
-    guardwire.list_accounts(), guardwire.backfill_next(), guardwire.unready(uuid), guardwire.read_history(uuid),
+    guardwire.list_accounts(), guardwire.list_missed_accounts(), guardwire.reread_rates(), guardwire.backfill_next(), guardwire.unready(uuid), guardwire.read_history(uuid),
     guardwire.read_user(uuid), guardwire.read_user(text),
     guardwire.read_ticket(bigint), guardwire.read_ticket(integer), guardwire.read_ticket(smallint),
     guardwire.read_ticket(numeric), guardwire.read_ticket(text)
