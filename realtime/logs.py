@@ -204,10 +204,22 @@ def configure(*, level: str, style: Literal["json", "text"], node: str, descript
     # A logger that is failing must not print about itself.
     logging.raiseExceptions = False
     logging.captureWarnings(True)
+    logging.getLogger("asyncio").addFilter(_soften)
     sys.excepthook = _uncaught
     sys.unraisablehook = _unraisable
     threading.excepthook = lambda failed: _uncaught(failed.exc_type, failed.exc_value, failed.exc_traceback)
     return sink
+
+
+def _soften(record: logging.LogRecord) -> bool:
+    """Make a line of what is none of ours: asyncpg forgets a future when a server hangs up on its greeting,
+    as one that restarts does, and asyncio then complains at length.
+    """
+    error = record.exc_info[1] if record.exc_info else None
+    if isinstance(error, ConnectionError) and "never retrieved" in str(record.msg):
+        record.levelno, record.levelname = logging.INFO, "INFO"
+        record.msg, record.exc_info = "a connection broke while it was being made", None
+    return True
 
 
 def _uncaught(kind: type[BaseException], error: BaseException | None, trace: TracebackType | None) -> None:

@@ -19,6 +19,7 @@ from queries.live_query import Evaluation, LiveQueries
 from realtime.feed.connection import DATABASE_ERRORS, KeptConnection
 from realtime.feed.dirty import DirtySet
 from realtime.feed.epoch import raise_epoch
+from realtime.feed.unreadable import Unreadable
 from realtime.metrics import METRICS
 from realtime.store.snapshot import Snapshot
 from realtime.store.snapshots import Step, Stored
@@ -72,6 +73,7 @@ class Feed:
         self._memory = memory
         self._writer = writer
         self._timeout_seconds = timeout_seconds
+        self._unreadable = Unreadable()
 
     async def run(self) -> None:
         """For ever; what could not be read is marked again."""
@@ -108,6 +110,7 @@ class Feed:
         steps = [self._step(found, remembered) for found in evaluations]
         METRICS.evaluation_batches.add()
         METRICS.evaluated.add(len(steps))
+        self._unreadable.forget_all(found.user_id for found in evaluations)
         self._hub.publish(steps, as_of=evaluations[0].as_of, read_at=read_at)
         if self._writer is not None:
             self._writer.remember([step for step in steps if _is_new(step)])
@@ -122,10 +125,7 @@ class Feed:
                 raise
             if len(batch) == 1:
                 METRICS.evaluation_failures.add()
-                log.exception(
-                    "an account cannot be evaluated; its clients are told `stale`",
-                    extra={"user": str(batch[0])},
-                )
+                self._unreadable.tell(batch[0], error)
                 return []
         middle = len(batch) // 2
         return await self._read(driver, batch[:middle]) + await self._read(driver, batch[middle:])

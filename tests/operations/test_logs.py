@@ -21,7 +21,7 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from realtime.errors import CloseCode, StreamClosed, UnavailableError
-from realtime.logs import REQUEST_ID, Lines, Sink
+from realtime.logs import REQUEST_ID, Lines, Sink, _soften
 from realtime.metrics import METRICS
 from tests.auth.issuer import USER, secret_token
 from tests.feed.node import sync
@@ -93,6 +93,15 @@ def test_words_that_are_ours_are_kept() -> None:
 def test_a_library_is_heard_by_its_first_line() -> None:
     message = f"Task exception was never retrieved\nfuture: <Task exception=ValueError({MARK!r})>"
     assert line(record(message, name="asyncio"))["message"] == "Task exception was never retrieved"
+
+
+def test_a_future_that_a_driver_forgot_is_no_alarm() -> None:
+    forgotten = record("Future exception was never retrieved", raised(ConnectionError(MARK)), name="asyncio")
+    assert _soften(forgotten)
+    assert (line(forgotten)["level"], "exception" in line(forgotten)) == ("INFO", False)
+    other = record("Future exception was never retrieved", raised(ValueError(MARK)), name="asyncio")
+    assert _soften(other)
+    assert line(other)["exception"]["type"] == "builtins.ValueError"
 
 
 def test_text_is_for_people() -> None:

@@ -211,16 +211,26 @@ async def test_the_age_of_the_state_grows_while_nobody_can_look(
         await until(is_fresh)
 
 
-async def test_an_account_that_cannot_be_read(running: Node, database: asyncpg.Connection[Any]) -> None:
+async def test_an_account_that_cannot_be_read(
+    running: Node, database: asyncpg.Connection[Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    """Every sweep counts it; the log is told once when it begins and once when it ends."""
     await sync(database, USER)
     async with mirror(running.url, running.token(USER)):
         failures = METRICS.evaluation_failures.get()
         await database.execute("UPDATE guardwire.accounts SET balance = 1e400, revision = revision + 1")
 
         async def is_counted() -> bool:
-            return (await samples(running))["guardwire_evaluation_failures_total"] > failures
+            return (await samples(running))["guardwire_evaluation_failures_total"] > failures + 2
 
         await until(is_counted)
+        assert caplog.text.count("cannot be evaluated") == 1
+        await database.execute("UPDATE guardwire.accounts SET balance = 1, revision = revision + 1")
+
+        async def is_told() -> bool:
+            return "can be evaluated again" in caplog.text
+
+        await until(is_told)
 
 
 async def test_a_loop_that_stood_still(running: Node, caplog: pytest.LogCaptureFixture) -> None:
