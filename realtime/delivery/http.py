@@ -1,12 +1,12 @@
-"""HTTP/1.1 for whoever comes: uvicorn's, with a bound on who may stay without asking anything."""
+"""HTTP/1.1 for whoever comes: uvicorn's on httptools, with bounds on heads and on who stays silent."""
 
 from __future__ import annotations
 
 import asyncio
 from typing import Any, Final
 
-import h11
-from uvicorn.protocols.http.h11_impl import H11Protocol
+import httptools
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from realtime.delivery.buffers import KEEP_SMALL, keep_buffers_small
 from realtime.delivery.headers import security_headers
@@ -14,6 +14,10 @@ from realtime.delivery.sse import ABORT
 
 #: For a whole request, head and body.
 _HEAD_SECONDS: Final = 10.0
+#: Of a head, or of anything else between two pieces of a body; the parser itself would take it without end.
+_HEAD_BYTES: Final = 65_536
+#: What is parsed before anybody looks whether it was too much.
+_SLICE_BYTES: Final = 16_384
 #: For a reader who has let every buffer fill. Streams of events have a shorter deadline of their own.
 _READER_SECONDS: Final = 30.0
 #: A connection that is younger has had no time to say anything: a crowd is accepted before it is read.
@@ -42,12 +46,16 @@ class Waiting:
         self._since.pop(transport, None)
 
 
-class Http(H11Protocol):
+class Http(HttpToolsProtocol):
     """uvicorn's HTTP/1.1, with deadlines for whoever sends or reads nothing, and a way for a route to cut."""
 
     def __init__(self, waiting: Waiting, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._waiting = waiting
+        # Whether the head, and the whole request, that came last have ended; and what came since either, or
+        # since the last piece of a body.
+        self._head_is_whole = self._request_is_whole = False
+        self._unfinished_bytes = 0
         self._head_deadline: asyncio.TimerHandle | None = None
         self._reader_deadline: asyncio.TimerHandle | None = None
         application = self.app
@@ -66,10 +74,60 @@ class Http(H11Protocol):
         self._expect_head()
 
     def data_received(self, data: bytes) -> None:
-        super().data_received(data)
+        self._unset_keepalive_if_required()
+        start = 0
+        while start < len(data) and not self.transport.is_closing():
+            start += self._parse(data[start : start + _SLICE_BYTES])
+            protocol = self.transport.get_protocol()
+            if protocol is not self:
+                # A hasty client's first frames, which came with the handshake.
+                if start < len(data) and isinstance(protocol, asyncio.Protocol):
+                    protocol.data_received(data[start:])
+                break
         # A first byte ends uvicorn's own deadline, and an endless head or body would hold its connection for
         # ever.
         self._expect_or_forget()
+
+    def _parse(self, data: bytes) -> int:
+        """How much of ``data`` was parsed: all, but where a WebSocket begins in it."""
+        self._unfinished_bytes += len(data)
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserUpgrade as upgrade:
+            if not self._should_upgrade():
+                self._unsupported_upgrade_warning()
+                return len(data)
+            self.handle_websocket_upgrade()
+            return int(upgrade.args[0])
+        except httptools.HttpParserError:
+            self.send_400_response("Invalid HTTP request received.")
+            return len(data)
+        if self._unfinished_bytes > _HEAD_BYTES:
+            self.send_400_response("The request's head is too long.")
+        return len(data)
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self._head_is_whole = self._request_is_whole = False
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        # What stands behind a body must not be taken for something said before it.
+        if not self._head_is_whole:
+            super().on_header(name, value)
+
+    def on_headers_complete(self) -> None:
+        self._head_is_whole = True
+        self._unfinished_bytes = 0
+        super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        self._unfinished_bytes = 0
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        self._request_is_whole = True
+        self._unfinished_bytes = 0
+        super().on_message_complete()
 
     def on_response_complete(self) -> None:
         """The next request is waited for, unless it has come already."""
@@ -77,12 +135,11 @@ class Http(H11Protocol):
         self._expect_or_forget()
 
     def _expect_or_forget(self) -> None:
-        # A WebSocket's head has come whole, though h11 is never told that no body follows.
         upgraded = self.transport.get_protocol() is not self
-        if not upgraded and self.conn.their_state in (h11.IDLE, h11.SEND_BODY):
-            self._expect_head()
-        else:
+        if upgraded or (self._request_is_whole and not self.cycle.response_complete):
             self._forget_head()
+        else:
+            self._expect_head()
 
     def pause_writing(self) -> None:
         """An answer fills every buffer: its reader has some time to go on."""
@@ -102,14 +159,15 @@ class Http(H11Protocol):
 
     def send_400_response(self, msg: str) -> None:
         """Say that it was no HTTP, with the headers of every other answer."""
-        headers = [(b"content-type", b"text/plain; charset=utf-8"), (b"connection", b"close")]
-        headers += security_headers(b"")
-        answer = (
-            h11.Response(status_code=400, headers=headers, reason=b"Bad Request"),
-            h11.Data(data=msg.encode("ascii")),
-            h11.EndOfMessage(),
-        )
-        self.transport.write(b"".join(self.conn.send(event) or b"" for event in answer))
+        body = msg.encode("ascii")
+        headers = [
+            (b"content-type", b"text/plain; charset=utf-8"),
+            (b"content-length", b"%d" % len(body)),
+            (b"connection", b"close"),
+            *security_headers(b""),
+        ]
+        lines = b"".join(b"%b: %b\r\n" % header for header in headers)
+        self.transport.write(STATUS_LINE[400] + lines + b"\r\n" + body)
         self.transport.close()
 
     def _expect_head(self) -> None:

@@ -53,7 +53,6 @@ class Server(uvicorn.Server):
                 host=host,
                 port=port,
                 ws=HandoverProtocol,
-                # httptools takes endless request heads; h11 bounds them.
                 http=functools.partial(Http, Waiting(most=max_waiting)),  # type: ignore[arg-type]
                 ws_max_size=max_frame_bytes,
                 ws_per_message_deflate=False,

@@ -18,6 +18,8 @@ from realtime.delivery.application import Application
 
 HEAD_SECONDS = 0.5
 ANSWER_SECONDS = 1.0
+GET = b"GET /slow HTTP/1.1\r\nHost: here\r\n\r\n"
+CHUNKED = b"POST /headers HTTP/1.1\r\nHost: here\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n"
 
 
 async def slow(_: Request) -> PlainTextResponse:
@@ -32,6 +34,11 @@ async def greet_late(websocket: WebSocket) -> None:
     await websocket.close()
 
 
+async def headers(request: Request) -> PlainTextResponse:
+    await request.body()
+    return PlainTextResponse(f"{request.headers.items()} end of headers")
+
+
 async def nothing() -> None:
     """Nobody is drained."""
 
@@ -40,7 +47,13 @@ async def nothing() -> None:
 async def port(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[int]:
     monkeypatch.setattr(http, "_HEAD_SECONDS", HEAD_SECONDS)
     serving = server.Server(
-        Application([Route("/slow", slow), WebSocketRoute("/late", greet_late)]),
+        Application(
+            [
+                Route("/slow", slow),
+                Route("/headers", headers, methods=["POST"]),
+                WebSocketRoute("/late", greet_late),
+            ]
+        ),
         host="127.0.0.1",
         port=0,
         max_frame_bytes=16_384,
@@ -83,6 +96,59 @@ async def test_an_answer_may_take_longer_and_the_next_head_has_the_deadline_agai
 async def test_a_websocket_has_had_its_head_and_lives_on(port: int) -> None:
     async with connect(f"ws://127.0.0.1:{port}/late", proxy=None) as connection:
         assert await connection.recv() == "at last"
+
+
+async def test_empty_lines_after_an_answer_do_not_hold_a_connection(port: int) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(GET)
+    async with asyncio.timeout(10):
+        await reader.readuntil(b"at last")
+    cut = asyncio.create_task(is_cut(reader))
+    while not cut.done():
+        writer.write(b"\r\n")
+        await asyncio.wait({cut}, timeout=HEAD_SECONDS / 5)
+    await cut
+    writer.close()
+
+
+@pytest.mark.parametrize("line", [b"X-Many: a\r\n", b"a"])
+async def test_a_head_without_end_is_refused_before_it_costs_memory(port: int, line: bytes) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(GET.removesuffix(b"\r\n") + b"X-Long: ")
+    with contextlib.suppress(ConnectionError):
+        for _ in range(20):
+            writer.write(line * (16_384 // len(line)))
+            await writer.drain()
+    async with asyncio.timeout(5):
+        assert (await reader.readline()).startswith(b"HTTP/1.1 400")
+    writer.close()
+
+
+async def test_trailers_without_end_are_refused(port: int) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(CHUNKED + b"0\r\n" + b"X-Many: a\r\n" * 10_000)
+    async with asyncio.timeout(5):
+        with contextlib.suppress(ConnectionError):
+            assert b"HTTP/1.1 400" in await reader.read()
+    writer.close()
+
+
+async def test_what_stands_behind_a_body_is_no_header(port: int) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(CHUNKED + b"0\r\nX-Late: here\r\n\r\n")
+    async with asyncio.timeout(5):
+        assert b"x-late" not in await reader.readuntil(b"end of headers")
+    writer.close()
+
+
+async def test_a_protocol_that_is_not_spoken_is_passed_over_and_the_connection_goes_on(port: int) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    upgrade = b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABk\r\n\r\n"
+    for _ in range(2):
+        writer.write(GET.removesuffix(b"\r\n") + upgrade)
+        async with asyncio.timeout(5):
+            assert (await reader.readuntil(b"at last")).startswith(b"HTTP/1.1 200")
+    writer.close()
 
 
 async def is_cut(reader: asyncio.StreamReader) -> None:
