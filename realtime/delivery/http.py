@@ -16,8 +16,10 @@ from realtime.delivery.sse import ABORT
 _HEAD_SECONDS: Final = 10.0
 #: Of a head, or of anything else between two pieces of a body; the parser itself would take it without end.
 _HEAD_BYTES: Final = 65_536
-#: What is parsed before anybody looks whether it was too much.
-_SLICE_BYTES: Final = 16_384
+#: What is parsed before others have their turn, and before anybody looks whether it was too much: a chunk of
+#: a body may be a byte.
+_SLICE_BYTES: Final = 8192
+_NOTHING: Final = memoryview(b"")
 #: For a reader who has let every buffer fill. Streams of events have a shorter deadline of their own.
 _READER_SECONDS: Final = 30.0
 #: A connection that is younger has had no time to say anything: a crowd is accepted before it is read.
@@ -58,6 +60,8 @@ class Http(HttpToolsProtocol):
         self._unfinished_bytes = 0
         self._head_deadline: asyncio.TimerHandle | None = None
         self._reader_deadline: asyncio.TimerHandle | None = None
+        self._is_deaf = False
+        self._unparsed = _NOTHING
         application = self.app
 
         async def abortable(scope: Any, receive: Any, send: Any) -> None:
@@ -74,16 +78,38 @@ class Http(HttpToolsProtocol):
         self._expect_head()
 
     def data_received(self, data: bytes) -> None:
+        if self._is_deaf:
+            return
         self._unset_keepalive_if_required()
-        start = 0
-        while start < len(data) and not self.transport.is_closing():
-            start += self._parse(data[start : start + _SLICE_BYTES])
-            protocol = self.transport.get_protocol()
-            if protocol is not self:
-                # A hasty client's first frames, which came with the handshake.
-                if start < len(data) and isinstance(protocol, asyncio.Protocol):
-                    protocol.data_received(data[start:])
-                break
+        if len(data) <= _SLICE_BYTES:
+            self._take(data)
+        else:
+            # No frame may hold all of it while a slice is parsed: what the parser raises keeps every frame
+            # until the garbage collector comes by.
+            self._unparsed = memoryview(data)
+            self.transport.pause_reading()
+            self.loop.call_soon(self._take_some)
+
+    def _take_some(self) -> None:
+        """Parse a slice, and the rest when others had their turn."""
+        if self._is_deaf or self.transport.is_closing():
+            self._unparsed = _NOTHING
+        data = bytes(self._unparsed[:_SLICE_BYTES])
+        self._unparsed = self._unparsed[_SLICE_BYTES:]
+        if data:
+            self._take(data)
+            self.loop.call_soon(self._take_some)
+        elif not self.transport.is_closing():
+            self.transport.resume_reading()
+
+    def _take(self, data: bytes) -> None:
+        parsed = self._parse(data)
+        protocol = self.transport.get_protocol()
+        if protocol is not self:
+            # A hasty client's first frames, which came with the handshake.
+            early, self._unparsed = data[parsed:] + bytes(self._unparsed), _NOTHING
+            if early and isinstance(protocol, asyncio.Protocol):
+                protocol.data_received(early)
         # A first byte ends uvicorn's own deadline, and an endless head or body would hold its connection for
         # ever.
         self._expect_or_forget()
@@ -130,8 +156,13 @@ class Http(HttpToolsProtocol):
         super().on_message_complete()
 
     def on_response_complete(self) -> None:
-        """The next request is waited for, unless it has come already."""
+        """The next request is waited for, unless it has come already, or this one has still not ended."""
         super().on_response_complete()
+        if not self._request_is_whole and not self.transport.is_closing():
+            # Answered amid its body: nobody looks at the rest, and the client is told to stop.
+            self._is_deaf = True
+            if self.transport.can_write_eof():
+                self.transport.write_eof()
         self._expect_or_forget()
 
     def _expect_or_forget(self) -> None:
@@ -155,6 +186,7 @@ class Http(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._forget_head()
         self._forget_reader()
+        self._unparsed = _NOTHING
         super().connection_lost(exc)
 
     def send_400_response(self, msg: str) -> None:
