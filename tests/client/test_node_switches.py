@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import secrets
+from collections import Counter
 from decimal import Decimal
 from typing import Any
 from uuid import UUID, uuid4
@@ -15,6 +16,9 @@ import pytest
 from auth.development import DevelopmentKey
 from realtime.client import Account, attempts, connect, long_poll
 from realtime.client.transports import TransportName
+from realtime.delivery import buffers
+from realtime.delivery.socket import Socket
+from realtime.delivery.streams import Streams
 from realtime.state import CHANNELS
 from tests.client.balancer import Balancer
 from tests.client.waiting import eventually
@@ -22,7 +26,16 @@ from tests.end_to_end import tables
 from tests.end_to_end.node import Node, node
 from tests.end_to_end.ordinary import equity, row
 
-STEPS = 150
+STEPS = 120
+#: Positions that move at once while nobody reads.
+CROWDED = 60
+
+#: What may happen on the way, each as often as it stands here.
+KINDS = (
+    "cut", "another node", "channels", "channels", "slow reader", "fresh token", "fresh token",
+    "equity", "close",
+    "sync", "sync", "sync", "sync", "sync",
+)  # fmt: skip
 
 
 class Adventure:
@@ -32,32 +45,53 @@ class Adventure:
         self.user_id = uuid4()
         #: Every (epoch, revision) that the reader saw, in order.
         self.places: list[tuple[int, int]] = []
+        self.happened: Counter[str] = Counter()
         self._dice = random.Random(seed)
         self._platform = platform
         self._balancer = balancer
         self._nodes = nodes
 
     def token(self) -> str:
-        """Sometimes one that must be renewed at once."""
+        """Sometimes one that the server wants renewed at once."""
         return self._nodes[0].key.issue(self.user_id, ttl_seconds=self._dice.choice([30, 3600]))
 
     async def step(self, account: Account) -> None:
-        match self._dice.randrange(10):
-            case 0:
-                self._balancer.target = self._dice.choice(self._nodes).url
-                if account._connection.line is not None:
-                    account._connection.line.link.abort()
-            case 1:
+        kind = self._dice.choice(KINDS)
+        self.happened[kind] += 1
+        match kind:
+            case "cut":
+                _cut(account)
+            case "another node":
+                (self._balancer.target,) = {node.url for node in self._nodes} - {self._balancer.target}
+                _cut(account)
+            case "channels":
                 chosen = self._dice.sample(CHANNELS, self._dice.randint(1, 3))
                 account._connection.choose(tuple(sorted(chosen, key=CHANNELS.index)))
-            case 2:
+            case "slow reader":
+                await self._read_slowly()
+            case "fresh token":
+                # As when the server asks for it, which links that live for a second seldom see.
+                line = account._connection.line
+                if line is not None:
+                    await account._connection._refresh(line)
+            case "equity":
                 await tables.insert(self._platform, equity(self.user_id, self._dice.randint(6_000, 12_000)))
-            case 3:
+            case "close":
                 closed = {"event_type": "close", "close_reason": "by hand"}
                 await tables.insert(self._platform, row(self.user_id, ticket=self._ticket(), **closed))
             case _:
                 await tables.insert(self._platform, *(self._sync() for _ in range(self._dice.randint(1, 3))))
-        await asyncio.sleep(self._dice.choice([0, 0, 0.01, 0.05]))
+        await asyncio.sleep(self._dice.choice([0, 0.01, 0.05, 0.1]))
+
+    async def _read_slowly(self) -> None:
+        """Nothing reaches the client for a moment in which much changes."""
+        self._balancer.passing.clear()
+        for _ in range(4):
+            price = f"{self._dice.uniform(1900, 2000):.2f}"
+            moved = (row(self.user_id, price, ticket=100 + number) for number in range(CROWDED))
+            await tables.insert(self._platform, *moved)
+            await asyncio.sleep(0.02)
+        self._balancer.passing.set()
 
     async def read(self, account: Account) -> None:
         async for change in account.changes():
@@ -76,17 +110,49 @@ class Adventure:
         return self._dice.randint(1, 4)
 
 
+def _cut(account: Account) -> None:
+    if account._connection.line is not None:
+        account._connection.line.link.abort()
+
+
+class Witness:
+    """How often a server could not write to a WebSocket, and how often one brought a fresh token."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.blocked = self.renewed = 0
+        pause, renew = Socket.pause_writing, Streams._renew
+
+        def pausing(socket: Socket) -> None:
+            self.blocked += 1
+            pause(socket)
+
+        async def renewing(streams: Streams, socket: Socket, token: str) -> None:
+            self.renewed += 1
+            await renew(streams, socket, token)
+
+        monkeypatch.setattr(Socket, "pause_writing", pausing)
+        monkeypatch.setattr(Streams, "_renew", renewing)
+
+
 @pytest.mark.parametrize(
     ("transport", "seed"),
     [("websocket", 1), ("websocket", 2), ("sse", 3), ("poll", 4)],
     ids=lambda value: str(value),
 )
 async def test_whatever_happens_the_bot_ends_with_what_a_fresh_query_gives(
-    migrated_url: str, redis_url: str, transport: TransportName, seed: int, monkeypatch: pytest.MonkeyPatch
+    migrated_url: str,
+    redis_url: str,
+    transport: TransportName,
+    seed: int,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(long_poll, "_SHORTEST_ROUND_SECONDS", 0.05)
+    # So that little is enough to fill them.
+    monkeypatch.setattr(buffers, "_PROCESS_BYTES", 4_096)
+    monkeypatch.setattr(buffers, "_SEND_BYTES", 4_096)
     # Links are cut here far more often than anywhere: growing pauses would only make the test long.
     monkeypatch.setattr(attempts, "_PROVEN_AFTER_SECONDS", 0.0)
+    witnessed = Witness(monkeypatch)
     key, balancer = DevelopmentKey(secrets.token_hex(32)), Balancer()
     platform = await asyncpg.connect(migrated_url)
     async with (
@@ -108,6 +174,10 @@ async def test_whatever_happens_the_bot_ends_with_what_a_fresh_query_gives(
     assert adventure.places == sorted(adventure.places)
     # A run in which the reader saw next to nothing would prove nothing.
     assert len(set(adventure.places)) >= 10
+    assert adventure.happened.keys() == set(KINDS)
+    if transport == "websocket":
+        assert witnessed.blocked
+        assert witnessed.renewed
 
 
 async def agrees(account: Account, nodes: tuple[Node, Node], user_id: UUID) -> None:
