@@ -41,7 +41,9 @@ class Delivered(Protocol):
 
 
 class Memory(Protocol):
-    """What the feed needs of the store."""
+    """What the feed needs of the store; ``available`` is False while its last call had no answer."""
+
+    available: bool
 
     async def load(self, user_ids: list[UUID], *, with_edges: bool = True) -> dict[UUID, Stored]: ...
 
@@ -94,9 +96,11 @@ class Feed:
 
     async def _evaluate(self, batch: list[UUID]) -> None:
         first_time = [user_id for user_id in batch if self._hub.snapshot_of(user_id) is None]
-        remembered = (
-            await self._memory.load(first_time, with_edges=False) if first_time and self._memory else {}
-        )
+        remembered: dict[UUID, Stored] = {}
+        # A Redis that hangs costs a second, and everybody waits for this. Whether it is back is found out by
+        # those who write to it and for whom nobody waits.
+        if first_time and self._memory is not None and self._memory.available:
+            remembered = await self._memory.load(first_time, with_edges=False)
         read_at = time.monotonic()
         async with self._connection.driver() as driver:
             evaluations = await self._read(driver, batch)

@@ -16,7 +16,7 @@ from realtime.delivery.hub import Hub
 from realtime.feed.connection import KeptConnection
 from realtime.feed.dirty import DirtySet
 from realtime.feed.housekeeping import Housekeeper
-from realtime.feed.loop import Feed
+from realtime.feed.loop import Feed, Memory
 from realtime.feed.sweep import Sweeper
 from realtime.store.snapshot import Snapshot
 from realtime.store.snapshots import Step
@@ -57,7 +57,7 @@ class Kept:
 class FeedNode:
     """Feed, sweep and housekeeping as `app.Node` puts them together, without sockets, LISTEN and Redis."""
 
-    def __init__(self, database_url: str) -> None:
+    def __init__(self, database_url: str, memory: Memory | None = None) -> None:
         self.dirty = DirtySet()
         self.hub = Hub(mark_dirty=self.dirty.mark, stale_seconds=2.0)
         self.kept = Kept()
@@ -68,7 +68,7 @@ class FeedNode:
             live_queries=LIVE_QUERIES,
             dirty=self.dirty,
             hub=self.hub,
-            memory=None,
+            memory=memory,
             writer=self.kept,
         )
         self.sweeper = Sweeper(
@@ -84,9 +84,11 @@ class FeedNode:
 
 
 @contextlib.asynccontextmanager
-async def feed_node(database_url: str, *, housekeeping: bool = False) -> AsyncIterator[FeedNode]:
+async def feed_node(
+    database_url: str, *, housekeeping: bool = False, memory: Memory | None = None
+) -> AsyncIterator[FeedNode]:
     """A running node, while the context lasts."""
-    node = FeedNode(database_url)
+    node = FeedNode(database_url, memory)
     runs = [node.feed.run, node.sweeper.run, *([node.housekeeper.run] if housekeeping else [])]
     tasks = [asyncio.create_task(run()) for run in runs]
     try:

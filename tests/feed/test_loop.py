@@ -15,6 +15,7 @@ from queries.channels import LIVE_QUERIES
 from queries.live_query import LiveQueries, LiveQuery, wire_epoch
 from realtime.feed.loop import BATCH
 from realtime.feed.sweep import sweep
+from realtime.store.snapshots import Stored
 from tests.feed.node import FeedNode, feed_node, sync
 
 
@@ -173,6 +174,31 @@ async def test_after_the_servers_connections_were_cut_the_feed_goes_on(
     )
     await sync(connection, user)
     await client.sees(revision_above=0)
+
+
+class Hanging:
+    """A Redis that took its second and did not answer."""
+
+    def __init__(self) -> None:
+        self.available = True
+        self.asked = 0
+
+    async def load(self, user_ids: list[UUID], *, with_edges: bool = True) -> dict[UUID, Stored]:
+        """See `Memory`."""
+        self.asked += 1
+        self.available = False
+        return {}
+
+
+async def test_a_redis_that_hangs_holds_up_one_batch_and_not_each(migrated_url: str) -> None:
+    memory = Hanging()
+    async with feed_node(migrated_url, memory=memory) as node:
+        for _ in range(3):
+            await node.watch(uuid4()).sees(revision_above=-1)
+        assert memory.asked == 1
+        memory.available = True  # somebody else's call was answered
+        await node.watch(uuid4()).sees(revision_above=-1)
+        assert memory.asked == 2
 
 
 async def test_the_end_of_an_alert_is_pushed(
