@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 from uuid import UUID
@@ -27,8 +27,8 @@ class Crowd:
     bots: Sequence[Bot]
     #: For how long some bot took for fresh what was not, at most.
     misled_seconds: float = 0.0
-    #: Seconds from commit to sight, with the moment of sight.
-    latencies: list[tuple[float, float]] = field(default_factory=list)
+    #: Seconds from commit to sight, with the moment of sight and by which address it came.
+    latencies: list[tuple[float, float, str]] = field(default_factory=list)
     _tasks: list[asyncio.Task[None]] = field(default_factory=list)
     _seen_at: dict[Bot, int] = field(default_factory=dict)
     _late_seconds: float = 0.0
@@ -87,9 +87,13 @@ class Crowd:
         """Bots that are connected to ``address`` now."""
         return [bot for bot in self.bots if bot.connection is not None and bot.address == address]
 
-    def latency_ms(self, share: float, *, since: float, until: float = float("inf")) -> float:
-        """The percentile of the time from commit to sight of what was seen in an interval."""
-        found = sorted(seconds for seconds, at in self.latencies if since <= at < until)
+    def latency_ms(self, share: float, *, since: float, by: Collection[str] = ()) -> float:
+        """A percentile of the time from commit to sight of what was seen since then; ``by``: by these
+        addresses alone.
+        """
+        found = sorted(
+            each for each, at, address in self.latencies if at >= since and (not by or address in by)
+        )
         return 1000 * found[min(len(found) - 1, int(share * len(found)))] if found else float("nan")
 
     def _on_serial(self, bot: Bot, serial: int, now: float) -> None:
@@ -97,7 +101,7 @@ class Crowd:
         place = self._seen_at.get(bot, 0)
         while place < len(commits) and commits[place][0] <= serial:
             if commits[place][0] == serial:
-                self.latencies.append((max(0.0, now - commits[place][1]), now))
+                self.latencies.append((max(0.0, now - commits[place][1]), now, bot.address))
             place += 1
         self._seen_at[bot] = place
 

@@ -56,28 +56,29 @@ async def slow_readers(stage: Stage) -> None:
     """A hundred clients of one node take nothing; the others must not feel it, and its memory neither."""
     site = stage.sites[0]
     name = "guardwire_slow_readers_total"
-    await stage.watch(3)
-    calm_ms = stage.crowd.latency_ms(0.99, since=time.monotonic() - 3)
+    await stage.watch(1)
     freed_before, rss = await site.node.metric(name), (await site.node.ask("report"))["rss_bytes"]
     readers, owners = await stuck_readers(stage, site, _SLOW)
     # That a hundred came at once is another matter.
     await stage.until(lambda: _is_stuck(site), seconds=10)
     stuck_since, waiting = time.monotonic(), stuck_bytes(site)
     async with stage.ground.connection() as connection:
-        while time.monotonic() < stuck_since + 4:
+        while time.monotonic() < stuck_since + 6:
             await tables.LOG.insert(connection, [stage.platform.marks.log_row(owner) for owner in owners])
             await stage.watch(0.2)
     cost_bytes = ((await site.node.ask("report"))["rss_bytes"] - rss) / _SLOW
-    slow_ms = stage.crowd.latency_ms(0.99, since=stuck_since)
+    slow_ms = stage.crowd.latency_ms(0.99, since=stuck_since, by=[site.address])
+    # Beside them the others, of nodes that share database and machine but have no slow readers.
+    calm_ms = stage.crowd.latency_ms(0.99, since=stuck_since, by=[each.address for each in stage.sites[1:]])
     await stage.until(lambda: _freed(site, freed_before + _SLOW), seconds=20)
     freed_seconds = time.monotonic() - stuck_since
     freed = await site.node.metric(name) - freed_before
     stage.healed()
     stage.proves(
-        f"{waiting // 1024} KB waited in the kernel; {freed:.0f} clients took nothing until the send deadline",
+        f"{waiting // 1024} KB waited in the kernel; {freed:.0f} took nothing until the send deadline",
         freed >= _SLOW and waiting > _SLOW * _HELD_BYTES,
     )
-    stage.figure("others' p99 grew by", max(0.0, slow_ms - calm_ms), _COST_MS, "ms")
+    stage.figure("others' p99 beyond other nodes'", max(0.0, slow_ms - calm_ms), _COST_MS, "ms")
     stage.figure("memory of each", max(0.0, cost_bytes) / 1024, _COST_BYTES / 1024, "KB")
     stage.figure("freed", freed_seconds, _FREED_SECONDS)
     for reader in readers:

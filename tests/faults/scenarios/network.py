@@ -28,7 +28,7 @@ async def none(stage: Stage) -> None:
     began = time.monotonic()
     # Longer than any deadline that a client in good order could run into.
     await stage.watch(_LONGEST_DEADLINE_SECONDS)
-    seen = sum(at >= began for _, at in stage.crowd.latencies)
+    seen = sum(at >= began for _, at, _ in stage.crowd.latencies)
     kept = sum(bot.connection is connection for bot, connection in zip(stage.bots, connections, strict=True))
     stage.healed()
     stage.proves(f"{seen} changes were seen in {time.monotonic() - began:.0f} s", seen > 0)
