@@ -14,6 +14,7 @@ from realtime.delivery.session import Session, channels_in_order
 from realtime.owners import WrongOwner
 from realtime.patch import apply, diff
 from realtime.state import CHANNELS
+from realtime.store.paths import find_path
 from realtime.store.snapshot import Snapshot
 from realtime.store.snapshots import Edge
 from tests.snapshots import FRESH, OTHER_USER, USER, snapshot
@@ -140,29 +141,59 @@ _parts = st.fixed_dictionaries(
 _choices = st.lists(st.sampled_from(CHANNELS), max_size=3).map(channels_in_order)
 _moves = st.one_of(
     st.tuples(st.just("change"), _parts),
-    st.tuples(st.sampled_from(["update", "heartbeat", "resync"]), st.none()),
-    st.tuples(st.sampled_from(["subscribe", "unsubscribe"]), _choices),
+    st.tuples(st.sampled_from(["update", "heartbeat", "resync", "lose"]), st.none()),
+    st.tuples(st.sampled_from(["subscribe", "unsubscribe", "resume"]), _choices),
 )
+
+
+class Nodes:
+    """Two nodes that went from revision to revision in different steps, and remember them in one place."""
+
+    def __init__(self, first: Snapshot) -> None:
+        self.taken = [first]
+        self.edges: list[Edge] = []
+
+    @property
+    def newest(self) -> Snapshot:
+        return self.taken[-1]
+
+    def change(self, new: Snapshot) -> None:
+        self.edges += [_edge(old, new) for old in self.taken[-2:]]
+        self.taken.append(new)
+
+    def resume(self, mirror: Mirror, wanted: tuple[str, ...]) -> Session:
+        """Another session, on whichever node, for a client that holds what is in ``mirror``."""
+        session = Session(USER, wanted)
+        path = find_path(self.edges, mirror.revision, self.newest.revision)
+        assert path is not None
+        for payload in session.resume(mirror.revision, tuple(mirror.state), path, self.newest, FRESH):
+            mirror.take(payload)
+        return session
 
 
 @given(channels=_choices, moves=st.lists(_moves, max_size=30))
 def test_whatever_happens_in_between_the_client_equals_the_newest_state(
     channels: tuple[str, ...], moves: list[tuple[str, Any]]
 ) -> None:
-    newest = snapshot(1)
-    session, mirror = begun(newest, channels)
+    nodes = Nodes(snapshot(1))
+    session, mirror = begun(nodes.newest, channels)
     for number, (move, what) in enumerate(moves, start=2):
         match move:
             case "change":
-                newest = snapshot(number, **what)
+                nodes.change(snapshot(number, **what))
             case "update":
-                mirror.take(session.update(newest, FRESH))
+                mirror.take(session.update(nodes.newest, FRESH))
             case "heartbeat":
                 mirror.take(session.heartbeat(FRESH, stale=False))
             case "resync":
-                mirror.take(session.snapshot(newest, FRESH))
+                mirror.take(session.snapshot(nodes.newest, FRESH))
+            case "lose":
+                session.update(nodes.newest, FRESH)
+                session = nodes.resume(mirror, session.channels)
+            case "resume":
+                session = nodes.resume(mirror, what)
             case "subscribe" | "unsubscribe":
                 for payload in getattr(session, move)(what, FRESH):
                     mirror.take(payload)
-    mirror.take(session.update(newest, FRESH))
-    assert mirror.state == newest.part(session.channels)
+    mirror.take(session.update(nodes.newest, FRESH))
+    assert mirror.state == nodes.newest.part(session.channels)
