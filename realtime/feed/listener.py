@@ -5,6 +5,7 @@ hears.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import secrets
 import time
@@ -83,11 +84,15 @@ class Listener:
             timeout=_CONNECT_SECONDS,
             server_settings={"application_name": "guardwire listener"},
         )
+        ended = asyncio.Event()
+        connection.add_termination_listener(lambda _: ended.set())
         try:
             await connection.add_listener(NOTIFY_CHANNEL, self._on_notification)
-            while await self._hears(connection):
+            while not ended.is_set() and await self._hears(connection):
                 self._hearing(True)
-                await asyncio.sleep(self._canary_seconds)
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(self._canary_seconds):
+                        await ended.wait()
         finally:
             connection.terminate()
 

@@ -18,14 +18,14 @@ USER = UUID("6a4a7d1c-0c1d-4f0e-9d5f-0d7d3f4b8a01")
 class Ears:
     """A running listener and what it reported."""
 
-    def __init__(self, database_url: str) -> None:
+    def __init__(self, database_url: str, *, canary_seconds: float = 0.2) -> None:
         self.hints: list[tuple[UUID, int]] = []
         self.hearing: list[bool] = []
         self.listener = Listener(
             database_url=database_url,
             on_hint=lambda user_id, revision: self.hints.append((user_id, revision)),
             on_hearing=self.hearing.append,
-            canary_seconds=0.2,
+            canary_seconds=canary_seconds,
         )
 
     async def until(self, *, hints: int = 0, hearing: bool | None = None) -> None:
@@ -55,6 +55,13 @@ async def notify(connection: asyncpg.Connection[Any], payload: str) -> None:
     await connection.execute("SELECT pg_notify($1, $2)", NOTIFY_CHANNEL, payload)
 
 
+async def terminate_listeners(connection: asyncpg.Connection[Any]) -> None:
+    await connection.execute(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+        " WHERE application_name = 'guardwire listener' AND datname = current_database()"
+    )
+
+
 async def test_every_account_of_a_notification_is_a_hint(
     ears: Ears, connection: asyncpg.Connection[Any]
 ) -> None:
@@ -76,14 +83,24 @@ async def test_forged_and_malformed_notifications_are_passed_over(
     assert ears.hearing == [True] * len(ears.hearing)
 
 
+async def test_a_terminated_listener_does_not_wait_for_its_next_canary(
+    database_url: str, connection: asyncpg.Connection[Any]
+) -> None:
+    ears = Ears(database_url, canary_seconds=3600)
+    task = asyncio.create_task(ears.listener.run(), name="listener")
+    await ears.until(hearing=True)
+    await terminate_listeners(connection)
+    await ears.until(hearing=False)
+    await ears.until(hearing=True)
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
 async def test_a_terminated_listener_says_that_it_is_deaf_and_listens_again(
     ears: Ears, connection: asyncpg.Connection[Any]
 ) -> None:
     await ears.until(hearing=True)
-    await connection.execute(
-        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
-        " WHERE application_name = 'guardwire listener' AND datname = current_database()"
-    )
+    await terminate_listeners(connection)
     await ears.until(hearing=False)
     await ears.until(hearing=True)
     await notify(connection, f"{USER}=9")
