@@ -8,8 +8,7 @@ few kilobytes.
 from __future__ import annotations
 
 import asyncio
-import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, Final
 
 from starlette.types import Scope
@@ -24,16 +23,7 @@ _EXTENSION: Final = "guardwire.handover"
 _VERSION: Final = "13"
 
 
-class Taker(asyncio.Protocol):
-    """What a socket can be handed to."""
-
-    __slots__ = ()
-
-    def replay(self, messages: Sequence[bytes]) -> None:
-        """Messages that had arrived before the handover."""
-
-
-SocketFactory = Callable[[asyncio.Transport, ServerProtocol], Taker]
+SocketFactory = Callable[[asyncio.Transport, ServerProtocol], asyncio.Protocol]
 
 
 class Handover:
@@ -42,7 +32,7 @@ class Handover:
     def __init__(self, server: HandoverProtocol) -> None:
         self._server = server
 
-    def take(self, make: SocketFactory) -> Taker:
+    def take(self, make: SocketFactory) -> asyncio.Protocol:
         """Give transport and parser to what ``make`` returns; frames that arrived since the handshake go
         there too.
         """
@@ -78,6 +68,7 @@ class HandoverProtocol(WebSocketsSansIOProtocol):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self._early = b""
         self.conn.reject = self._reject  # type: ignore[method-assign]
 
     def handle_connect(self, event: Request) -> None:
@@ -85,9 +76,14 @@ class HandoverProtocol(WebSocketsSansIOProtocol):
         would be answered and kept without any limit of ours.
         """
         super().handle_connect(event)
-        if not self.handshake_complete:
-            self.read_paused = True
-            self.transport.pause_reading()
+        self.transport.pause_reading()
+
+    def data_received(self, data: bytes) -> None:
+        """Take the handshake; what came with it or in spite of the pause waits for the handover."""
+        if self.handshake_initiated:
+            self._early += data
+        else:
+            super().data_received(data)
 
     def _reject(self, status: StatusLike, text: str) -> Response:
         """uvicorn's own refusals (of no handshake, of a failure) carry the headers of all other answers."""
@@ -115,7 +111,7 @@ class HandoverProtocol(WebSocketsSansIOProtocol):
         self.app = handing_over
         await super().run_asgi()
 
-    def give(self, make: SocketFactory) -> Taker:
+    def give(self, make: SocketFactory) -> asyncio.Protocol:
         """See `Handover.take`."""
         if self.disconnected or self.transport.is_closing():
             raise ConnectionResetError("the client left during the handshake")
@@ -125,19 +121,7 @@ class HandoverProtocol(WebSocketsSansIOProtocol):
         # uvicorn forgets the connection: who took it over drains it.
         self.connections.discard(self)
         transport.set_protocol(made)
-        early = self._early_messages()
-        if early:
-            self.loop.call_soon(made.replay, early)
-        if self.read_paused:
-            transport.resume_reading()
+        if self._early:
+            self.loop.call_soon(made.data_received, self._early)
+        transport.resume_reading()
         return made
-
-    def _early_messages(self) -> list[bytes]:
-        """Messages that a hasty client sent before it could know that the handshake was done."""
-        messages = []
-        with contextlib.suppress(asyncio.QueueEmpty):
-            while True:
-                event = self.queue.get_nowait()
-                if event["type"] == "websocket.receive":
-                    messages.append((event.get("text") or "").encode())
-        return messages

@@ -13,7 +13,6 @@ import json
 import logging
 import secrets
 import time
-from collections.abc import Sequence
 from typing import Final, Protocol
 
 import msgspec
@@ -24,7 +23,6 @@ from websockets.server import ServerProtocol
 
 from auth.identity import Identity
 from realtime.delivery.buffers import keep_buffers_small
-from realtime.delivery.handover import Taker
 from realtime.delivery.hints import retry_after_ms as jittered_ms
 from realtime.delivery.session import Session
 from realtime.delivery.watch import Watch
@@ -60,7 +58,7 @@ class Conversation(Protocol):
         """The connection is lost; called exactly once."""
 
 
-class Socket(Taker):
+class Socket(asyncio.Protocol):
     """The rim of one client: bytes in, decoded frames to its conversation; snapshots in, bytes out.
 
     ``identity``, ``session`` and ``watch`` are None until the client has said who it is. Times are monotonic
@@ -205,13 +203,6 @@ class Socket(Taker):
     def _read_on(self) -> None:
         if not self.transport.is_closing():
             self.transport.resume_reading()
-
-    def replay(self, messages: Sequence[bytes]) -> None:
-        try:
-            for message in messages:
-                self._on_message(message)
-        except StreamClosed as closed:
-            self.close(closed.close_code, closed.reason)
 
     def _on_frame(self, frame: Frame) -> None:
         if frame.opcode in (Opcode.TEXT, Opcode.CONT):

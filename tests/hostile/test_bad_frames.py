@@ -13,7 +13,7 @@ import pytest
 
 from tests.delivery.stream_server import StreamServer, stream_server
 from tests.hostile.bad_frames import BAD, GOOD, LIMITED, MALFORMED, SAYS_MORE
-from tests.hostile.wire import CONT, PING, PONG, TEXT, Wire, close, frame, handshake
+from tests.hostile.wire import CONT, PING, PONG, TEXT, Wire, close, connection, frame, handshake
 from tests.hostile.wire import answer as http_answer
 from tests.snapshots import snapshot
 
@@ -163,3 +163,15 @@ async def opened(server: StreamServer, *, small: bool = False) -> AsyncIterator[
             if json.loads(payload)["type"] == "snapshot":
                 break
         yield wire
+
+
+@pytest.mark.parametrize(
+    ("sent", "code"), [(frame(PING) * 40_000, LIMITED), (frame(TEXT, b"no json"), MALFORMED)]
+)
+async def test_what_comes_together_with_the_handshake_is_looked_at_after_it(
+    server: StreamServer, sent: bytes, code: int
+) -> None:
+    async with connection(server.address) as (reader, writer):
+        writer.write(handshake(server.address, server.headers()) + sent)
+        assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 101 ")
+        assert (await Wire(reader, writer).goodbye()).code == code
