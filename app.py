@@ -37,11 +37,13 @@ from realtime.delivery.strangers import Strangers
 from realtime.delivery.streams import Streams
 from realtime.delivery.websocket import WebSocketEndpoint
 from realtime.errors import ConfigurationError
+from realtime.feed.auditor import Auditor
 from realtime.feed.connection import KeptConnection
 from realtime.feed.dirty import DirtySet
 from realtime.feed.housekeeping import Housekeeper
 from realtime.feed.listener import Listener
 from realtime.feed.loop import Feed
+from realtime.feed.self_test import SelfTest
 from realtime.feed.sweep import Sweeper
 from realtime.settings import Settings
 from realtime.state import CHANNELS
@@ -112,6 +114,7 @@ class Node:
         )
         self._supervisor = Supervisor()
         self._kept = [KeptConnection(self._engine) for _ in range(3)]
+        self._self_test: SelfTest | None = None
 
     def _streams(self) -> Streams:
         settings = self.settings
@@ -183,7 +186,7 @@ class Node:
             return "blind: the database has not been read lately" if self.hub.swept_at > 0 else "starting"
         if self._access.revocations.age_seconds is None:
             return "starting"  # who is revoked is not known yet
-        return None
+        return "starting" if self._self_test is None else self._self_test.refusal
 
     def _demo_token(self) -> Callable[[], str] | None:
         development = self._development
@@ -217,17 +220,36 @@ class Node:
             on_hearing=lambda hearing: setattr(sweeper, "hearing", hearing),
             notify=sweeper.notify,
         )
+        self._self_test = SelfTest(
+            engine=self._engine,
+            redis=self._redis,
+            hearing=lambda: sweeper.hearing,
+            listens_directly=bool(self.settings.listen_database_url) or not self.settings.database_pooled,
+        )
         start = self._supervisor.start
+        start("self-test", self._self_test.run)
         start("sweep", sweeper.run)
         start("listen", listener.run)
         start("feed", feed.run)
         start("housekeeping", Housekeeper(connection=housekeeping).run)
+        self._start_audit()
         start("pulse", self._pulse.run)
         start("admission", self._admission.run)
         if self._writer is not None:
             start("remember", self._writer.run)
         for name, run in self._access.tasks():
             start(name, run)
+
+    def _start_audit(self) -> None:
+        if self.settings.audit_seconds > 0:
+            auditor = Auditor(
+                engine=self._engine,
+                hub=self.hub,
+                live_queries=LIVE_QUERIES,
+                interval_seconds=self.settings.audit_seconds,
+                most_rows=self.settings.audit_rows,
+            )
+            self._supervisor.start("audit", auditor.run)
 
     def _on_hint(self, user_id: UUID, revision: int) -> None:
         if self.hub.is_news(user_id, revision):

@@ -40,9 +40,9 @@ class Counter:
 class Gauge(Counter):
     """A number that goes up and down."""
 
-    def set(self, value: float) -> None:
-        """It is ``value`` now."""
-        self._values[""] = value
+    def set(self, value: float, of: str = "") -> None:
+        """It is ``value`` now, under the label's value ``of`` where there is a label."""
+        self._values[of] = value
 
 
 class Histogram:
@@ -144,6 +144,7 @@ class Metrics:
             "guardwire_canary_round_trip_seconds", "How long the last self-notification that was heard took."
         )
         self.listener_up = Gauge("guardwire_listener_up", "1 while the listener hears its own canary.")
+        self._count_checks()
         self.stored = Counter(
             "guardwire_snapshot_commits_total", "Compare-and-set results in Redis, by result.", "result"
         )
@@ -167,6 +168,22 @@ class Metrics:
         )
         self.log_lines_lost = Counter(
             "guardwire_log_lines_lost_total", "Log lines that could not be written."
+        )
+
+    def _count_checks(self) -> None:
+        """What the server finds out about itself."""
+        self.audits = Counter(
+            "guardwire_audits_total", "Watched accounts compared with their raw log, by result.", "result"
+        )
+        self.suspect_accounts = Gauge(
+            "guardwire_suspect_accounts",
+            "Watched accounts that an audit found different; their clients are told `stale`.",
+        )
+        self.self_test_failed = Gauge(
+            "guardwire_self_test_failed", "1 for a check of the start-up self-test that failed.", "check"
+        )
+        self.clock_skew = Gauge(
+            "guardwire_clock_skew_seconds", "The database's clock minus this machine's, at the start."
         )
 
     def text(self) -> str:

@@ -19,6 +19,7 @@ from realtime.errors import ConfigurationError
 Port = Annotated[int, msgspec.Meta(ge=0, le=65535)]
 Seconds = Annotated[float, msgspec.Meta(gt=0, le=86_400)]
 Count = Annotated[int, msgspec.Meta(ge=1)]
+SecondsOrOff = Annotated[float, msgspec.Meta(ge=0, le=86_400)]
 
 
 class Setting(msgspec.Struct, frozen=True):
@@ -53,6 +54,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     hello_seconds: Seconds = 5.0
     send_deadline_seconds: Seconds = 10.0
     ping_seconds: Seconds = 20.0
+    audit_seconds: SecondsOrOff = 10.0
+    audit_rows: Count = 5_000
     max_sockets_per_user: Count = 10
     max_anonymous_sockets: Count = 1000
     max_anonymous_sockets_per_address: Count = 100
@@ -87,6 +90,8 @@ SETTINGS: Final[Mapping[str, Setting]] = {
     "hello_seconds": Setting("GUARDWIRE_HELLO_SECONDS", "how long a socket may take to authenticate"),
     "send_deadline_seconds": Setting("GUARDWIRE_SEND_DEADLINE_SECONDS", "a socket that takes nothing for this long is closed with 4010"),
     "ping_seconds": Setting("GUARDWIRE_PING_SECONDS", "how often a quiet socket is pinged; it is closed with 4009 after twice that without a sign of life"),
+    "audit_seconds": Setting("GUARDWIRE_AUDIT_SECONDS", "how often one watched account is compared with a reduction of its raw log; 0 turns it off"),
+    "audit_rows": Setting("GUARDWIRE_AUDIT_ROWS", "newest rows of each table that one such audit reads"),
     "max_sockets_per_user": Setting("GUARDWIRE_MAX_SOCKETS_PER_USER", "sockets that one user may hold, across nodes while Redis is up"),
     "max_anonymous_sockets": Setting("GUARDWIRE_MAX_ANONYMOUS_SOCKETS", "sockets that may be open on a node before they said whose they are, and as many connections without a request; beyond it handshakes without a token get 503, and the oldest idle connections are cut"),
     "max_anonymous_sockets_per_address": Setting("GUARDWIRE_MAX_ANONYMOUS_SOCKETS_PER_ADDRESS", "of those, how many may come from one address (of IPv6: one /64); beyond it 429. Behind a proxy set GUARDWIRE_TRUSTED_PROXIES, else all come from the proxy"),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -10,7 +9,7 @@ from uuid import UUID
 
 from realtime.audit.difference import Difference, Findings
 from realtime.audit.judgement import judge
-from realtime.audit.record import read_record
+from realtime.audit.record import Record, read_record
 from realtime.audit.sources import Sources
 
 #: What the live queries give for one account on one connection.
@@ -39,7 +38,29 @@ class Verdict:
     doubts: list[Difference] = field(default_factory=list)
 
 
-async def audit(
+@dataclass(frozen=True)
+class Evidence:
+    """What there is to judge an account by; ``shown`` is what the live queries gave in the same snapshot."""
+
+    record: Record
+    shown: Mapping[str, Any]
+
+    def judge(self) -> Verdict:
+        """Reduce the record and compare: pure, and as long as the record."""
+        record = self.record
+        found = judge(record, self.shown) if record.ready else Findings()
+        return Verdict(
+            user_id=record.user_id,
+            ready=record.ready,
+            rows=record.rows,
+            partial=record.log_begins is not None or record.equity_is_partial,
+            passed_by=record.passed_by,
+            differences=found.differences,
+            doubts=found.doubts,
+        )
+
+
+async def read_evidence(
     connection: Any,
     sources: Sources,
     user_id: UUID,
@@ -48,26 +69,16 @@ async def audit(
     most_rows: int,
     most_rates: int,
     timeout_seconds: float,
-) -> Verdict:
-    """Judge one account by its ``most_rows`` newest rows.
+) -> Evidence:
+    """Read what an account is judged by: its ``most_rows`` newest rows of each table, and what is shown.
 
-    ``connection`` (asyncpg's) is outside of a transaction, and is left so. The reduction runs in a thread:
-    the event loop goes on meanwhile.
+    ``connection`` (asyncpg's) is outside of a transaction, and is left so. A statement may take
+    ``timeout_seconds``.
     """
     await connection.execute(_BEGIN.format(milliseconds=int(timeout_seconds * 1000)))
     try:
         record = await read_record(connection, sources, user_id, most_rows=most_rows, most_rates=most_rates)
-        state = await shown(connection, user_id) if record.ready else {}
+        return Evidence(record, await shown(connection, user_id) if record.ready else {})
     finally:
         if not connection.is_closed():
             await connection.execute("ROLLBACK")
-    found = await asyncio.to_thread(judge, record, state) if record.ready else Findings()
-    return Verdict(
-        user_id=user_id,
-        ready=record.ready,
-        rows=record.rows,
-        partial=record.log_begins is not None or record.equity_is_partial,
-        passed_by=record.passed_by,
-        differences=found.differences,
-        doubts=found.doubts,
-    )

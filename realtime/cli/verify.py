@@ -130,14 +130,14 @@ class _Tally:
         """Audit one account, and print what differs."""
         from queries.channels import LIVE_QUERIES
         from realtime.audit.sources import Sources
-        from realtime.audit.verdict import audit
+        from realtime.audit.verdict import read_evidence
 
         async def shown(driver: Any, account: UUID) -> Any:
             (found,) = await LIVE_QUERIES.evaluate(driver, [account], timeout_seconds=_TIMEOUT_SECONDS)
             return found.state
 
         self._sources = self._sources or await Sources.of(connection)
-        verdict = await audit(
+        evidence = await read_evidence(
             connection,
             self._sources,
             user_id,
@@ -146,6 +146,7 @@ class _Tally:
             most_rates=_ALL,
             timeout_seconds=_TIMEOUT_SECONDS,
         )
+        verdict = evidence.judge()
         self.audited += 1
         self.rows += verdict.rows
         self.partial += verdict.partial

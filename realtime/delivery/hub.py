@@ -85,6 +85,14 @@ class Hub:
                 if delivered not in (-1, snapshot.revision):
                     _measure(watch, snapshot, base)
 
+    def suspect(self, user_id: UUID, *, wrong: bool) -> None:
+        """An audit found what is shown of an account ``wrong``, or right again: its clients are told."""
+        watch = self._watches.get(user_id)
+        if watch is not None:
+            now = time.monotonic()
+            watch.suspect = wrong
+            watch.tell_staleness(now, stale=self._is_stale(watch, now))
+
     # What transports and REST call.
 
     def attach(self, user_id: UUID, subscriber: Subscriber) -> Watch:
@@ -127,11 +135,14 @@ class Hub:
         concerned = self._watches if blind or self._was_blind else self._behind
         self._was_blind = blind
         for watch in tuple(concerned.values()):
-            watch.tell_staleness(now, stale=now - watch.confirmed_at > self._stale_seconds)
+            watch.tell_staleness(now, stale=self._is_stale(watch, now))
         METRICS.state_age.set(self._age_seconds(now))
         if now >= self._next_cleanup:
             self._next_cleanup = now + 1.0
             self._forget_unread(now)
+
+    def _is_stale(self, watch: Watch, now: float) -> bool:
+        return watch.suspect or now - watch.confirmed_at > self._stale_seconds
 
     def _watch(self, user_id: UUID) -> Watch:
         watch = self._watches.get(user_id)

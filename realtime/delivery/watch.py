@@ -61,7 +61,7 @@ class Watch:
 
     __slots__ = (
         "_arrived", "_edges", "_own_as_of", "_own_read_at", "_sweeps",
-        "behind", "lease_until", "snapshot", "stale", "subscribers", "user_id",
+        "behind", "lease_until", "snapshot", "stale", "subscribers", "suspect", "user_id",
     )  # fmt: skip
 
     def __init__(self, user_id: UUID, sweeps: Sweeps, lease_until: float) -> None:
@@ -70,6 +70,8 @@ class Watch:
         self.subscribers: set[Subscriber] = set()
         self.behind = True
         self.stale = False
+        #: An audit found that what is shown is not what the log says; until it finds otherwise.
+        self.suspect = False
         self.lease_until = lease_until
         self._sweeps = sweeps
         self._own_as_of = ""
@@ -97,8 +99,10 @@ class Watch:
         return self._own_read_at if self.behind else max(self._own_read_at, self._sweeps.swept_at)
 
     def freshness(self, now: float) -> Freshness:
-        """When ``snapshot`` was last known to be the newest; of unknown age when only Redis remembered it."""
-        if self._own_read_at < 0:
+        """When ``snapshot`` was last known to be the newest; of unknown age when only Redis remembered it, or
+        while an audit has found it to be wrong.
+        """
+        if self._own_read_at < 0 or self.suspect:
             return Freshness("" if self.snapshot is None else self.snapshot.as_of, UNKNOWN_AGE_MS)
         if not self.behind and self._sweeps.swept_at > self._own_read_at:
             return Freshness(self._sweeps.swept_as_of, int((now - self._sweeps.swept_at) * 1000))
@@ -129,7 +133,7 @@ class Watch:
         assert self.snapshot is not None
         for subscriber in tuple(self.subscribers):
             subscriber.wake(self.snapshot, now)
-        self.tell_staleness(now, stale=False)
+        self.tell_staleness(now, stale=self.suspect)
 
     def tell_staleness(self, now: float, *, stale: bool) -> None:
         """Tell every client when what is known of freshness changed."""

@@ -8,7 +8,7 @@ from uuid import UUID
 
 from queries.channels import LIVE_QUERIES
 from realtime.audit.sources import Sources
-from realtime.audit.verdict import Verdict, audit
+from realtime.audit.verdict import Verdict, read_evidence
 
 
 async def shown(connection: Any, user_id: UUID) -> Mapping[str, Any]:
@@ -19,7 +19,7 @@ async def shown(connection: Any, user_id: UUID) -> Mapping[str, Any]:
 
 async def audited(connection: Any, user_id: UUID, *, most_rows: int = 10_000) -> Verdict:
     """One audit of an account."""
-    return await audit(
+    evidence = await read_evidence(
         connection,
         await Sources.of(connection),
         user_id,
@@ -28,6 +28,7 @@ async def audited(connection: Any, user_id: UUID, *, most_rows: int = 10_000) ->
         most_rates=10_000,
         timeout_seconds=10,
     )
+    return evidence.judge()
 
 
 async def differences(connection: Any, user_id: UUID, *, most_rows: int = 10_000) -> list[str]:

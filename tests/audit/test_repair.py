@@ -107,7 +107,7 @@ ALTERATIONS: dict[str, tuple[str, str]] = {
     "breaches cleared": ("UPDATE guardwire.breaches SET cleared_at = now() WHERE user_id = $1",
                          "guards/breaches of XAUUSD:price_gap"),
     "a breach too many": (
-        "INSERT INTO guardwire.breaches (user_id, breach_id, kind, raised_at) SELECT $1, 'x', 'drawdown', now()",
+        "INSERT INTO guardwire.breaches SELECT $1, 'x', 'drawdown', NULL, NULL, now()",
         "guards/breaches of drawdown"),
 }  # fmt: skip
 

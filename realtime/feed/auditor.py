@@ -1,0 +1,151 @@
+"""The background audit: one watched account after the other is compared with a reduction of its raw log.
+
+It reads a bounded number of rows on a connection that it borrows for a moment, and reduces them in a thread.
+It writes nothing. Where an account differs for certain, whoever follows it is told `stale` until an audit
+finds it equal again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Iterator, Mapping
+from typing import Any, Final, Protocol
+from uuid import UUID
+
+import asyncpg
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from queries.live_query import LiveQueries
+from realtime.audit.capture import check_triggers
+from realtime.audit.sources import Sources
+from realtime.audit.verdict import Evidence, Verdict, read_evidence
+from realtime.feed.connection import DATABASE_ERRORS, KeptConnection
+from realtime.metrics import METRICS
+
+log = logging.getLogger(__name__)
+
+#: What one statement of an audit may take, and all of them: the connection is one that requests wait for.
+_STATEMENT_SECONDS: Final = 1.0
+_READ_SECONDS: Final = 2.5
+#: Rates are looked through as a whole; beyond about so many, profits that need one are not judged.
+_MOST_RATES: Final = 20_000
+
+
+class Audited(Protocol):
+    """What the audit needs of the hub."""
+
+    def watched(self) -> Iterator[tuple[UUID, int]]: ...
+
+    def suspect(self, user_id: UUID, *, wrong: bool) -> None: ...
+
+
+class Auditor:
+    """Audits for ever, one account every ``interval_seconds``; of each at most ``most_rows`` rows a table."""
+
+    def __init__(
+        self,
+        *,
+        engine: AsyncEngine,
+        hub: Audited,
+        live_queries: LiveQueries,
+        interval_seconds: float,
+        most_rows: int,
+    ) -> None:
+        self._engine = engine
+        self._hub = hub
+        self._live_queries = live_queries
+        self._interval_seconds = interval_seconds
+        self._most_rows = most_rows
+        self._sources: Sources | None = None
+        self._audited_at: dict[UUID, float] = {}
+        #: Accounts that differ, each with the paths that were told of.
+        self._suspects: dict[UUID, frozenset[str]] = {}
+        self._suspects_turn = False
+        self._complaints: set[str] = set()
+
+    async def run(self) -> None:
+        """For ever; a database that does not answer is waited for."""
+        while True:
+            await asyncio.sleep(self._interval_seconds)
+            user_id = self._next()
+            if user_id is not None:
+                await self._audit(user_id)
+
+    def _next(self) -> UUID | None:
+        """The account that was not audited for longest; every other turn one that differed."""
+        watched = {user_id for user_id, revision in self._hub.watched() if revision >= 0}
+        self._audited_at = {each: at for each, at in self._audited_at.items() if each in watched}
+        self._suspects = {each: paths for each, paths in self._suspects.items() if each in watched}
+        METRICS.suspect_accounts.set(len(self._suspects))
+        self._suspects_turn = not self._suspects_turn
+        among = self._suspects.keys() if self._suspects and self._suspects_turn else watched
+        return min(among, key=lambda each: self._audited_at.get(each, float("-inf")), default=None)
+
+    async def _audit(self, user_id: UUID) -> None:
+        self._audited_at[user_id] = time.monotonic()
+        try:
+            evidence = await self._read(user_id)
+            verdict = await asyncio.to_thread(evidence.judge)
+        except (TimeoutError, asyncpg.QueryCanceledError):
+            METRICS.audits.add(1, "too_long")
+        except DATABASE_ERRORS as error:
+            self._sources = None
+            METRICS.audits.add(1, "failed")
+            log.info("an audit waits for the database: %s", type(error).__name__)
+        except Exception as error:
+            # The message may repeat values of the account.
+            METRICS.audits.add(1, "failed")
+            log.error("an audit failed: %s", type(error).__name__, extra={"user": str(user_id)})
+        else:
+            self._tell(verdict)
+
+    async def _read(self, user_id: UUID) -> Evidence:
+        borrowed = KeptConnection(self._engine)
+        try:
+            async with borrowed.driver() as driver, asyncio.timeout(_READ_SECONDS):
+                self._complain({str(each) for each in await check_triggers(driver)})
+                if self._sources is None:
+                    self._sources = await Sources.of(driver)
+                return await read_evidence(
+                    driver,
+                    self._sources,
+                    user_id,
+                    shown=self._shown,
+                    most_rows=self._most_rows,
+                    most_rates=_MOST_RATES,
+                    timeout_seconds=_STATEMENT_SECONDS,
+                )
+        finally:
+            await borrowed.close()
+
+    async def _shown(self, driver: Any, user_id: UUID) -> Mapping[str, Any]:
+        (found,) = await self._live_queries.evaluate(driver, [user_id])
+        return found.state
+
+    def _complain(self, complaints: set[str]) -> None:
+        for complaint in sorted(complaints - self._complaints):
+            log.error("%s", complaint)
+        self._complaints = complaints
+
+    def _tell(self, verdict: Verdict) -> None:
+        paths = frozenset(each.path for each in verdict.differences)
+        known = self._suspects.get(verdict.user_id)
+        METRICS.audits.add(1, "different" if paths else "too_long" if verdict.partial else "equal")
+        if paths:
+            self._suspects[verdict.user_id] = paths
+            if paths != known:
+                log.error(
+                    "an account is not what its log says, and its clients are told `stale`: %s;"
+                    " `guardwire verify --user %s` shows it, `guardwire rebuild` mends it",
+                    ", ".join(sorted(paths)),
+                    verdict.user_id,
+                    extra={"user": str(verdict.user_id)},
+                )
+        elif known is not None:
+            del self._suspects[verdict.user_id]
+            log.warning("an account is what its log says again", extra={"user": str(verdict.user_id)})
+        METRICS.suspect_accounts.set(len(self._suspects))
+        if paths or known is not None:
+            self._hub.suspect(verdict.user_id, wrong=bool(paths))

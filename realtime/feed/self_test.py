@@ -1,0 +1,183 @@
+"""What a node looks at before it takes its first client: would it serve what is true, and notice in time?
+
+Where going on would show something wrong without saying so, the node is not ready, says why, and looks again:
+`guardwire migrate` is all that it waits for. Everything else is a warning in the log. Each check also is a
+gauge, `guardwire_self_test_failed`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import resource
+import time
+from collections.abc import Awaitable, Callable, Iterable
+from datetime import UTC, datetime
+from typing import Any, Final, Protocol
+
+from redis.exceptions import RedisError
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from queries.migrations.revisions import REVISIONS, revision_of
+from realtime.audit.capture import check_triggers
+from realtime.feed.connection import DATABASE_ERRORS, KeptConnection
+from realtime.metrics import METRICS
+
+log = logging.getLogger(__name__)
+
+#: Tokens are judged by this clock and rows are by the database's.
+MOST_SKEW_SECONDS: Final = 2.0
+#: Each client is an open file, and so is each connection to PostgreSQL and Redis.
+LEAST_OPEN_FILES: Final = 4096
+_HEARING_SECONDS: Final = 5.0
+_AGAIN_SECONDS: Final = 2.0
+_STARTING: Final = "starting"
+
+
+class Memory(Protocol):
+    """What the self-test needs of Redis."""
+
+    def info(self, section: str) -> Awaitable[Any]: ...
+
+
+class SelfTest:
+    """Runs once to its end, at most one time a start; ``redis`` is None where none is used."""
+
+    def __init__(
+        self,
+        *,
+        engine: AsyncEngine,
+        redis: Memory | None,
+        hearing: Callable[[], bool],
+        listens_directly: bool,
+    ) -> None:
+        self._engine = engine
+        self._redis = redis
+        self._hearing = hearing
+        self._listens_directly = listens_directly
+        self._warned: set[str] = set()
+        #: Why this node must not serve yet; None when it may.
+        self.refusal: str | None = _STARTING
+
+    async def run(self) -> None:
+        """Until the database is fit to be served from; then nothing more."""
+        while (found := await self._refusal()) is not None:
+            self.refusal = found if found == _STARTING else f"{_STARTING}: {found}"
+            await asyncio.sleep(_AGAIN_SECONDS)
+        self.refusal = None
+        await self._look_around()
+        # Whoever supervises tasks starts one that ends again.
+        await asyncio.Event().wait()
+
+    async def _refusal(self) -> str | None:
+        """What would make serving wrong; a database that does not answer is only waited for."""
+        borrowed = KeptConnection(self._engine)
+        try:
+            async with borrowed.driver() as driver:
+                found = await check_revision(driver)
+                if found is None:
+                    complaints = await check_triggers(driver)
+                    _gauge("triggers", failed=bool(complaints))
+                    found = "; ".join(map(str, complaints)) or None
+                if found is None:
+                    self._warn("clock", await check_clock(driver))
+        except DATABASE_ERRORS as error:
+            log.debug("the self-test waits for the database: %s", type(error).__name__)
+            return _STARTING
+        finally:
+            await borrowed.close()
+        if found is not None and found not in self._warned:
+            self._warned.add(found)
+            log.critical("not ready, and looking again every %g s: %s", _AGAIN_SECONDS, found)
+        return found
+
+    async def _look_around(self) -> None:
+        self._warn("files", check_files(resource.getrlimit(resource.RLIMIT_NOFILE)[0]))
+        self._warn("redis", None if self._redis is None else await check_redis(self._redis))
+        self._warn("notify", await self._check_hearing())
+        log.info("self-test done, %s", "all well" if not self._warned else f"{len(self._warned)} warnings")
+
+    async def _check_hearing(self) -> str | None:
+        deadline = time.monotonic() + _HEARING_SECONDS
+        while not self._hearing():
+            if time.monotonic() > deadline:
+                mend = (
+                    "check that the server lets this login LISTEN"
+                    if self._listens_directly
+                    else "LISTEN_DATABASE_URL must name the server itself, not a pooler"
+                )
+                return (
+                    f"NOTIFY is not heard, so changes are found by sweeps alone, five times a second; {mend}"
+                )
+            await asyncio.sleep(0.05)
+        return None
+
+    def _warn(self, check: str, warning: str | None) -> None:
+        _gauge(check, failed=warning is not None)
+        if warning is not None and check not in self._warned:
+            self._warned.add(check)
+            log.warning("%s", warning)
+
+
+async def check_revision(driver: Any, known: Iterable[str] = REVISIONS) -> str | None:
+    """Why the database's shape is not what this release reads; None when it is, or when it is a newer one."""
+    *older, ours = known
+    found = await revision_of(driver)
+    _gauge("schema", failed=found != ours)
+    if found is None:
+        return "the database has not been migrated; `guardwire migrate` does that"
+    if found in older:
+        return f"the database's schema is {found}, and this release reads {ours}; `guardwire migrate` upgrades it"
+    if found != ours:
+        # A newer release migrated it, which it may do while older ones still serve.
+        log.warning(
+            "the database's schema is %s, newer than %s, which this release reads; upgrade it", found, ours
+        )
+    return None
+
+
+async def check_clock(driver: Any) -> str | None:
+    """What is wrong with this machine's clock, measured against the database's; None when nothing is."""
+    before = datetime.now(UTC)
+    theirs = await driver.fetchval("SELECT clock_timestamp()")
+    after = datetime.now(UTC)
+    skew_seconds: float = (theirs - (before + (after - before) / 2)).total_seconds()
+    METRICS.clock_skew.set(skew_seconds)
+    if abs(skew_seconds) <= MOST_SKEW_SECONDS:
+        return None
+    where = "ahead of" if skew_seconds > 0 else "behind"
+    return (
+        f"the database's clock is {abs(skew_seconds):.1f} s {where} this machine's:"
+        " tokens expire, and countdowns end, by so much at the wrong time; synchronise both (NTP)"
+    )
+
+
+def check_files(limit: int) -> str | None:
+    """What is wrong with the limit of open files; None when nothing is."""
+    if limit == resource.RLIM_INFINITY or limit >= LEAST_OPEN_FILES:
+        return None
+    return (
+        f"this process may open {limit} files, and each client is one: beyond that nobody can connect;"
+        f" raise it to {LEAST_OPEN_FILES} or more (LimitNOFILE=, ulimit -n)"
+    )
+
+
+async def check_redis(redis: Memory) -> str | None:
+    """What is wrong with Redis; None when nothing is."""
+    try:
+        memory = await redis.info("memory")
+    except (RedisError, OSError, TimeoutError) as error:
+        return (
+            f"Redis does not answer ({type(error).__name__}): pushes go on without it, but tickets are refused"
+            " and nothing is remembered across restarts; check REDIS_URL"
+        )
+    if int(memory.get("maxmemory", 0)) and memory.get("maxmemory_policy") == "noeviction":
+        return (
+            "Redis has a maxmemory and the policy noeviction: once full it remembers nothing more;"
+            " set maxmemory-policy to volatile-lru or allkeys-lru"
+        )
+    return None
+
+
+def _gauge(check: str, *, failed: bool) -> None:
+    METRICS.self_test_failed.set(float(failed), check)
