@@ -182,11 +182,13 @@ class Node:
         """Why this node should get no new clients now; None when it should."""
         if self._drain.begun:
             return "draining"
+        if self._self_test is None or self._self_test.refusal is not None:
+            return "starting" if self._self_test is None else self._self_test.refusal
         if self.hub.blind(time.monotonic()):
             return "blind: the database has not been read lately" if self.hub.swept_at > 0 else "starting"
         if self._access.revocations.age_seconds is None:
             return "starting"  # who is revoked is not known yet
-        return "starting" if self._self_test is None else self._self_test.refusal
+        return None
 
     def _demo_token(self) -> Callable[[], str] | None:
         development = self._development

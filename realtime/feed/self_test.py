@@ -41,7 +41,10 @@ class Memory(Protocol):
 
 
 class SelfTest:
-    """Runs once to its end, at most one time a start; ``redis`` is None where none is used."""
+    """Runs once a start; ``redis`` is None where none is used.
+
+    ``hearing`` says whether the listener hears its own canary, ``listens_directly`` whether it can expect to.
+    """
 
     def __init__(
         self,
@@ -64,8 +67,8 @@ class SelfTest:
         while (found := await self._refusal()) is not None:
             self.refusal = found if found == _STARTING else f"{_STARTING}: {found}"
             await asyncio.sleep(_AGAIN_SECONDS)
-        self.refusal = None
         await self._look_around()
+        self.refusal = None
         # Whoever supervises tasks starts one that ends again.
         await asyncio.Event().wait()
 
@@ -127,7 +130,7 @@ async def check_revision(driver: Any, known: Iterable[str] = REVISIONS) -> str |
     if found is None:
         return "the database has not been migrated; `guardwire migrate` does that"
     if found in older:
-        return f"the database's schema is {found}, and this release reads {ours}; `guardwire migrate` upgrades it"
+        return f"the database's schema is {found}, this release reads {ours}; `guardwire migrate` upgrades it"
     if found != ours:
         # A newer release migrated it, which it may do while older ones still serve.
         log.warning(
@@ -168,8 +171,8 @@ async def check_redis(redis: Memory) -> str | None:
         memory = await redis.info("memory")
     except (RedisError, OSError, TimeoutError) as error:
         return (
-            f"Redis does not answer ({type(error).__name__}): pushes go on without it, but tickets are refused"
-            " and nothing is remembered across restarts; check REDIS_URL"
+            f"Redis does not answer ({type(error).__name__}): pushes go on without it, but no ticket is given"
+            " out and nothing is remembered across restarts; check REDIS_URL"
         )
     if int(memory.get("maxmemory", 0)) and memory.get("maxmemory_policy") == "noeviction":
         return (

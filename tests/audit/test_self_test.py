@@ -1,0 +1,147 @@
+"""What a node looks at before it is ready, and what it says of it."""
+
+from __future__ import annotations
+
+import asyncio
+import resource
+
+import asyncpg
+import pytest
+from alembic.config import Config
+from alembic.script import ScriptDirectory
+
+from queries.migrations.revisions import REVISIONS
+from queries.migrations.run import migrate
+from realtime.feed.self_test import check_clock, check_files, check_redis, check_revision
+from realtime.metrics import METRICS
+from realtime.store.snapshots import connect
+from tests.end_to_end.node import Node, node
+from tests.queries.platform import connected
+
+
+async def answer(server: Node, *, status: int) -> str:
+    """What `/readyz` says, as soon as it says it with this status."""
+    async with asyncio.timeout(15):
+        while (found := await server.client.get("/readyz")).status_code != status:
+            await asyncio.sleep(0.02)
+    return found.text
+
+
+async def test_a_sound_database_makes_a_node_ready_without_a_warning(
+    migrated_url: str, redis_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with node(migrated_url, redis_url) as server:
+        assert await answer(server, status=200) == "ready\n"
+    assert [record.getMessage() for record in caplog.records if record.levelname == "WARNING"] == []
+    for check in ("schema", "triggers", "clock", "files", "redis", "notify"):
+        assert METRICS.self_test_failed.get(check) == 0, check
+
+
+async def test_a_database_that_was_never_migrated_is_waited_for(database_url: str) -> None:
+    async with node(database_url) as server:
+        async with asyncio.timeout(15):
+            while "guardwire migrate" not in (await server.client.get("/readyz")).text:
+                await asyncio.sleep(0.02)
+        assert METRICS.self_test_failed.get("schema") == 1
+        await migrate(database_url)
+        assert await answer(server, status=200) == "ready\n"
+
+
+async def test_a_disabled_trigger_keeps_a_node_from_being_ready(
+    migrated_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with connected(migrated_url) as connection:
+        await connection.execute("ALTER TABLE reconciliation_logs DISABLE TRIGGER guardwire_update")
+    async with node(migrated_url) as server:
+        async with asyncio.timeout(15):
+            while METRICS.self_test_failed.get("triggers") != 1:
+                await asyncio.sleep(0.02)
+        text = await answer(server, status=503)
+        assert text.startswith("starting")
+        assert "trigger guardwire_update on public.reconciliation_logs is disabled" in caplog.text
+        await migrate(migrated_url)
+        assert await answer(server, status=200) == "ready\n"
+
+
+async def test_a_listener_that_hears_nothing_is_a_warning(
+    migrated_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its address is one where nobody listens."""
+    deaf = (
+        migrated_url.replace("postgresql://", "postgresql://nobody:none@", 1).split("?")[0]
+        + "_none?host=/nowhere"
+    )
+    async with node(migrated_url, listen_database_url=deaf) as server:
+        assert await answer(server, status=200) == "ready\n"
+    assert "NOTIFY is not heard" in caplog.text
+    assert METRICS.self_test_failed.get("notify") == 1
+
+
+async def test_the_schema_is_compared_with_what_this_release_reads(migrated_url: str) -> None:
+    async with connected(migrated_url) as connection:
+        assert await check_revision(connection) is None
+        assert "and this release reads" in str(
+            await check_revision(connection, [*REVISIONS, "9999"])
+        ).replace(", this", ", and this")
+        await connection.execute("UPDATE guardwire.migrations SET version_num = '9998'")
+        assert await check_revision(connection) is None, "older nodes serve on while a newer release comes"
+        assert METRICS.self_test_failed.get("schema") == 1
+
+
+def test_the_revisions_that_are_known_are_those_that_there_are() -> None:
+    config = Config()
+    config.set_main_option("script_location", "queries/migrations")
+    scripts = ScriptDirectory.from_config(config).walk_revisions()
+    assert tuple(script.revision for script in scripts)[::-1] == REVISIONS
+
+
+@pytest.mark.parametrize(("shift", "where"), [("3 seconds", "ahead of"), ("-3 seconds", "behind")])
+async def test_a_clock_that_differs_is_told_with_its_figure(
+    migrated_url: str, shift: str, where: str
+) -> None:
+    """The session's own clock_timestamp stands before the server's."""
+    async with connected(migrated_url) as connection:
+        assert await check_clock(connection) is None
+        await connection.execute(
+            "CREATE FUNCTION public.clock_timestamp() RETURNS timestamptz LANGUAGE sql AS"
+            f" $$ SELECT pg_catalog.clock_timestamp() + interval '{shift}' $$"
+        )
+        await connection.execute("SET search_path = public, pg_catalog")
+        warning = await check_clock(connection)
+        assert warning is not None
+        assert f"3.0 s {where} this machine's" in warning
+
+
+def test_few_open_files_are_a_warning() -> None:
+    assert "may open 1024 files" in str(check_files(1024))
+    assert check_files(65_536) is None
+    assert check_files(resource.RLIM_INFINITY) is None
+
+
+async def test_a_redis_that_will_refuse_to_remember_is_a_warning(redis_url: str) -> None:
+    redis = connect(redis_url)
+    held = await redis.config_get("maxmemory", "maxmemory-policy")
+    try:
+        assert await check_redis(redis) is None
+        await redis.config_set("maxmemory-policy", "noeviction", "maxmemory", "100mb")
+        assert "noeviction" in str(await check_redis(redis))
+        await redis.config_set("maxmemory-policy", "volatile-lru")
+        assert await check_redis(redis) is None
+    finally:
+        for name, value in held.items():
+            await redis.config_set(str(name), str(value))
+        await redis.aclose()
+
+
+async def test_a_redis_that_does_not_answer_is_a_warning() -> None:
+    redis = connect("redis://127.0.0.1:1/0")
+    assert "Redis does not answer" in str(await check_redis(redis))
+    await redis.aclose()
+
+
+async def test_a_database_that_is_not_there_is_waited_for(migrated_url: str) -> None:
+    missing = migrated_url.replace("guardwire_test", "guardwire_missing")
+    async with node(missing) as server:
+        assert (await answer(server, status=503)).startswith("starting")
+    with pytest.raises(asyncpg.InvalidCatalogNameError):
+        await asyncpg.connect(missing)
