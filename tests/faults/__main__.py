@@ -16,6 +16,7 @@ from typing import Final
 
 from realtime.cli.listening import allow_many_connections
 from realtime.embedded import EmbeddedServers
+from tests.faults import judge
 from tests.faults.findings import Findings
 from tests.faults.ground import ground
 from tests.faults.report import document
@@ -53,9 +54,15 @@ async def _run(
     async with ground(servers, nodes=_NODES) as made:
         for scenario in chosen:
             findings = await scenario.play(Run(made, seed=seed, bots=bots, full=full))
-            print("\n".join(findings.lines()), flush=True)
+            _print(findings)
             found.append(findings)
+        found.append(await judge.afterwards(made, faults=len(found)))
+        _print(found[-1])
     return found
+
+
+def _print(findings: Findings) -> None:
+    print("\n".join(findings.lines()), flush=True)
 
 
 def _arguments() -> argparse.Namespace:

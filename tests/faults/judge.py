@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
 from tests.faults import oracle
+from tests.faults.findings import Figure, Findings
 from tests.faults.ground import Ground, Site
 
 if TYPE_CHECKING:
@@ -104,8 +105,25 @@ async def _left(stage: Stage) -> Any:
             yield f"{count} connections to PostgreSQL"
         if count := await connection.fetchval(_LEFT_IN_DATABASE, False):
             yield f"{count} open transactions"
-    async for line in _left_in_redis(stage):
+    async for line in _left_in_redis(stage.ground, leases_may_run_out=stage.leases_may_run_out):
         yield line
+
+
+async def afterwards(ground: Ground, *, faults: int) -> Findings:
+    """When all is over and leases have run out, Redis holds none, and every other key has an end."""
+    began = time.monotonic()
+    await asyncio.sleep(_LEASE_SECONDS + 1)
+    findings = Findings("afterwards: nobody is connected, and leases have run out")
+    left = [line async for line in _left_in_redis(ground, leases_may_run_out=False)]
+    async with ground.memory() as memory:
+        keys = await memory.dbsize()
+    findings.proofs.append(
+        (f"{faults} faults were injected before, {keys} keys remain for a while", faults > 0)
+    )
+    findings.figures.append(Figure("leases and keys without end", len(left), 0, ""))
+    findings.broken += left
+    findings.seconds = time.monotonic() - began
+    return findings
 
 
 def _left_in_process(report: dict[str, Any], fixed: dict[str, Any]) -> Iterator[str]:
@@ -121,15 +139,13 @@ def _left_in_process(report: dict[str, Any], fixed: dict[str, Any]) -> Iterator[
             yield f"{report['tasks'].get(name, 0)} tasks {name!r}, and {count} before"
 
 
-async def _left_in_redis(stage: Stage) -> Any:
-    async with stage.ground.memory() as memory:
+async def _left_in_redis(ground: Ground, *, leases_may_run_out: bool) -> Any:
+    async with ground.memory() as memory:
         async for key in memory.scan_iter(count=1000):
             lives_seconds = await memory.ttl(key)
             if lives_seconds == -1:
                 yield f"the key {key!r} lives for ever"
-            elif b":connections:" in key and not (
-                stage.leases_may_run_out and lives_seconds <= _LEASE_SECONDS
-            ):
+            elif b":connections:" in key and not (leases_may_run_out and lives_seconds <= _LEASE_SECONDS):
                 yield f"the lease {key!r}"
 
 

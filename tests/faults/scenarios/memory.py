@@ -129,6 +129,7 @@ async def _until_misconf(memory: Any) -> str:
 
 async def poisoned(stage: Stage) -> None:
     """Every value is replaced: by another user's, one of another type, garbage, one from the future."""
+    stage.leases_may_run_out = True  # the poisoned ones
     await _expect(stage)
     poison = [_of_another, _of_another_type, _garbled, _from_the_future, _with_strange_steps]
     async with stage.ground.memory() as memory:
