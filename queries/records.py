@@ -10,6 +10,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import Any, Final
 
 from queries.timestamps import iso
@@ -20,6 +21,9 @@ _NUMERIC: Final = struct.Struct(">HhHH").unpack_from
 _DIGITS_BASE: Final = 10_000
 _NEGATIVE: Final = 0x4000
 _NOT_FINITE: Final = {0xC000: float("nan"), 0xD000: float("inf"), 0xF000: float("-inf")}
+#: Texts, times and numbers that are shared between records: a new price comes with the entry, the limits
+#: and the times of the old one.
+_VALUES_REMEMBERED: Final = 16_384
 _FIRST_MOMENT: Final = datetime(2000, 1, 1, tzinfo=UTC)
 
 
@@ -54,6 +58,12 @@ def _boolean(data: bytes) -> bool:
     return data != b"\0"
 
 
+@lru_cache(maxsize=_VALUES_REMEMBERED)
+def _text(data: bytes) -> str:
+    return data.decode()
+
+
+@lru_cache(maxsize=_VALUES_REMEMBERED)
 def _moment(data: bytes) -> str:
     return iso(_FIRST_MOMENT + timedelta(microseconds=_integer(data)))
 
@@ -68,6 +78,7 @@ def _double(data: bytes) -> float:
     return float(value)
 
 
+@lru_cache(maxsize=_VALUES_REMEMBERED)
 def _numeric(data: bytes) -> float:
     """The double that is nearest, as the database's own cast gives it."""
     count, weight, sign, _ = _NUMERIC(data)
@@ -88,7 +99,7 @@ _READERS: Final[Mapping[int, Callable[[bytes], Any]]] = {
     20: _integer,
     21: _integer,
     23: _integer,
-    25: bytes.decode,
+    25: _text,
     701: _double,
     1184: _moment,
     1700: _numeric,

@@ -117,6 +117,8 @@ class HandoverProtocol(WebSocketsSansIOProtocol):
             raise ConnectionResetError("the client left during the handshake")
         self.stop_keepalive()
         transport, self.transport = self.transport, _Released()
+        # Else the parser would keep all of the handshake for as long as the socket lives.
+        del self.conn.reject
         made = make(transport, self.conn)
         # uvicorn forgets the connection: who took it over drains it.
         self.connections.discard(self)

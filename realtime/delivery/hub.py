@@ -163,6 +163,9 @@ class Hub:
         ]:
             del self._watches[watch.user_id]
             self._behind.pop(watch.user_id, None)
+        for watch in self._watches.values():
+            if watch.snapshot is not None:
+                watch.snapshot.forget_unused()
         METRICS.watched_accounts.set(len(self._watches))
 
     def _age_seconds(self, now: float) -> float:

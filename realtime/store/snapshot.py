@@ -31,7 +31,9 @@ class Snapshot:
     ``documents`` is for whoever derives something from the state and wants to do so once.
     """
 
-    __slots__ = ("_patches", "_wholes", "as_of", "documents", "epoch", "revision", "state", "user_id")
+    __slots__ = (
+        "_patches", "_was_used", "_wholes", "as_of", "documents", "epoch", "revision", "state", "user_id",
+    )  # fmt: skip
 
     def __init__(self, *, user_id: UUID, epoch: int, revision: int, as_of: str, state: State) -> None:
         self.user_id = user_id
@@ -40,6 +42,7 @@ class Snapshot:
         self.as_of = as_of
         self.state = state
         self.documents: dict[str, bytes] = {}
+        self._was_used = True
         self._wholes: dict[Channels, bytes] = {}
         self._patches: dict[tuple[int, Channels], bytes] = {}
 
@@ -52,10 +55,19 @@ class Snapshot:
 
     def encoded(self, channels: Channels) -> bytes:
         """JSON of the state restricted to ``channels``; the same bytes for everybody."""
+        self._was_used = True
         whole = self._wholes.get(channels)
         if whole is None:
             whole = self._wholes[channels] = encode(self.part(channels))
         return whole
+
+    def forget_unused(self) -> None:
+        """Drop what was encoded and not asked for since the last call: it can be made again."""
+        if not self._was_used:
+            self._wholes.clear()
+            self._patches.clear()
+            self.documents.clear()
+        self._was_used = False
 
     def patch_from(self, base: Snapshot, channels: Channels) -> bytes:
         """JSON merge patch from ``base`` to this, restricted to ``channels``; ``{}`` when nothing there
