@@ -1,0 +1,146 @@
+"""Requests that are none, and the headers of every answer: a whole node, over bare connections."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from typing import Final
+from uuid import uuid4
+
+import pytest
+
+from tests.end_to_end.node import Node, node
+from tests.hostile.wire import answer, handshake, request
+
+#: What a browser is told with every answer, whatever it is.
+SECURITY: Final = {
+    b"content-security-policy": b"default-src 'none'; script-src 'self'",
+    b"x-content-type-options": b"nosniff",
+    b"referrer-policy": b"no-referrer",
+    b"cross-origin-opener-policy": b"same-origin",
+    b"cross-origin-resource-policy": b"same-origin",
+}
+EVIL: Final = "https://evil.example"
+HEALTH: Final = "/api/v1/trading/health"
+
+
+@pytest.fixture
+async def served(migrated_url: str) -> AsyncIterator[Node]:
+    async with node(migrated_url) as served:
+        yield served
+
+
+def address(served: Node) -> str:
+    return served.url.removeprefix("http://")
+
+
+async def asked(served: Node, data: bytes) -> tuple[int, dict[bytes, bytes]]:
+    """Status and headers of the answer."""
+    head = await answer(address(served), data)
+    first, *lines = head.removesuffix(b"\r\n\r\n").split(b"\r\n")
+    return int(first.split()[1]), {
+        name.lower(): value for name, value in (line.split(b": ", 1) for line in lines)
+    }
+
+
+def plain(line: str, **headers: str) -> bytes:
+    """A request; names of headers are written with underscores."""
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    return request(line, {"Host": "here", **named})
+
+
+ASKED: Final[dict[str, tuple[str, Mapping[str, str], int]]] = {
+    "a page": ("GET / HTTP/1.1", {}, 200),
+    "health": (f"GET {HEALTH} HTTP/1.1", {}, 200),
+    "HEAD": (f"HEAD {HEALTH} HTTP/1.1", {}, 200),
+    "metrics": ("GET /metrics HTTP/1.1", {}, 200),
+    "the description": ("GET /api/v1/openapi.json HTTP/1.1", {}, 200),
+    "nobody's read": ("GET /api/v1/guards/status HTTP/1.1", {}, 401),
+    "a bad token": ("GET /api/v1/state HTTP/1.1", {"Authorization": "Bearer x.y.z"}, 401),
+    "a token in the URL": ("GET /api/v1/state?access_token=x.y.z HTTP/1.1", {}, 401),
+    "an unknown path": ("GET /nowhere HTTP/1.1", {}, 404),
+    "a path out of the static files": ("GET /static/../app.py HTTP/1.1", {}, 404),
+    "the same, escaped": ("GET /static/%2e%2e/app.py HTTP/1.1", {}, 404),
+    "the same, escaped twice": ("GET /static/%252e%252e%252fapp.py HTTP/1.1", {}, 404),
+    "another method": (f"DELETE {HEALTH} HTTP/1.1", {}, 405),
+    "a method that nobody knows": (f"PURGE {HEALTH} HTTP/1.1", {}, 405),
+    "a preflight of another site": (
+        f"OPTIONS {HEALTH} HTTP/1.1", {"Origin": EVIL, "Access-Control-Request-Method": "GET"}, 405
+    ),
+    "a ticket for nobody": ("POST /api/v1/tickets HTTP/1.1", {"Content-Length": "0"}, 401),
+    "a WebSocket's path without one": ("GET /ws HTTP/1.1", {}, 404),
+}  # fmt: skip
+
+
+async def test_every_answer_carries_the_security_headers_and_none_of_cors(served: Node) -> None:
+    for what, (line, headers, status) in ASKED.items():
+        found, told = await asked(served, request(line, {"Host": "here", **headers}))
+        assert found == status, what
+        for name, value in SECURITY.items():
+            assert told[name].startswith(value), (what, name)
+        assert not [name for name in told if name.startswith(b"access-control-")], what
+        assert b"server" not in told, what
+
+
+HANDSHAKES: Final[dict[str, tuple[Mapping[str, str], int]]] = {
+    "of a bad token": ({"Authorization": "Bearer x.y.z"}, 401),
+    "of two tokens": ({"Authorization": "Bearer a.b.c, Bearer d.e.f"}, 401),
+    "of a page of another site": ({"Origin": EVIL}, 403),
+    "of a page without an origin": ({"Origin": "null"}, 403),
+    "of another version": ({"Sec-WebSocket-Version": "8"}, 426),
+    "without a key": ({"Sec-WebSocket-Key": ""}, 400),
+}
+
+
+async def test_every_refused_handshake_carries_them_too(served: Node) -> None:
+    for what, (headers, status) in HANDSHAKES.items():
+        found, told = await asked(served, handshake(address(served), headers))
+        assert found == status, what
+        assert told.keys() >= SECURITY.keys(), what
+    found, told = await asked(served, handshake(address(served), path="/ws?token=x.y.z"))
+    assert (found, told.keys() >= SECURITY.keys()) == (401, True)
+
+
+async def test_a_page_of_another_site_may_not_connect_even_with_a_good_token(served: Node) -> None:
+    token = {"Authorization": f"Bearer {served.token(uuid4())}"}
+    for origin, status in (
+        (EVIL, 403),
+        (f"http://{address(served)}.evil.example", 403),
+        (f"http://user@{address(served)}", 403),
+        ("file://", 403),
+        (f"http://{address(served)}", 101),
+    ):
+        found, _ = await asked(served, handshake(address(served), {**token, "Origin": origin}))
+        assert found == status, origin
+
+
+NO_HTTP: Final[dict[str, bytes]] = {
+    "no request at all": b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n",
+    "another protocol": b"SSH-2.0-OpenSSH_9.6\r\n\r\n",
+    "the preface of HTTP/2": b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+    "no version": b"GET / \r\n\r\n",
+    "a version that is none": b"GET / HTTP/9.9\r\nHost: here\r\n\r\n",
+    "a space before a colon": b"GET / HTTP/1.1\r\nHost : here\r\n\r\n",
+    "a header without a name": b"GET / HTTP/1.1\r\n: here\r\n\r\n",
+    "a line that goes on": b"GET / HTTP/1.1\r\nHost: here\r\nX-A: b\r\n c\r\n\r\n",
+    "a zero in a header": b"GET / HTTP/1.1\r\nHost: he\x00re\r\n\r\n",
+    "a line break in a header": b"GET / HTTP/1.1\r\nHost: here\r\nX-A: b\rX-B: c\r\n\r\n",
+    "two lengths": b"POST / HTTP/1.1\r\nHost: here\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nab",
+    "a length that is none": b"POST / HTTP/1.1\r\nHost: here\r\nContent-Length: -1\r\n\r\n",
+    "a length with a plus": b"POST / HTTP/1.1\r\nHost: here\r\nContent-Length: +1\r\n\r\na",
+    "a length and chunks": (
+        b"POST / HTTP/1.1\r\nHost: here\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"
+    ),
+    "an encoding after chunks": (
+        b"POST / HTTP/1.1\r\nHost: here\r\nTransfer-Encoding: chunked, identity\r\n\r\n0\r\n\r\n"
+    ),
+    "a head of 80,000 bytes": b"GET / HTTP/1.1\r\nHost: here\r\nX-A: " + b"a" * 80_000 + b"\r\n\r\n",
+    "a path of 80,000 bytes": b"GET /" + b"a" * 80_000 + b" HTTP/1.1\r\nHost: here\r\n\r\n",
+}
+
+
+async def test_what_is_no_request_gets_400_with_the_same_headers_and_the_line_is_cut(served: Node) -> None:
+    found = {what: await asked(served, data) for what, data in NO_HTTP.items()}
+    assert {what: status for what, (status, _) in found.items()} == dict.fromkeys(NO_HTTP, 400)
+    for what, (_, told) in found.items():
+        assert told.keys() >= SECURITY.keys(), what
+        assert told[b"connection"] == b"close", what
