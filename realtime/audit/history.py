@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
+from functools import cached_property
 from typing import Any
 from uuid import UUID
 
@@ -42,30 +43,49 @@ class LogRow:
     updated_at: datetime | str | None = None
     inserted: bool = True
 
-    @property
+    @cached_property
     def kind(self) -> str:
         """The event type as it is compared: trimmed and lower-case."""
         return values.trimmed(self.event_type).lower()
 
-    @property
+    @cached_property
     def failed(self) -> bool:
         return values.trimmed(self.status).lower() == "failed"
 
-    @property
+    @cached_property
+    def owner(self) -> UUID | None:
+        """The user that it names; None when it names none."""
+        return values.user(self.user_id)
+
+    @cached_property
+    def terms(self) -> tuple[Any, ...]:
+        """Everything that it says about a position but the price and the times."""
+        return (
+            values.volume(self.volume),
+            values.direction(self.direction),
+            values.symbol(self.symbol),
+            values.number(self.entry_price),
+            values.number(self.take_profit),
+            values.number(self.stop_loss),
+            self.match,
+            values.text(self.divergence_reason),
+        )
+
+    @cached_property
     def usable(self) -> bool:
         """Whether it names a user and a ticket."""
-        return values.user(self.user_id) is not None and values.ticket(self.ticket) is not None
+        return self.owner is not None and values.ticket(self.ticket) is not None
 
-    @property
+    @cached_property
     def bears_position(self) -> bool:
         """Whether it says something about a position that can be told apart."""
         return self.usable and not self.failed and self.kind in _OPEN_TYPES | _CLOSE_TYPES
 
-    @property
+    @cached_property
     def closes(self) -> bool:
         return self.kind in _CLOSE_TYPES or bool(values.trimmed(self.close_reason))
 
-    @property
+    @cached_property
     def match(self) -> int:
         """0 not matched, 1 matched, 2 diverging."""
         if self.matched is None:
@@ -148,12 +168,12 @@ class Arrival:
     order: int
     at: datetime
 
-    @property
+    @cached_property
     def time(self) -> datetime:
         """The time that the platform gave the row; that of the arrival where it gave none."""
         return values.moment(getattr(self.change, "created_at", None)) or self.at
 
-    @property
+    @cached_property
     def recency(self) -> tuple[datetime, int]:
         """What "latest" means: by time, then by arrival."""
         return self.time, self.order

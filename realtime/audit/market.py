@@ -168,4 +168,4 @@ def conditions(history: History, user_id: UUID) -> Conditions:
 
 def is_guard_trigger(row: LogRow, user_id: UUID) -> bool:
     """Whether ``row`` reports a market condition to ``user_id``."""
-    return row.kind == "guard_trigger" and values.user(row.user_id) == user_id
+    return row.kind == "guard_trigger" and row.owner == user_id

@@ -41,7 +41,7 @@ def log_events(history: History, user_id: UUID) -> dict[str, Placed]:
     tickets = Tickets()
     for arrival in history:
         row = arrival.change
-        if isinstance(row, LogRow) and values.user(row.user_id) == user_id:
+        if isinstance(row, LogRow) and row.owner == user_id:
             event_type = _event_type(tickets, arrival, row, user_id)
             if event_type is not None:
                 found[row.id] = arrival.recency, _event(event_type, arrival, row)
@@ -62,26 +62,12 @@ def _event_type(tickets: Tickets, arrival: Arrival, row: LogRow, user_id: UUID) 
 
 
 def _change(before: LogRow | None, row: LogRow) -> str | None:
-    if before is not None and _shown(before) == _shown(row):
+    if before is not None and before.terms == row.terms:
         return None
     if row.match == 2:
         return "divergence_detected"
     return (
         "position_matched" if row.match == 1 and (before is None or before.match != 1) else "position_synced"
-    )
-
-
-def _shown(row: LogRow) -> tuple[Any, ...]:
-    """Everything about a position that is more than its price and its times."""
-    return (
-        values.volume(row.volume),
-        values.direction(row.direction),
-        values.symbol(row.symbol),
-        values.number(row.entry_price),
-        values.number(row.take_profit),
-        values.number(row.stop_loss),
-        row.match,
-        values.text(row.divergence_reason),
     )
 
 

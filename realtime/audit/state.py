@@ -40,7 +40,7 @@ class Oracle:
         return {name: wire(channel) for name, channel in channels.items()}
 
     def _is_own(self, arrival: Arrival) -> bool:
-        return isinstance(arrival.change, LogRow) and values.user(arrival.change.user_id) == self.user_id
+        return isinstance(arrival.change, LogRow) and arrival.change.owner == self.user_id
 
     def _status(
         self, own: History, tickets: list[Ticket], history: History, drawdowns: list[Step]
