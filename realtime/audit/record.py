@@ -115,8 +115,8 @@ class Record:
 
 async def read_record(
     connection: Any, sources: Sources, user_id: UUID, *, most_rows: int, most_rates: int
-) -> Record:
-    """The record of one account, at most its ``most_rows`` newest rows of each table.
+) -> Rows:
+    """Read the record of one account, at most its ``most_rows`` newest rows of each table.
 
     ``connection`` (asyncpg's) is within a transaction that sees one snapshot. Rates are read where
     there are at most about ``most_rates`` of them.
@@ -127,7 +127,7 @@ async def read_record(
     record.instruments = [Instrument(**row) for row in await connection.fetch(_INSTRUMENTS)]
     limits = await connection.fetchrow(_LIMITS, user_id)
     record.limits = None if limits is None else Limits(**limits)
-    rows = _Rows(record, set(told["noted"]))
+    rows = Rows(record, set(told["noted"]))
     for kind, statement, parameters in (
         (LogRow, sources.log, (user_id, _forms(user_id, told["written"]), most_rows)),
         (EquityRow, sources.equity, (user_id, most_rows)),
@@ -141,20 +141,22 @@ async def read_record(
         elif read >= most_rows:
             record.log_begins = rows.complete_since()
         record.rows += read
-    rates = await _rates(connection, sources, record) if told["rates"] <= most_rates else None
-    rows.put_in_order(rates)
-    return record
+    if told["rates"] <= most_rates:
+        rows.rates = await _rates(connection, sources, record)
+    return rows
 
 
 @dataclass
-class _Rows:
-    """Rows on their way to the record."""
+class Rows:
+    """What was read of a record; to put it in order takes as long as it has rows."""
 
     record: Record
     noted: set[str]
     placed: list[tuple[int, int, LogRow | EquityRow]] = field(default_factory=list)
     unplaced: list[LogRow | EquityRow] = field(default_factory=list)
     times: list[datetime] = field(default_factory=list)
+    #: None where they were not read.
+    rates: list[FxRate] | None = None
 
     def complete_since(self) -> datetime:
         """From when on no row of the log is missing, whether it counts by its own time or by its arrival."""
@@ -184,13 +186,13 @@ class _Rows:
             record.updated.add(change.id)
         self.placed.append((row["revision"], row["ordinal"], change))
 
-    def put_in_order(self, rates: list[FxRate] | None) -> None:
-        """Make the record's history of them: first those that nobody saw arrive, as when history is read."""
+    def in_order(self) -> Record:
+        """The record, with a history: first the rows that nobody saw arrive, as when history is read."""
         record = self.record
-        if rates is None:
+        if self.rates is None:
             record.unsure_rates = None
         found = [] if record.limits is None else [Arrival(record.limits, 0, _EPOCH)]
-        found += [Arrival(rate, 0, record.now) for rate in rates or ()]
+        found += [Arrival(rate, 0, record.now) for rate in self.rates or ()]
         found += [
             Arrival(each.change, 0, values.moment(getattr(each.change, "created_at", None)) or each.at)
             for each in backfill_order(self.unplaced, record.now)
@@ -201,6 +203,7 @@ class _Rows:
         ]
         found.append(Arrival(AlertsEnded(record.user_id), 0, record.now))
         record.history = [Arrival(each.change, order, each.at) for order, each in enumerate(found, 1)]
+        return record
 
 
 async def _rates(connection: Any, sources: Sources, record: Record) -> list[FxRate]:

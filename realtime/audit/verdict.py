@@ -9,7 +9,7 @@ from uuid import UUID
 
 from realtime.audit.difference import Difference, Findings
 from realtime.audit.judgement import judge
-from realtime.audit.record import Record, read_record
+from realtime.audit.record import Rows, read_record
 from realtime.audit.sources import Sources
 
 #: What the live queries give for one account on one connection.
@@ -42,12 +42,12 @@ class Verdict:
 class Evidence:
     """What there is to judge an account by; ``shown`` is what the live queries gave in the same snapshot."""
 
-    record: Record
+    rows: Rows
     shown: Mapping[str, Any]
 
     def judge(self) -> Verdict:
         """Reduce the record and compare: pure, and as long as the record."""
-        record = self.record
+        record = self.rows.in_order()
         found = judge(record, self.shown) if record.ready else Findings()
         return Verdict(
             user_id=record.user_id,
@@ -77,8 +77,8 @@ async def read_evidence(
     """
     await connection.execute(_BEGIN.format(milliseconds=int(timeout_seconds * 1000)))
     try:
-        record = await read_record(connection, sources, user_id, most_rows=most_rows, most_rates=most_rates)
-        return Evidence(record, await shown(connection, user_id) if record.ready else {})
+        rows = await read_record(connection, sources, user_id, most_rows=most_rows, most_rates=most_rates)
+        return Evidence(rows, await shown(connection, user_id) if rows.record.ready else {})
     finally:
         if not connection.is_closed():
             await connection.execute("ROLLBACK")
