@@ -42,6 +42,7 @@ class Admission:
             admitted = self._leases is None or await self._leases.claim(lease, user_id)
         except BaseException:
             self._uncount(user_id)
+            self._give_back(lease, user_id)
             raise
         if not admitted:
             self._uncount(user_id)
@@ -53,9 +54,7 @@ class Admission:
         """The connection is gone."""
         user_id = self._held.pop(lease)
         self._uncount(user_id)
-        if self._leases is not None:
-            self._given_back[lease] = user_id
-            self._any_given_back.set()
+        self._give_back(lease, user_id)
 
     @contextlib.asynccontextmanager
     async def admitted(self, user_id: UUID) -> AsyncIterator[None]:
@@ -82,6 +81,11 @@ class Admission:
                         given_back, self._given_back = self._given_back, {}
                         await asyncio.shield(self._leases.release(given_back))
             await self._leases.renew(dict(self._held))
+
+    def _give_back(self, lease: str, user_id: UUID) -> None:
+        if self._leases is not None:
+            self._given_back[lease] = user_id
+            self._any_given_back.set()
 
     def _uncount(self, user_id: UUID) -> None:
         self._counts[user_id] -= 1

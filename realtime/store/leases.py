@@ -57,6 +57,10 @@ class Leases:
                 for (_, answer), result in zip(claims.values(), results, strict=True):
                     if not answer.done():
                         answer.set_result(bool(result))
+                # Those who went away meanwhile may have given back what they did not have yet.
+                gone = {lease: user_id for lease, (user_id, answer) in claims.items() if answer.cancelled()}
+                if gone:
+                    await self._call("release", gone)
         finally:
             self._claiming = None
 

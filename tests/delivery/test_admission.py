@@ -80,6 +80,26 @@ async def test_a_crowd_that_comes_at_once_costs_few_calls_and_is_counted_one_by_
     assert calls < 5
 
 
+@pytest.mark.parametrize("turns", range(8))
+async def test_a_client_that_vanishes_while_it_is_admitted_holds_no_place(redis: Redis, turns: int) -> None:
+    admission = node(redis)
+    async with running(admission):
+        asked = [asyncio.create_task(admission.admit(uuid4())) for _ in range(20)]
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        for task in asked:
+            task.cancel()
+        for lease in await asyncio.gather(*asked, return_exceptions=True):
+            if isinstance(lease, str):
+                admission.leave(lease)
+        kept = await admission.admit(USER)
+        async with asyncio.timeout(5):
+            while await redis.keys() != [f"guardwire:connections:{USER}".encode()]:
+                await asyncio.sleep(0.01)
+        assert kept is not None
+        admission.leave(kept)
+
+
 async def test_the_leases_of_a_dead_node_end_by_themselves(redis: Redis) -> None:
     dead = node(redis)
     await dead.admit(USER)
