@@ -13,6 +13,7 @@ from starlette.exceptions import HTTPException
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
+from auth.claims import is_token_id
 from auth.identity import ADMIN_SCOPE, Identity
 from auth.revocation import MAX_REASON_CHARACTERS, Revocations
 from auth.tickets import Tickets
@@ -35,7 +36,7 @@ class RevocationRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True)
     """Revoke all tokens that a user has so far, or the one with this ``jti``; exactly one of the two."""
 
     user_id: UUID | None = None
-    token_id: Annotated[str, msgspec.Meta(min_length=1, max_length=256)] | None = None
+    token_id: Annotated[str, msgspec.Meta(min_length=1, max_length=256, pattern="^[ -~]+$")] | None = None
     reason: Annotated[str, msgspec.Meta(max_length=MAX_REASON_CHARACTERS)] = ""
 
 
@@ -91,6 +92,8 @@ class RevocationEndpoint:
             raise HTTPException(422, f"The body is not a revocation: {error}.") from None
         if (request.user_id is None) == (request.token_id is None):
             raise HTTPException(422, "Name either `user_id` or `token_id`.")
+        if request.token_id is not None and not is_token_id(request.token_id):
+            raise HTTPException(422, "A token's id is 1 to 256 printable ASCII characters.")
         await self._revocations.revoke(
             user_id=request.user_id, token_id=request.token_id, reason=request.reason
         )
