@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import re
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import msgspec
@@ -12,6 +15,11 @@ from realtime.metrics import Metrics
 from realtime.settings import SETTINGS, Settings
 
 ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text("utf-8")
+SERVERS_LIBRARIES = {
+    "alembic", "asyncpg", "h11", "jwt", "msgspec", "redis", "rich", "sqlalchemy", "starlette", "typer",
+    "uvicorn", "uvloop", "websockets",
+}  # fmt: skip
 
 
 def rows(document: str, heading: str) -> list[list[str]]:
@@ -69,9 +77,24 @@ def test_metrics_have_prometheus_names() -> None:
         assert re.fullmatch(r"guardwire_[a-z_]+", metric.name)
 
 
-def test_the_readme_shows_the_example_bot_as_it_is() -> None:
-    example = (ROOT / "examples/close_on_guard.py").read_text("utf-8")
-    assert f"```python\n{example}```" in (ROOT / "README.md").read_text("utf-8")
+@pytest.mark.parametrize(
+    ("language", "example"), [("python", "close_on_guard.py"), ("js", "print_changes.js")]
+)
+def test_the_readme_shows_the_examples_as_they_are(language: str, example: str) -> None:
+    text = (ROOT / "examples" / example).read_text("utf-8")
+    assert f"```{language}\n{text}```" in README
+
+
+def test_a_bot_needs_nothing_of_the_server_but_what_the_readme_lists(tmp_path: Path) -> None:
+    package = tmp_path / "realtime"
+    shutil.copytree(ROOT / "realtime/client", package / "client")
+    (listed,) = re.findall(r"takes `realtime/client/` with\n(.*?) from beside it", README, re.DOTALL)
+    for name in re.findall(r"`([a-z_]+\.py)`", listed):
+        shutil.copy(ROOT / "realtime" / name, package / name)
+    load = "import sys; sys.path.insert(0, sys.argv[1]); import realtime.client; print(*sys.modules)"
+    command = [sys.executable, "-I", "-c", load, str(tmp_path)]
+    loaded = subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()
+    assert SERVERS_LIBRARIES.intersection(loaded) == {"h11", "msgspec", "websockets"}
 
 
 @pytest.mark.parametrize(

@@ -123,7 +123,9 @@ class Account:
         saw last and what is now. Ends when the account is closed; raises what ended the connection for good.
         """
         if path and path[0] not in CHANNELS:
-            raise ValueError(f"{path[0]!r} is not one of the channels {', '.join(CHANNELS)}")
+            names = f"{path[0]!r} is not one of the channels {', '.join(CHANNELS)}"
+            split = ", ".join(map(repr, path[0].split(".")))
+            raise ValueError(f"{names}: write changes({split})" if "." in path[0] else names)
         return Changes(self._session, self._connection, self._signal, path)
 
     def fresh_states(self) -> FreshStates:

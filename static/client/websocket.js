@@ -2,6 +2,8 @@ import { SUBPROTOCOL, decode, hello } from "../messages.js";
 import { fromClose, lost } from "./ending.js";
 
 const NORMAL_CLOSURE = 1000;
+/** Browsers keep the reason from pages. */
+const NOT_OPENED = "no connection: the server is out of reach, or GUARDWIRE_ALLOWED_ORIGINS does not name this page's origin";
 
 /**
  * The stream over a WebSocket. The token goes in the first frame: browsers cannot set headers, and URLs are logged.
@@ -22,6 +24,7 @@ class WebSocketLink {
   #socket = null;
   #options;
   #over = false;
+  #opened = false;
 
   /**
    * @param {() => WebSocket} connect
@@ -36,11 +39,14 @@ class WebSocketLink {
       queueMicrotask(() => this.#end(lost(String(error))));
       return;
     }
-    this.#socket.onopen = () => this.#socket?.send(hello(options));
+    this.#socket.onopen = () => {
+      this.#opened = true;
+      this.#socket?.send(hello(options));
+    };
     this.#socket.onmessage = ({ data }) => this.#receive(data);
-    this.#socket.onclose = ({ code, reason }) => this.#end(fromClose(code, reason));
+    this.#socket.onclose = ({ code, reason }) => this.#end(fromClose(code, reason || (this.#opened ? "" : NOT_OPENED)));
     // Browsers say what went wrong in the close event that follows at once; Node 20 sends none when it cannot connect.
-    this.#socket.onerror = () => setTimeout(() => this.#end(lost("no connection")));
+    this.#socket.onerror = () => setTimeout(() => this.#end(lost(this.#opened ? "" : NOT_OPENED)));
   }
 
   /** @param {object} frame */

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import threading
@@ -18,6 +19,7 @@ from tests.browser.dashboard_process import DashboardProcess
 from tests.browser.trader import Trader
 from tests.waiting import wait_until
 
+_EXAMPLE = Path(__file__).parents[2] / "examples" / "print_changes.js"
 _FOLLOW = Path(__file__).parents[1] / "javascript" / "follow.js"
 
 
@@ -99,3 +101,29 @@ def test_it_ends_for_good_when_it_is_refused(server: DashboardProcess) -> None:
         assert follower._process.wait(timeout=10) == 0, "nothing keeps the program alive"
     finally:
         follower.end()
+
+
+def test_the_example_in_the_readme_prints_what_changes(
+    trader: Trader, server: DashboardProcess, token: str
+) -> None:
+    node = shutil.which("node")
+    if node is None:
+        pytest.skip("no Node.js here")
+    trader.equity(10_000)
+    trader.open(7001, "XAUUSD", 1950.50)
+    with subprocess.Popen(
+        [node, str(_EXAMPLE), f"{server.url}/"],
+        env={**os.environ, "TOKEN": token},
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        try:
+            first = {process.stdout.readline().strip() for _ in range(3)}
+            assert first == {"7001 0", "should close: false", "connected"}
+            trader.move(7001, 1955.75)
+            assert process.stdout.readline().strip() == "7001 52.5"
+            trader.close(7001)
+            assert process.stdout.readline().strip() == "7001 closed"
+        finally:
+            process.kill()

@@ -44,6 +44,16 @@ async def test_channels_that_were_not_chosen_are_none(peer: Peer) -> None:
         assert account.state.guards is not None
 
 
+async def test_a_path_that_is_no_channel_is_refused_and_one_in_dots_is_spelt(peer: Peer) -> None:
+    answered = opening(peer, whole())
+    async with connect(peer.url, token="t") as account:
+        await answered
+        with pytest.raises(ValueError, match="'position' is not one of the channels .*guards$"):
+            account.changes("position")
+        with pytest.raises(ValueError, match=r"write changes\('positions', 'open'\)"):
+            account.changes("positions.open")
+
+
 async def test_the_first_changes_are_what_is_there_and_then_what_changes(peer: Peer) -> None:
     answered = opening(peer, {"guards": guards(b1=breach()), "positions": positions(t11=position())})
     async with connect(peer.url, token="t", channels=["guards", "positions"]) as account:
