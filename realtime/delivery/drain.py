@@ -68,11 +68,9 @@ class Drain:
         """Be unready for ``notice_seconds``, then see everybody off within ``spread_seconds`` or little more.
         """
         self._streams.draining = True
-        clients = self._clients()
-        log.info("draining: %d clients are asked to come back elsewhere", clients)
-        if clients:
-            await asyncio.sleep(notice_seconds)
-        await self._see_off(min(spread_seconds, clients / _MOST_A_SECOND))
+        log.info("draining: %d clients are asked to come back elsewhere", self._clients())
+        await asyncio.sleep(notice_seconds)
+        await self._see_off(min(spread_seconds, self._clients() / _MOST_A_SECOND))
         self._share_gone = 1.0
         _say_goodbye(self._streams)  # also to those whose handshake was under way
         await self._until_nobody_is_left(_GOODBYE_SECONDS)

@@ -111,6 +111,13 @@ class HandoverProtocol(WebSocketsSansIOProtocol):
         self.app = handing_over
         await super().run_asgi()
 
+    def shutdown(self) -> None:
+        """The server is ending. A handshake under way is answered by its route, which knows why it cannot be
+        (uvicorn would say 500 in its place).
+        """
+        if self.handshake_complete or self.close_sent:
+            super().shutdown()
+
     def give(self, make: SocketFactory) -> asyncio.Protocol:
         """See `Handover.take`."""
         if self.disconnected or self.transport.is_closing():

@@ -89,6 +89,9 @@ class Streams:
         self._sockets.add(socket)
         log.debug("a socket is open", extra={"session_id": socket.session_id})
         METRICS.sockets.set(len(self._sockets))
+        if self.draining:  # its handshake was under way when that began
+            hint = retry_after_ms(100, 2000)
+            socket.close(CloseCode.DRAINING, "the server is restarting", retry_after_ms=hint)
 
     def open_for(
         self, socket: Socket, identity: Identity, lease: str, channels: Channels, resume: Resume | None
