@@ -157,9 +157,7 @@ class _Tally:
         if verdict.differences:
             self.different.append(user_id)
             if verdict.passed_by:
-                print(
-                    f"{user_id} has {verdict.passed_by} rows that were written past the triggers", flush=True
-                )
+                print(f"{user_id} rows written past the triggers: {verdict.passed_by}", flush=True)
         for doubt in verdict.doubts if self._print_doubts else ():
             print(f"{user_id} in doubt: {doubt}", flush=True)
         if time.monotonic() - self._said > _PROGRESS_SECONDS:
