@@ -74,19 +74,24 @@ class Platform:
             self._connection.terminate()
             self._connection = None
 
-    async def trade(self, *, per_second: float) -> None:
-        """Commit for random owners until cancelled; a database that is away is waited for."""
+    async def trade(self, stop: asyncio.Event, *, per_second: float) -> None:
+        """Commit for random owners until ``stop`` is set; a database that is away is waited for.
+
+        Not until cancelled: the driver may make another error of that, which looks like a database away.
+        """
         due = time.monotonic()
-        while True:
+        while not stop.is_set():
             several = min(self.random.choice((1, 1, 2, 5)), len(self.owners))
-            await self.commit(self.random.sample(self.owners, several))
+            await self.commit(self.random.sample(self.owners, several), stop=stop)
             # What an outage delayed is not caught up with: a platform reports the present.
             due = max(due + 1 / per_second, time.monotonic() - 0.1)
             await asyncio.sleep(max(0.0, due - time.monotonic()))
 
-    async def commit(self, owners: Sequence[Owner], *, odd: int = 2) -> None:
-        """One transaction with a few rows of each; tried until the database has taken it."""
-        while True:
+    async def commit(
+        self, owners: Sequence[Owner], *, odd: int = 2, stop: asyncio.Event | None = None
+    ) -> None:
+        """One transaction with a few rows of each; tried until the database took it, or until ``stop``."""
+        while stop is None or not stop.is_set():
             try:
                 async with asyncio.timeout(_STATEMENT_SECONDS):
                     await self.try_to_commit(owners, odd=odd)

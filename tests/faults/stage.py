@@ -1,6 +1,6 @@
 """One fault on stage: bots that follow accounts of their own, a platform that trades, and a judgement.
 
-    async with performance(ground, "a node is killed", random=random) as stage:
+    async with performance(ground, Findings("a node is killed"), random=random, bots=200) as stage:
         code = await stage.sites[0].node.kill()
         stage.proves(f"the process ended with {code}", code == -9)
 
@@ -49,6 +49,7 @@ class Stage:
     full: bool = False
     healed_at: float = field(default_factory=time.monotonic)
     _trading: asyncio.Task[None] | None = None
+    _stop: asyncio.Event = field(default_factory=asyncio.Event)
 
     @property
     def sites(self) -> list[Site]:
@@ -103,20 +104,21 @@ class Stage:
 
     async def trade(self) -> None:
         """Let the platform trade from now on."""
-        self._trading = asyncio.create_task(self.platform.trade(per_second=_PER_SECOND), name="trade")
+        self._stop = asyncio.Event()
+        trading = self.platform.trade(self._stop, per_second=_PER_SECOND)
+        self._trading = asyncio.create_task(trading, name="trade")
 
     async def rest(self) -> None:
         """Let the platform end what it is at, and then nothing."""
         if self._trading is not None:
-            self._trading.cancel()
-            await asyncio.gather(self._trading, return_exceptions=True)
+            self._stop.set()
+            await self._trading
             self._trading = None
-            await self.platform.close()
 
 
 @contextlib.asynccontextmanager
 async def performance(
-    ground: Ground, fault: str, *, random: Random, bots: int, sites: Sequence[Site] | None = None
+    ground: Ground, findings: Findings, *, random: Random, bots: int, sites: Sequence[Site] | None = None
 ) -> AsyncIterator[Stage]:
     """A stage with ``bots`` that are all fresh, of accounts that nobody has seen before."""
     began = time.monotonic()
@@ -125,7 +127,7 @@ async def performance(
     platform = Platform(ground.database_url, owners, marks, random)
     addresses = [site.address for site in sites or ground.sites]
     crowd = Crowd(platform, [Bot(owner, ground.token(owner), addresses, marks) for owner in owners])
-    stage = Stage(ground, crowd, platform, random, Findings(fault))
+    stage = Stage(ground, crowd, platform, random, findings)
     try:
         await platform.final_word()  # so that everybody has something to lose
         async with crowd.following():

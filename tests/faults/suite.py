@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import random
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from random import Random
 from typing import Final
 
 from tests.faults.findings import Findings
@@ -13,6 +14,10 @@ from tests.faults.scenarios import ALL
 from tests.faults.stage import Stage, performance
 
 __all__ = ["SCENARIOS", "Run", "Scenario"]
+
+
+#: Of one fault, whatever hangs.
+_LONGEST_SECONDS: Final = 180.0
 
 
 @dataclass(frozen=True)
@@ -36,11 +41,18 @@ class Scenario:
     async def play(self, run: Run) -> Findings:
         """Inject the fault and judge what came of it."""
         # Each fault draws from the seed by itself, so that one alone is what it was among all.
-        random = Random(f"{run.seed} {self.fault}")
-        async with performance(run.ground, self.fault, random=random, bots=run.bots) as stage:
-            stage.full = run.full
-            await self.inject(stage)
-        return stage.findings
+        draw, findings = f"{run.seed} {self.fault}", Findings(self.fault)
+        random.seed(draw)  # the jitter of clients
+        try:
+            async with (
+                asyncio.timeout(_LONGEST_SECONDS),
+                performance(run.ground, findings, random=random.Random(draw), bots=run.bots) as stage,
+            ):
+                stage.full = run.full
+                await self.inject(stage)
+        except TimeoutError:
+            findings.broken.append(f"it was not over after {_LONGEST_SECONDS:g} s")
+        return findings
 
 
 SCENARIOS: Final = [Scenario(*each) for each in ALL]

@@ -8,7 +8,7 @@ import socket
 import time
 from typing import Final
 
-from tests.faults.scenarios.clients import stuck_bytes, stuck_readers
+from tests.faults.scenarios.clients import fat_accounts, stuck_bytes, stuck_readers
 from tests.faults.stage import Stage
 from tests.faults.strangers import opened, vanish
 
@@ -56,7 +56,7 @@ async def _is_stopped(stage: Stage) -> bool:
 
 async def rolling_restart(stage: Stage) -> None:
     """SIGTERM to one node after the other, with ten clients that take nothing; nobody loses anything."""
-    readers, _ = await stuck_readers(stage, stage.sites[0], _STUCK)
+    readers = await stuck_readers(stage, stage.sites[0], await fat_accounts(stage, 2), _STUCK)
     stage.leases_may_run_out = True
     slowest, codes = 0.0, []
     await stage.watch(_BEFORE_SECONDS)

@@ -56,7 +56,9 @@ async def backend_killed(stage: Stage) -> None:
     _expect(stage)
     await stage.watch(_BEFORE_SECONDS)
     async with stage.ground.connection() as connection:
-        pids = [row["pid"] for row in await connection.fetch(_BACKENDS, "guardwire")]
+        pids: list[int] = []
+        while not pids:
+            pids = [row["pid"] for row in await connection.fetch(_BACKENDS, "guardwire")]
         os.kill(pids[0], signal.SIGKILL)
         stage.healed()
         with contextlib.suppress(*_BROKEN):
