@@ -131,11 +131,12 @@ class AuthOk(_FromServer, frozen=True, tag="auth_ok"):
 
 
 class Error(_FromServer, frozen=True, tag="error"):
-    """Something was refused; ``retry`` says whether the same thing may work later."""
+    """Something was refused; ``retry``: the same thing may work later, after ``retry_after_ms``."""
 
     code: str
     message: str
     retry: bool
+    retry_after_ms: int | None = None
 
 
 ServerFrame = Welcome | Snapshot | Update | Heartbeat | AuthRequired | AuthOk | Error

@@ -94,9 +94,12 @@ def ended_after(last: ServerFrame | None) -> LinkEnded:
     if not isinstance(last, Error):
         return lost("the event stream ended")
     code = _LAST_WORDS.get(last.code)
+    verdict: Verdict = "retry" if last.retry else "refused"
+    ending = Ending(verdict, LOST, last.message, clears_transport=True)
     if code is not None:
-        return closed(code, last.message)
-    return LinkEnded(Ending("retry" if last.retry else "refused", LOST, last.message, clears_transport=True))
+        ending = closed(code, last.message).ending
+    after_seconds = (last.retry_after_ms or 0) / 1000
+    return LinkEnded(msgspec.structs.replace(ending, retry_after_seconds=after_seconds))
 
 
 def answered(status: int, headers: Mapping[str, str], body: bytes, *, transport_refused: bool) -> LinkEnded:

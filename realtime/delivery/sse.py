@@ -118,8 +118,11 @@ class EventStreamEndpoint:
     async def _ended(self, stream: _EventStream, identity: Identity) -> bool:
         if self._drain.asks_to_leave():
             code = CloseCode.DRAINING
-            error = Error(code="draining", message="the server is restarting", retry=True)
-            await stream.hint(retry_after_ms(100, 2000))
+            hint = retry_after_ms(100, 2000)
+            error = Error(
+                code="draining", message="the server is restarting", retry=True, retry_after_ms=hint
+            )
+            await stream.hint(hint)
         elif self._is_revoked(identity):
             code = CloseCode.FORBIDDEN
             error = Error(code="revoked", message="access has been revoked", retry=False)

@@ -249,7 +249,9 @@ class Streams:
             METRICS.auth_failures.add(1, error.reason)
             # The token in force is still good: say what is wrong with the new one, and let the client try
             # again.
-            refused = Error(code=error.code, message=str(error), retry=error.status == 503)
+            later = error.status == 503
+            hint = retry_after_ms(1000, 5000) if later else None
+            refused = Error(code=error.code, message=str(error), retry=later, retry_after_ms=hint)
             socket.send(encode(refused), time.monotonic())
             return
         socket.warned = False

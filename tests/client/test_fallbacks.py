@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 
 import pytest
 
@@ -111,9 +112,12 @@ async def test_the_last_word_of_an_event_stream_can_be_final(http_peer: HttpPeer
 
 async def test_a_draining_node_is_left_for_another(http_peer: HttpPeer, no_way_back: None) -> None:
     async with streaming(http_peer) as (account, stream):
-        await stream.say(type="error", code="draining", message="the server is restarting", retry=True)
+        hint = {"retry": True, "retry_after_ms": 700}
+        await stream.say(type="error", code="draining", message="the server is restarting", **hint)
         stream.end()
+        left_at = time.monotonic()
         again = await next_stream(http_peer)
+        assert time.monotonic() - left_at >= 0.6, "it was asked to wait"
         await again.welcome(resumed=True)
         await again.heartbeat(100, 101)
         await asyncio.wait_for(account.until_fresh(), 5)

@@ -48,7 +48,7 @@ async def test_a_path_that_is_no_channel_is_refused_and_one_in_dots_is_spelt(pee
     answered = opening(peer, whole())
     async with connect(peer.url, token="t") as account:
         await answered
-        with pytest.raises(ValueError, match="'position' is not one of the channels .*guards$"):
+        with pytest.raises(ValueError, match=r"'position' is not one of the channels .*guards$"):
             account.changes("position")
         with pytest.raises(ValueError, match=r"write changes\('positions', 'open'\)"):
             account.changes("positions.open")
