@@ -11,6 +11,7 @@ import sys
 import time
 import traceback
 from collections.abc import Awaitable, Callable, Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
@@ -18,9 +19,21 @@ import uvloop
 
 from realtime.embedded import EmbeddedServers
 from tests.benchmarks.figure import Figure
-from tests.benchmarks.figures import changes, commits, evaluation, idle, nodes, peer, push, rest, size
+from tests.benchmarks.figures import (
+    changes,
+    commits,
+    evaluation,
+    idle,
+    nodes,
+    peer,
+    polling,
+    push,
+    reconnects,
+    rest,
+    size,
+)
 from tests.benchmarks.ground import FULL, QUICK, Ground, Scale, ground
-from tests.benchmarks.report import save, table
+from tests.benchmarks.report import save, table, write
 
 Measure = Callable[[Ground], Awaitable[list[Figure]]]
 
@@ -30,6 +43,8 @@ FIGURES: Final[Mapping[str, Measure]] = {
     "rest": rest.measure,
     "changes": changes.measure,
     "peer": peer.measure,
+    "polling": polling.measure,
+    "reconnects": reconnects.measure,
     "nodes": nodes.measure,
     "commits": commits.measure,
     "evaluation": evaluation.measure,
@@ -53,6 +68,8 @@ def main() -> int:
     conditions["load_after"] = os.getloadavg()[0]
     sys.stdout.write(table(figures) + "\n")
     save(arguments.json, figures, conditions)
+    if arguments.write:
+        write(arguments.write, figures, conditions)
     return 1 if failed else 0
 
 
@@ -67,7 +84,8 @@ async def _measure(
             begun = time.monotonic()
             gc.collect()
             try:
-                figures += await FIGURES[name](prepared)
+                async with asyncio.timeout(scale.limit_seconds):
+                    figures += await FIGURES[name](prepared)
             except Exception:
                 # The other figures are still worth having.
                 failed.append(name)
@@ -82,6 +100,7 @@ def _conditions(full: bool) -> dict[str, Any]:
         "cores": os.cpu_count(),
         "load_before": os.getloadavg()[0],
         "python": platform.python_version(),
+        "date": datetime.now(UTC).date().isoformat(),
         "system": platform.system(),
     }
 
@@ -91,6 +110,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--full", action="store_true", help="10^6 log rows, 5,000 sockets, three nodes")
     parser.add_argument("--only", action="append", choices=FIGURES, help="may be repeated")
     parser.add_argument("--json", type=Path, default=Path("bench.json"), help="where to write the figures")
+    parser.add_argument("--write", type=Path, metavar="PAGE", help="put the table into this page, too")
     return parser.parse_args()
 
 

@@ -55,6 +55,8 @@ async def child(module: str, **given: Any) -> AsyncIterator[Child]:
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
         cwd=_ROOT,
+        # Ctrl-C is this process's to hear; a child ends when its input does.
+        start_new_session=True,
         env={"PATH": os.environ["PATH"], "PYTHONPATH": str(_ROOT)},
     )
     assert process.stdin is not None

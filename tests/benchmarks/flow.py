@@ -17,7 +17,7 @@ from tests.benchmarks.platform import FLOOR_MOVE, MOVE, POSITIONS, prices
 from tests.benchmarks.sockets import Sockets
 
 _WRITERS: Final = 8
-_SHOWN_SECONDS: Final = 10.0
+_SHOWN_SECONDS: Final = 20.0
 _PRICE: Final = re.compile(rb'"current_price":(\d+)')
 
 

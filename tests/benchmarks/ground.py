@@ -22,37 +22,37 @@ from tests.benchmarks.platform import make_accounts, settle
 
 @dataclass(frozen=True, kw_only=True)
 class Scale:
-    """How much is measured."""
+    """How much is measured; ``limit_seconds`` is what one group of figures may take."""
 
     accounts: int
-    peer_accounts: int
-    idle_sockets: int
-    changes_per_second: int
+    idle_sockets: tuple[int, ...]
+    changes_per_second: tuple[int, ...]
     log_rows: tuple[int, ...]
     nodes: tuple[int, ...]
     samples: int
     window_seconds: float
+    limit_seconds: float
 
 
 QUICK = Scale(
-    accounts=200,
-    peer_accounts=1000,
-    idle_sockets=1000,
-    changes_per_second=200,
+    accounts=1000,
+    idle_sockets=(1000,),
+    changes_per_second=(200, 1000),
     log_rows=(10**3, 10**5),
     nodes=(1, 2),
     samples=5,
-    window_seconds=3.0,
+    window_seconds=2.0,
+    limit_seconds=150.0,
 )
 FULL = Scale(
     accounts=1000,
-    peer_accounts=1000,
-    idle_sockets=5000,
-    changes_per_second=1000,
+    idle_sockets=(1000, 5000),
+    changes_per_second=(200, 1000),
     log_rows=(10**3, 10**5, 10**6),
     nodes=(1, 2, 3),
-    samples=7,
-    window_seconds=5.0,
+    samples=9,
+    window_seconds=4.0,
+    limit_seconds=600.0,
 )
 
 

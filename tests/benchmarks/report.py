@@ -10,6 +10,8 @@ from typing import Any
 
 from tests.benchmarks.figure import Figure
 
+_BEGIN = "<!-- table -->"
+_END = "<!-- end of table -->"
 _HEAD = ("figure", "ours", "reference", "ratio", "spread", "target", "")
 
 
@@ -22,7 +24,7 @@ def table(figures: Sequence[Figure]) -> str:
         for row in rows
     ]
     lines.insert(1, "|" + "|".join("-" * (width + 2) for width in widths) + "|")
-    notes = [f"{figure.name}: {figure.note}" for figure in figures if figure.note]
+    notes = dict.fromkeys(f"- {figure.name}: {figure.note}" for figure in figures if figure.note)
     return "\n".join([*lines, *([""] if notes else []), *notes])
 
 
@@ -30,6 +32,20 @@ def save(path: Path, figures: Sequence[Figure], conditions: dict[str, Any]) -> N
     """Write ``figures`` with the ``conditions`` under which they were measured."""
     document = {"conditions": conditions, "figures": [figure.as_json() for figure in figures]}
     path.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+
+
+def write(page: Path, figures: Sequence[Figure], conditions: dict[str, Any]) -> None:
+    """Put the table between the marks in ``page``; ValueError when it has none."""
+    before, begin, rest = page.read_text(encoding="utf-8").partition(_BEGIN)
+    _, end, after = rest.partition(_END)
+    if not end:
+        raise ValueError(f"{page} has no marks for the table: {_BEGIN} and {_END}")
+    said = (
+        f"{'`make bench-full`' if conditions['scale'] == 'full' else '`make bench`'} on {conditions['date']},"
+        f" {conditions['cores']} cores, Python {conditions['python']}, {conditions['system']}; load"
+        f" {conditions['load_before']:.1f} when it began."
+    )
+    page.write_text(f"{before}{begin}\n{said}\n\n{table(figures)}\n{end}{after}", encoding="utf-8")
 
 
 def _row(figure: Figure) -> tuple[str, ...]:

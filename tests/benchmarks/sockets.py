@@ -105,11 +105,11 @@ class Sockets:
                 client.transport.abort()
         await asyncio.sleep(0)
 
-    async def connect(self, users: Iterable[UUID], tokens: Sequence[str]) -> None:
+    async def connect(self, users: Iterable[UUID], tokens: Sequence[str], *, at_once: int = _AT_ONCE) -> None:
         """One socket for each user; returns when all have what they wait for."""
         pairs = list(zip(users, tokens, strict=True))
-        for start in range(0, len(pairs), _AT_ONCE):
-            await asyncio.gather(*(self._connect(*pair) for pair in pairs[start : start + _AT_ONCE]))
+        for start in range(0, len(pairs), at_once):
+            await asyncio.gather(*(self._connect(*pair) for pair in pairs[start : start + at_once]))
 
     async def _connect(self, user: UUID, token: str) -> None:
         request = (

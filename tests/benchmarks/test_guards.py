@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 from collections.abc import AsyncIterator, Iterator
-from typing import Any, Final
+from statistics import median
+from typing import Any, Final, TypeVar
 from urllib.parse import urlsplit
 
 import asyncpg
 import pytest
 
 from queries.channels import LIVE_QUERIES
+from realtime.delivery.handover import HandoverProtocol
+from realtime.delivery.socket import Socket
+from realtime.store.snapshot import Snapshot
 from tests.benchmarks.figure import Figure
 from tests.benchmarks.platform import MOVE, make_accounts, make_long_account, prices
 from tests.benchmarks.report import table
@@ -19,8 +24,10 @@ from tests.benchmarks.sockets import Sockets
 from tests.benchmarks.statements import Statements
 from tests.end_to_end.node import node
 
+T = TypeVar("T")
+
 _HISTORY_TABLES: Final = {"reconciliation_logs", "equity_snapshots", "fx_rates", "arrivals"}
-_IDLE_SECONDS: Final = 10.0
+_IDLE_SECONDS: Final = 9
 _STARTED_SECONDS: Final = 20.0
 
 
@@ -86,11 +93,27 @@ async def test_an_idle_node_sends_two_statements_a_second_at_most(
     async with node(migrated_url, redis_url) as server, Sockets(urlsplit(server.url).port or 0) as sockets:
         await sockets.connect(users, [server.token(user) for user in users])
         await _sweeps_at_its_ordinary_pace(statements)
-        before = statements.count
-        await asyncio.sleep(_IDLE_SECONDS)
-        sent = statements.count - before
-    # Every ten seconds: ten sweeps, and at least one look at what only time brings about.
-    assert 8 <= sent <= 2 * _IDLE_SECONDS
+        sent = []
+        for _ in range(_IDLE_SECONDS):
+            before = statements.count
+            await asyncio.sleep(1.0)
+            sent.append(statements.count - before)
+    # A sweep a second, and every other second a look at what only time brings about. On a starved machine a
+    # canary may come late, and then sweeps follow each other for a second: that is not what a second costs.
+    assert 1 <= median(sent) <= 2
+
+
+async def test_a_socket_lets_go_of_its_handshake_and_an_idle_account_of_its_encodings(
+    connection: asyncpg.Connection, migrated_url: str, redis_url: str
+) -> None:
+    users = await make_accounts(connection, 20)
+    async with node(migrated_url, redis_url) as server, Sockets(urlsplit(server.url).port or 0) as sockets:
+        await sockets.connect(users, [server.token(user) for user in users])
+        async with asyncio.timeout(_STARTED_SECONDS):
+            while _alive(HandoverProtocol) or any(_encodings(snapshot) for snapshot in _of(Snapshot)):
+                await asyncio.sleep(0.2)
+        assert len(_of(Socket)) == len(users)
+        assert len({snapshot.user_id for snapshot in _of(Snapshot)}) == len(users)
 
 
 def test_a_missed_target_says_so_in_the_table() -> None:
@@ -101,6 +124,19 @@ def test_a_missed_target_says_so_in_the_table() -> None:
     _, _, first, second = table([slow, few]).splitlines()
     assert "MISSED" in first
     assert "MISSED" not in second
+
+
+def _of(kind: type[T]) -> list[T]:
+    gc.collect()
+    return [each for each in gc.get_objects() if type(each) is kind]
+
+
+def _alive(kind: type[object]) -> int:
+    return len(_of(kind))
+
+
+def _encodings(snapshot: Snapshot) -> int:
+    return len(snapshot._wholes) + len(snapshot._patches)
 
 
 async def _sweeps_at_its_ordinary_pace(statements: Statements) -> None:

@@ -16,8 +16,13 @@ _SETTLED_SECONDS = 2.0
 
 
 async def measure(ground: Ground) -> list[Figure]:
+    """For each number of sockets."""
+    return [figure for count in ground.scale.idle_sockets for figure in await _measure(ground, count)]
+
+
+async def _measure(ground: Ground, count: int) -> list[Figure]:
     """Sockets of as many accounts, with ten positions each."""
-    users = await make_accounts(ground.connection, ground.scale.idle_sockets)
+    users = await make_accounts(ground.connection, count)
     await settle(ground.connection)
     tokens = ground.tokens(users)
     async with (
@@ -40,17 +45,17 @@ async def measure(ground: Ground) -> list[Figure]:
         await beaten.connect(users, tokens)
         (_, _, our_memory), (_, _, their_memory) = sides
         memory = Figure(
-            name="memory per idle socket, with its account",
+            name=f"memory per idle socket and its account, {count:,} sockets",
             unit="KB",
             ours=our_memory[1:],
             reference=their_memory[1:],
             target=0.5,
             limit=12,
         )
-        return [memory, *await _quiet(ground, node, beating)]
+        return [memory, *await _quiet(ground, node, beating, count)]
 
 
-async def _quiet(ground: Ground, node: Child, beating: Child) -> list[Figure]:
+async def _quiet(ground: Ground, node: Child, beating: Child, count: int) -> list[Figure]:
     """CPU and statements while nothing is written; one period of heartbeats is a sample."""
     await asyncio.sleep(_SETTLED_SECONDS)
     our_cpu, their_cpu, statements = [], [], []
@@ -63,14 +68,13 @@ async def _quiet(ground: Ground, node: Child, beating: Child) -> list[Figure]:
         our_cpu.append(ours)
         their_cpu.append(theirs)
         statements.append((after[0].counted - before[0].counted) / 5.0)
-    count = f"{ground.scale.idle_sockets:,}"
     return [
         Figure(
-            name=f"CPU with {count} idle sockets, against Starlette with heartbeats",
+            name=f"CPU with {count:,} idle sockets, against Starlette with heartbeats",
             unit="% of a core",
             ours=our_cpu,
             reference=their_cpu,
             limit=3,
         ),
-        Figure(name=f"statements/s with {count} idle sockets", unit="/s", ours=statements, limit=2),
+        Figure(name=f"statements/s with {count:,} idle sockets", unit="/s", ours=statements, limit=2),
     ]

@@ -38,7 +38,7 @@ async def _cpu_us(ground: Ground, flow: Flow, count: int) -> float:
         for number, each in enumerate(sockets):
             users = ground.users[number::count]
             await each.connect(users, ground.tokens(users))
-        rate = ground.scale.changes_per_second
+        rate = min(ground.scale.changes_per_second)
         await flow.run(sockets, move, ground.users, per_second=rate, seconds=1.0)
         before = [await node.usage() for node in nodes]
         seen = await flow.run(

@@ -11,7 +11,7 @@ from uuid import UUID
 from tests.benchmarks.children import Child
 from tests.benchmarks.figure import Figure
 from tests.benchmarks.ground import Ground
-from tests.benchmarks.platform import MOVE, POSITIONS, make_accounts, prices, settle
+from tests.benchmarks.platform import MOVE, POSITIONS, prices
 from tests.benchmarks.sockets import Sockets
 
 _CHANGES_PER_SECOND = 200
@@ -28,8 +28,7 @@ class _Cost:
 async def measure(ground: Ground) -> list[Figure]:
     """Server CPU per change, and statements a second."""
     ours, counted, naive = _Cost(), _Cost(), _Cost()
-    users = await make_accounts(ground.connection, ground.scale.peer_accounts)
-    await settle(ground.connection)
+    users = ground.users
     # Counting costs our server a little, so its CPU is that of another one, which does not count.
     async with (
         ground.node() as node,
@@ -67,16 +66,16 @@ async def _window(ground: Ground, server: Child, users: Sequence[UUID], cost: _C
     """The same accounts, writes and seconds for each server."""
     async with Sockets(server.port) as sockets:
         await sockets.connect(users, ground.tokens(users))
-        await _write(ground, users, 0.5)
+        await write(ground, users, 0.5)
         before = await server.usage()
-        seconds, changes = await _write(ground, users, ground.scale.window_seconds)
+        seconds, changes = await write(ground, users, ground.scale.window_seconds)
         after = await server.usage()
     cost.cpu_us.append(1e6 * (after.cpu_seconds - before.cpu_seconds) / changes)
     cost.statements_per_second.append((after.counted - before.counted) / seconds)
 
 
-async def _write(ground: Ground, users: Sequence[UUID], seconds: float) -> tuple[float, int]:
-    """Write at the rate; how long it took, which is longer where the machine is busy, and how much it was."""
+async def write(ground: Ground, users: Sequence[UUID], seconds: float) -> tuple[float, int]:
+    """Write 200 changes a second; how long it took, longer on a busy machine, and how many they were."""
     changes = int(_CHANGES_PER_SECOND * seconds)
     begun = time.perf_counter()
     for turn in range(changes):

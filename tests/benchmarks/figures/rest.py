@@ -50,11 +50,17 @@ async def _get(port: int, request: bytes, *, times: int) -> int:
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     length = 0
     for _ in range(times):
-        writer.write(request)
-        head = await reader.readuntil(b"\r\n\r\n")
-        if not head.startswith(b"HTTP/1.1 200"):
-            raise RuntimeError(head.decode())
-        length = int(head.lower().split(b"content-length: ", 1)[1].split(b"\r\n", 1)[0])
-        await reader.readexactly(length)
+        length = await get(reader, writer, request)
     writer.close()
+    return length
+
+
+async def get(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, request: bytes) -> int:
+    """Length of the answer's body; RuntimeError when it is not 200."""
+    writer.write(request)
+    head = await reader.readuntil(b"\r\n\r\n")
+    if not head.startswith(b"HTTP/1.1 200"):
+        raise RuntimeError(head.decode())
+    length = int(head.lower().split(b"content-length: ", 1)[1].split(b"\r\n", 1)[0])
+    await reader.readexactly(length)
     return length
