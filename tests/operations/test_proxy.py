@@ -109,7 +109,7 @@ async def test_nobody_is_turned_away_while_a_node_leaves(site: Site) -> None:
 
 
 async def is_welcome(site: Site) -> bool:
-    """Connect: whether it came to a welcome; else it was a goodbye, in the moment in which the drain began."""
+    """Connect: whether it came to a welcome; else to a goodbye, in the moment in which the drain began."""
     async with connect(site.stream_url, additional_headers=bearer()) as connection:
         try:
             return bool(json.loads(await connection.recv())["type"] == "welcome")

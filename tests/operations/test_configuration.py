@@ -1,0 +1,106 @@
+"""A configuration that cannot work ends `serve` before it begins, and all that is wrong is said at once."""
+
+from __future__ import annotations
+
+import pytest
+
+from realtime.cli.serve import named_after, read_production
+from realtime.errors import ConfigurationError
+from realtime.settings import SETTINGS
+from tests.auth.issuer import AUDIENCE, ISSUER, SECRET
+
+GOOD = {
+    "DATABASE_URL": "postgresql://guardwire:dbpassword@db/platform",
+    "REDIS_URL": "redis://:redispassword@cache/0",
+    "GUARDWIRE_JWT_SECRET": SECRET,
+    "GUARDWIRE_JWT_ISSUER": ISSUER,
+    "GUARDWIRE_JWT_AUDIENCE": AUDIENCE,
+}
+SECRETS = (SECRET, "dbpassword", "redispassword")
+
+WRONG = {
+    "GUARDWIRE_MODE": "development",
+    "DATABASE_URL": "mysql://guardwire:dbpassword@db/platform",
+    "LISTEN_DATABASE_URL": "db:5432",
+    "DATABASE_POOLED": "perhaps",
+    "GUARDWIRE_DATABASE_POOL_SIZE": "0",
+    "REDIS_URL": "http://:redispassword@cache",
+    "GUARDWIRE_PORT": "65536",
+    "GUARDWIRE_JWT_SECRET": "short",
+    "GUARDWIRE_JWKS_URL": "ftp://issuer.example/keys",
+    "GUARDWIRE_JWT_ISSUER": " ",
+    "GUARDWIRE_JWT_AUDIENCE": ",",
+    "GUARDWIRE_ALLOWED_ORIGINS": "*",
+    "GUARDWIRE_HEARTBEAT_SECONDS": "0",
+    "GUARDWIRE_SWEEP_SECONDS": "soon",
+    "GUARDWIRE_STALE_SECONDS": "0.5",
+    "GUARDWIRE_HELLO_SECONDS": "-1",
+    "GUARDWIRE_SEND_DEADLINE_SECONDS": "nan",
+    "GUARDWIRE_PING_SECONDS": "inf",
+    "GUARDWIRE_MAX_SOCKETS_PER_USER": "0",
+    "GUARDWIRE_MAX_ANONYMOUS_SOCKETS": "many",
+    "GUARDWIRE_MAX_ANONYMOUS_SOCKETS_PER_ADDRESS": "-1",
+    "GUARDWIRE_AUDIT_SECONDS": "often",
+    "GUARDWIRE_AUDIT_ROWS": "-1",
+    "GUARDWIRE_MAX_FRAMES_PER_SECOND": "1.5",
+    "GUARDWIRE_MAX_FRAME_BYTES": "16k",
+    "GUARDWIRE_TRUSTED_PROXIES": "10.0.0.0/8, everybody",
+    "GUARDWIRE_SERVER_BINARIES": "mine",
+    "GUARDWIRE_LOG_LEVEL": "chatty",
+    "GUARDWIRE_LOG_FORMAT": "xml",
+    "GUARDWIRE_TYPO": "1",
+}
+
+
+def problems(monkeypatch: pytest.MonkeyPatch, changed: dict[str, str]) -> list[str]:
+    """What `serve` would say of a good configuration that was changed."""
+    for variable, value in (GOOD | changed).items():
+        monkeypatch.setenv(variable, value)
+    try:
+        read_production({})
+    except ConfigurationError as error:
+        return list(error.problems)
+    return []
+
+
+def test_a_good_one_has_no_problems(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert problems(monkeypatch, {}) == []
+
+
+@pytest.mark.parametrize("variable", WRONG)
+def test_what_is_wrong_is_named(monkeypatch: pytest.MonkeyPatch, variable: str) -> None:
+    said = problems(monkeypatch, {variable: WRONG[variable]})
+    named = "HS256" if variable == "GUARDWIRE_JWT_SECRET" else variable
+    assert [each for each in said if named in each] != []
+    assert [each for each in said if named not in each and "JWKS" not in each] == []
+
+
+def test_all_that_is_wrong_is_named_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    said = problems(monkeypatch, WRONG)
+    for variable in WRONG:
+        named = "HS256" if variable == "GUARDWIRE_JWT_SECRET" else variable
+        assert [each for each in said if named in each], variable
+    assert not [each for each in said for secret in SECRETS if secret in each]
+
+
+def test_what_is_missing_is_named_at_once() -> None:
+    with pytest.raises(ConfigurationError) as missing:
+        read_production({})
+    for variable in ("DATABASE_URL", "GUARDWIRE_JWT_ISSUER", "GUARDWIRE_JWT_AUDIENCE", "GUARDWIRE_JWKS_URL"):
+        assert any(variable in each for each in missing.value.problems)
+
+
+def test_freshness_that_cannot_be_kept_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    slow = {"GUARDWIRE_SWEEP_SECONDS": "3", "GUARDWIRE_STALE_SECONDS": "3"}
+    assert ["GUARDWIRE_STALE_SECONDS" in each for each in problems(monkeypatch, slow)] == [True]
+
+
+def test_a_node_is_named_after_its_port_where_nothing_else_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    for variable, value in GOOD.items():
+        monkeypatch.setenv(variable, value)
+    assert named_after(read_production({"port": 8123})).endswith(":8123")
+
+
+def test_every_setting_of_a_server_has_a_wrong_value_here_or_takes_any() -> None:
+    takes_any = {"GUARDWIRE_HOST", "GUARDWIRE_DATA", "GUARDWIRE_NODE"}
+    assert {setting.variable for setting in SETTINGS.values()} - WRONG.keys() == takes_any
