@@ -25,6 +25,7 @@ from realtime.cli.development import data_folder, development_key, read_settings
 from realtime.cli.listening import allow_many_connections, check_port
 from realtime.cli.migrate import say
 from realtime.cli.reaching import check_database
+from realtime.cli.roles import server_login
 from realtime.embedded import EmbeddedServers
 from realtime.embedded.parent import end_with_parent
 from realtime.errors import ConfigurationError
@@ -88,7 +89,7 @@ def _with_servers(read: Settings, wipe: bool, begun: float) -> None:
         if read.database_url:
             _run(_refuse_foreign_rows(read.database_url))
         read = msgspec.structs.replace(read, database_url=servers.database_url, redis_url=servers.redis_url)
-        _run(_demo(read, folder, begun))
+        _run(_demo(read, folder, begun, ours=servers.postgres is not None))
 
 
 def _interrupt(_: int, __: FrameType | None) -> None:
@@ -102,7 +103,7 @@ def _run(main: Coroutine[Any, Any, None]) -> None:
         runner.run(main)
 
 
-async def _demo(read: Settings, folder: Path, begun: float) -> None:
+async def _demo(read: Settings, folder: Path, begun: float, *, ours: bool) -> None:
     import app
     from queries.migrations.run import migrate
     from realtime.simulator import SimulatorOptions, demo_user_id, simulate
@@ -110,10 +111,14 @@ async def _demo(read: Settings, folder: Path, begun: float) -> None:
     stop = _stop_on_signals()
     users = [demo_user_id(index) for index in range(USERS)]
     await check_database(read.database_url)
-    await migrate(read.database_url, progress=say)
+    await migrate(read.database_url, roles=ours, progress=say)
+    # Who may make logins is known of our own PostgreSQL alone.
+    served = (
+        msgspec.structs.replace(read, database_url=await server_login(read.database_url)) if ours else read
+    )
     key = development_key(folder)
     collect_seldom()
-    async with app.serving(read, development=app.Development(key=key, demo_user=users[0])) as url:
+    async with app.serving(served, development=app.Development(key=key, demo_user=users[0])) as url:
         platform = asyncio.create_task(
             simulate(read.database_url, SimulatorOptions(users=USERS), stop=stop), name="platform"
         )

@@ -23,6 +23,14 @@ def migrate(
             show_default="left as it is, at first on",
         ),
     ] = None,
+    roles: Annotated[
+        bool,
+        typer.Option(
+            "--roles",
+            help="Also make the roles guardwire_server and guardwire_platform, with no more rights than they"
+            " need.",
+        ),
+    ] = False,
 ) -> None:
     """Bring the database at DATABASE_URL to the shape that this release reads.
 
@@ -37,15 +45,15 @@ def migrate(
     read = settings.read(os.environ)
     if not read.database_url:
         raise ConfigurationError(["DATABASE_URL is not set: it names the database to migrate."])
-    asyncio.run(_migrate(read.database_url, notify))
+    asyncio.run(_migrate(read.database_url, notify, roles=roles))
     say("the database is up to date")
 
 
-async def _migrate(database_url: str, notify: bool | None) -> None:
+async def _migrate(database_url: str, notify: bool | None, *, roles: bool) -> None:
     from queries.migrations.run import migrate as run
 
     await check_database(database_url)
-    await run(database_url, notify=notify, progress=say)
+    await run(database_url, notify=notify, roles=roles, progress=say)
 
 
 def say(sentence: str) -> None:

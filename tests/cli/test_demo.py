@@ -150,6 +150,18 @@ async def test_the_database_is_the_one_that_the_dashboard_shows(demo: Demo) -> N
         assert (await client.get("/")).status_code == 200
 
 
+async def test_its_server_has_no_more_rights_than_it_needs(demo: Demo) -> None:
+    connection = await asyncpg.connect(demo.address("PostgreSQL"))
+    try:
+        rows = await connection.fetch(
+            "SELECT usename::text AS name FROM pg_stat_activity"
+            " WHERE application_name IN ('guardwire', 'guardwire listener')"
+        )
+    finally:
+        await connection.close()
+    assert {row["name"] for row in rows} == {"guardwire_server_demo"}
+
+
 def test_it_listens_on_this_machine_alone(demo: Demo) -> None:
     port = int(demo.address("Dashboard").rstrip("/").rpartition(":")[2])
     local = f":{port:04X}"

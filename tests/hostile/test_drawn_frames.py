@@ -24,8 +24,8 @@ from tests.snapshots import snapshot
 
 FRAMES: Final = (Hello, Subscribe, Unsubscribe, Auth, Resync)
 SEED: Final = 20260105
-#: What a server may say at the end: its own codes, those of the library, a client's own close again, and nothing
-#: for a cut.
+#: What a server may say at the end: its own codes, those of the library, a client's own close again, and
+#: nothing for a cut.
 CODES: Final = (
     {code.value for code in CloseCode} | {1000, 1001, 1002, 1005, 1007, 1009} | {*range(3000, 5000)}
 )

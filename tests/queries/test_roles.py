@@ -155,6 +155,18 @@ async def test_the_server_may_not(logins: Logins, statement: str) -> None:
         await logins.server.execute(statement)
 
 
+@pytest.mark.parametrize("statement", ["SELECT * FROM payroll.salaries", "SELECT * FROM public.customers"])
+async def test_neither_role_may_read_what_is_none_of_its_business(logins: Logins, statement: str) -> None:
+    await logins.owner.execute("""
+        CREATE SCHEMA payroll;
+        CREATE TABLE payroll.salaries (amount int);
+        CREATE TABLE public.customers (name text)
+    """)
+    for login in (logins.server, logins.platform):
+        with pytest.raises(asyncpg.InsufficientPrivilegeError):
+            await login.execute(statement)
+
+
 async def test_a_login_that_may_not_migrate_is_told_so(logins: Logins, databases: Any) -> None:
     empty = databases.make()
     name = urlsplit(logins.server_url)
