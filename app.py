@@ -19,7 +19,6 @@ from auth.claims import Rules
 from auth.development import DevelopmentKey
 from auth.keys import KeySource
 from auth.origins import policy as origin_policy
-from queries.channels import LIVE_QUERIES
 from realtime.database import engine_for
 from realtime.delivery import rest
 from realtime.delivery.admission import Admission
@@ -37,14 +36,8 @@ from realtime.delivery.strangers import Strangers
 from realtime.delivery.streams import Streams
 from realtime.delivery.websocket import WebSocketEndpoint
 from realtime.errors import ConfigurationError
-from realtime.feed.auditor import Auditor
-from realtime.feed.connection import KeptConnection
 from realtime.feed.dirty import DirtySet
-from realtime.feed.housekeeping import Housekeeper
-from realtime.feed.listener import Listener
-from realtime.feed.loop import Feed
-from realtime.feed.self_test import SelfTest
-from realtime.feed.sweep import Sweeper
+from realtime.feed.intake import Intake
 from realtime.settings import Settings
 from realtime.state import CHANNELS
 from realtime.store.leases import Leases
@@ -86,8 +79,17 @@ class Node:
         self._redis = connect(settings.redis_url) if settings.redis_url else None
         self._store = None if self._redis is None else SnapshotStore(self._redis, channels=CHANNELS)
         self._writer = None if self._store is None else SnapshotWriter(self._store)
-        self._dirty = DirtySet()
-        self.hub = Hub(mark_dirty=self._dirty.mark, stale_seconds=settings.stale_seconds)
+        dirty = DirtySet()
+        self.hub = Hub(mark_dirty=dirty.mark, stale_seconds=settings.stale_seconds)
+        self._intake = Intake(
+            settings=settings,
+            engine=self._engine,
+            redis=self._redis,
+            dirty=dirty,
+            hub=self.hub,
+            memory=self._store,
+            writer=self._writer,
+        )
         self._access = Access(
             keys=_key_sources(settings, development),
             rules=_rules(settings, development),
@@ -113,8 +115,6 @@ class Node:
             is_revoked=self._access.is_revoked,
         )
         self._supervisor = Supervisor()
-        self._kept = [KeptConnection(self._engine) for _ in range(3)]
-        self._self_test: SelfTest | None = None
 
     def _streams(self) -> Streams:
         settings = self.settings
@@ -182,8 +182,8 @@ class Node:
         """Why this node should get no new clients now; None when it should."""
         if self._drain.begun:
             return "draining"
-        if self._self_test is None or self._self_test.refusal is not None:
-            return "starting" if self._self_test is None else self._self_test.refusal
+        if self._intake.refusal is not None:
+            return self._intake.refusal
         if self.hub.blind(time.monotonic()):
             return "blind: the database has not been read lately" if self.hub.swept_at > 0 else "starting"
         if self._access.revocations.age_seconds is None:
@@ -201,61 +201,13 @@ class Node:
 
     async def start(self) -> None:
         """Start what runs for ever; a database or Redis that is not there yet is waited for."""
-        evaluation, sweeping, housekeeping = self._kept
-        feed = Feed(
-            connection=evaluation,
-            live_queries=LIVE_QUERIES,
-            dirty=self._dirty,
-            hub=self.hub,
-            memory=self._store,
-            writer=self._writer,
-        )
-        sweeper = Sweeper(
-            connection=sweeping,
-            hub=self.hub,
-            dirty=self._dirty,
-            interval_seconds=self.settings.sweep_seconds,
-        )
-        listener = Listener(
-            database_url=self.settings.listen_database_url or self.settings.database_url,
-            on_hint=self._on_hint,
-            on_hearing=lambda hearing: setattr(sweeper, "hearing", hearing),
-            notify=sweeper.notify,
-        )
-        self._self_test = SelfTest(
-            engine=self._engine,
-            redis=self._redis,
-            hearing=lambda: sweeper.hearing,
-            listens_directly=bool(self.settings.listen_database_url) or not self.settings.database_pooled,
-        )
         start = self._supervisor.start
-        start("self-test", self._self_test.run)
-        start("sweep", sweeper.run)
-        start("listen", listener.run)
-        start("feed", feed.run)
-        start("housekeeping", Housekeeper(connection=housekeeping).run)
-        self._start_audit()
+        for name, run in (*self._intake.tasks(), *self._access.tasks()):
+            start(name, run)
         start("pulse", self._pulse.run)
         start("admission", self._admission.run)
         if self._writer is not None:
             start("remember", self._writer.run)
-        for name, run in self._access.tasks():
-            start(name, run)
-
-    def _start_audit(self) -> None:
-        if self.settings.audit_seconds > 0:
-            auditor = Auditor(
-                engine=self._engine,
-                hub=self.hub,
-                live_queries=LIVE_QUERIES,
-                interval_seconds=self.settings.audit_seconds,
-                most_rows=self.settings.audit_rows,
-            )
-            self._supervisor.start("audit", auditor.run)
-
-    def _on_hint(self, user_id: UUID, revision: int) -> None:
-        if self.hub.is_news(user_id, revision):
-            self._dirty.mark(user_id)
 
     async def drain(self) -> None:
         """Ask every client to go elsewhere, before the listening socket is closed."""
@@ -268,8 +220,7 @@ class Node:
         """End every task and connection."""
         await self.streams.close()
         await self._supervisor.stop()
-        for kept in self._kept:
-            await kept.close()
+        await self._intake.close()
         await self._engine.dispose()
         await self._access.close()
         if self._redis is not None:

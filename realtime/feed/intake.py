@@ -1,0 +1,117 @@
+"""Everything between the database and the hub, put together once for a node."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from typing import Any, Protocol
+from uuid import UUID
+
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from queries.channels import LIVE_QUERIES
+from realtime.feed.auditor import Auditor
+from realtime.feed.connection import KeptConnection
+from realtime.feed.dirty import DirtySet
+from realtime.feed.housekeeping import Housekeeper
+from realtime.feed.listener import Listener
+from realtime.feed.loop import Feed, Memory, Writer
+from realtime.feed.self_test import SelfTest
+from realtime.feed.sweep import Sweeper
+from realtime.settings import Settings
+from realtime.store.snapshot import Snapshot
+from realtime.store.snapshots import Step
+
+Task = tuple[str, Callable[[], Awaitable[None]]]
+
+
+class Watching(Protocol):
+    """What the feed needs of the hub."""
+
+    def watched(self) -> Iterator[tuple[UUID, int]]: ...
+
+    def snapshot_of(self, user_id: UUID) -> Snapshot | None: ...
+
+    def is_watched(self, user_id: UUID) -> bool: ...
+
+    def is_news(self, user_id: UUID, revision: int) -> bool: ...
+
+    def confirm(self, as_of: str, read_at: float, changed: list[UUID]) -> None: ...
+
+    def publish(self, steps: Sequence[Step], *, as_of: str, read_at: float) -> None: ...
+
+    def suspect(self, user_id: UUID, *, wrong: bool) -> None: ...
+
+
+class Intake:
+    """Connections and tasks of the feed; ``redis``, ``memory`` and ``writer`` are None without Redis."""
+
+    def __init__(
+        self,
+        *,
+        settings: Settings,
+        engine: AsyncEngine,
+        redis: Any,
+        dirty: DirtySet,
+        hub: Watching,
+        memory: Memory | None,
+        writer: Writer | None,
+    ) -> None:
+        evaluating, sweeping, housekeeping = self._kept = [KeptConnection(engine) for _ in range(3)]
+        self._dirty = dirty
+        self._hub = hub
+        self._audits = settings.audit_seconds > 0
+        self._feed = Feed(
+            connection=evaluating,
+            live_queries=LIVE_QUERIES,
+            dirty=dirty,
+            hub=hub,
+            memory=memory,
+            writer=writer,
+        )
+        sweeper = self._sweeper = Sweeper(
+            connection=sweeping, hub=hub, dirty=dirty, interval_seconds=settings.sweep_seconds
+        )
+        self._listener = Listener(
+            database_url=settings.listen_database_url or settings.database_url,
+            on_hint=self._on_hint,
+            on_hearing=lambda hearing: setattr(sweeper, "hearing", hearing),
+            notify=sweeper.notify,
+        )
+        self._housekeeper = Housekeeper(connection=housekeeping)
+        self._auditor = Auditor(
+            engine=engine,
+            hub=hub,
+            live_queries=LIVE_QUERIES,
+            interval_seconds=settings.audit_seconds,
+            most_rows=settings.audit_rows,
+        )
+        self._self_test = SelfTest(
+            engine=engine,
+            redis=redis,
+            hearing=lambda: sweeper.hearing,
+            listens_directly=bool(settings.listen_database_url) or not settings.database_pooled,
+        )
+
+    @property
+    def refusal(self) -> str | None:
+        """Why the database is not fit to be served from; None when it is."""
+        return self._self_test.refusal
+
+    def tasks(self) -> Iterator[Task]:
+        """What must run for ever, by name."""
+        yield "self-test", self._self_test.run
+        yield "sweep", self._sweeper.run
+        yield "listen", self._listener.run
+        yield "feed", self._feed.run
+        yield "housekeeping", self._housekeeper.run
+        if self._audits:
+            yield "audit", self._auditor.run
+
+    async def close(self) -> None:
+        """Give the connections back; the tasks have ended."""
+        for kept in self._kept:
+            await kept.close()
+
+    def _on_hint(self, user_id: UUID, revision: int) -> None:
+        if self._hub.is_news(user_id, revision):
+            self._dirty.mark(user_id)
