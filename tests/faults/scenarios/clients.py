@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import statistics
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -26,6 +27,8 @@ _FREED_SECONDS: Final = 12.0
 _PUSH_SECONDS: Final = 3.0
 #: Less than what the kernel takes for a socket before it says that it is full.
 _HELD_BYTES: Final = 8_000
+_WINDOWS: Final = 3
+_WINDOW_SECONDS: Final = 2.0
 _STORM: Final = 600
 _STAGES: Final = 10
 
@@ -73,22 +76,30 @@ async def slow_readers(stage: Stage) -> None:
     # That a hundred came at once is another matter.
     await stage.until(lambda: _is_stuck(site), seconds=10)
     stuck_since, waiting = time.monotonic(), stuck_bytes(site)
+    costs_ms = []
     async with stage.ground.connection() as connection:
-        while time.monotonic() < stuck_since + 6:
-            await tables.LOG.insert(connection, [stage.platform.marks.log_row(owner) for owner in owners])
-            await stage.watch(0.5)
+        for _ in range(_WINDOWS):
+            began = time.monotonic()
+            while time.monotonic() < began + _WINDOW_SECONDS:
+                await tables.LOG.insert(connection, [stage.platform.marks.log_row(owner) for owner in owners])
+                await stage.watch(0.5)
+            slow_ms, beside_ms = (
+                stage.crowd.latency_ms(0.99, since=began, by=[each.address]) for each in (site, beside)
+            )
+            costs_ms.append(slow_ms - beside_ms)
     cost_bytes = ((await site.node.ask("report"))["rss_bytes"] - rss) / _SLOW
-    slow_ms = stage.crowd.latency_ms(0.99, since=stuck_since, by=[site.address])
-    calm_ms = stage.crowd.latency_ms(0.99, since=stuck_since, by=[beside.address])
     await stage.until(lambda: _freed(site, freed_before + _SLOW), seconds=20)
     freed_seconds = time.monotonic() - stuck_since
     freed = await site.node.metric(name) - freed_before
+    stage.platform.owners = [*stage.platform.owners, *owners]
     stage.healed()
     stage.proves(
         f"{waiting // 1024} KB waited in the kernel; {freed:.0f} took nothing until the send deadline",
         freed >= _SLOW and waiting > _SLOW * _HELD_BYTES,
     )
-    stage.figure("others' p99 beyond the node beside", max(0.0, slow_ms - calm_ms), _COST_MS, "ms")
+    # The middle one: what readers cost is there all the time, what else a machine does is not.
+    cost_ms = statistics.median(costs_ms)
+    stage.figure("others' p99 beyond the node beside", max(0.0, cost_ms), _COST_MS, "ms")
     stage.figure("memory of each", max(0.0, cost_bytes) / 1024, _COST_BYTES / 1024, "KB")
     stage.figure("freed", freed_seconds, _FREED_SECONDS)
     for reader in readers:
