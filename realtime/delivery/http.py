@@ -22,8 +22,9 @@ _SLICE_BYTES: Final = 8192
 _NOTHING: Final = memoryview(b"")
 #: For a reader who has let every buffer fill. Streams of events have a shorter deadline of their own.
 _READER_SECONDS: Final = 30.0
-#: A connection that is younger has had no time to say anything: a crowd is accepted before it is read.
-_GRACE_SECONDS: Final = 1.0
+#: A connection that is younger has had no time to say anything: a crowd of thousands is accepted before it is
+#: read, which takes seconds.
+_GRACE_SECONDS: Final = 4.0
 
 
 class Waiting:
