@@ -98,10 +98,12 @@ class Crowd:
 
     def _on_serial(self, bot: Bot, serial: int, now: float) -> None:
         commits = self.platform.commits.get(bot.owner.number, [])
-        place = self._seen_at.get(bot, 0)
+        place, fresh_from = self._seen_at.get(bot, 0), bot.fresh_from
         while place < len(commits) and commits[place][0] <= serial:
-            if commits[place][0] == serial:
-                self.latencies.append((max(0.0, now - commits[place][1]), now, bot.address))
+            # A push is what reaches a client that was fresh when it was committed; others know that they wait.
+            number, at = commits[place]
+            if number == serial and fresh_from is not None and at >= fresh_from:
+                self.latencies.append((max(0.0, now - at), now, bot.address))
             place += 1
         self._seen_at[bot] = place
 

@@ -76,6 +76,26 @@ async def slow_readers(stage: Stage) -> None:
     # That a hundred came at once is another matter.
     await stage.until(lambda: _is_stuck(site), seconds=10)
     stuck_since, waiting = time.monotonic(), stuck_bytes(site)
+    cost_ms = await _cost_ms(stage, site, beside, owners)
+    cost_bytes = ((await site.node.ask("report"))["rss_bytes"] - rss) / _SLOW
+    await stage.until(lambda: _freed(site, freed_before + _SLOW), seconds=20)
+    freed_seconds = time.monotonic() - stuck_since
+    freed = await site.node.metric(name) - freed_before
+    stage.platform.owners = [*stage.platform.owners, *owners]
+    stage.healed()
+    stage.proves(
+        f"{waiting // 1024} KB waited in the kernel; {freed:.0f} took nothing until the send deadline",
+        freed >= _SLOW and waiting > _SLOW * _HELD_BYTES,
+    )
+    stage.figure("others' p99 beyond the node beside", max(0.0, cost_ms), _COST_MS, "ms")
+    stage.figure("memory of each", max(0.0, cost_bytes) / 1024, _COST_BYTES / 1024, "KB")
+    stage.figure("freed", freed_seconds, _FREED_SECONDS)
+    for reader in readers:
+        reader.close()
+
+
+async def _cost_ms(stage: Stage, site: Site, beside: Site, owners: Sequence[Owner]) -> float:
+    """How far the p99 of a push by ``site`` is beyond that by ``beside``, while slow readers have news."""
     costs_ms = []
     async with stage.ground.connection() as connection:
         for _ in range(_WINDOWS):
@@ -87,23 +107,8 @@ async def slow_readers(stage: Stage) -> None:
                 stage.crowd.latency_ms(0.99, since=began, by=[each.address]) for each in (site, beside)
             )
             costs_ms.append(slow_ms - beside_ms)
-    cost_bytes = ((await site.node.ask("report"))["rss_bytes"] - rss) / _SLOW
-    await stage.until(lambda: _freed(site, freed_before + _SLOW), seconds=20)
-    freed_seconds = time.monotonic() - stuck_since
-    freed = await site.node.metric(name) - freed_before
-    stage.platform.owners = [*stage.platform.owners, *owners]
-    stage.healed()
-    stage.proves(
-        f"{waiting // 1024} KB waited in the kernel; {freed:.0f} took nothing until the send deadline",
-        freed >= _SLOW and waiting > _SLOW * _HELD_BYTES,
-    )
     # The middle one: what readers cost is there all the time, what else a machine does is not.
-    cost_ms = statistics.median(costs_ms)
-    stage.figure("others' p99 beyond the node beside", max(0.0, cost_ms), _COST_MS, "ms")
-    stage.figure("memory of each", max(0.0, cost_bytes) / 1024, _COST_BYTES / 1024, "KB")
-    stage.figure("freed", freed_seconds, _FREED_SECONDS)
-    for reader in readers:
-        reader.close()
+    return statistics.median(costs_ms)
 
 
 async def _freed(site: Site, count: float) -> bool:
