@@ -100,7 +100,7 @@ class Crowd:
         commits = self.platform.commits.get(bot.owner.number, [])
         place, fresh_from = self._seen_at.get(bot, 0), bot.fresh_from
         while place < len(commits) and commits[place][0] <= serial:
-            # A push is what reaches a client that was fresh when it was committed; others know that they wait.
+            # A push is what reaches who was fresh at the commit; others know that they wait.
             number, at = commits[place]
             if number == serial and fresh_from is not None and at >= fresh_from:
                 self.latencies.append((max(0.0, now - at), now, bot.address))
