@@ -145,6 +145,24 @@ async def test_a_token_without_a_key_id_is_tried_with_a_few_keys_only(
     assert len(jwks.find("EdDSA", str(MAX_CANDIDATES + 4))) == 1
 
 
+async def test_two_keys_under_one_name_are_both_tried_and_no_third(
+    provider: JwksServer, jwks: Jwks, verifier: Verifier
+) -> None:
+    first, second, third = (Signer("ES256", "one") for _ in range(3))
+    provider.publish(first.jwk(), second.jwk(), Signer("RS256", "one").jwk())
+    for signer in (first, second):
+        assert (await verifier.verify(signer.token())).user_id == USER
+    token = third.token()
+    with refused("bad_signature", secret=token):
+        await verifier.verify(token)
+
+
+async def test_of_many_keys_under_one_name_only_a_few_are_tried(provider: JwksServer, jwks: Jwks) -> None:
+    provider.publish(*(Signer("EdDSA", "one").jwk() for _ in range(MAX_KEYS)))
+    assert await jwks.refresh()
+    assert len(jwks.find("EdDSA", "one")) == MAX_CANDIDATES
+
+
 async def test_one_key_under_two_names_is_found_by_both(provider: JwksServer, jwks: Jwks) -> None:
     signer = Signer("EdDSA", "old name")
     provider.publish(signer.jwk(), signer.jwk(kid="new name"))

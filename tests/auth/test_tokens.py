@@ -103,6 +103,16 @@ async def test_an_issuer_whose_clock_is_a_little_ahead_is_understood() -> None:
         await verifier_with(clock).verify(token)
 
 
+async def test_an_issuer_whose_clock_is_behind_is_understood_and_its_tokens_end_by_ours() -> None:
+    clock = Clock()
+    behind = clock.now - 50
+    token = secret_token(iat=behind, nbf=behind, exp=behind + 60)
+    assert (await verifier_with(clock).verify(token)).expires_at == behind + 60
+    clock.now += 10
+    with refused("expired", secret=token):
+        await verifier_with(clock).verify(token)
+
+
 async def test_an_expiry_is_exact_and_gets_no_leeway() -> None:
     clock = Clock()
     token = secret_token(iat=clock.now - 10, exp=clock.now + 10)

@@ -157,6 +157,8 @@ def test_the_page_keeps_its_own_security_policy(dashboard: Dashboard) -> None:
     policy = response.headers["content-security-policy"]
     assert "default-src 'none'" in policy
     assert "unsafe" not in policy
+    # So the browser itself refuses to take text for markup or code: tests/browser/test_trusted_types.py.
+    assert "require-trusted-types-for 'script'; trusted-types 'none'" in policy
     assert dashboard.page.locator("[style], [onclick], script:not([src]), style").count() == 0
     fetched = dashboard.evaluate("performance.getEntriesByType('resource').map(entry => entry.name)")
     assert fetched

@@ -28,7 +28,7 @@ DESK = "https://desk.example"
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:;"
     " connect-src 'self' ws://{host} wss://{host}; base-uri 'none'; form-action 'none'; frame-ancestors"
-    " 'none'"
+    " 'none'; require-trusted-types-for 'script'; trusted-types 'none'"
 )
 
 
