@@ -21,7 +21,13 @@ _RETRY_SECONDS: Final = 0.2
 _CONNECT_SECONDS: Final = 3.0
 _STATEMENT_SECONDS: Final = 10.0
 #: What a database that is away, starting, full or hanging looks like from here.
-AWAY: Final = (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError)
+AWAY: Final = (
+    OSError,
+    TimeoutError,
+    asyncpg.PostgresError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,
+)
 
 
 def people(count: int, random: Random, *, first: int = 0) -> list[Owner]:

@@ -12,6 +12,7 @@ from typing import Any, Final
 
 import asyncpg
 
+from tests.faults.platform import AWAY
 from tests.faults.stage import Stage
 
 #: The promises about the database: clients are told in 3 s, and right again 5 s after it is back.
@@ -61,7 +62,7 @@ async def backend_killed(stage: Stage) -> None:
             pids = [row["pid"] for row in await connection.fetch(_BACKENDS, "guardwire")]
         os.kill(pids[0], signal.SIGKILL)
         stage.healed()
-        with contextlib.suppress(*_BROKEN):
+        with contextlib.suppress(*AWAY):
             for _ in range(100):
                 await connection.execute("SELECT pg_sleep(0.05)")
         stage.proves(f"backend {pids[0]} of a node killed, ours went with it", connection.is_closed())
@@ -135,7 +136,7 @@ async def _take_all(stage: Stage, taken: list[Any]) -> None:
     while True:
         try:
             taken.append(await asyncpg.connect(stage.ground.database_url, timeout=5))
-        except _BROKEN:
+        except AWAY:
             await asyncio.sleep(0.001)
 
 
@@ -226,9 +227,6 @@ def _move(copy: Any, cluster: Any) -> None:
     shutil.rmtree(copy)
 
 
-_BROKEN: Final = (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError)
-
-
 def _expect(stage: Stage) -> None:
     stage.right_again_seconds, stage.misled_seconds = _RIGHT_AGAIN_SECONDS, _TOLD_SECONDS
 
@@ -237,7 +235,7 @@ async def _refusal(stage: Stage) -> str | None:
     """What connecting ends in; None when it succeeds."""
     try:
         connection = await asyncpg.connect(stage.ground.database_url, timeout=5)
-    except _BROKEN as error:
+    except AWAY as error:
         return type(error).__name__
     connection.terminate()
     return None
