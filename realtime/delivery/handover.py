@@ -14,6 +14,7 @@ from typing import Any, Final
 from starlette.types import Scope
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.http11 import Request, Response
+from websockets.protocol import Protocol
 from websockets.server import ServerProtocol
 from websockets.typing import StatusLike
 
@@ -124,8 +125,11 @@ class HandoverProtocol(WebSocketsSansIOProtocol):
             raise ConnectionResetError("the client left during the handshake")
         self.stop_keepalive()
         transport, self.transport = self.transport, _Released()
-        # Else the parser would keep all of the handshake for as long as the socket lives.
+        # Else the parser would keep all of the handshake for as long as the socket lives: as a method that
+        # refuses it, and as the request in the generator that goes on to parse frames.
         del self.conn.reject
+        self.conn.parser = Protocol.parse(self.conn)
+        next(self.conn.parser)
         made = make(transport, self.conn)
         # uvicorn forgets the connection: who took it over drains it.
         self.connections.discard(self)

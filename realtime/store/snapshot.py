@@ -28,11 +28,13 @@ class Snapshot:
     """The state of ``user_id`` at ``(epoch, revision)``, first read at ``as_of``.
 
     ``state`` holds every channel and must not be changed. How fresh it is travels beside it, in `Freshness`.
-    ``documents`` is for whoever derives something from the state and wants to do so once.
+    ``documents`` is for whoever derives something from the state and wants to do so once; ``told`` is the
+    last update that was made of it, after what it was made with: patch, base and freshness.
     """
 
     __slots__ = (
-        "_patches", "_was_used", "_wholes", "as_of", "documents", "epoch", "revision", "state", "user_id",
+        "_patches", "_was_used", "_wholes", "as_of", "documents", "epoch", "revision", "state", "told",
+        "user_id",
     )  # fmt: skip
 
     def __init__(self, *, user_id: UUID, epoch: int, revision: int, as_of: str, state: State) -> None:
@@ -42,6 +44,7 @@ class Snapshot:
         self.as_of = as_of
         self.state = state
         self.documents: dict[str, bytes] = {}
+        self.told: tuple[bytes, int, Freshness, bytes] | None = None
         self._was_used = True
         self._wholes: dict[Channels, bytes] = {}
         self._patches: dict[tuple[int, Channels], bytes] = {}
@@ -67,6 +70,7 @@ class Snapshot:
             self._wholes.clear()
             self._patches.clear()
             self.documents.clear()
+            self.told = None
         self._was_used = False
 
     def patch_from(self, base: Snapshot, channels: Channels) -> bytes:
