@@ -1,7 +1,7 @@
 """The audit: what an account's state must be, reduced from the raw history in plain Python.
 
-Written from the contract's rules alone, it shares no code with the server. When it and the server disagree, one
-of them has a bug, or somebody has altered what the capture made.
+Written from the contract's rules alone, it shares no code with the server. When it and the server disagree,
+one of them has a bug, or somebody has altered what the capture made.
 
     history.py     what happened: versions of rows in the order in which they were committed
     values.py      what counts as a number, a time, a ticket, a user

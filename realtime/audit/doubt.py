@@ -114,7 +114,8 @@ class Doubt:
     @property
     def of_last_update(self) -> bool:
         """Whether a later update than those on record may have been told of."""
-        return self.timeless or self.of_the_past or bool(self._record.updated)
+        forgotten = any(self._was_forgotten(arrival, row) for arrival, row in self._record.log)
+        return self.timeless or self.of_the_past or forgotten or bool(self._record.updated)
 
     @property
     def of_syncs(self) -> bool:

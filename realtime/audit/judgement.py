@@ -31,6 +31,7 @@ _POSITION: Final = (
     "take_profit", "stop_loss", "contract_size_assumed", "last_updated_at",
 )  # fmt: skip
 _PROFIT: Final = ("unrealized_pnl", "pnl_currency")
+_OVERALL: Final = ("system_status", "any_positions_should_close")
 _LATEST: Final = ("current_equity", "currency", "last_checked_at")
 _LEVELS: Final = ("warning_pct", "critical_pct", "minimum_equity")
 _MEASURED: Final = ("alert_type", "should_close_all", "alert_threshold_pct", "current_drawdown_pct")
@@ -62,8 +63,7 @@ class _Judge:
         self._status()
         self._source()
         self._events()
-        self._drawdown()
-        self._alerts()
+        self._guards()
         self._breaches()
         return self._found
 
@@ -144,6 +144,15 @@ class _Judge:
 
     # Guards.
 
+    def _guards(self) -> None:
+        begun = len(self._found.doubts)
+        self._drawdown()
+        self._alerts()
+        # What both come to is as doubtful as either.
+        doubtful = len(self._found.doubts) > begun or self._doubt.of_equity
+        expected, shown = self._expected["guards"], self._shown["guards"]
+        self._found.compare("guards", expected, shown, _OVERALL, doubtful=doubtful)
+
     def _drawdown(self) -> None:
         path = "guards/drawdown"
         expected, shown = self._expected["guards"]["drawdown"], self._shown["guards"]["drawdown"]
@@ -177,7 +186,6 @@ class _Judge:
 
     def _alerts(self) -> None:
         expected, shown = self._expected["guards"]["alerts"], self._shown["guards"]["alerts"]
-        begun = len(self._found.doubts)
         for name in sorted(expected.keys() | shown.keys()):
             path, doubtful = f"guards/alerts/{name}", self._doubt.of_alerts
             if name not in shown:
@@ -190,9 +198,6 @@ class _Judge:
             else:
                 fields = expected[name].keys() | shown[name].keys()
                 self._found.compare(path, expected[name], shown[name], sorted(fields), doubtful=doubtful)
-        doubtful = len(self._found.doubts) > begun or self._doubt.of_equity
-        self._found.compare("guards", self._expected["guards"], self._shown["guards"],
-                            ["system_status", "any_positions_should_close"], doubtful=doubtful)  # fmt: skip
 
     def _long_over(self, alert: State) -> bool:
         """Whether housekeeping should have ended it, or no row ever was the cause of it."""

@@ -132,13 +132,14 @@ async def read_record(
         (LogRow, sources.log, (user_id, _forms(user_id, told["written"]), most_rows)),
         (EquityRow, sources.equity, (user_id, most_rows)),
     ):
-        read = 0
+        read = arrivals = 0
         async for row in connection.cursor(statement, *parameters, prefetch=_AT_ONCE):
             read += 1
             rows.take(row, kind)
+            arrivals = row.get("arrivals", 0)
         if kind is EquityRow:
             record.equity_is_partial = read >= most_rows
-        elif read >= most_rows:
+        elif max(read, arrivals) >= most_rows:
             record.log_begins = rows.complete_since()
         record.rows += read
     if told["rates"] <= most_rates:

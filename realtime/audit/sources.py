@@ -93,7 +93,7 @@ class Sources:
                   UNION ALL SELECT a.log_id, false FROM last AS a) AS k
             GROUP BY k.id
         )
-        SELECT w.by_time, a.revision, a.ordinal, a.untouched,
+        SELECT w.by_time, a.revision, a.ordinal, a.untouched, (SELECT count(*) FROM arrived) AS arrivals,
                {self._columns(table, LOG_COLUMNS, "l")}
         FROM wanted AS w
         LEFT JOIN last AS a ON a.log_id = w.id

@@ -110,6 +110,7 @@ async def test_a_clock_that_differs_is_told_with_its_figure(
         warning = await check_clock(connection)
         assert warning is not None
         assert f"3.0 s {where} this machine's" in warning
+        assert 2.5 < abs(METRICS.clock_skew.get()) < 3.5
 
 
 def test_few_open_files_are_a_warning() -> None:
