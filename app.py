@@ -4,6 +4,7 @@ command line.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import logging
 import time
@@ -51,6 +52,8 @@ STATIC = Path(__file__).parent / "static"
 _DRAIN_SECONDS = 5.0
 #: How long a node that is leaving only says so, for a balancer to see it before its clients do.
 _NOTICE_SECONDS = 1.0
+#: How long each part may take to end; a database that has stopped answering would keep the process for ever.
+_ENDING_SECONDS = 2.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -217,14 +220,15 @@ class Node:
         )
 
     async def stop(self) -> None:
-        """End every task and connection."""
-        await self.streams.close()
-        await self._supervisor.stop()
-        await self._intake.close()
-        await self._engine.dispose()
-        await self._access.close()
-        if self._redis is not None:
-            await self._redis.aclose()
+        """End every task and connection; what does not end in time is left to the end of the process."""
+        endings = [self.streams.close, self._supervisor.stop, self._intake.close, self._engine.dispose]
+        endings += [self._access.close, *([] if self._redis is None else [self._redis.aclose])]
+        for ending in endings:
+            try:
+                async with asyncio.timeout(_ENDING_SECONDS):
+                    await ending()
+            except TimeoutError:
+                log.warning("%s did not end within %g s", ending.__qualname__, _ENDING_SECONDS)
 
 
 def _rules(settings: Settings, development: Development | None) -> Rules:

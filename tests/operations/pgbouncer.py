@@ -7,6 +7,7 @@ import shutil
 import socket
 import subprocess
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
@@ -20,6 +21,14 @@ from tests.waiting import wait_until
 SERVERS = 3
 
 
+@dataclass(frozen=True)
+class Pooler:
+    """A running pgbouncer, and the URL of the database through it."""
+
+    url: str
+    process: subprocess.Popen[bytes]
+
+
 def program() -> str:
     """The program; skips the test where there is none."""
     found = shutil.which("pgbouncer", path="/usr/sbin:/usr/bin:/usr/local/sbin:/usr/local/bin")
@@ -29,8 +38,8 @@ def program() -> str:
 
 
 @contextlib.contextmanager
-def pgbouncer(database_url: str, folder: Path) -> Iterator[str]:
-    """The URL of ``database_url`` through a pgbouncer that runs while the context lasts."""
+def pgbouncer(database_url: str, folder: Path) -> Iterator[Pooler]:
+    """``database_url`` through a pgbouncer that runs while the context lasts."""
     behind, port, account = urlsplit(database_url), free_port(), server_account()
     name = behind.path.removeprefix("/")
     settings = folder / "pgbouncer.ini"
@@ -55,7 +64,7 @@ def pgbouncer(database_url: str, folder: Path) -> Iterator[str]:
 
     try:
         wait_until(listens)
-        yield urlunsplit(behind._replace(netloc=f"guardwire@127.0.0.1:{port}"))
+        yield Pooler(urlunsplit(behind._replace(netloc=f"guardwire@127.0.0.1:{port}")), process)
     finally:
         process.kill()
         process.wait()

@@ -21,6 +21,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from tests.auth.issuer import secret_token
 from tests.feed.node import sync
+from tests.operations.pgbouncer import pgbouncer
 from tests.operations.server_process import ServerProcess, server_process
 
 EXIT_SECONDS = 25.0
@@ -183,6 +184,18 @@ async def until_unready(server: ServerProcess) -> float:
 
 async def test_nobody_connected_is_nobody_to_wait_for(server: ServerProcess) -> None:
     assert await server.ends(signal.SIGTERM, within_seconds=EXIT_SECONDS) < 5
+
+
+async def test_a_database_that_has_stopped_answering_does_not_keep_the_process(
+    migrated_url: str, redis_url: str, empty_folder: Path
+) -> None:
+    with pgbouncer(migrated_url, empty_folder) as pooler:
+        pooled = {"DATABASE_POOLED": "1", **PATIENCE}
+        async with server_process(pooler.url, redis_url, empty_folder, pooled) as server, sockets(server):
+            pooler.process.send_signal(signal.SIGSTOP)
+            assert await server.ends(signal.SIGTERM, within_seconds=60) <= EXIT_SECONDS
+        assert server.process.returncode == -signal.SIGTERM, "it did not end by itself"
+        pooler.process.send_signal(signal.SIGCONT)
 
 
 @pytest.mark.parametrize("second", [signal.SIGTERM, signal.SIGINT])

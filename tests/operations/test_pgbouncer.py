@@ -34,8 +34,8 @@ HINTED_SECONDS = 4.0
 
 @pytest.fixture
 def pooled_url(migrated_url: str, empty_folder: Path) -> Iterator[str]:
-    with pgbouncer(migrated_url, empty_folder) as url:
-        yield url
+    with pgbouncer(migrated_url, empty_folder) as pooler:
+        yield pooler.url
 
 
 @asynccontextmanager
