@@ -43,22 +43,24 @@ class Node:
         assert self.process is not None
         return self.process.pid
 
-    async def start(self, *, ready: bool = True, log: Path | None = None, **asked: Any) -> None:
-        """Start the process; ``ready``: and wait until it takes clients. ``asked``: see `node.py`."""
+    async def start(self, *, stderr: int | None = None, **asked: Any) -> None:
+        """Start the process and wait until it takes clients. ``stderr`` instead of its log; ``asked``: see
+        `node.py`.
+        """
         environment = {
             "PATH": os.environ["PATH"],
             "PYTHONPATH": str(_ROOT),
             "GUARDWIRE_PORT": str(self.port),
             **self.settings,
         }
-        with (log or self.log).open("ab") as output:
+        with self.log.open("ab") as log:
+            output = log if stderr is None else stderr
             self.process = await asyncio.create_subprocess_exec(
                 sys.executable, "-m", "tests.faults.node", json.dumps(asked),
                 stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=output,
                 cwd=_ROOT, env=environment,
             )  # fmt: skip
-        if ready:
-            await self.until_ready()
+        await self.until_ready()
 
     async def until_ready(self) -> None:
         """Wait until it says that it takes clients."""

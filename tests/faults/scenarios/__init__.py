@@ -17,6 +17,7 @@ ALL: Final[list[tuple[str, Callable[[Stage], Awaitable[None]], bool]]] = [
     ("node: event loop blocked for 2 s", nodes.busy, False),
     ("node: out of file descriptors", nodes.no_files_left, True),
     ("node: disk full for logs", nodes.no_room_for_logs, False),
+    ("node: log is a pipe that nobody reads", nodes.nobody_reads_the_log, False),
     ("network: slow", network.slow, False),
     ("network: everything cut, three times", network.cut, True),
     ("network: half-open both ways", network.half_open, False),

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import array
 import asyncio
+import contextlib
+import fcntl
+import os
 import signal
 import socket
+import termios
 import time
 from typing import Final
 
@@ -15,6 +20,7 @@ from tests.faults.strangers import opened, vanish
 _BEFORE_SECONDS: Final = 1.0
 _PUSH_SECONDS: Final = 3.0
 _STUCK: Final = 10
+_PIPE_BYTES: Final = 4096
 
 
 async def killed(stage: Stage) -> None:
@@ -170,4 +176,40 @@ async def no_room_for_logs(stage: Stage) -> None:
     )
     stage.figure("slowest push", stage.crowd.latency_ms(1.0, since=began) / 1000, _PUSH_SECONDS)
     await site.node.ask("limit_file_size", size_bytes=-1)
+    stage.healed()
+
+
+async def nobody_reads_the_log(stage: Stage) -> None:
+    """The log of one node is a pipe that is full, and whoever should read it does not."""
+    site = stage.sites[1]
+    stage.leases_may_run_out = True
+    reading, writing = os.pipe()
+    fcntl.fcntl(writing, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
+    os.set_blocking(writing, False)
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            os.write(writing, b"-" * _PIPE_BYTES)
+    # For the node it is a pipe as any shell makes it, and waits.
+    os.set_blocking(writing, True)
+    await site.node.kill()
+    await site.node.start(stderr=writing)
+    os.close(writing)
+    await stage.crowd.until_all_fresh()
+    began, others = time.monotonic(), stage.sites[0].node.log.stat().st_size
+    for _ in range(3):
+        for each in stage.sites:
+            each.database.cut()
+            each.listener.cut()
+        await stage.watch(1)
+    grew = stage.sites[0].node.log.stat().st_size - others
+    waiting = array.array("i", [0])
+    fcntl.ioctl(reading, termios.FIONREAD, waiting)
+    stage.proves(
+        f"{waiting[0]} B of {_PIPE_BYTES} wait in the pipe, another node said {grew} B meanwhile",
+        waiting[0] == _PIPE_BYTES and grew > 0,
+    )
+    stage.figure("slowest push", stage.crowd.latency_ms(1.0, since=began) / 1000, _PUSH_SECONDS)
+    await site.node.kill()
+    os.close(reading)
+    await site.node.start()
     stage.healed()
