@@ -99,7 +99,15 @@ def test_a_bot_needs_nothing_of_the_server_but_what_the_readme_lists(tmp_path: P
 
 @pytest.mark.parametrize(
     "document",
-    ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "CHANGELOG.md", "OPERATIONS.md", "PROTOCOL.md"],
+    [
+        "README.md",
+        "ARCHITECTURE.md",
+        "CONTRIBUTING.md",
+        "CHANGELOG.md",
+        "OPERATIONS.md",
+        "PROTOCOL.md",
+        "THREAT_MODEL.md",
+    ],
 )
 def test_every_path_that_a_document_links_to_exists(document: str) -> None:
     text = (ROOT / document).read_text("utf-8")

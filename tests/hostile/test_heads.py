@@ -144,3 +144,18 @@ async def test_what_is_no_request_gets_400_with_the_same_headers_and_the_line_is
     for what, (_, told) in found.items():
         assert told.keys() >= SECURITY.keys(), what
         assert told[b"connection"] == b"close", what
+
+
+async def test_a_user_without_the_scope_revokes_nobody(served: Node) -> None:
+    user, other = uuid4(), uuid4()
+    body = f'{{"user_id":"{other}"}}'
+    headers = {
+        "Host": "here",
+        "Authorization": f"Bearer {served.token(user)}",
+        "Content-Length": str(len(body)),
+    }
+    found, _ = await asked(
+        served, request("POST /api/v1/admin/revocations HTTP/1.1", headers) + body.encode()
+    )
+    assert found == 403
+    assert (await served.get("/api/v1/guards/status", other))["user_id"] == str(other)
