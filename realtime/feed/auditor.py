@@ -64,6 +64,8 @@ class Auditor:
         self._suspects: dict[UUID, frozenset[str]] = {}
         self._suspects_turn = False
         self._complaints: set[str] = set()
+        #: Of the account that is being audited, as the live queries gave it.
+        self._revision = -1
 
     async def run(self) -> None:
         """For ever; a database that does not answer is waited for."""
@@ -122,6 +124,7 @@ class Auditor:
 
     async def _shown(self, driver: Any, user_id: UUID) -> Mapping[str, Any]:
         (found,) = await self._live_queries.evaluate(driver, [user_id])
+        self._revision = found.revision
         return found.state
 
     def _complain(self, complaints: set[str]) -> None:
@@ -144,6 +147,9 @@ class Auditor:
                     extra={"user": str(verdict.user_id)},
                 )
         elif known is not None:
+            if dict(self._hub.watched()).get(verdict.user_id) != self._revision:
+                # What was found right has not been delivered yet, and what has been was wrong.
+                return
             del self._suspects[verdict.user_id]
             log.warning("an account is what its log says again", extra={"user": str(verdict.user_id)})
         METRICS.suspect_accounts.set(len(self._suspects))
