@@ -1,0 +1,51 @@
+"""A table from before, with other types of columns, is audited as it is, and with a server's rights alone."""
+
+from __future__ import annotations
+
+import secrets
+from urllib.parse import urlsplit, urlunsplit
+from uuid import UUID
+
+from queries.migrations.run import migrate
+from realtime.audit.capture import check_capture
+from tests.audit.auditing import audited, differences
+from tests.queries import legacy
+from tests.queries.platform import Platform, connected
+
+
+async def test_the_history_of_a_legacy_table_is_found_to_be_what_was_read_of_it(database_url: str) -> None:
+    async with connected(database_url) as connection:
+        await legacy.make(connection, rows_per_user=120)
+        await migrate(database_url)
+        users = [row["user_id"] for row in await connection.fetch("SELECT user_id FROM guardwire.accounts")]
+        assert len(users) == legacy.USERS
+        for user in users:
+            verdict = await audited(connection, user)
+            assert verdict.rows == 120
+            assert verdict.differences == []
+            assert verdict.doubts == []
+        await connection.execute(legacy.SYNC, 1, 3, 1.2)
+        user = await connection.fetchval("SELECT md5('1')::uuid")
+        assert await differences(connection, user) == []
+        await connection.execute("SET session_replication_role = replica")
+        await connection.execute(legacy.SYNC, 1, 3, 1.3)
+        found = await differences(connection, user)
+        assert any("positions/open/3/current_price: should be 1.3" in line for line in found), found
+
+
+async def test_an_audit_needs_no_more_rights_than_a_server_has(migrated_url: str) -> None:
+    await migrate(migrated_url, roles=True)
+    name = f"server_{secrets.token_hex(4)}"
+    parts = urlsplit(migrated_url)
+    address = parts.netloc.rpartition("@")[2]
+    url = urlunsplit(parts._replace(netloc=f"{name}:secret@{address}"))
+    async with connected(migrated_url) as owner:
+        await owner.execute(f"CREATE ROLE {name} LOGIN PASSWORD 'secret' IN ROLE guardwire_server")
+        try:
+            platform = Platform(owner, UUID(int=7))
+            await platform.sync()
+            async with connected(url) as server:
+                assert await check_capture(server) == []
+                assert await differences(server, platform.user) == []
+        finally:
+            await owner.execute(f"DROP ROLE {name}")
