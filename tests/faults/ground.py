@@ -64,6 +64,8 @@ class Ground:
     secret: str
     sites: list[Site] = field(default_factory=list)
     tokens: list[str] = field(default_factory=list)
+    #: The users of `tokens`, in the same order.
+    holders: list[str] = field(default_factory=list)
     fixed: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     @property
@@ -109,6 +111,7 @@ class Ground:
         }  # fmt: skip
         token = jwt.encode(claims, self.secret, algorithm="HS256")
         self.tokens.append(token)
+        self.holders.append(str(owner.user_id))
         return token
 
     def settings(self, database: Proxy, listener: Proxy, memory: Proxy, **more: str) -> dict[str, str]:

@@ -45,6 +45,8 @@ class Stage:
     misled_seconds: float = BLIND_SECONDS
     #: Connections of a killed node are leased until they run out.
     leases_may_run_out: bool = False
+    #: Where in `Ground.holders` those of this stage begin.
+    first_holder: int = 0
     #: As large as the promise says, and not as the time for it allows.
     full: bool = False
     healed_at: float = field(default_factory=time.monotonic)
@@ -121,13 +123,13 @@ async def performance(
     ground: Ground, findings: Findings, *, random: Random, bots: int, sites: Sequence[Site] | None = None
 ) -> AsyncIterator[Stage]:
     """A stage with ``bots`` that are all fresh, of accounts that nobody has seen before."""
-    began = time.monotonic()
+    began, first_holder = time.monotonic(), len(ground.holders)
     marks = SteadyMarks(random)
     owners = people(bots, random)
     platform = Platform(ground.database_url, owners, marks, random)
     addresses = [site.address for site in sites or ground.sites]
     crowd = Crowd(platform, [Bot(owner, ground.token(owner), addresses, marks) for owner in owners])
-    stage = Stage(ground, crowd, platform, random, findings)
+    stage = Stage(ground, crowd, platform, random, findings, first_holder=first_holder)
     try:
         await platform.final_word()  # so that everybody has something to lose
         async with crowd.following():

@@ -13,6 +13,7 @@ import termios
 import time
 from typing import Final
 
+from tests.faults.bot import BLIND_SECONDS
 from tests.faults.scenarios.clients import fat_accounts, stuck_bytes, stuck_readers
 from tests.faults.stage import Stage
 from tests.faults.strangers import opened, vanish
@@ -29,12 +30,14 @@ async def killed(stage: Stage) -> None:
     victim = stage.sites[0]
     lost = stage.crowd.on(victim.address)
     code = await victim.node.kill()
-    stage.healed()
+    killed_at = time.monotonic()
     stage.leases_may_run_out = True
     stage.proves(f"the process ended by signal {-code}, under {len(lost)} bots", code == -9 and bool(lost))
     stage.figure("all know", await stage.all_know(seconds=5, among=lost), 1)
     await stage.crowd.until_all_fresh()
+    stage.figure("all fresh elsewhere", time.monotonic() - killed_at, BLIND_SECONDS)
     await victim.node.start()
+    stage.healed()
 
 
 async def stopped(stage: Stage) -> None:
