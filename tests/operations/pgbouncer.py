@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
+import asyncpg
 import pytest
 
 from realtime.embedded.account import server_account
@@ -27,6 +28,19 @@ class Pooler:
 
     url: str
     process: subprocess.Popen[bytes]
+
+
+#: What OPERATIONS.md says to set for the role; here for the database, because all tests share the role.
+FOR_SESSIONS = {"jit": "off", "plan_cache_mode": "force_generic_plan", "statement_timeout": "'10s'"}
+
+
+async def set_for_sessions(database_url: str) -> None:
+    """Set for all sessions what a node cannot set for its own through a pooler."""
+    connection = await asyncpg.connect(database_url)
+    name = await connection.fetchval("SELECT current_database()")
+    for setting, value in FOR_SESSIONS.items():
+        await connection.execute(f'ALTER DATABASE "{name}" SET {setting} = {value}')
+    await connection.close()
 
 
 def program() -> str:

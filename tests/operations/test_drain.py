@@ -20,8 +20,9 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from tests.auth.issuer import secret_token
+from tests.databases import Databases
 from tests.feed.node import sync
-from tests.operations.pgbouncer import pgbouncer
+from tests.operations.pgbouncer import pgbouncer, set_for_sessions
 from tests.operations.server_process import ServerProcess, server_process
 
 EXIT_SECONDS = 25.0
@@ -187,8 +188,9 @@ async def test_nobody_connected_is_nobody_to_wait_for(server: ServerProcess) -> 
 
 
 async def test_a_database_that_has_stopped_answering_does_not_keep_the_process(
-    migrated_url: str, redis_url: str, empty_folder: Path
+    databases: Databases, migrated_url: str, redis_url: str, empty_folder: Path
 ) -> None:
+    databases.run(set_for_sessions(migrated_url))
     with pgbouncer(migrated_url, empty_folder) as pooler:
         pooled = {"DATABASE_POOLED": "1", **PATIENCE}
         async with server_process(pooler.url, redis_url, empty_folder, pooled) as server, sockets(server):

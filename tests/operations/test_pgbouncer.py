@@ -20,10 +20,11 @@ from auth.development import DevelopmentKey
 from auth.identity import ADMIN_SCOPE
 from realtime.database import engine_for
 from realtime.metrics import METRICS
+from tests.databases import Databases
 from tests.end_to_end.mirror import Mirror, mirror
 from tests.end_to_end.node import Node, node
 from tests.feed.node import sync
-from tests.operations.pgbouncer import SERVERS, pgbouncer
+from tests.operations.pgbouncer import SERVERS, pgbouncer, set_for_sessions
 
 USER, ADMIN = UUID(int=0xA11CE), UUID(int=0xADA)
 AT_ONCE = 8
@@ -33,7 +34,8 @@ HINTED_SECONDS = 4.0
 
 
 @pytest.fixture
-def pooled_url(migrated_url: str, empty_folder: Path) -> Iterator[str]:
+def pooled_url(databases: Databases, migrated_url: str, empty_folder: Path) -> Iterator[str]:
+    databases.run(set_for_sessions(migrated_url))
     with pgbouncer(migrated_url, empty_folder) as pooler:
         yield pooler.url
 
