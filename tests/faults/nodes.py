@@ -19,7 +19,7 @@ import httpx
 from realtime.embedded.ports import free_port
 
 _ROOT: Final = Path(__file__).parents[2]
-_READY_SECONDS: Final = 30.0
+_READY_SECONDS: Final = 60.0
 _ANSWER_SECONDS: Final = 10.0
 
 
