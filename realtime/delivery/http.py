@@ -188,6 +188,9 @@ class Http(HttpToolsProtocol):
         self._forget_head()
         self._forget_reader()
         self._unparsed = _NOTHING
+        if not self._head_is_whole and self.headers:
+            # Thousands of them would otherwise stay until the garbage collector comes by.
+            self.headers.clear()
         super().connection_lost(exc)
 
     def send_400_response(self, msg: str) -> None:
