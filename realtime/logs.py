@@ -73,8 +73,11 @@ class Lines(logging.Formatter):
                 fields[name] = value
         fields.update((name, vars(record)[name]) for name in _EXTRAS if name in vars(record))
         error = record.exc_info[1] if record.exc_info else None
-        if error is not None:
+        if error is not None and (_is_ours(record) or record.levelno >= logging.ERROR):
             fields["exception"] = described(error)
+        elif error is not None:
+            # A library that only warns goes on by itself: where in it that was is nobody's concern.
+            fields["message"] += f" ({type(error).__name__})"
         return fields
 
 
@@ -106,9 +109,13 @@ def _safe_words(error: BaseException) -> str:
     return f"SQLSTATE {state}" if isinstance(state, str) else ""
 
 
+def _is_ours(record: logging.LogRecord) -> bool:
+    return record.name.split(".", 1)[0] in _OURS
+
+
 def _message(record: logging.LogRecord) -> str:
     message = record.getMessage()
-    if record.name.split(".", 1)[0] in _OURS:
+    if _is_ours(record):
         return message[:_MESSAGE_CHARACTERS]
     # Beyond its first line asyncio lists the objects at hand, with their contents.
     return message.partition("\n")[0][:_FOREIGN_CHARACTERS]

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import asyncpg
+from sqlalchemy.dialects.postgresql.asyncpg import AsyncAdapt_asyncpg_dbapi
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
@@ -20,6 +21,8 @@ DATABASE_ERRORS = (
     # The driver's word for a connection that was cut in the middle of preparing a statement.
     asyncpg.InternalClientError,
     SQLAlchemyError,
+    # What the server says while it refuses; `raw_connection` does not make a SQLAlchemyError of it.
+    AsyncAdapt_asyncpg_dbapi.Error,
 )
 
 

@@ -95,6 +95,13 @@ def test_a_library_is_heard_by_its_first_line() -> None:
     assert line(record(message, name="asyncio"))["message"] == "Task exception was never retrieved"
 
 
+def test_a_library_that_warns_is_one_line() -> None:
+    warned = record("Failed to restore the pool; retrying", raised(OSError(MARK)), name="asyncpg.pool")
+    warned.levelno, warned.levelname = logging.WARNING, "WARNING"
+    assert line(warned)["message"] == "Failed to restore the pool; retrying (OSError)"
+    assert "exception" not in line(warned)
+
+
 def test_a_future_that_a_driver_forgot_is_no_alarm() -> None:
     forgotten = record("Future exception was never retrieved", raised(ConnectionError(MARK)), name="asyncio")
     assert _soften(forgotten)
