@@ -19,6 +19,8 @@ from realtime.store.snapshots import Step
 #: An account stays watched for this long after its last reader, so that pollers and reconnects are served
 #: from memory.
 LEASE_SECONDS: Final = 30.0
+#: So late a tick means that a crowd has had all of this node's time.
+_STANDSTILL_SECONDS: Final = 1.0
 
 
 class Hub:
@@ -33,6 +35,7 @@ class Hub:
         self._next_cleanup = 0.0
         self.swept_at = float("-inf")
         self._answered_at = float("-inf")
+        self._ticked_at = float("inf")
         self.swept_as_of = ""
 
     # What the feed calls.
@@ -117,7 +120,9 @@ class Hub:
         return now - self.swept_at > self._stale_seconds
 
     def is_answered(self, now: float) -> bool:
-        """Whether the database has answered anything lately; a crowd that is read for delays the sweeps."""
+        """Whether the database has answered anything lately, as far as this node has had the time to ask."""
+        if now - self._ticked_at > _STANDSTILL_SECONDS:
+            return True
         return now - max(self.swept_at, self._answered_at) <= self._stale_seconds
 
     def look_again(self, watch: Watch) -> None:
@@ -129,6 +134,10 @@ class Hub:
         """Tell clients whose freshness changed; forget accounts that nobody reads any more. A few times a
         second.
         """
+        if now - self._ticked_at > _STANDSTILL_SECONDS:
+            # Whoever comes in a crowd that kept this node from looking is not told that it cannot see.
+            self._answered_at = now
+        self._ticked_at = now
         blind = self.blind(now)
         # While all is well only the accounts that are behind can have gone stale. While it is not, those that
         # were read after the last sweep follow later than the others.

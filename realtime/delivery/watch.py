@@ -19,6 +19,8 @@ UNKNOWN_AGE_MS: Final = 2**53 - 1
 _FIRST_READ_SECONDS: Final = 10.0
 _FIRST_READ_WHILE_STARTING_SECONDS: Final = 3.0
 _FIRST_READ_WHILE_BLIND_SECONDS: Final = 0.2
+#: Where memory has nothing either; a node that a crowd keeps from looking takes itself for blind.
+_LAST_CHANCE_SECONDS: Final = 2.0
 #: Steps kept in memory, to bridge the moment until Redis has them and to do without it on the same node.
 _EDGES_KEPT: Final = 16
 
@@ -147,10 +149,11 @@ class Watch:
 
         Raises UnavailableError when none of them can answer.
         """
-        if self.snapshot is None and not await self._read_arrives(now) and store is not None:
-            stored = (await store.load([self.user_id])).get(self.user_id)
-            if stored is not None and self.snapshot is None:
-                self.snapshot, self.stale = stored.snapshot, True
+        if self.snapshot is None and not await self._read_arrives(self._patience_seconds(now)):
+            if store is not None:
+                await self._remember(store)
+            if self.snapshot is None:
+                await self._read_arrives(_LAST_CHANCE_SECONDS)
         if self.snapshot is None:
             raise UnavailableError(
                 "neither the database nor a snapshot can answer now; try again in a few seconds"
@@ -166,7 +169,7 @@ class Watch:
         newest = await self.first_snapshot(store, now)
         while held is not None and (newest.epoch, newest.revision) < held and self._own_read_at < now:
             self._sweeps.look_again(self)
-            if not await self._read_arrives(now):
+            if not await self._read_arrives(self._patience_seconds(now)):
                 raise UnavailableError(
                     "this node has not yet read what you have seen already; try again in a few seconds"
                 )
@@ -188,12 +191,17 @@ class Watch:
                 path = find_path((*stored.edges, *edges), revision, newest.revision)
         return path
 
-    async def _read_arrives(self, now: float) -> bool:
+    async def _remember(self, store: Store) -> None:
+        stored = (await store.load([self.user_id])).get(self.user_id)
+        if stored is not None and self.snapshot is None:
+            self.snapshot, self.stale = stored.snapshot, True
+
+    async def _read_arrives(self, patience_seconds: float) -> bool:
         if self._arrived is None or self._arrived.done():
             self._arrived = asyncio.get_running_loop().create_future()
         try:
             # Shielded, because other clients wait for the same read.
-            async with asyncio.timeout(self._patience_seconds(now)):
+            async with asyncio.timeout(patience_seconds):
                 await asyncio.shield(self._arrived)
         except TimeoutError:
             return False

@@ -207,6 +207,27 @@ async def test_while_a_crowd_is_read_for_a_late_sweep_does_not_turn_clients_away
     assert (await waiting).revision == 5
 
 
+async def test_a_node_that_stood_still_does_not_take_itself_for_blind(hub: Hub) -> None:
+    now = time.monotonic()
+    hub.confirm(AS_OF, now - 60, changed=[])
+    hub.tick(now - 5)
+    assert hub.is_answered(now)
+    hub.tick(now)
+    assert hub.is_answered(now + 1)
+    for later in range(1, 10):
+        hub.tick(now + later / 2)
+    assert not hub.is_answered(now + 5)
+
+
+async def test_a_client_for_whom_nobody_has_anything_is_not_sent_away_at_once(hub: Hub) -> None:
+    hub.confirm(AS_OF, time.monotonic() - 60, changed=[])
+    waiting = asyncio.create_task(hub.reading(USER).first_snapshot(Memory({}), time.monotonic()))
+    # Longer than a blind node waits before it asks its memory.
+    await asyncio.sleep(0.5)
+    publish(hub, snapshot(5))
+    assert (await waiting).revision == 5
+
+
 async def test_without_database_and_memory_there_is_no_answer(hub: Hub) -> None:
     hub.confirm(AS_OF, time.monotonic() - 60, changed=[])
     with pytest.raises(UnavailableError):

@@ -13,6 +13,7 @@ import os
 import re
 import sys
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,13 +32,13 @@ _AGE_MS: Final = re.compile(rb'"age_ms":(\d+)')
 @dataclass(frozen=True)
 class Arrival:
     """How it went: seconds until all were fresh, the revision that each then held, how many were resumed, and
-    how often somebody had to try again.
+    what made somebody try again, and how often.
     """
 
     seconds: float
     revisions: list[int]
     resumed: int
-    again: int
+    again: dict[str, int]
 
 
 class Herd:
@@ -92,7 +93,7 @@ class _Client:
         self.token = token
         self.epoch = self.revision = -1
         self.resumed = False
-        self.again = 0
+        self.again: list[str] = []
         self.fresh: asyncio.Future[None]
 
     def request(self) -> bytes:
@@ -117,11 +118,13 @@ class _Client:
         self.fresh = loop.create_future()
         while not self.fresh.done():
             connection = _Connection(self)
-            with contextlib.suppress(OSError):
+            try:
                 await loop.create_connection(lambda connection=connection: connection, host, port)  # type: ignore[misc]
                 await asyncio.wait((self.fresh, connection.lost), return_when=asyncio.FIRST_COMPLETED)
+            except OSError as error:
+                connection.said = type(error).__name__
             if not self.fresh.done():
-                self.again += 1
+                self.again.append(connection.said)
                 await asyncio.sleep(_AGAIN_SECONDS)
 
 
@@ -139,6 +142,8 @@ class _Connection(asyncio.Protocol):
         self._client = client
         self._buffer = b""
         self._upgraded = False
+        #: The first line of a refusal, or the reason of a close.
+        self.said = "lost"
         self._transport: asyncio.Transport | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -160,6 +165,7 @@ class _Connection(asyncio.Protocol):
                 return
             if b" 101 " not in head[:20]:
                 assert self._transport is not None
+                self.said = head.split(b"\r\n", 1)[0].decode()
                 self._transport.abort()
                 return
             self._upgraded, self._buffer = True, rest
@@ -178,7 +184,10 @@ class _Connection(asyncio.Protocol):
         if len(buffer) < start + length:
             return None
         self._buffer = buffer[start + length :]
-        return buffer[start : start + length] if buffer[0] == 0x81 else None
+        if buffer[0] != 0x81:
+            self.said = f"closed with {int.from_bytes(buffer[start : start + 2])}"
+            return None
+        return buffer[start : start + length]
 
 
 async def _serve() -> None:
@@ -190,14 +199,14 @@ async def _serve() -> None:
     while line := await reader.readline():
         host, _, port = line.decode().strip().removeprefix("http://").partition(":")
         for client in clients:
-            client.again, client.resumed = 0, False
+            client.again, client.resumed = [], False
         began = time.monotonic()
         await asyncio.gather(*(client.arrive(host, int(port)) for client in clients))
         told: dict[str, Any] = {
             "seconds": time.monotonic() - began,
             "revisions": [client.revision for client in clients],
             "resumed": sum(client.resumed for client in clients),
-            "again": sum(client.again for client in clients),
+            "again": Counter(reason for client in clients for reason in client.again),
         }
         sys.stdout.write(json.dumps(told) + "\n")
         sys.stdout.flush()
