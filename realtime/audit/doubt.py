@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from datetime import datetime, timedelta
+from functools import cached_property
 from typing import Any
 
 from realtime.audit import values
@@ -18,7 +19,7 @@ class Doubt:
 
     def __init__(self, record: Record, shown: Mapping[str, Any]) -> None:
         self._record = record
-        log = record.log
+        log = self._log = record.log
         self._by_ticket: dict[str, list[tuple[Arrival, LogRow]]] = {}
         for arrival, row in log:
             if row.bears_position:
@@ -111,18 +112,18 @@ class Doubt:
         """Whether rows that arrived after ``moment`` are known to be gone."""
         return self._record.gone_until is not None and self._record.gone_until > moment
 
-    @property
+    @cached_property
     def of_last_update(self) -> bool:
         """Whether a later update than those on record may have been told of."""
-        forgotten = any(self._was_forgotten(arrival, row) for arrival, row in self._record.log)
+        forgotten = any(self._was_forgotten(arrival, row) for arrival, row in self._log)
         return self.timeless or self.of_the_past or forgotten or bool(self._record.updated)
 
-    @property
+    @cached_property
     def of_syncs(self) -> bool:
         """Whether it cannot be told which sync was the last."""
         if self.timeless or self.of_altered or (self.of_the_past and not self._good_syncs):
             return True
-        told = [(arrival, row) for arrival, row in self._record.log if _speaks(row)]
+        told = [(arrival, row) for arrival, row in self._log if _speaks(row)]
         arrived = max((arrival.at for arrival, _ in told), default=self._record.now)
         return self._later_is_gone(arrived) or any(map(self._is_unsure_of_the_last, (told, self._good_syncs)))
 
@@ -165,12 +166,12 @@ class Doubt:
         unseen = [row for _, row in self._by_ticket[ticket] if row.id not in self._record.arrived]
         return len(unseen) > 1
 
-    @property
+    @cached_property
     def of_alerts(self) -> bool:
         """Whether it cannot be told which market conditions are the latest."""
         guards = [
             (arrival.time, row.symbol, row.divergence_reason)
-            for arrival, row in self._record.log
+            for arrival, row in self._log
             if row.kind == "guard_trigger" and row.id not in self._record.arrived
         ]
         tied = any(count > 1 for count in Counter(guards).values())
@@ -185,7 +186,7 @@ class Doubt:
         window_begins = self._record.now - timedelta(seconds=limits.alert_window_seconds)
         return self._is_before_the_record(window_begins) or self._later_is_gone(window_begins)
 
-    @property
+    @cached_property
     def of_equity(self) -> bool:
         """Whether it cannot be told which equity row is the latest."""
         rows = self._record.equity
