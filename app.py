@@ -265,8 +265,7 @@ def server_for(settings: Settings, *, development: Development | None = None, si
 
 @contextlib.asynccontextmanager
 async def serving(settings: Settings, *, development: Development | None = None) -> AsyncIterator[str]:
-    """Serve in this event loop while the context lasts; gives the base URL. Signals are left to the caller.
-    """
+    """Serve in this event loop while the context lasts; gives the base URL. Signals are the caller's."""
     server = server_for(settings, development=development, signals=False)
     async with server.running():
         yield f"http://{settings.host}:{server.port}"

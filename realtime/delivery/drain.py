@@ -65,8 +65,7 @@ class Drain:
             gauge.add(-1)
 
     async def run(self, *, notice_seconds: float, spread_seconds: float) -> None:
-        """Be unready for ``notice_seconds``, then see everybody off within ``spread_seconds`` or little more.
-        """
+        """Be unready for ``notice_seconds``, then see everybody off within ``spread_seconds`` and a bit."""
         self._streams.draining = True
         log.info("draining: %d clients are asked to come back elsewhere", self._clients())
         await asyncio.sleep(notice_seconds)

@@ -1,5 +1,4 @@
-"""uvicorn as this application needs it: our WebSocket class, bounded request heads, a drain before the end.
-"""
+"""uvicorn as this application needs it: our WebSocket class, bounded heads, a drain before the end."""
 
 from __future__ import annotations
 
