@@ -32,7 +32,7 @@ def program() -> str:
     """The program; skips the test where there is none."""
     found = shutil.which("nginx", path="/usr/sbin:/usr/bin:/usr/local/sbin:/usr/local/bin")
     if found is None:
-        pytest.skip("no nginx on this machine (apt install nginx-light)")
+        pytest.skip("no nginx on this machine (apt install nginx)")
     return found
 
 
