@@ -1,5 +1,4 @@
-"""`GET /api/v1/state`: the snapshot as one frame, or with `since` the next update, waited for: a long poll.
-"""
+"""`GET /api/v1/state`: the snapshot as one frame, or with `since` the next update, waited for (a poll)."""
 
 from __future__ import annotations
 
