@@ -28,6 +28,7 @@ class Leases:
         self._most_per_user = most_per_user
         self._claims: dict[str, tuple[UUID, asyncio.Future[bool]]] = {}
         self._claiming: asyncio.Task[None] | None = None
+        self._alone = False
 
     async def claim(self, lease: str, user_id: UUID) -> bool:
         """Whether ``user_id`` may have one more; True when Redis cannot tell, for each node counts its own
@@ -76,6 +77,12 @@ class Leases:
                 arguments: list[Any] = [what, self._most_per_user, LEASE_SECONDS, *batch]
                 results += await self._script(keys=keys, args=arguments)
         except (RedisError, OSError, TimeoutError) as error:
-            log.info("connections are counted on this node alone: %s", type(error).__name__)
+            # A crowd that comes meanwhile is one line in the log, not thousands.
+            if not self._alone:
+                log.warning("connections are counted on this node alone: %s", type(error).__name__)
+            self._alone = True
             return None
+        if self._alone:
+            log.warning("connections are counted over all nodes again")
+        self._alone = False
         return results

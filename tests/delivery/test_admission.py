@@ -119,13 +119,14 @@ async def test_leases_that_redis_lost_are_claimed_anew_by_renewal(redis: Redis) 
     assert not await leases.claim("c", USER)
 
 
-async def test_without_redis_each_node_counts_alone() -> None:
+async def test_without_redis_each_node_counts_alone(caplog: pytest.LogCaptureFixture) -> None:
     unreachable = connect("redis://127.0.0.1:1/0")
     for alone in (node(None), node(unreachable)):
         assert await alone.admit(USER)
         assert await alone.admit(USER)
         assert await alone.admit(USER) is None
     await unreachable.aclose()
+    assert len([line for line in caplog.messages if "counted on this node alone" in line]) == 1
 
 
 async def test_of_many_that_come_at_once_only_as_many_as_allowed_pass(redis: Redis) -> None:
