@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import time
 from collections.abc import AsyncIterator
 from typing import Final
 from uuid import uuid4
@@ -175,3 +176,15 @@ async def test_what_comes_together_with_the_handshake_is_looked_at_after_it(
         writer.write(handshake(server.address, server.headers()) + sent)
         assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 101 ")
         assert (await Wire(reader, writer).goodbye()).code == code
+
+
+async def test_a_flood_that_arrives_in_one_piece_holds_nobody_up(server: StreamServer) -> None:
+    async with opened(server):
+        (socket,) = server.streams
+        flood = frame(PING) * 40_000
+        began = time.process_time()
+        socket.data_received(flood)
+        taken_seconds = time.process_time() - began
+    assert socket.has_ended()
+    # All of it would take half a second to parse; what decides is in the first two kilobytes.
+    assert taken_seconds < 0.1
