@@ -28,7 +28,6 @@ from tests.benchmarks.figures import (
     peer,
     polling,
     push,
-    reconnects,
     rest,
     size,
 )
@@ -44,7 +43,6 @@ FIGURES: Final[Mapping[str, Measure]] = {
     "changes": changes.measure,
     "peer": peer.measure,
     "polling": polling.measure,
-    "reconnects": reconnects.measure,
     "nodes": nodes.measure,
     "commits": commits.measure,
     "evaluation": evaluation.measure,

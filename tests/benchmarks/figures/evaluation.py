@@ -21,7 +21,8 @@ async def measure(ground: Ground) -> list[Figure]:
     accounts = {rows: await make_long_account(ground.connection, rows) for rows in ground.scale.log_rows}
     await settle(ground.connection)
     taken: dict[int, list[float]] = {rows: [] for rows in accounts}
-    connection = await asyncpg.connect(ground.database_url, server_settings={"jit": "off"})
+    settings = {"jit": "off", "plan_cache_mode": "force_generic_plan"}  # as the server's own connections
+    connection = await asyncpg.connect(ground.database_url, server_settings=settings)
     try:
         for _ in range(max(7, ground.scale.samples) + 1):
             for rows, user in accounts.items():

@@ -23,10 +23,12 @@ class _Cost:
     def __init__(self) -> None:
         self.cpu_us: list[float] = []
         self.statements_per_second: list[float] = []
+        self.crowd_seconds: list[float] = []
+        self.crowd_cpu_us: list[float] = []
 
 
 async def measure(ground: Ground) -> list[Figure]:
-    """Server CPU per change, and statements a second."""
+    """Server CPU per change, statements a second, and what it takes when all connect at once."""
     ours, counted, naive = _Cost(), _Cost(), _Cost()
     users = ground.users
     # Counting costs our server a little, so its CPU is that of another one, which does not count.
@@ -40,32 +42,61 @@ async def measure(ground: Ground) -> list[Figure]:
                 await _window(ground, server, users, cost)
     owed = 3 * len(users)
     kept = median(naive.statements_per_second) / owed
-    note = f"the naive server sent {kept:.0%} of the {owed:,} statements a second that it owes its clients"
+    measured = median(ours.cpu_us) / median(naive.cpu_us)
+    sent = f"the naive server sent {kept:.0%} of the {owed:,} statements a second that it owes its clients"
     load = f"{len(users):,} accounts, {_CHANGES_PER_SECOND} changes/s"
     return [
         Figure(
             name=f"server CPU per change, against the naive server, {load}",
             unit="µs",
             ours=ours.cpu_us,
-            reference=naive.cpu_us,
+            reference=_of_all_owed(naive, owed),
             target=1 / 8,
-            note=note,
+            note=f"{sent}; the reference is its CPU scaled up to all, unscaled the ratio is {measured:.3g}",
         ),
         Figure(
             name="statements/s, against the naive server",
             unit="/s",
             ours=counted.statements_per_second,
-            reference=naive.statements_per_second,
+            reference=[max(owed, sent) for sent in naive.statements_per_second],
             target=1 / 15,
-            note=note,
+            note=f"{sent}; the reference is what it owes",
+        ),
+        Figure(
+            name=f"{len(users):,} reconnects at once, until the last has its state, against the naive server",
+            unit="s",
+            ours=ours.crowd_seconds,
+            reference=naive.crowd_seconds,
+        ),
+        Figure(
+            name="server CPU for each of them",
+            unit="µs",
+            ours=ours.crowd_cpu_us,
+            reference=naive.crowd_cpu_us,
         ),
     ]
 
 
+def _of_all_owed(naive: _Cost, owed: int) -> list[float]:
+    """The CPU that each window would have taken, had the machine let the naive server keep its word.
+
+    One process cannot send so many statements, and on a busy machine it sends a fraction of what it could:
+    what it leaves undone must not make it look cheap.
+    """
+    return [
+        cpu_us * max(1.0, owed / sent)
+        for cpu_us, sent in zip(naive.cpu_us, naive.statements_per_second, strict=True)
+    ]
+
+
 async def _window(ground: Ground, server: Child, users: Sequence[UUID], cost: _Cost) -> None:
-    """The same accounts, writes and seconds for each server."""
+    """The same accounts, writes and seconds for each server; each client is told its whole state first."""
     async with Sockets(server.port) as sockets:
-        await sockets.connect(users, ground.tokens(users))
+        before, begun = await server.usage(), time.perf_counter()
+        await sockets.connect(users, ground.tokens(users), at_once=len(users))
+        cost.crowd_seconds.append(time.perf_counter() - begun)
+        used = (await server.usage()).cpu_seconds - before.cpu_seconds
+        cost.crowd_cpu_us.append(1e6 * used / len(users))
         await write(ground, users, 0.5)
         before = await server.usage()
         seconds, changes = await write(ground, users, ground.scale.window_seconds)
