@@ -134,6 +134,7 @@ class Witness:
         monkeypatch.setattr(Streams, "_renew", renewing)
 
 
+@pytest.mark.timeout(180)
 @pytest.mark.parametrize(
     ("transport", "seed"),
     [("websocket", 1), ("websocket", 2), ("sse", 3), ("poll", 4)],
@@ -167,8 +168,8 @@ async def test_whatever_happens_the_bot_ends_with_what_a_fresh_query_gives(
             for _ in range(STEPS):
                 await adventure.step(account)
             account._connection.choose(CHANNELS)
-            await asyncio.wait_for(agrees(account, (first, second), adventure.user_id), 30)
-            await asyncio.wait_for(account.until_fresh(), 10)
+            await asyncio.wait_for(agrees(account, (first, second), adventure.user_id), 60)
+            await asyncio.wait_for(account.until_fresh(), 30)
             reading.cancel()
     await platform.close()
     assert adventure.places == sorted(adventure.places)
