@@ -55,7 +55,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     send_deadline_seconds: Seconds = 10.0
     ping_seconds: Seconds = 20.0
     audit_seconds: SecondsOrOff = 10.0
-    audit_rows: Count = 5_000
+    audit_rows: Count = 1_000
     max_sockets_per_user: Count = 10
     max_anonymous_sockets: Count = 1000
     max_anonymous_sockets_per_address: Count = 100
