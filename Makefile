@@ -19,8 +19,8 @@ demo: venv ## a trading dashboard that moves, on real servers (GUARDWIRE_PORT, G
 test: venv ## every test, on real PostgreSQL and Redis; TESTS="tests/auth -k name" picks some
 	@exec $(RUN) pytest $(or $(TESTS),--numprocesses 3 --dist worksteal)
 
-faults: venv ## faults injected into real servers, and what held; SEED=7 draws again, ONLY=Redis picks some, FULL=1 has 5,000 return
-	@exec $(RUN) tests.faults $(if $(SEED),--seed $(SEED)) $(if $(ONLY),--only "$(ONLY)") $(if $(FULL),--full)
+faults: venv ## faults injected into real servers, and what held; SEED=7 draws again, ONLY=Redis picks some
+	@exec $(RUN) tests.faults $(if $(SEED),--seed $(SEED)) $(if $(ONLY),--only "$(ONLY)")
 
 bench: venv ## how fast it is beside the least there can be and the usual; ONLY=changes picks a figure
 	@exec $(RUN) tests.benchmarks $(if $(ONLY),--only $(ONLY))
