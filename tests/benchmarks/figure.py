@@ -23,6 +23,8 @@ class Figure:
     limit: float | None = None
     more_is_better: bool = False
     note: str = ""
+    #: What a profile shows in the way of the target; told only where it is missed.
+    in_the_way: str = ""
 
     @property
     def value(self) -> float:
@@ -64,4 +66,5 @@ class Figure:
             "spread": list(self.spread),
             "samples": {"ours": self.ours, "reference": self.reference},
             "note": self.note,
+            "in_the_way": self.in_the_way if self.is_met is False else "",
         }

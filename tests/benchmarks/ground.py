@@ -96,9 +96,9 @@ class Ground:
         """The server that most people would write."""
         return child("naive", database_url=self.database_url, secret=self.secret)
 
-    def stock(self, body_bytes: int = 0) -> AbstractAsyncContextManager[Child]:
+    def stock(self, body_bytes: int = 0, http: str = "auto") -> AbstractAsyncContextManager[Child]:
         """Starlette and uvicorn as they come."""
-        return child("stock", secret=self.secret, body_bytes=body_bytes)
+        return child("stock", secret=self.secret, body_bytes=body_bytes, http=http)
 
 
 @contextlib.asynccontextmanager

@@ -24,7 +24,7 @@ def table(figures: Sequence[Figure]) -> str:
         for row in rows
     ]
     lines.insert(1, "|" + "|".join("-" * (width + 2) for width in widths) + "|")
-    notes = dict.fromkeys(f"- {figure.name}: {figure.note}" for figure in figures if figure.note)
+    notes = [f"- {figure.name}: {note}" for figure in figures for note in _notes(figure)]
     return "\n".join([*lines, *([""] if notes else []), *notes])
 
 
@@ -59,6 +59,11 @@ def _row(figure: Figure) -> tuple[str, ...]:
         _target(figure),
         {True: "met", False: "MISSED", None: ""}[figure.is_met],
     )
+
+
+def _notes(figure: Figure) -> list[str]:
+    missed = f"missed; {figure.in_the_way}" if figure.is_met is False and figure.in_the_way else ""
+    return [note for note in (figure.note, missed) if note]
 
 
 def _target(figure: Figure) -> str:

@@ -24,8 +24,10 @@ _HEARTBEAT_SECONDS = 5.0
 class Announced(uvicorn.Server):
     """A stock server that tells its port."""
 
-    def __init__(self, app: Any, counted: Any = lambda: 0) -> None:
-        super().__init__(uvicorn.Config(app, host="127.0.0.1", port=0, log_level="warning", access_log=False))
+    def __init__(self, app: Any, counted: Any = lambda: 0, http: Any = "auto") -> None:
+        super().__init__(
+            uvicorn.Config(app, host="127.0.0.1", port=0, log_level="warning", access_log=False, http=http)
+        )
         self._counted = counted
 
     async def startup(self, sockets: Any = None) -> None:
@@ -73,4 +75,4 @@ def _application(secret: str, body_bytes: int) -> Any:
 
 if __name__ == "__main__":
     values = given()
-    Announced(_application(values["secret"], values["body_bytes"])).run()
+    Announced(_application(values["secret"], values["body_bytes"]), http=values["http"]).run()
