@@ -31,6 +31,7 @@ bench-full: venv ## the same with 10^6 log rows, 5,000 sockets and three nodes
 lint: venv ## ruff, mypy and the direction of imports
 	@failed=; \
 	$(RUN) ruff check . || failed=1; \
+	$(RUN) ruff format --check --quiet . || { echo "ruff format would change files: .venv/bin/ruff format"; failed=1; }; \
 	$(RUN) mypy || failed=1; \
 	.venv/bin/lint-imports --cache-dir .import_linter_cache || failed=1; \
 	test -z "$$failed"

@@ -35,6 +35,7 @@ _REDIS_SECONDS: Final = 1.0
 
 logger = logging.getLogger(__name__)
 
+
 class Revocations:
     """What is revoked, in memory; `run` keeps it up to date, `revoke` adds to it for all nodes.
 

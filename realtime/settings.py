@@ -29,7 +29,6 @@ class Setting(msgspec.Struct, frozen=True):
     meaning: str
 
 
-
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Everything that can be set; the names in the environment and their meanings stand in `SETTINGS`."""
 
@@ -68,6 +67,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
 
 #: Where each field of `Settings` is read from, and what it means. The documentation's table is made from this.
+# fmt: off
 SETTINGS: Final[Mapping[str, Setting]] = {
     "mode": Setting("GUARDWIRE_MODE", "`production` (default) or `development`; conveniences such as demo tokens exist only in the latter"),
     "database_url": Setting("DATABASE_URL", "PostgreSQL of the platform, `postgresql://user:password@host:port/name`; required by `serve`"),
@@ -102,6 +102,7 @@ SETTINGS: Final[Mapping[str, Setting]] = {
     "log_level": Setting("GUARDWIRE_LOG_LEVEL", "DEBUG, INFO, WARNING or ERROR"),
     "log_format": Setting("GUARDWIRE_LOG_FORMAT", "`json` for machines or `text` for people; `demo` writes text"),
 }
+# fmt: on
 
 
 def read(environment: Mapping[str, str], **overrides: Any) -> Settings:
@@ -145,7 +146,9 @@ def check_production(settings: Settings) -> None:
     if settings.mode != "production":
         problems.append("GUARDWIRE_MODE is not production: `guardwire serve` runs in production mode only.")
     if not settings.jwt_secret and not settings.jwks_url:
-        problems.append("Neither GUARDWIRE_JWT_SECRET nor GUARDWIRE_JWKS_URL is set: there would be no way to verify a token.")
+        problems.append(
+            "Neither GUARDWIRE_JWT_SECRET nor GUARDWIRE_JWKS_URL is set: there would be no way to verify a token."
+        )
     for name in ("database_url", "listen_database_url"):
         problems += _url_problems(name, getattr(settings, name), ("postgresql", "postgres"))
     problems += _url_problems("redis_url", settings.redis_url, ("redis", "rediss", "unix"))

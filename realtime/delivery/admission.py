@@ -20,8 +20,7 @@ TOO_MANY: Final = "Too many connections of this user: close one first."
 
 
 class Admission:
-    """Admits connections of any transport; ``leases`` is None without Redis, and then each node counts alone.
-    """
+    """Admits connections of any transport; ``leases`` is None without Redis: then each node counts alone."""
 
     def __init__(self, *, leases: Leases | None, most_per_user: int) -> None:
         self._leases = leases

@@ -21,8 +21,7 @@ _RESULTS: Final = {1: "stored", 0: "not_newer", -1: "older_epoch"}
 
 
 class SnapshotWriter:
-    """Single-flight and batched: steps gather for a moment, and while one batch is stored the next one does.
-    """
+    """Single-flight and batched: steps gather for a moment, and while a batch is stored the next one does."""
 
     def __init__(self, store: SnapshotStore) -> None:
         self._store = store
