@@ -39,6 +39,8 @@ _CLOSE_SECONDS: Final = 5.0
 _REASON_BYTES: Final = 123
 #: Pings, pongs and fragments that a peer may send for each message that it may send.
 CONTROL_PER_MESSAGE: Final = 10
+#: A frame from here on is written beside its head, not joined to it.
+_SHARED_BYTES: Final = 32_768
 #: What is parsed before anybody looks whether it was too much: a small frame costs 10 µs, and 256 KB of them
 #: would hold up everybody else for half a second.
 _SLICE_BYTES: Final = 2048
@@ -138,7 +140,11 @@ class Socket(asyncio.Protocol):
         """
         if self.closing_since is None:
             self.sent_at = now
-            self.transport.write(_text_frame(payload))
+            if len(payload) < _SHARED_BYTES:
+                self.transport.write(_text_frame(payload))
+            else:
+                # Not joined: all sockets that wait with this frame hold the same bytes.
+                self.transport.writelines((_long_head(len(payload)), payload))
 
     def ping(self) -> None:
         """Ask for a sign of life."""
@@ -291,9 +297,13 @@ def _text_frame(payload: bytes) -> bytes:
     length = len(payload)
     if length < 126:
         return b"\x81%c%b" % (length, payload)
+    return b"\x81\x7e%b%b" % (length.to_bytes(2, "big"), payload)
+
+
+def _long_head(length: int) -> bytes:
     if length < 65_536:
-        return b"\x81\x7e%b%b" % (length.to_bytes(2, "big"), payload)
-    return Frame(Opcode.TEXT, payload).serialize(mask=False)
+        return b"\x81\x7e" + length.to_bytes(2, "big")
+    return b"\x81\x7f" + length.to_bytes(8, "big")
 
 
 def close_text(reason: str, retry_after_ms: int | None) -> str:

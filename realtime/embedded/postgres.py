@@ -32,6 +32,8 @@ SETTINGS: Final = {
     "log_timezone": "UTC",
     "logging_collector": "off",
     "synchronous_commit": "off",
+    # In files of its own folder: what a killed server leaves in /dev/shm nobody would remove.
+    "dynamic_shared_memory_type": "mmap",
 }
 #: What nobody will miss may be lost.
 THROWAWAY_SETTINGS: Final = {

@@ -288,6 +288,17 @@ async def test_a_revoked_token_closes_its_stream(server: StreamServer) -> None:
         assert await close_code(connection) == 4403
 
 
+@pytest.mark.parametrize("opened", [1, 400, 1_000, 2_000])
+async def test_frames_of_any_length_arrive_whole(server: StreamServer, opened: int) -> None:
+    async with server.connect(headers=server.headers()) as connection:
+        await server.opened(snapshot(1), connection)
+        full = snapshot(2, tickets=tuple(range(1000, 1000 + opened)))
+        server.publish(full, snapshot(1))
+        update = await frame(connection)
+        assert (update["base"], update["revision"]) == (1, 2)
+        assert update["patch"]["positions"]["open"] == full.state["positions"]["open"]
+
+
 async def test_a_client_resumes_where_it_was(server: StreamServer) -> None:
     first = snapshot(5)
     async with server.connect(headers=server.headers()) as connection:
