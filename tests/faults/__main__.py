@@ -1,6 +1,6 @@
 """Injects faults into running servers and says what held.
 
-python -m tests.faults [--seed N] [--only WORD] [--bots N] [--full] [--write docs/faults.md]
+python -m tests.faults [--seed N] [--only WORD] [--bots N] [--write docs/faults.md]
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def main() -> int:
     allow_many_connections()  # a client by a proxy is three files here
     began = time.monotonic()
     with EmbeddedServers.start() as servers:
-        found = asyncio.run(_run(servers, chosen, seed=seed, bots=asked.bots, full=asked.full))
+        found = asyncio.run(_run(servers, chosen, seed=seed, bots=asked.bots))
     seconds = time.monotonic() - began
     held = sum(each.holds for each in found)
     print(f"{held} of {len(found)} held, in {seconds:.0f} s; seed {seed}")
@@ -48,12 +48,12 @@ def main() -> int:
 
 
 async def _run(
-    servers: EmbeddedServers, chosen: Sequence[Scenario], *, seed: int, bots: int, full: bool
+    servers: EmbeddedServers, chosen: Sequence[Scenario], *, seed: int, bots: int
 ) -> list[Findings]:
     found = []
     async with ground(servers, nodes=_NODES) as made:
         for scenario in chosen:
-            findings = await scenario.play(Run(made, seed=seed, bots=bots, full=full))
+            findings = await scenario.play(Run(made, seed=seed, bots=bots))
             _print(findings)
             found.append(findings)
         found.append(await judge.afterwards(made, faults=len(found)))
@@ -70,7 +70,6 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--seed", type=int, help="of all that is drawn; printed")
     parser.add_argument("--only", default="", help="faults with this in their name")
     parser.add_argument("--bots", type=int, default=_BOTS, help="clients that follow accounts")
-    parser.add_argument("--full", action="store_true", help="5,000 reconnects instead of 1,000")
     parser.add_argument("--write", type=Path, metavar="FILE", help="write the results to FILE, as Markdown")
     return parser.parse_args()
 

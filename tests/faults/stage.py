@@ -47,8 +47,6 @@ class Stage:
     leases_may_run_out: bool = False
     #: Where in `Ground.holders` those of this stage begin.
     first_holder: int = 0
-    #: As large as the promise says, and not as the time for it allows.
-    full: bool = False
     healed_at: float = field(default_factory=time.monotonic)
     _trading: asyncio.Task[None] | None = None
     _stop: asyncio.Event = field(default_factory=asyncio.Event)

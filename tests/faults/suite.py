@@ -27,7 +27,6 @@ class Run:
     ground: Ground
     seed: int
     bots: int
-    full: bool = False
 
 
 @dataclass(frozen=True)
@@ -48,7 +47,6 @@ class Scenario:
                 asyncio.timeout(_LONGEST_SECONDS),
                 performance(run.ground, findings, random=random.Random(draw), bots=run.bots) as stage,
             ):
-                stage.full = run.full
                 await self.inject(stage)
         except TimeoutError:
             findings.broken.append(f"it was not over after {_LONGEST_SECONDS:g} s")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Final
 
-from tests.faults.scenarios import clients, commits, memory, network, nodes, postgres
+from tests.faults.scenarios import clients, commits, memory, network, nodes, postgres, thousands
 from tests.faults.stage import Stage
 
 ALL: Final[list[tuple[str, Callable[[Stage], Awaitable[None]], bool]]] = [
@@ -24,6 +24,7 @@ ALL: Final[list[tuple[str, Callable[[Stage], Awaitable[None]], bool]]] = [
     ("network: half-open one way", network.one_way, False),
     ("clients: 100 slow readers", clients.slow_readers, False),
     ("clients: all come back at once", clients.homecoming, False),
+    ("clients: 5,000 of a killed node come at once", thousands.homeless, False),
     ("clients: cancellation storm", clients.storm, True),
     ("PostgreSQL: restart", postgres.restarted, False),
     ("PostgreSQL: kill -9 of the postmaster", postgres.postmaster_killed, False),

@@ -31,6 +31,7 @@ _WINDOWS: Final = 3
 _WINDOW_SECONDS: Final = 2.0
 _STORM: Final = 600
 _STAGES: Final = 10
+_RETURNING: Final = 1_000
 
 
 async def fat_accounts(stage: Stage, count: int) -> list[Owner]:
@@ -116,13 +117,10 @@ async def _freed(site: Site, count: float) -> bool:
 
 
 async def homecoming(stage: Stage) -> None:
-    """Everybody's connection is lost at once, and everybody comes back: a thousand, or five."""
-    wanted = 5000 if stage.full else 1000
-    each = 5
-    missing = people(max(0, wanted // each - len(stage.platform.owners)), stage.random, first=len(stage.bots))
-    stage.platform.owners = [*stage.platform.owners, *missing]
+    """Everybody's connection is lost at once, and everybody comes back."""
+    each = _RETURNING // len(stage.bots)
     more = [owner for owner in stage.platform.owners for _ in range(each)]
-    more = more[: max(0, wanted - len(stage.bots))]
+    more = more[: max(0, _RETURNING - len(stage.bots))]
     await stage.rest()
     await stage.platform.final_word()
     # By no proxy, where each would be three open files of one process.
@@ -143,7 +141,9 @@ async def homecoming(stage: Stage) -> None:
     began = time.monotonic()
     await stage.crowd.until(lambda bot: bot.believes_fresh, seconds=60)
     new = sum(bot.connection is not connection for connection, bot in lost)
-    stage.proves(f"{cut} connections reset, {new} clients have new ones", new == len(stage.bots) >= wanted)
+    stage.proves(
+        f"{cut} connections reset, {new} clients have new ones", new == len(stage.bots) >= _RETURNING
+    )
     stage.figure("all fresh", time.monotonic() - began, 15)
     stage.figure("resumed", -_resumed_share(stage), -0.5, "(share, negative)")
 

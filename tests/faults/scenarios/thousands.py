@@ -1,0 +1,57 @@
+"""Thousands of clients, leaner than bots: where they stand is all that is known of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final
+from uuid import UUID
+
+from tests.end_to_end.herd import herd
+from tests.faults.platform import people
+from tests.faults.stage import Stage
+
+_CLIENTS: Final = 5_000
+_AT_ONCE: Final = 500
+#: Beyond that of any bot.
+_FIRST_NUMBER: Final = 100_000
+_FRESH_SECONDS: Final = 15.0
+_PATIENCE_SECONDS: Final = 60.0
+_EVALUATIONS: Final = "guardwire_evaluations_total"
+
+
+async def homeless(stage: Stage) -> None:
+    """A node is killed under five thousand clients, and all of them come to another one at once."""
+    owners = people(_CLIENTS, stage.random, first=_FIRST_NUMBER)
+    users = [owner.user_id for owner in owners]
+    await stage.rest()
+    async with stage.ground.connection() as connection:
+        await _sync(connection, users)
+        newest = dict(await connection.fetch("SELECT user_id, revision FROM guardwire.accounts"))
+    victim, other = (site.node for site in stage.sites[:2])
+    async with herd([stage.ground.token(owner) for owner in owners]) as clients:
+        await clients.arrive(f"http://127.0.0.1:{victim.port}", seconds=_PATIENCE_SECONDS)
+        before = await other.metric(_EVALUATIONS)
+        code = await victim.kill()
+        stage.leases_may_run_out = True
+        arrival = await clients.arrive(f"http://127.0.0.1:{other.port}", seconds=_PATIENCE_SECONDS)
+        reads = await other.metric(_EVALUATIONS) - before
+    await victim.start()
+    stage.healed()
+    stage.proves(f"the process ended by signal {-code}, under {len(users):,} clients", code == -9)
+    stage.figure("all fresh elsewhere", arrival.seconds, _FRESH_SECONDS)
+    # Bots that were at the node come too.
+    stage.figure("reads of an account", reads / (len(users) + len(stage.bots)), 1, "")
+    strays = sum(held != newest[user_id] for user_id, held in zip(users, arrival.revisions, strict=True))
+    stage.figure("at another revision", strays, 0, f"of {len(users):,}")
+
+
+async def _sync(connection: Any, users: Sequence[UUID]) -> None:
+    """One position each."""
+    for start in range(0, len(users), _AT_ONCE):
+        await connection.execute(
+            """INSERT INTO reconciliation_logs (user_id, mt5_position_id, symbol, direction, volume,
+                                                entry_price, current_price, matched, event_type)
+               SELECT owner, 1, 'XAUUSD', 'buy', 0.1, 1950.50, 1955.75, 1, 'sync'
+               FROM unnest($1::uuid[]) AS owner""",
+            users[start : start + _AT_ONCE],
+        )
