@@ -67,9 +67,10 @@ async def test_an_older_platforms_history_is_read_while_it_goes_on_writing(
 ) -> None:
     writer = await asyncpg.connect(database_url)
     written: list[str] = []
+    enough = asyncio.Event()
 
     async def write() -> None:
-        while True:
+        while not enough.is_set():
             user = USERS[len(written) % len(USERS)]
             await writer.execute(
                 """INSERT INTO reconciliation_logs (user_id, mt5_position_id, matched, event_type, created_at)
@@ -81,8 +82,9 @@ async def test_an_older_platforms_history_is_read_while_it_goes_on_writing(
 
     writing = asyncio.create_task(write())
     await migrate(database_url)
-    writing.cancel()
-    await asyncio.gather(writing, return_exceptions=True)
+    # Not cancelled: a commit that is cut short leaves a note, which is what it should.
+    enough.set()
+    await writing
     await writer.close()
 
     assert written
@@ -101,7 +103,7 @@ async def test_an_older_platforms_history_is_read_while_it_goes_on_writing(
         assert book["1"]["direction"] == "sell"
         assert book["4"]["current_price"] == 1999.9
         expected = 3 + written.count(str(user))
-        assert abs(len(book) - expected) <= 1  # the row that was being committed when the writer was stopped
+        assert len(book) == expected
         assert user not in newest or str(newest[user]) in book
 
 
