@@ -93,7 +93,8 @@ FLOODS: Final[dict[str, tuple[Attack, set[int | None]]]] = {
     "an endless body in chunks": (
         http(POST + b"Transfer-Encoding: chunked\r\n\r\n", b"1\r\nx\r\n"), {405}
     ),
-    "requests without end, whose answers nobody reads": (http(b"", LINE + b"\r\n"), {200}),
+    # Whoever lets every buffer fill is cut; how many requests that takes is the kernel's affair.
+    "requests without end, whose answers nobody reads": (http(b"", LINE + b"\r\n"), {200, None}),
     "no HTTP at all": (http(b"", b"\x16\x03\x01\x00\xa5" * 200), {400, None}),
 }  # fmt: skip
 
