@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from realtime import settings
+from realtime.cli.listening import allow_many_connections
 from realtime.embedded import EmbeddedServers
 from tests.data_folders import open_folder
 from tests.databases import Databases
@@ -32,6 +33,8 @@ def pytest_configure(config: pytest.Config) -> None:
 
     Where several processes share the tests, the first one hands on what it has read.
     """
+    # Clients and servers of a test share a process, where a shell gives an ordinary user 1,024 files.
+    allow_many_connections()
     names = [setting.variable for setting in settings.SETTINGS.values()]
     ours = {name: os.environ.pop(name) for name in names if name in os.environ}
     config.stash[_environment] = getattr(config, "workerinput", {}).get("environment", ours)
