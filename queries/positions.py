@@ -21,6 +21,9 @@ _COLUMNS = """
 """
 
 
+#: Below this a double's error is a thousandth of what counts as near a tie.
+_EXACT_HUNDREDTHS: Final = 1e6
+_NEAR_A_TIE: Final = 1e-6
 _ROOMY: Final = Context(prec=80, rounding=ROUND_HALF_UP)
 
 #: Records of open positions that are shared between reads; beyond this they are made again each time.
@@ -39,11 +42,15 @@ def _shape(row: Mapping[str, Any]) -> State:
         state["total_unrealized_pnl"] = total
         balance = row["account_balance"]
         if balance is not None and balance > 0 and currency == row["account_currency"]:
-            state["total_unrealized_pnl_pct"] = _percent(total, balance)
+            state["total_unrealized_pnl_pct"] = percent(total, balance)
     return state
 
 
-def _percent(part: float, whole: float) -> float:
+def percent(part: float, whole: float) -> float:
+    """``part`` of ``whole`` in %, with 2 decimals, rounded half away from zero."""
+    hundredths = part * 10_000 / whole
+    if abs(hundredths) < _EXACT_HUNDREDTHS and abs(hundredths % 1 - 0.5) > _NEAR_A_TIE:
+        return round(hundredths) / 100
     # In decimal, because binary rounding errs at ties: 0.125 % must be 0.13, as the database rounds it.
     # Room for the oddest balance: a share that did not fit would make the account unreadable.
     share = _ROOMY.divide(Decimal(repr(part)) * 100, Decimal(repr(whole)))

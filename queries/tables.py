@@ -133,6 +133,7 @@ ACCOUNTS = _table(
     ("user_id",),
     user_id=Uuid,
     revision=BigInteger,
+    base_revision=BigInteger,
     ready=Boolean,
     source=Text,
     last_sync_at=_TIMESTAMP,
@@ -273,6 +274,7 @@ CONFIGURATION = _table(
     ("singleton",),
     singleton=Boolean,
     notify=Boolean,
+    told_channel=Text,
     arrival_hours=Integer,
 )
 

@@ -119,6 +119,9 @@ class Metrics:
             "How much later than asked for the event loop ran a timer, four times a second.",
         )
         self.evaluated = Counter("guardwire_evaluations_total", "Accounts evaluated.")
+        self.followed = Counter(
+            "guardwire_followed_total", "Changes published as their commits told them, without a read."
+        )
         self.evaluation_batches = Counter(
             "guardwire_evaluation_statements_total", "Evaluation statements run."
         )

@@ -22,6 +22,11 @@ class WrongOwner(Exception):
         super().__init__(f"another account's data was stopped: {layer}")
 
 
+def is_same(one: UUID, other: UUID) -> bool:
+    """Whether these name one account; mostly they are one object, and comparing two is slow."""
+    return one is other or one == other
+
+
 def blocked(layer: str, user_id: UUID) -> WrongOwner:
     """Count and log that another account's data was stopped on its way to ``user_id``; gives what to raise.
 

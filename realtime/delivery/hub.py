@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Final
 from uuid import UUID
 
-from realtime.delivery.watch import Subscriber, Watch
+from realtime.delivery.watch import UNSURE, Subscriber, Watch
 from realtime.metrics import METRICS
 from realtime.store.snapshot import Snapshot
 from realtime.store.snapshots import Step
@@ -30,7 +30,11 @@ class Hub:
         self._mark_dirty = mark_dirty
         self._stale_seconds = stale_seconds
         self._watches: dict[UUID, Watch] = {}
+        # By the text of their ids: on many nodes most of what commits tell is of accounts of others.
+        self._named: dict[str, Watch] = {}
         self._behind: dict[UUID, Watch] = {}
+        # Of many idle accounts it would be the same, second after second.
+        self._delivered: tuple[list[UUID], list[int]] | None = None
         self._was_blind = True
         self._next_cleanup = 0.0
         self.swept_at = float("-inf")
@@ -44,9 +48,22 @@ class Hub:
         """Every watched account and the revision that was last delivered for it (-1: none)."""
         return ((user_id, watch.revision) for user_id, watch in self._watches.items())
 
+    def delivered(self) -> tuple[list[UUID], list[int]]:
+        """Those for which something was delivered, and its revisions; not to be changed."""
+        if self._delivered is None:
+            # What was never delivered is marked already; to compare it too would have it read twice.
+            known = [each for each in self.watched() if each[1] >= 0]
+            self._delivered = [user_id for user_id, _ in known], [revision for _, revision in known]
+        return self._delivered
+
     def snapshot_of(self, user_id: UUID) -> Snapshot | None:
         """The newest snapshot of a watched account; None when there is none or it is not watched."""
         watch = self._watches.get(user_id)
+        return None if watch is None else watch.own_snapshot
+
+    def snapshot_named(self, user: str) -> Snapshot | None:
+        """`snapshot_of` by an account's id as text."""
+        watch = self._named.get(user)
         return None if watch is None else watch.own_snapshot
 
     def is_watched(self, user_id: UUID) -> bool:
@@ -60,17 +77,26 @@ class Hub:
         watch = self._watches.get(user_id)
         if watch is None or revision <= watch.revision:
             return False
-        self._fell_behind(watch)
+        self._fell_behind(watch, revision)
         return True
 
-    def confirm(self, as_of: str, read_at: float, changed: Iterable[UUID]) -> None:
+    def is_behind(self, user_id: UUID) -> bool:
+        """Whether a watched account is known to have changed and not yet delivered as it is."""
+        return user_id in self._behind
+
+    def confirm(self, as_of: str, read_at: float, changed: Iterable[tuple[UUID, int, int]]) -> None:
         """A sweep that began at ``read_at`` found every watched account as it was delivered, except
-        ``changed``.
+        ``changed``: those with the revision that was delivered by then, and the one that is there.
         """
-        for user_id in changed:
+        for user_id, delivered, found in changed:
             watch = self._watches.get(user_id)
-            if watch is not None:
-                self._fell_behind(watch)
+            if watch is None:
+                continue
+            if found > watch.revision:
+                self._fell_behind(watch, found)
+            elif watch.revision == delivered:
+                # What was delivered is gone from the database.
+                self._fell_behind(watch, UNSURE)
         self.swept_at, self.swept_as_of = read_at, as_of
 
     def publish(self, steps: Sequence[Step], *, as_of: str, read_at: float) -> None:
@@ -83,10 +109,23 @@ class Hub:
                 continue
             delivered = watch.revision
             if watch.advance(snapshot, base, as_of=as_of, read_at=read_at):
-                self._behind.pop(snapshot.user_id, None)
-                watch.wake(now)
+                self._caught_up(watch)
+                watch.wake(now, stale=watch.suspect)
                 if delivered not in (-1, snapshot.revision):
                     _measure(watch, snapshot, base)
+
+    def follow(self, snapshot: Snapshot) -> bool:
+        """Make what a commit told the newest of its account, and wake who is watching; False when it does not
+        follow on what is shown.
+        """
+        watch = self._watches.get(snapshot.user_id)
+        if watch is None or not watch.follow(snapshot):
+            return False
+        self._caught_up(watch)
+        now = time.monotonic()
+        watch.wake(now, stale=self._is_stale(watch, now))
+        _measure(watch, snapshot, None)
+        return True
 
     def suspect(self, user_id: UUID, *, wrong: bool) -> None:
         """An audit found what is shown of an account ``wrong``, or right again: its clients are told."""
@@ -127,7 +166,7 @@ class Hub:
 
     def look_again(self, watch: Watch) -> None:
         """Have an account read: a client has seen more of it elsewhere than this node has."""
-        self._fell_behind(watch)
+        self._fell_behind(watch, UNSURE)
         self._mark_dirty(watch.user_id)
 
     def tick(self, now: float) -> None:
@@ -156,21 +195,28 @@ class Hub:
     def _watch(self, user_id: UUID) -> Watch:
         watch = self._watches.get(user_id)
         if watch is None:
-            watch = self._watches[user_id] = Watch(user_id, self, time.monotonic() + LEASE_SECONDS)
+            watch = Watch(user_id, self, time.monotonic() + LEASE_SECONDS)
+            self._watches[user_id] = self._named[str(user_id)] = watch
             METRICS.watched_accounts.set(len(self._watches))
-            self._fell_behind(watch)
+            self._behind[user_id] = watch
             self._mark_dirty(user_id)
         return watch
 
-    def _fell_behind(self, watch: Watch) -> None:
-        watch.behind = True
+    def _fell_behind(self, watch: Watch, revision: int) -> None:
+        watch.fell_behind(revision, time.monotonic())
         self._behind[watch.user_id] = watch
+
+    def _caught_up(self, watch: Watch) -> None:
+        self._delivered = None
+        if not watch.behind:
+            self._behind.pop(watch.user_id, None)
 
     def _forget_unread(self, now: float) -> None:
         for watch in [
             watch for watch in self._watches.values() if not watch.subscribers and now > watch.lease_until
         ]:
-            del self._watches[watch.user_id]
+            del self._watches[watch.user_id], self._named[str(watch.user_id)]
+            self._delivered = None
             self._behind.pop(watch.user_id, None)
         for watch in self._watches.values():
             if watch.snapshot is not None:

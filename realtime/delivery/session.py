@@ -15,7 +15,7 @@ from uuid import UUID
 import msgspec
 
 from realtime.messages import encode
-from realtime.owners import blocked
+from realtime.owners import blocked, is_same
 from realtime.state import CHANNELS
 from realtime.store.snapshot import Channels, Freshness, Snapshot
 from realtime.store.snapshots import Edge
@@ -154,7 +154,7 @@ class Session:
 
     def _refuse_of_another(self, snapshot: Snapshot) -> None:
         # The last wall: whatever went wrong before, nobody is sent another's data.
-        if snapshot.user_id != self.user_id:
+        if not is_same(snapshot.user_id, self.user_id):
             raise blocked("frame", self.user_id)
 
     def _held(self) -> Snapshot:

@@ -8,7 +8,7 @@ from typing import Final, Protocol
 from uuid import UUID
 
 from realtime.errors import UnavailableError
-from realtime.owners import blocked
+from realtime.owners import blocked, is_same
 from realtime.state import CHANNELS
 from realtime.store.paths import find_path
 from realtime.store.snapshot import Freshness, Snapshot
@@ -21,6 +21,8 @@ _FIRST_READ_WHILE_STARTING_SECONDS: Final = 3.0
 _FIRST_READ_WHILE_BLIND_SECONDS: Final = 0.2
 #: Where memory has nothing either; a node that a crowd keeps from looking takes itself for blind.
 _LAST_CHANCE_SECONDS: Final = 2.0
+#: Greater than every revision: only a read can tell what is there.
+UNSURE: Final = 2**53
 #: Steps kept in memory, to bridge the moment until Redis has them and to do without it on the same node.
 _EDGES_KEPT: Final = 16
 
@@ -62,7 +64,7 @@ class Watch:
     """
 
     __slots__ = (
-        "_arrived", "_edges", "_own_as_of", "_own_read_at", "_sweeps",
+        "_arrived", "_edges", "_known", "_known_at", "_own_as_of", "_own_read_at", "_sweeps",
         "behind", "lease_until", "snapshot", "stale", "subscribers", "suspect", "user_id",
     )  # fmt: skip
 
@@ -78,6 +80,9 @@ class Watch:
         self._sweeps = sweeps
         self._own_as_of = ""
         self._own_read_at = float("-inf")
+        # The newest revision that is known of, and when that was learnt.
+        self._known = 0
+        self._known_at = float("-inf")
         self._arrived: asyncio.Future[None] | None = None
         self._edges: deque[Edge] | None = None
 
@@ -91,7 +96,7 @@ class Watch:
     def own_snapshot(self) -> Snapshot | None:
         """``snapshot``, unless it is another account's: then the next sweep has this one read again."""
         snapshot = self.snapshot
-        return snapshot if snapshot is None or snapshot.user_id == self.user_id else None
+        return snapshot if snapshot is None or is_same(snapshot.user_id, self.user_id) else None
 
     @property
     def confirmed_at(self) -> float:
@@ -99,6 +104,11 @@ class Watch:
         none did.
         """
         return self._own_read_at if self.behind else max(self._own_read_at, self._sweeps.swept_at)
+
+    def fell_behind(self, revision: int, now: float) -> None:
+        """``revision`` is known of, or (`UNSURE`) that there is something else than what is shown."""
+        self._known, self._known_at = max(self._known, revision), now
+        self.behind = True
 
     def freshness(self, now: float) -> Freshness:
         """When ``snapshot`` was last known to be the newest; of unknown age when only Redis remembered it, or
@@ -114,7 +124,7 @@ class Watch:
         """Take what this process read in a read that began at ``read_at``; False when a newer snapshot is
         here already.
         """
-        if snapshot.user_id != self.user_id:
+        if not is_same(snapshot.user_id, self.user_id):
             blocked("hub", self.user_id)
             return False
         held = self.own_snapshot
@@ -125,17 +135,38 @@ class Watch:
             self._remember_step(snapshot, base)
             self.snapshot = snapshot
         self._own_as_of, self._own_read_at = as_of, read_at
-        self.behind = False
+        # A read sees all that was known of when it began, whoever said what.
+        if read_at >= self._known_at or snapshot.revision >= self._known:
+            self._known, self.behind = 0, False
         if self._arrived is not None and not self._arrived.done():
             self._arrived.set_result(None)
         return True
 
-    def wake(self, now: float) -> None:
-        """Wake every client, and take back what was said of staleness."""
+    def follow(self, snapshot: Snapshot) -> bool:
+        """Take the state that follows on the one that is shown, as its own commit told it; False when it is
+        another account's or follows on something else.
+
+        A commit does not tell how long ago it was: what is shown stays as old as the last look that found its
+        base to be the newest.
+        """
+        if not is_same(snapshot.user_id, self.user_id):
+            blocked("hub", self.user_id)
+            return False
+        base = self.own_snapshot
+        if base is None or self._own_read_at < 0 or snapshot.revision <= base.revision:
+            return False
+        self._remember_step(snapshot, base)
+        self.snapshot = snapshot
+        if snapshot.revision >= self._known:
+            self._known, self.behind = 0, False
+        return True
+
+    def wake(self, now: float, *, stale: bool) -> None:
+        """Wake every client; then tell them what is known of freshness, where that has changed."""
         assert self.snapshot is not None
         for subscriber in tuple(self.subscribers):
             subscriber.wake(self.snapshot, now)
-        self.tell_staleness(now, stale=self.suspect)
+        self.tell_staleness(now, stale=stale)
 
     def tell_staleness(self, now: float, *, stale: bool) -> None:
         """Tell every client when what is known of freshness changed."""

@@ -9,14 +9,16 @@ from uuid import UUID
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from queries.channels import LIVE_QUERIES
+from queries.live_query import wire_epoch
 from realtime.feed.auditor import Auditor
 from realtime.feed.connection import KeptConnection
 from realtime.feed.dirty import DirtySet
+from realtime.feed.following import Following
 from realtime.feed.housekeeping import Housekeeper
 from realtime.feed.listener import Listener
 from realtime.feed.loop import Feed, Memory, Writer
 from realtime.feed.self_test import SelfTest
-from realtime.feed.sweep import Sweeper
+from realtime.feed.sweep import Changed, Sweeper
 from realtime.settings import Settings
 from realtime.store.snapshot import Snapshot
 from realtime.store.snapshots import Step
@@ -29,13 +31,21 @@ class Watching(Protocol):
 
     def watched(self) -> Iterator[tuple[UUID, int]]: ...
 
+    def delivered(self) -> tuple[list[UUID], list[int]]: ...
+
     def snapshot_of(self, user_id: UUID) -> Snapshot | None: ...
+
+    def snapshot_named(self, user: str) -> Snapshot | None: ...
 
     def is_watched(self, user_id: UUID) -> bool: ...
 
     def is_news(self, user_id: UUID, revision: int) -> bool: ...
 
-    def confirm(self, as_of: str, read_at: float, changed: list[UUID]) -> None: ...
+    def is_behind(self, user_id: UUID) -> bool: ...
+
+    def confirm(self, as_of: str, read_at: float, changed: list[Changed]) -> None: ...
+
+    def follow(self, snapshot: Snapshot) -> bool: ...
 
     def publish(self, steps: Sequence[Step], *, as_of: str, read_at: float) -> None: ...
 
@@ -71,11 +81,15 @@ class Intake:
         sweeper = self._sweeper = Sweeper(
             connection=sweeping, hub=hub, dirty=dirty, interval_seconds=settings.sweep_seconds
         )
+        following = Following(
+            hub=hub, writer=writer, epoch=lambda: wire_epoch(sweeper.epoch), on_hint=self._on_hint
+        )
         self._listener = Listener(
             database_url=settings.listen_database_url or settings.database_url,
+            on_told=following.on_told,
             on_hint=self._on_hint,
             on_hearing=lambda hearing: setattr(sweeper, "hearing", hearing),
-            notify=sweeper.notify,
+            send_canary=sweeper.send,
         )
         self._housekeeper = Housekeeper(connection=housekeeping)
         self._auditor = Auditor(

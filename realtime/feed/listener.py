@@ -1,5 +1,5 @@
-"""LISTEN: hints of which accounts changed, on a connection of its own, with a canary that proves that it
-hears.
+"""LISTEN: what commits tell of themselves, and hints of which accounts changed, on a connection of its own,
+with a canary that proves that it hears.
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ log = logging.getLogger(__name__)
 
 NOTIFY_CHANNEL: Final = "guardwire"
 NOTIFY: Final = "SELECT pg_notify($1, $2)"
-_CANARY: Final = "canary"
+_TOLD_CHANNEL: Final = "SELECT told_channel FROM guardwire.configuration"
+_CANARY: Final = "canary="
 _CANARY_SECONDS: Final = 5.0
 _CANARY_DEADLINE_SECONDS: Final = 2.0
 _CONNECT_SECONDS: Final = 2.0
@@ -30,9 +31,7 @@ _RECONNECT_SECONDS: Final = 0.25
 
 
 def parse_payload(payload: str) -> Iterator[tuple[str, str]]:
-    """The ``name=value`` items of a notification; anybody may have sent it, so whatever is not one is left
-    out.
-    """
+    """The ``name=value`` items of a hint; anybody may have sent it, so whatever is not one is left out."""
     for item in payload.split(","):
         name, separator, value = item.partition("=")
         if separator:
@@ -40,8 +39,8 @@ def parse_payload(payload: str) -> Iterator[tuple[str, str]]:
 
 
 class Listener:
-    """Calls ``on_hint(account, revision)`` for every notification, and ``on_hearing(bool)`` when hearing is
-    gained or lost.
+    """Calls ``on_told(payload)`` for what a commit told, ``on_hint(account, revision)`` for every hint, and
+    ``on_hearing(bool)`` when hearing is gained or lost.
 
     A hint may be late, lost, doubled or forged: it only ever makes somebody look.
     """
@@ -50,18 +49,20 @@ class Listener:
         self,
         *,
         database_url: str,
+        on_told: Callable[[str], None],
         on_hint: Callable[[UUID, int], None],
         on_hearing: Callable[[bool], None],
-        notify: Callable[[str, str], Awaitable[object]] | None = None,
+        send_canary: Callable[[str], Awaitable[object]] | None = None,
         canary_seconds: float = _CANARY_SECONDS,
     ) -> None:
-        """``notify`` sends a payload to a notify channel over another connection, as writers do; without it
-        the listener's own has to do, through which a pooler would let the answer pass.
+        """``send_canary`` sends a payload to where commits tell of themselves over another connection, as
+        writers do; without it the listener's own has to do, through which a pooler would let the answer pass.
         """
         self._database_url = database_url
+        self._on_told = on_told
         self._on_hint = on_hint
         self._on_hearing = on_hearing
-        self._notify = notify
+        self._send_canary = send_canary
         self._canary_seconds = canary_seconds
         self._expected = ""
         self._heard = asyncio.Event()
@@ -87,8 +88,11 @@ class Listener:
         ended = asyncio.Event()
         connection.add_termination_listener(lambda _: ended.set())
         try:
+            told_channel = await connection.fetchval(_TOLD_CHANNEL)
+            await connection.add_listener(told_channel, self._on_telling)
+            # Last, because the last statement of a connection is what the database's statistics show of it.
             await connection.add_listener(NOTIFY_CHANNEL, self._on_notification)
-            while not ended.is_set() and await self._hears(connection):
+            while not ended.is_set() and await self._hears(connection, told_channel):
                 self._hearing(True)
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(self._canary_seconds):
@@ -96,36 +100,36 @@ class Listener:
         finally:
             connection.terminate()
 
-    async def _hears(self, connection: asyncpg.Connection[Any]) -> bool:
+    async def _hears(self, connection: asyncpg.Connection[Any], told_channel: str) -> bool:
         """Whether a notification to ourselves comes back: a half-open connection looks alive but hears
         nothing.
         """
-        self._expected = secrets.token_hex(8)
+        self._expected = _CANARY + secrets.token_hex(8)
         self._heard.clear()
-        asked_at, sent = time.monotonic(), False
-        canary = f"{_CANARY}={self._expected}"
+        if self._send_canary is None:
+            await connection.execute(NOTIFY, told_channel, self._expected)
+        else:
+            await self._send_canary(self._expected)
+        sent_at = time.monotonic()
         try:
             async with asyncio.timeout(_CANARY_DEADLINE_SECONDS):
-                if self._notify is None:
-                    await connection.execute(NOTIFY, NOTIFY_CHANNEL, canary)
-                else:
-                    await self._notify(NOTIFY_CHANNEL, canary)
-                sent = True
                 await self._heard.wait()
         except TimeoutError:
             METRICS.canary_misses.add()
-            if sent:
-                self._say_deaf()
+            self._say_deaf()
             return False
-        METRICS.canary_round_trip.set(time.monotonic() - asked_at)
+        METRICS.canary_round_trip.set(time.monotonic() - sent_at)
         return True
+
+    def _on_telling(self, _connection: object, _pid: int, _channel: str, payload: object) -> None:
+        told = str(payload)
+        if not told.startswith(_CANARY):
+            self._on_told(told)
+        elif told == self._expected:
+            self._heard.set()
 
     def _on_notification(self, _connection: object, _pid: int, _channel: str, payload: object) -> None:
         for name, value in parse_payload(str(payload)):
-            if name == _CANARY:
-                if value == self._expected:
-                    self._heard.set()
-                continue
             try:
                 user_id, revision = UUID(name), int(value)
             except ValueError:

@@ -95,23 +95,28 @@ class Feed:
                 raise
 
     async def _evaluate(self, batch: list[UUID]) -> None:
-        first_time = [user_id for user_id in batch if self._hub.snapshot_of(user_id) is None]
-        remembered: dict[UUID, Stored] = {}
+        known = {user_id: self._hub.snapshot_of(user_id) for user_id in batch}
+        first_time = [user_id for user_id, snapshot in known.items() if snapshot is None]
         # A Redis that hangs costs a second, and everybody waits for this. Whether it is back is found out by
         # those who write to it and for whom nobody waits.
         if first_time and self._memory is not None and self._memory.available:
             remembered = await self._memory.load(first_time, with_edges=False)
+            known.update((user_id, stored.snapshot) for user_id, stored in remembered.items())
         read_at = time.monotonic()
         async with self._connection.driver() as driver:
             evaluations = await self._read(driver, batch)
-            went_back = [found for found in evaluations if self._went_back(found, remembered)]
+            went_back = [found for found in evaluations if _went_back(found, known[found.user_id])]
             if went_back:
                 await raise_epoch(driver, seen=went_back[0].epoch)
                 self._dirty.mark_all(batch)
                 return
         if not evaluations:
             return
-        steps = [self._step(found, remembered) for found in evaluations]
+        # While this was read commits may have told more.
+        steps = [
+            Step(_snapshot(found), self._hub.snapshot_of(found.user_id) or known[found.user_id])
+            for found in evaluations
+        ]
         METRICS.evaluation_batches.add()
         METRICS.evaluated.add(len(steps))
         self._unreadable.forget_all(found.user_id for found in evaluations)
@@ -134,30 +139,24 @@ class Feed:
         middle = len(batch) // 2
         return await self._read(driver, batch[:middle]) + await self._read(driver, batch[middle:])
 
-    def _step(self, found: Evaluation, remembered: dict[UUID, Stored]) -> Step:
-        snapshot = Snapshot(
-            user_id=found.user_id,
-            epoch=found.epoch,
-            revision=found.revision,
-            as_of=found.as_of,
-            state=found.state,
-        )
-        return Step(snapshot, self._base(found.user_id, remembered))
 
-    def _base(self, user_id: UUID, remembered: dict[UUID, Stored]) -> Snapshot | None:
-        delivered = self._hub.snapshot_of(user_id)
-        if delivered is None and user_id in remembered:
-            return remembered[user_id].snapshot
-        return delivered
+def _snapshot(found: Evaluation) -> Snapshot:
+    return Snapshot(
+        user_id=found.user_id,
+        epoch=found.epoch,
+        revision=found.revision,
+        as_of=found.as_of,
+        state=found.state,
+    )
 
-    def _went_back(self, found: Evaluation, remembered: dict[UUID, Stored]) -> bool:
-        """Whether commits that were delivered are gone: the database was restored, or a lagging standby
-        promoted.
-        """
-        base = self._base(found.user_id, remembered)
-        return base is not None and base.epoch == found.epoch and found.revision < base.revision
+
+def _went_back(found: Evaluation, known: Snapshot | None) -> bool:
+    """Whether commits that were ``known`` before the read began are gone: the database was restored, or a
+    lagging standby promoted.
+    """
+    return known is not None and known.epoch == found.epoch and found.revision < known.revision
 
 
 def _is_new(step: Step) -> bool:
     base, snapshot = step.base, step.snapshot
-    return base is None or (base.epoch, base.revision) != (snapshot.epoch, snapshot.revision)
+    return base is None or (base.epoch, base.revision) < (snapshot.epoch, snapshot.revision)

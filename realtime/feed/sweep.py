@@ -7,7 +7,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Iterator
 from datetime import datetime
 from typing import Any, Final, NamedTuple, Protocol
 from uuid import UUID
@@ -20,22 +19,33 @@ from realtime.metrics import METRICS
 log = logging.getLogger(__name__)
 
 # One statement for all watched accounts; it costs what is watched, never what is kept. An account without a
-# row is at revision 0: one that was delivered at another has been lost, and that is no less of a change.
+# row is at revision 0: one that was delivered at another has been lost, and that is no less of a change. Now
+# and then it takes along what the listener must hear, sent as writers send, over another connection than its.
 SWEEP: Final = """
 SELECT statement_timestamp() AS as_of,
-       ARRAY(SELECT known.user_id
+       (SELECT epoch FROM guardwire.epoch) AS epoch,
+       (SELECT count(*) FROM (SELECT pg_notify(told_channel, $3) FROM guardwire.configuration
+                              WHERE $3 <> '' OFFSET 0) AS canary) AS sent,
+       ARRAY(SELECT ROW(known.user_id, known.revision, coalesce(account.revision, 0))
              FROM unnest($1::uuid[], $2::bigint[]) AS known (user_id, revision)
              LEFT JOIN guardwire.accounts AS account ON account.user_id = known.user_id
              WHERE coalesce(account.revision, 0) <> known.revision) AS changed
 """
+#: A change that is found while notifications are heard may be one whose own is on its way.
+_GRACE_SECONDS: Final = 0.05
+
+#: An account, the revision of it that was delivered, and the one that was found.
+Changed = tuple[UUID, int, int]
 
 
 class Watched(Protocol):
     """What the sweep needs of the hub."""
 
-    def watched(self) -> Iterator[tuple[UUID, int]]: ...
+    def delivered(self) -> tuple[list[UUID], list[int]]: ...
 
-    def confirm(self, as_of: str, read_at: float, changed: list[UUID]) -> None: ...
+    def is_behind(self, user_id: UUID) -> bool: ...
+
+    def confirm(self, as_of: str, read_at: float, changed: list[Changed]) -> None: ...
 
 
 class Swept(NamedTuple):
@@ -43,19 +53,17 @@ class Swept(NamedTuple):
 
     as_of: datetime
     read_at: float
-    changed: list[UUID]
+    epoch: int
+    changed: list[Changed]
 
 
-async def sweep(driver: Any, watched: list[tuple[UUID, int]], *, timeout_seconds: float) -> Swept:
-    """Compare ``watched`` (account, delivered revision) with the database."""
+async def sweep(
+    driver: Any, users: list[UUID], revisions: list[int], *, canary: str = "", timeout_seconds: float
+) -> Swept:
+    """Compare the delivered ``revisions`` of ``users`` with the database, and send the ``canary``."""
     read_at = time.monotonic()
-    row = await driver.fetchrow(
-        SWEEP,
-        [user_id for user_id, _ in watched],
-        [revision for _, revision in watched],
-        timeout=timeout_seconds,
-    )
-    return Swept(row["as_of"], read_at, list(row["changed"]))
+    row = await driver.fetchrow(SWEEP, users, revisions, canary, timeout=timeout_seconds)
+    return Swept(row["as_of"], read_at, row["epoch"], [tuple(each) for each in row["changed"]])
 
 
 class Sweeper:
@@ -80,6 +88,9 @@ class Sweeper:
         self._deaf_interval_seconds = min(deaf_interval_seconds, interval_seconds)
         self._timeout_seconds = timeout_seconds
         self._down = False
+        self._canary: tuple[str, asyncio.Future[None]] | None = None
+        #: The database's epoch when it was last looked at; 0 before.
+        self.epoch = 0
         #: Set by the listener: whether NOTIFY is being heard.
         self.hearing = False
 
@@ -95,21 +106,42 @@ class Sweeper:
             interval = self._interval_seconds if self.hearing else self._deaf_interval_seconds
             await asyncio.sleep(max(0.02, interval - (time.monotonic() - started)))
 
-    async def notify(self, channel: str, payload: str) -> None:
-        """Send a notification the way that writers' go, for whoever wants to know that it is heard."""
-        async with self._connection.driver() as driver:
-            await driver.execute("SELECT pg_notify($1, $2)", channel, payload)
+    async def send(self, canary: str) -> None:
+        """Have the next sweep send ``canary`` to the listener; returns when it was sent, and raises what kept
+        it from that.
+        """
+        sent: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._canary = canary, sent
+        await sent
 
     async def once(self) -> None:
         """One sweep: confirm what is as delivered, mark what is not."""
-        async with self._connection.driver() as driver:
-            # What was never delivered is marked already; to mark it again would read it twice.
-            delivered = [known for known in self._hub.watched() if known[1] >= 0]
-            swept = await sweep(driver, delivered, timeout_seconds=self._timeout_seconds)
+        canary, sent = self._canary or ("", None)
+        self._canary = None
+        try:
+            async with self._connection.driver() as driver:
+                users, revisions = self._hub.delivered()
+                swept = await sweep(
+                    driver, users, revisions, canary=canary, timeout_seconds=self._timeout_seconds
+                )
+        except BaseException as error:
+            if sent is not None and not sent.done():
+                sent.set_exception(error) if isinstance(error, Exception) else sent.cancel()
+            raise
+        if sent is not None and not sent.done():
+            sent.set_result(None)
+        self.epoch = swept.epoch
         self._hub.confirm(iso(swept.as_of), swept.read_at, swept.changed)
-        self._dirty.mark_all(swept.changed)
         METRICS.sweeps.add()
-        METRICS.sweep_found.add(len(swept.changed))
+        if swept.changed:
+            await self._mark(swept.changed)
+
+    async def _mark(self, changed: list[Changed]) -> None:
+        if self.hearing:
+            await asyncio.sleep(_GRACE_SECONDS)
+        missed = [user_id for user_id, _, _ in changed if self._hub.is_behind(user_id)]
+        self._dirty.mark_all(missed)
+        METRICS.sweep_found.add(len(missed))
 
     def _tell(self, *, down: bool, why: BaseException | None = None) -> None:
         if down != self._down:

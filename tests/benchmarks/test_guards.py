@@ -16,6 +16,7 @@ import pytest
 from queries.channels import LIVE_QUERIES
 from realtime.delivery.handover import HandoverProtocol
 from realtime.delivery.socket import Socket
+from realtime.metrics import METRICS
 from realtime.store.snapshot import Snapshot
 from tests.benchmarks.figure import Figure
 from tests.benchmarks.platform import MOVE, make_accounts, make_long_account, prices
@@ -84,6 +85,23 @@ async def test_an_update_of_one_price_among_ten_is_an_eighth_of_the_state_at_mos
         update = await _next(frames, b'"type":"update"')
     assert json.loads(update)["patch"]["positions"]["open"].keys() == {"1003"}
     assert len(update) <= len(snapshot) / 8
+
+
+async def test_a_plain_sync_is_shown_without_a_statement(
+    statements: Statements, connection: asyncpg.Connection, migrated_url: str, redis_url: str
+) -> None:
+    (user,) = await make_accounts(connection, 1)
+    frames: asyncio.Queue[bytes] = asyncio.Queue()
+    async with node(migrated_url, redis_url) as server, Sockets(urlsplit(server.url).port or 0) as sockets:
+        sockets.on_frame = lambda _user, payload, _now: frames.put_nowait(payload)
+        await sockets.connect([user], [server.token(user)])
+        await _sweeps_at_its_ordinary_pace(statements)
+        evaluations = METRICS.evaluation_batches.get()
+        for _ in range(20):
+            price = next(prices)
+            await connection.execute(MOVE, user, 1003, price)
+            assert b'"current_price":%d' % price in await _next(frames, b'"type":"update"')
+        assert METRICS.evaluation_batches.get() == evaluations
 
 
 async def test_an_idle_node_sends_two_statements_a_second_at_most(

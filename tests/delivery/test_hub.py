@@ -100,7 +100,7 @@ def test_age_is_that_of_the_sweep_which_confirmed_the_account(hub: Hub) -> None:
 def test_a_sweep_does_not_confirm_an_account_that_it_found_changed(hub: Hub) -> None:
     watch = hub.attach(USER, Client())
     publish(hub, snapshot(5), ago_seconds=60)
-    hub.confirm(AS_OF, time.monotonic(), changed=[USER])
+    hub.confirm(AS_OF, time.monotonic(), changed=[(USER, 5, 6)])
     assert watch.freshness(time.monotonic()).age_ms >= 59_000
 
 
@@ -140,7 +140,7 @@ def test_an_account_that_cannot_be_read_goes_stale_while_others_stay_fresh(hub: 
     now = time.monotonic()
     hub.tick(now)
     for second in range(1, 5):
-        hub.confirm(AS_OF, now + second, changed=[USER])
+        hub.confirm(AS_OF, now + second, changed=[(USER, 5, 6)])
         hub.tick(now + second)
     assert (failing.stale, well.stale) == ([True], [])
 
@@ -284,3 +284,90 @@ async def test_a_blind_node_does_not_take_anybody_back(hub: Hub) -> None:
     assert (await watch.snapshot_for((9, 5), None, time.monotonic())).revision == 5
     with pytest.raises(UnavailableError):
         await watch.snapshot_for((9, 6), None, time.monotonic())
+
+
+# What commits tell.
+
+
+def test_what_a_commit_told_wakes_its_clients_and_is_as_old_as_the_last_look(hub: Hub) -> None:
+    client = Client()
+    watch = hub.attach(USER, client)
+    publish(hub, snapshot(5), ago_seconds=1.5)
+    assert hub.follow(snapshot(6))
+    assert client.woken == [5, 6]
+    assert watch.revision == 6
+    assert watch.freshness(time.monotonic()).age_ms >= 1500
+    assert not hub.is_behind(USER)
+
+
+def test_nothing_follows_on_what_was_not_read_here(hub: Hub) -> None:
+    assert not hub.follow(snapshot(6))
+    watch = hub.attach(USER, Client())
+    assert not hub.follow(snapshot(6))
+    watch.snapshot = snapshot(5)  # remembered from elsewhere
+    assert not hub.follow(snapshot(6))
+    publish(hub, snapshot(5))
+    assert hub.follow(snapshot(6))
+    assert not hub.follow(snapshot(6))
+    assert not hub.follow(snapshot(7, user_id=OTHER_USER))
+
+
+def test_an_account_is_behind_until_what_is_known_of_was_shown(hub: Hub) -> None:
+    hub.attach(USER, Client())
+    publish(hub, snapshot(5))
+    assert hub.is_news(USER, 7)
+    assert hub.follow(snapshot(6))
+    assert hub.is_behind(USER)
+    assert hub.follow(snapshot(7))
+    assert not hub.is_behind(USER)
+
+
+def test_a_read_that_began_before_a_change_was_known_of_leaves_the_account_behind(hub: Hub) -> None:
+    hub.attach(USER, Client())
+    publish(hub, snapshot(5))
+    hub.is_news(USER, 7)
+    publish(hub, snapshot(6), snapshot(5), ago_seconds=1.0)
+    assert hub.is_behind(USER)
+    # A hint may be forged: a read that began later knows better.
+    publish(hub, snapshot(6))
+    assert not hub.is_behind(USER)
+
+
+def test_what_was_shown_since_a_sweep_began_is_no_change_that_it_found(hub: Hub) -> None:
+    hub.attach(USER, Client())
+    publish(hub, snapshot(5))
+    hub.follow(snapshot(6))
+    for found in (6, 4):
+        hub.confirm(AS_OF, time.monotonic(), changed=[(USER, 5, found)])
+        assert not hub.is_behind(USER)
+    hub.confirm(AS_OF, time.monotonic(), changed=[(USER, 5, 7)])
+    assert hub.is_behind(USER)
+
+
+def test_what_is_gone_from_the_database_is_not_made_good_by_what_follows(hub: Hub) -> None:
+    hub.attach(USER, Client())
+    publish(hub, snapshot(5))
+    hub.confirm(AS_OF, time.monotonic(), changed=[(USER, 5, 4)])
+    hub.follow(snapshot(6))
+    assert hub.is_behind(USER)
+    publish(hub, snapshot(6))
+    assert not hub.is_behind(USER)
+
+
+def test_a_sweep_compares_what_was_delivered_as_it_is_now(hub: Hub) -> None:
+    hub.attach(USER, Client())
+    hub.attach(OTHER_USER, Client())
+    assert hub.delivered() == ([], [])
+    publish(hub, snapshot(5))
+    assert hub.delivered() == ([USER], [5])
+    hub.follow(snapshot(6))
+    assert hub.delivered() == ([USER], [6])
+
+
+def test_a_node_that_cannot_look_does_not_call_fresh_what_is_told(hub: Hub) -> None:
+    client, now = Client(), time.monotonic()
+    hub.attach(USER, client)
+    hub.publish([Step(snapshot(5), None)], as_of=AS_OF, read_at=now - 60)
+    hub.tick(now)
+    assert hub.follow(snapshot(6))
+    assert (client.woken, client.stale) == ([5, 6], [True])

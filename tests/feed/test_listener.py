@@ -19,10 +19,12 @@ class Ears:
     """A running listener and what it reported."""
 
     def __init__(self, database_url: str, *, canary_seconds: float = 0.2) -> None:
+        self.told: list[str] = []
         self.hints: list[tuple[UUID, int]] = []
         self.hearing: list[bool] = []
         self.listener = Listener(
             database_url=database_url,
+            on_told=self.told.append,
             on_hint=lambda user_id, revision: self.hints.append((user_id, revision)),
             on_hearing=self.hearing.append,
             canary_seconds=canary_seconds,
@@ -36,15 +38,15 @@ class Ears:
 
 
 @pytest.fixture
-async def connection(database_url: str) -> AsyncIterator[asyncpg.Connection[Any]]:
-    connection = await asyncpg.connect(database_url)
+async def connection(migrated_url: str) -> AsyncIterator[asyncpg.Connection[Any]]:
+    connection = await asyncpg.connect(migrated_url)
     yield connection
     await connection.close()
 
 
 @pytest.fixture
-async def ears(database_url: str, connection: object) -> AsyncIterator[Ears]:
-    ears = Ears(database_url)
+async def ears(migrated_url: str, connection: object) -> AsyncIterator[Ears]:
+    ears = Ears(migrated_url)
     task = asyncio.create_task(ears.listener.run(), name="listener")
     yield ears
     task.cancel()
@@ -84,9 +86,9 @@ async def test_forged_and_malformed_notifications_are_passed_over(
 
 
 async def test_a_terminated_listener_does_not_wait_for_its_next_canary(
-    database_url: str, connection: asyncpg.Connection[Any]
+    migrated_url: str, connection: asyncpg.Connection[Any]
 ) -> None:
-    ears = Ears(database_url, canary_seconds=3600)
+    ears = Ears(migrated_url, canary_seconds=3600)
     task = asyncio.create_task(ears.listener.run(), name="listener")
     await ears.until(hearing=True)
     await terminate_listeners(connection)

@@ -225,12 +225,16 @@ async def test_a_sweep_names_exactly_the_accounts_whose_revision_differs(
     for user in users:
         await sync(connection, user)
     rows = await connection.fetch("SELECT user_id, revision FROM guardwire.accounts")
-    known = [(row["user_id"], row["revision"]) for row in rows]
+    known = {row["user_id"]: row["revision"] for row in rows}
     before = time.monotonic()
-    swept = await sweep(connection, known, timeout_seconds=5)
+    swept = await sweep(connection, list(known), list(known.values()), timeout_seconds=5)
     assert swept.changed == []
     assert swept.read_at >= before
     await sync(connection, users[1])
-    empty, unread = (uuid4(), 0), (uuid4(), -1)
-    swept = await sweep(connection, [*known, empty, unread], timeout_seconds=5)
-    assert sorted(swept.changed) == sorted([users[1], unread[0]])
+    revision = await connection.fetchval(
+        "SELECT revision FROM guardwire.accounts WHERE user_id = $1", users[1]
+    )
+    empty, lost = uuid4(), uuid4()
+    swept = await sweep(connection, [*known, empty, lost], [*known.values(), 0, 7], timeout_seconds=5)
+    assert sorted(swept.changed) == sorted([(users[1], known[users[1]], revision), (lost, 7, 0)])
+    assert swept.epoch == await connection.fetchval("SELECT epoch FROM guardwire.epoch")

@@ -216,7 +216,7 @@ async def heard(connection: ClientConnection) -> tuple[int, str]:
 
 
 async def news(server: StreamServer, _: ClientConnection) -> None:
-    server.hub.reading(MINE).wake(1.0)
+    server.hub.reading(MINE).wake(1.0, stale=False)
 
 
 async def resync(_: StreamServer, connection: ClientConnection) -> None:
@@ -273,7 +273,7 @@ async def test_who_waits_over_plain_http_is_not_sent_it_either(
         asking = asyncio.create_task(body(server, path))
         await server.watched(MINE)
         plant(server)
-        server.hub.reading(MINE).wake(1.0)
+        server.hub.reading(MINE).wake(1.0, stale=False)
         assert MARK not in await asking
 
 

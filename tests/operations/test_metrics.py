@@ -95,8 +95,10 @@ async def test_a_day_of_changes(running: Node, database: asyncpg.Connection[Any]
             await asyncio.sleep(1.2)  # the time of a sweep, which is what is counted
     assert grown["guardwire_push_latency_seconds_count"] == 20
     assert 0 < grown["guardwire_push_latency_seconds_sum"] < 20
-    assert grown["guardwire_evaluations_total"] >= 10
-    assert grown["guardwire_evaluation_statements_total"] >= 10
+    # The first opens a position and is read; what only moves its price is told.
+    assert grown["guardwire_evaluations_total"] >= 1
+    assert grown["guardwire_evaluation_statements_total"] >= 1
+    assert grown["guardwire_followed_total"] == 9
     assert grown["guardwire_frames_total{update}"] == 20
     assert grown["guardwire_frames_total{snapshot}"] == 1
     assert grown["guardwire_frames_total{heartbeat}"] >= 1

@@ -36,7 +36,7 @@ async def test_history_makes_what_the_capture_would_have_made(migrated_url: str,
     await platform.connection.execute("TRUNCATE guardwire.arrivals")
     assert await rebuild(platform.connection, platform.user) == 6
     read = await _everything(platform.connection)
-    own = {"state_revision", "state_ordinal", "revision", "ordinal"}
+    own = {"state_revision", "state_ordinal", "revision", "base_revision", "ordinal"}
     for table, rows in captured.items():
         assert [{k: v for k, v in row.items() if k not in own} for row in rows] == [
             {k: v for k, v in row.items() if k not in own} for row in read[table]

@@ -77,7 +77,9 @@ async def test_notify_can_be_switched_off_and_on_under_writers_that_are_connecte
 ) -> None:
     heard: list[str] = []
     async with connected(migrated_url) as listener:
-        await listener.add_listener("guardwire", lambda *each: heard.append(each[3]))
+        told_channel = await listener.fetchval("SELECT told_channel FROM guardwire.configuration")
+        for notify_channel in ("guardwire", told_channel):
+            await listener.add_listener(notify_channel, lambda *each: heard.append(each[3]))
         for second, notify in enumerate([True, False, True]):
             await listener.execute("UPDATE guardwire.configuration SET notify = $1", notify)
             await platform.sync(created_at=at(second))

@@ -15,7 +15,15 @@ CREATE OR REPLACE FUNCTION guardwire.capture_list(listed text) RETURNS void LANG
 """
 
 #: What another path would have made otherwise; all that is not said here must agree.
-OWN = {"user_id", "position_id", "revision", "state_revision", "last_sync_arrived_at", "sync_due_at"}
+OWN = {
+    "user_id",
+    "position_id",
+    "revision",
+    "base_revision",
+    "state_revision",
+    "last_sync_arrived_at",
+    "sync_due_at",
+}
 
 
 PLAIN: list[dict[str, Any]] = [

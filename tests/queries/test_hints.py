@@ -2,35 +2,24 @@
 
 from __future__ import annotations
 
-import asyncio
 from functools import partial
 from typing import Any
 from uuid import UUID, uuid4
 
 from queries.migrations.run import migrate
 from tests.queries.conftest import Connect
+from tests.queries.ears import Ears
 from tests.queries.ledger import Ledger
 
 #: PostgreSQL refuses payloads of 8,000 bytes, and with them the commit.
 LIMIT_BYTES = 8000
-END = "end of test"
 
 
 async def hints(listener: Any, act: Any, ledger: Ledger) -> list[str]:
-    """Payloads that ``act`` causes, in order."""
-    heard: asyncio.Queue[str] = asyncio.Queue()
-
-    def hear(_connection: Any, _pid: int, _notify_channel: str, payload: str) -> None:
-        heard.put_nowait(payload)
-
-    await listener.add_listener("guardwire", hear)
+    """Payloads that ``act`` causes, in order, whether they tell or hint."""
+    ears = await Ears.open(listener)
     await act()
-    await ledger.connection.execute(f"NOTIFY guardwire, '{END}'")
-    payloads = []
-    while (payload := await asyncio.wait_for(heard.get(), 10)) != END:
-        payloads.append(payload)
-    await listener.remove_listener("guardwire", hear)
-    return payloads
+    return [heard.payload for heard in await ears.all(ledger.connection)]
 
 
 async def write_for(ledger: Ledger, users: list[UUID]) -> None:
@@ -44,8 +33,9 @@ async def write_for(ledger: Ledger, users: list[UUID]) -> None:
 async def test_a_commit_says_which_accounts_moved_and_where_to(
     ledger: Ledger, connect: Connect, user: UUID
 ) -> None:
-    for _ in range(3):
-        (payload,) = await hints(await connect(), lambda: ledger.log(user), ledger)
+    for ticket in range(3):
+        log = partial(ledger.log, user, mt5_position_id=ticket + 1)
+        (payload,) = await hints(await connect(), log, ledger)
         assert payload == f"{user}={await ledger.revision(user)}"
 
 

@@ -127,7 +127,8 @@ async def test_a_live_query_scans_nothing(crowded_url: str) -> None:
 
 async def test_a_sweep_scans_nothing(crowded_url: str) -> None:
     async def look(connection: Any) -> None:
-        assert (await sweep(connection, [(HEAVY, 1)], timeout_seconds=5)).changed == [HEAVY]
+        swept = await sweep(connection, [HEAVY], [1], timeout_seconds=5)
+        assert [user for user, _, _ in swept.changed] == [HEAVY]
 
     assert await scanned(crowded_url, look) == {}
 

@@ -109,13 +109,13 @@ async def test_the_server_may_do_all_that_serving_takes(logins: Logins, user: UU
     server = logins.server
     (evaluation,) = await LIVE_QUERIES.evaluate(server, [user])
     assert evaluation.state["positions"]["total_positions"] == 399
-    assert (await sweep(server, [(user, 0)], timeout_seconds=5)).changed == [user]
+    swept = await sweep(server, [user], [0], canary="canary=1", timeout_seconds=5)
+    assert swept.changed == [(user, 0, evaluation.revision)]
     await housekeep(server)
     await check_server(server)
     before = await server.fetchval("SELECT epoch FROM guardwire.epoch")
     await raise_epoch(server, seen=evaluation.epoch)
     assert await server.fetchval("SELECT epoch FROM guardwire.epoch") > before
-    await server.execute("NOTIFY guardwire, 'canary=1'")
 
     engine = create_async_engine(driver_url(logins.server_url))
     try:

@@ -11,7 +11,8 @@ BEGIN
     SELECT w.user_id, (extract(epoch FROM clock_timestamp()) * 1000000)::bigint, b.done OR b.listed
     FROM (SELECT DISTINCT u.user_id FROM unnest(wanted) AS u (user_id) WHERE u.user_id IS NOT NULL) AS w, guardwire.backfill AS b
     ORDER BY w.user_id
-    ON CONFLICT ON CONSTRAINT accounts_pkey DO UPDATE SET revision = greatest(a.revision + 1, excluded.revision)
+    ON CONFLICT ON CONSTRAINT accounts_pkey DO UPDATE
+        SET revision = greatest(a.revision + 1, excluded.revision), base_revision = a.revision
     RETURNING a.user_id, a.revision, a.ready;
 END
 $$;

@@ -74,10 +74,17 @@ BEGIN
 END
 $$;
 
--- Records rows of the log, sorted by account, ticket and arrival, and applies them to those accounts that are ready.
+-- Records rows of the log, sorted by account, ticket and arrival, and applies them to those accounts that are ready. Returns
+-- the positions as they are now where that is all that a reader must learn; otherwise null.
 CREATE FUNCTION guardwire.apply_log(
     rows guardwire.log_row[], users uuid[], readies boolean[], arrived_at timestamptz
-) RETURNS void LANGUAGE plpgsql AS $$
+) RETURNS guardwire.positions[] LANGUAGE plpgsql AS $$
+DECLARE
+    -- A sync also ends a silence, and an error.
+    plain boolean := true = ALL (readies) AND NOT EXISTS (
+        SELECT FROM guardwire.accounts AS a
+        WHERE a.user_id = ANY (users) AND (a.source <> 'live' OR a.error_message IS NOT NULL));
+    moved guardwire.positions[];
 BEGIN
     INSERT INTO guardwire.ignored_rows (source, row_key, user_id, reason)
     SELECT 'log', r.id::text, r.user_id, CASE WHEN r.user_id IS NULL THEN 'user' ELSE 'ticket' END
@@ -90,10 +97,11 @@ BEGIN
         FROM unnest(rows) AS r JOIN unnest(users, readies) AS u (user_id, ready) ON u.user_id = r.user_id AND u.ready;
     END IF;
     IF rows IS NOT NULL THEN
-        PERFORM guardwire.apply_positions(rows);
+        moved := guardwire.apply_positions(rows);
         PERFORM guardwire.apply_syncs(rows, arrived_at);
         PERFORM guardwire.apply_market(rows, arrived_at);
     END IF;
+    RETURN CASE WHEN plain THEN moved END;
 END
 $$;
 
@@ -116,6 +124,7 @@ DECLARE
     equity_ids uuid[]; equity_ordinals integer[]; equity_inserted boolean[];
     limit_users uuid[]; symbols text[]; rates uuid[]; converted uuid[];
     users uuid[]; revisions bigint[]; readies boolean[];
+    moved guardwire.positions[];
 BEGIN
     SELECT array_agg(k.key::uuid) FILTER (WHERE k.source = 'l'), array_agg(k.ordinal) FILTER (WHERE k.source = 'l'),
            array_agg(k.inserted) FILTER (WHERE k.source = 'l'),
@@ -144,7 +153,7 @@ BEGIN
         PERFORM guardwire.apply_instruments(symbols);
     END IF;
     IF log_ids IS NOT NULL THEN
-        PERFORM guardwire.apply_log(
+        moved := guardwire.apply_log(
             (SELECT array_agg(guardwire.arrived(l, to_timestamp(u.revision / 1000000.0), u.revision, k.ordinal, k.inserted)
                               ORDER BY l.user_id, l.ticket, k.ordinal)
              FROM unnest(log_ids, log_ordinals, log_inserted) AS k (id, ordinal, inserted)
@@ -160,6 +169,10 @@ BEGIN
         PERFORM guardwire.record_equity_arrivals(equity_ids, equity_ordinals, equity_inserted, users, revisions);
         PERFORM guardwire.apply_equity(equity_ids, equity_ordinals, equity_inserted);
     END IF;
-    PERFORM guardwire.notify_nodes(users, revisions);
+    IF moved IS NULL OR limit_users IS NOT NULL OR symbols IS NOT NULL OR rates IS NOT NULL OR equity_ids IS NOT NULL THEN
+        PERFORM guardwire.notify_nodes(users, revisions);
+    ELSE
+        PERFORM guardwire.tell_nodes(moved);
+    END IF;
 END
 $$;

@@ -212,7 +212,8 @@ DECLARE
     listed text := guardwire.listed();
     taken text;
     arrived_at timestamptz;
-    given bigint;
+    a record;
+    p record;
 BEGIN
     IF listed = '' THEN
         RETURN NULL;
@@ -223,29 +224,37 @@ BEGIN
         RETURN NULL;
     END IF;
     arrived_at := clock_timestamp();
-    UPDATE guardwire.accounts AS a
-    SET revision = greatest(a.revision + 1, (extract(epoch FROM arrived_at) * 1000000)::bigint),
-        total_syncs = a.total_syncs + 1,
+    UPDATE guardwire.accounts AS o
+    SET revision = greatest(o.revision + 1, (extract(epoch FROM arrived_at) * 1000000)::bigint),
+        base_revision = o.revision,
+        total_syncs = o.total_syncs + 1,
         last_sync_at = NEW.at,
         last_sync_arrived_at = arrived_at,
         last_sync_duration_ms = CASE WHEN NEW.updated_at > NEW.at THEN extract(epoch FROM NEW.updated_at - NEW.at) * 1000 END,
-        last_position_at = greatest(a.last_position_at, NEW.updated_at),
-        error_at = greatest(a.error_at, NEW.at)
-    WHERE a.user_id = NEW.user_id AND a.ready AND a.source = 'live' AND a.last_sync_at <= NEW.at AND a.error_message IS NULL
-    RETURNING a.revision INTO STRICT given;
-    UPDATE guardwire.positions AS p
+        last_position_at = greatest(o.last_position_at, NEW.updated_at),
+        error_at = greatest(o.error_at, NEW.at)
+    FROM guardwire.configuration AS c
+    WHERE c.singleton AND o.user_id = NEW.user_id AND o.ready AND o.source = 'live' AND o.last_sync_at <= NEW.at AND o.error_message IS NULL
+    RETURNING o.revision, o.base_revision, o.total_syncs, o.last_sync_duration_ms, o.last_position_at, o.currency, o.balance,
+              c.told_channel INTO STRICT a;
+    UPDATE guardwire.positions AS o
     SET current_price = NEW.current_price,
-        pnl = (NEW.current_price - p.entry_price) * p.point_value,
-        pnl_pct = round((NEW.current_price - p.entry_price) / p.pct_unit, 2),
+        pnl = (NEW.current_price - o.entry_price) * o.point_value,
+        pnl_pct = round((NEW.current_price - o.entry_price) / o.pct_unit, 2),
         state_at = NEW.at,
-        state_revision = given,
+        state_revision = a.revision,
         state_ordinal = 1,
         updated_at = NEW.updated_at
-    WHERE p.user_id = NEW.user_id AND p.ticket = NEW.ticket AND p.state_at <= NEW.at AND p.fingerprint = NEW.fingerprint
-    RETURNING given INTO STRICT given;
-    INSERT INTO guardwire.arrivals (user_id, revision, ordinal, log_id) VALUES (NEW.user_id, given, 1, NEW.log_id);
+    WHERE o.user_id = NEW.user_id AND o.ticket = NEW.ticket AND o.state_at <= NEW.at AND o.fingerprint = NEW.fingerprint
+    RETURNING o.matched, o.pnl, o.pnl_pct, o.quote_currency INTO STRICT p;
+    INSERT INTO guardwire.arrivals (user_id, revision, ordinal, log_id) VALUES (NEW.user_id, a.revision, 1, NEW.log_id);
     IF guardwire.notifies() AND pg_notification_queue_usage() < 0.5 THEN
-        PERFORM pg_notify('guardwire', NEW.user_id::text || '=' || given::text);
+        PERFORM pg_notify(a.told_channel, concat(
+            NEW.user_id, ' ', a.base_revision, ' ', a.revision, ' ', a.total_syncs, ' ', guardwire.unix_us(NEW.at), ' ',
+            a.last_sync_duration_ms, ' ', guardwire.unix_us(a.last_position_at), ' ', a.balance, '|',
+            NEW.ticket, ' ', p.matched, ' ', NEW.current_price, ' ',
+            CASE WHEN p.quote_currency <> a.currency THEN guardwire.converted(p.pnl, p.quote_currency, a.currency) ELSE round(p.pnl, 2) END,
+            ' ', p.pnl_pct, ' ', guardwire.unix_us(NEW.updated_at)));
     END IF;
     RETURN NULL;
 EXCEPTION WHEN no_data_found THEN

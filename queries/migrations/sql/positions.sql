@@ -139,9 +139,11 @@ END
 $$;
 
 -- Applies rows about positions. They come sorted by account, ticket and arrival, and later in arrival than all that was
--- applied before, so that a position is read and written once however many rows it has.
-CREATE FUNCTION guardwire.apply_positions(rows guardwire.log_row[]) RETURNS void LANGUAGE plpgsql AS $$
+-- applied before, so that a position is read and written once however many rows it has. Returns the positions as they are
+-- now where all rows are plain syncs, which move prices and times and nothing else; otherwise null.
+CREATE FUNCTION guardwire.apply_positions(rows guardwire.log_row[]) RETURNS guardwire.positions[] LANGUAGE plpgsql AS $$
 DECLARE
+    plain boolean := true;
     r guardwire.log_row;
     p guardwire.positions;
     known boolean := false;
@@ -152,6 +154,8 @@ DECLARE
     changed guardwire.positions[] := '{}';
 BEGIN
     FOREACH r IN ARRAY rows LOOP
+        plain := plain AND r.kind IS NOT DISTINCT FROM 'open' AND r.is_sync AND NOT r.failed AND r.ticket IS NOT NULL
+                 AND r.error_message IS NULL;
         CONTINUE WHEN r.kind IS NULL OR r.kind = 'guard' OR r.failed OR r.ticket IS NULL;
         IF p.ticket IS DISTINCT FROM r.ticket OR p.user_id IS DISTINCT FROM r.user_id THEN
             IF known THEN
@@ -201,6 +205,7 @@ BEGIN
             p.is_open := false;
             p.last_close_at := greatest(p.last_close_at, r.at);
         END IF;
+        plain := plain AND event IS NULL AND p.is_open AND r.at >= p.entry_time;
         p.entry_time := least(p.entry_time, r.at);
 
         IF event IS NOT NULL THEN
@@ -215,5 +220,8 @@ BEGIN
     END IF;
     PERFORM guardwire.put_positions(opened, changed);
     PERFORM guardwire.add_events(events);
+    RETURN CASE WHEN plain AND NOT EXISTS (SELECT FROM unnest(changed) AS c
+                                           WHERE c.current_price IS NULL OR c.pnl IS NULL OR c.pnl_pct IS NULL)
+                THEN changed END;
 END
 $$;

@@ -141,6 +141,7 @@ COMMENT ON COLUMN public.fx_rates.created_at IS 'When the rate was read';
 CREATE TABLE guardwire.accounts (
     user_id uuid PRIMARY KEY,
     revision bigint NOT NULL,
+    base_revision bigint,
     ready boolean NOT NULL DEFAULT true,
     source text NOT NULL DEFAULT 'silent',
     last_sync_at timestamptz,
@@ -169,6 +170,7 @@ CREATE INDEX accounts_sync_due ON guardwire.accounts (sync_due_at) WHERE sync_du
 COMMENT ON TABLE guardwire.accounts IS 'One row per account: its revision, totals, equity and drawdown; locking it orders the account''s commits';
 COMMENT ON COLUMN guardwire.accounts.user_id IS 'Whose account';
 COMMENT ON COLUMN guardwire.accounts.revision IS 'Grows with every commit that concerns the account: greatest(last + 1, microseconds of the clock)';
+COMMENT ON COLUMN guardwire.accounts.base_revision IS 'Revision before the latest commit that told nodes what it changed';
 COMMENT ON COLUMN guardwire.accounts.ready IS 'False until the account''s history is read; until then its rows only queue in arrivals';
 COMMENT ON COLUMN guardwire.accounts.source IS 'live while syncs arrive, silent when they are overdue';
 COMMENT ON COLUMN guardwire.accounts.last_sync_at IS 'Greatest time of a sync that did not fail';
@@ -379,11 +381,13 @@ SELECT (extract(epoch FROM clock_timestamp()) * 1000)::bigint,
 CREATE TABLE guardwire.configuration (
     singleton boolean PRIMARY KEY DEFAULT true CHECK (singleton),
     notify boolean NOT NULL DEFAULT true,
+    told_channel text NOT NULL DEFAULT 'guardwire_' || replace(gen_random_uuid()::text, '-', ''),
     arrival_hours integer NOT NULL DEFAULT 48 CHECK (arrival_hours BETWEEN 1 AND 87600)
 );
 COMMENT ON TABLE guardwire.configuration IS 'One row: settings that every writer and node shares';
 COMMENT ON COLUMN guardwire.configuration.singleton IS 'Keeps the table at one row';
 COMMENT ON COLUMN guardwire.configuration.notify IS 'Whether a commit sends NOTIFY; without it nodes find changes by their sweep alone';
+COMMENT ON COLUMN guardwire.configuration.told_channel IS 'Notify channel on which commits tell what they changed: a secret, for whoever knows it can listen to it and speak on it';
 COMMENT ON COLUMN guardwire.configuration.arrival_hours IS 'How long arrivals and ignored rows are kept';
 INSERT INTO guardwire.configuration DEFAULT VALUES;
 

@@ -20,6 +20,7 @@ def upgrade() -> None:
         "syncs.sql",
         "guards.sql",
         "equity.sql",
+        "tell.sql",
         "apply.sql",
         "capture.sql",
         "notes.sql",

@@ -1,0 +1,88 @@
+"""Following: what a commit told of itself is published at once, and nothing is read.
+
+A hint may be forged and only makes a node look. What is told is believed, because it comes on a notify
+channel whose name only the capture and the nodes can read, and because it must fit: it is taken by who holds
+the very revision that it follows on. For everybody else it is a hint.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from typing import Protocol
+from uuid import UUID
+
+from queries.told import Told, moment, read_told, state_after
+from realtime.feed.loop import Writer
+from realtime.metrics import METRICS
+from realtime.state import CHANNELS
+from realtime.store.snapshot import Snapshot
+from realtime.store.snapshots import Step
+
+log = logging.getLogger(__name__)
+
+
+class Followed(Protocol):
+    """What following needs of the hub."""
+
+    def snapshot_named(self, user: str) -> Snapshot | None: ...
+
+    def follow(self, snapshot: Snapshot) -> bool: ...
+
+
+class Following:
+    """From notifications to published snapshots; ``writer`` is None without Redis.
+
+    ``epoch`` gives the epoch that the database was last seen at, as clients see it; ``on_hint`` takes what
+    must be read instead.
+    """
+
+    def __init__(
+        self,
+        *,
+        hub: Followed,
+        writer: Writer | None,
+        epoch: Callable[[], int],
+        on_hint: Callable[[UUID, int], None],
+    ) -> None:
+        self._hub = hub
+        self._writer = writer
+        self._epoch = epoch
+        self._on_hint = on_hint
+
+    def on_told(self, payload: str) -> None:
+        """Publish what a notification told; what cannot be understood is left to the sweep."""
+        steps: list[Step] = []
+        try:
+            for told in read_told(payload):
+                base = self._hub.snapshot_named(told.user)
+                snapshot = None if base is None else self._after(base, told)
+                if snapshot is not None and self._hub.follow(snapshot):
+                    steps.append(Step(snapshot, base))
+                else:
+                    self._on_hint(UUID(told.user), told.revision)
+        except ValueError:
+            log.error("a commit told what this release does not understand; a sweep will find the change")
+        self._keep(steps)
+
+    def _keep(self, steps: Sequence[Step]) -> None:
+        METRICS.followed.add(len(steps))
+        if steps and self._writer is not None:
+            self._writer.remember(steps)
+
+    def _after(self, base: Snapshot, told: Told) -> Snapshot | None:
+        if told.base != base.revision or base.epoch != self._epoch():
+            return None
+        after = state_after(base.state, told)
+        if after is None:
+            return None
+        state, patch = after
+        snapshot = Snapshot(
+            user_id=base.user_id,
+            epoch=base.epoch,
+            revision=told.revision,
+            as_of=moment(str(told.revision)),
+            state=state,
+        )
+        snapshot.know_patch(base, CHANNELS, patch)
+        return snapshot
