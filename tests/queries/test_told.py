@@ -128,8 +128,8 @@ async def test_a_thousand_accounts_in_one_statement_are_told_in_payloads_that_fi
     ledger: Ledger, ears: Ears
 ) -> None:
     users = [uuid4() for _ in range(1000)]
-    insert = """INSERT INTO reconciliation_logs (user_id, mt5_position_id, symbol, direction, volume, entry_price,
-                                                 current_price, event_type, matched, created_at)
+    insert = """INSERT INTO reconciliation_logs (user_id, mt5_position_id, symbol, direction, volume,
+                    entry_price, current_price, event_type, matched, created_at)
                 SELECT u, 1, 'XAUUSD', 'buy', 1, 1950, 1951, 'sync', 1, now() FROM unnest($1::uuid[]) AS u"""
     await ledger.connection.execute(insert, users)
     before = await ledger.revisions()
@@ -144,8 +144,8 @@ async def test_a_thousand_accounts_in_one_statement_are_told_in_payloads_that_fi
 
 
 async def test_a_book_that_does_not_fit_is_hinted_at(ledger: Ledger, ears: Ears, user: UUID) -> None:
-    write = """INSERT INTO reconciliation_logs (user_id, mt5_position_id, symbol, direction, volume, entry_price,
-                                                current_price, event_type, matched, created_at)
+    write = """INSERT INTO reconciliation_logs (user_id, mt5_position_id, symbol, direction, volume,
+                   entry_price, current_price, event_type, matched, created_at)
                SELECT $1, n, 'XAUUSD', 'buy', 1, 1950, 1951.123456789012345, 'sync', 1, now()
                FROM generate_series(1, 200) AS n"""
     await ledger.connection.execute(write, user)
@@ -173,9 +173,9 @@ async def test_what_does_not_fit_the_state_that_is_held_is_left_to_a_read(
     "payload", ["", "nonsense", "a b c", "a 1 2 3 4 5 6 7 8", "canary=1", ";", "|", "1 2 3|4"]
 )
 def test_what_is_none_of_the_captures_is_a_value_error(payload: str) -> None:
+    empty: Any = {"status": {}, "positions": {"open": {}}}
     with pytest.raises(ValueError, match=r".+"):
-        for told in read_told(payload):
-            state_after({"status": {}, "positions": {"open": {}}}, told)
+        [state_after(empty, told) for told in read_told(payload)]
 
 
 def test_a_told_moment_is_written_as_a_read_one() -> None:
