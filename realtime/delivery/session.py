@@ -17,8 +17,8 @@ import msgspec
 from realtime.messages import encode
 from realtime.owners import blocked, is_same
 from realtime.state import CHANNELS
+from realtime.store.paths import Edge
 from realtime.store.snapshot import Channels, Freshness, Snapshot
-from realtime.store.snapshots import Edge
 
 _EMPTY_PATCH: Final = b"{}"
 _decode_patch = msgspec.json.Decoder(dict[str, Any]).decode

@@ -10,9 +10,9 @@ from uuid import UUID
 from realtime.errors import UnavailableError
 from realtime.owners import blocked, is_same
 from realtime.state import CHANNELS
-from realtime.store.paths import find_path
+from realtime.store.paths import Edge, find_path
 from realtime.store.snapshot import Freshness, Snapshot
-from realtime.store.snapshots import Edge, Stored
+from realtime.store.snapshots import Stored
 
 #: What `age_ms` says when nothing is known; clients cannot take it for fresh.
 UNKNOWN_AGE_MS: Final = 2**53 - 1

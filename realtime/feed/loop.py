@@ -45,7 +45,7 @@ class Memory(Protocol):
 
     available: bool
 
-    async def load(self, user_ids: list[UUID], *, with_edges: bool = True) -> dict[UUID, Stored]: ...
+    async def load(self, user_ids: list[UUID]) -> dict[UUID, Stored]: ...
 
 
 class Writer(Protocol):
@@ -100,7 +100,7 @@ class Feed:
         # A Redis that hangs costs a second, and everybody waits for this. Whether it is back is found out by
         # those who write to it and for whom nobody waits.
         if first_time and self._memory is not None and self._memory.available:
-            remembered = await self._memory.load(first_time, with_edges=False)
+            remembered = await self._memory.load(first_time)
             known.update((user_id, stored.snapshot) for user_id, stored in remembered.items())
         read_at = time.monotonic()
         async with self._connection.driver() as driver:

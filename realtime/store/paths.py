@@ -3,8 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import NamedTuple
+from uuid import UUID
 
-from realtime.store.snapshots import Edge
+
+class Edge(NamedTuple):
+    """A step that some node took: the merge patch, as JSON, of the account ``owner`` from ``base`` to
+    ``revision``.
+    """
+
+    owner: UUID
+    base: int
+    revision: int
+    patch: bytes
 
 
 def find_path(edges: Iterable[Edge], start: int, goal: int) -> list[Edge] | None:

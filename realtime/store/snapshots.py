@@ -8,6 +8,7 @@ says so), and nothing is retried blindly.
 from __future__ import annotations
 
 import logging
+import struct
 import time
 from collections.abc import Iterable, Sequence
 from importlib import resources
@@ -21,8 +22,9 @@ from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
 from realtime.owners import blocked
-from realtime.patch import State
+from realtime.patch import State, apply
 from realtime.state import STATE_VERSION
+from realtime.store.paths import Edge, find_path
 from realtime.store.snapshot import Snapshot
 
 log = logging.getLogger(__name__)
@@ -31,24 +33,25 @@ SNAPSHOT_TTL_SECONDS: Final = 3600
 EDGE_COUNT: Final = 64
 EDGE_BYTES: Final = 32_768
 EDGE_SECONDS: Final = 600
+#: A state is stored again after so many edges, so many bytes of them, or so long: the fewer there are, the
+#: sooner is the newest one put together; the more, the less is sent. All of them must be kept as edges.
+STEPS: Final = 24
+STEPS_BYTES: Final = 12_288
+STEPS_SECONDS: Final = 300
 _DEADLINE_SECONDS: Final = 1.0
 _CONNECTIONS: Final = 16
 _BATCH: Final = 100
 #: A stored state and a stored patch begin with whose they are, as the 16 bytes of its UUID.
 _OWNER_BYTES: Final = 16
 
+#: As `commit.lua` takes them.
+_LIMITS: Final = (
+    SNAPSHOT_TTL_SECONDS, EDGE_COUNT, EDGE_BYTES, EDGE_SECONDS, STEPS, STEPS_BYTES, STEPS_SECONDS,
+)  # fmt: skip
+_STATE_WANTED: Final = 2
+
+_length = struct.Struct(">I").pack
 _decode_state = msgspec.json.Decoder(dict[str, Any]).decode
-
-
-class Edge(NamedTuple):
-    """A step that some node took: the merge patch, as JSON, of the account ``owner`` from ``base`` to
-    ``revision``.
-    """
-
-    owner: UUID
-    base: int
-    revision: int
-    patch: bytes
 
 
 class Stored(NamedTuple):
@@ -102,23 +105,38 @@ class SnapshotStore:
         results: list[int] = []
         try:
             for start in range(0, len(steps), _BATCH):
-                keys, arguments = _commit_arguments(steps[start : start + _BATCH])
-                results += await self._commit(keys=keys, args=arguments)
+                results += await self._commit_some(steps[start : start + _BATCH])
         except (RedisError, OSError, TimeoutError) as error:
             self._lost(error)
             return []
         self._found()
         return results
 
-    async def load(self, user_ids: Iterable[UUID], *, with_edges: bool = True) -> dict[UUID, Stored]:
+    async def _commit_some(self, steps: Sequence[Step]) -> list[int]:
+        """By their edges where those do, and where not with their states."""
+        results = await self._call(steps, with_states=False)
+        wanted = [number for number, result in enumerate(results) if result == _STATE_WANTED]
+        if wanted:
+            again = await self._call([steps[number] for number in wanted], with_states=True)
+            for number, result in zip(wanted, again, strict=True):
+                results[number] = result
+        return results
+
+    async def _call(self, steps: Sequence[Step], *, with_states: bool) -> list[int]:
+        keys = [key(snapshot.user_id) for snapshot, _ in steps for key in (_snapshot_key, _edges_key)]
+        accounts = b"".join(_account(step, with_state=with_states) for step in steps)
+        arguments = (int(time.time()), *_LIMITS, accounts)
+        results: list[int] = await self._commit(keys=keys, args=arguments)
+        return results
+
+    async def load(self, user_ids: Iterable[UUID]) -> dict[UUID, Stored]:
         """What is remembered of these accounts; absent where nothing is, or where it cannot be believed."""
         wanted = list(user_ids)
-        last_edge = -1 if with_edges else -(2**31)
         try:
             pipeline = self._redis.pipeline(transaction=False)
             for user_id in wanted:
                 pipeline.hgetall(_snapshot_key(user_id))
-                pipeline.lrange(_edges_key(user_id), 0, last_edge)
+                pipeline.lrange(_edges_key(user_id), 0, -1)
             answers = await pipeline.execute(raise_on_error=False)
         except (RedisError, OSError, TimeoutError) as error:
             self._lost(error)
@@ -144,6 +162,12 @@ class SnapshotStore:
                 blocked("stored snapshot", user_id)
                 return None
             state: State = _decode_state(document[_OWNER_BYTES:])
+            own = _own(user_id, edges) if isinstance(edges, list) else ()
+            since = find_path(own, int(fields[b"state_revision"]), int(fields[b"revision"]))
+            if since is None:
+                return None
+            for edge in since:
+                state = apply(state, _decode_state(edge.patch))
             if state.keys() != self._channels:
                 return None
             snapshot = Snapshot(
@@ -153,7 +177,7 @@ class SnapshotStore:
                 as_of=fields[b"as_of"].decode(),
                 state=state,
             )
-            return Stored(snapshot, _own(user_id, edges) if isinstance(edges, list) else ())
+            return Stored(snapshot, own)
         except (KeyError, ValueError, msgspec.DecodeError):
             log.warning("a stored snapshot cannot be read and is not used", extra={"user": str(user_id)})
             return None
@@ -191,22 +215,18 @@ def _edge(text: bytes) -> Edge:
     return Edge(UUID(bytes=owned[:_OWNER_BYTES]), int(base), int(revision), owned[_OWNER_BYTES:])
 
 
-def _commit_arguments(steps: Sequence[Step]) -> tuple[list[str], list[Any]]:
-    keys: list[str] = []
-    arguments: list[Any] = [SNAPSHOT_TTL_SECONDS, EDGE_COUNT, EDGE_BYTES, EDGE_SECONDS, int(time.time())]
-    for snapshot, base in steps:
-        owner = snapshot.user_id.bytes
-        keys += (_snapshot_key(snapshot.user_id), _edges_key(snapshot.user_id))
-        channels = tuple(snapshot.state)
-        arguments += (
-            snapshot.epoch,
-            snapshot.revision,
-            snapshot.as_of,
-            owner,
-            owner + snapshot.encoded(channels),
-        )
-        if base is None or base.epoch != snapshot.epoch:
-            arguments += ("", "")
-        else:
-            arguments += (base.revision, owner + snapshot.patch_from(base, channels))
-    return keys, arguments
+def _account(step: Step, *, with_state: bool) -> bytes:
+    """What `commit.lua` takes of one account; a first step has no edge, so its state goes along at once."""
+    snapshot, base = step
+    channels, owner = tuple(snapshot.state), snapshot.user_id.bytes
+    follows = base is not None and base.epoch == snapshot.epoch
+    fields = (
+        b"%d" % snapshot.epoch,
+        b"%d" % snapshot.revision,
+        snapshot.as_of.encode(),
+        owner,
+        owner + snapshot.encoded(channels) if with_state or not follows else b"",
+        b"%d" % base.revision if base is not None and follows else b"",
+        owner + snapshot.patch_from(base, channels) if base is not None and follows else b"",
+    )
+    return b"".join(part for field in fields for part in (_length(len(field)), field))

@@ -14,9 +14,8 @@ from realtime.delivery.session import Session, channels_in_order
 from realtime.owners import WrongOwner
 from realtime.patch import apply, diff
 from realtime.state import CHANNELS
-from realtime.store.paths import find_path
+from realtime.store.paths import Edge, find_path
 from realtime.store.snapshot import Snapshot
-from realtime.store.snapshots import Edge
 from tests.snapshots import FRESH, OTHER_USER, USER, snapshot
 
 

@@ -183,7 +183,7 @@ class Hanging:
         self.available = True
         self.asked = 0
 
-    async def load(self, user_ids: list[UUID], *, with_edges: bool = True) -> dict[UUID, Stored]:
+    async def load(self, user_ids: list[UUID]) -> dict[UUID, Stored]:
         """See `Memory`."""
         self.asked += 1
         self.available = False

@@ -24,8 +24,9 @@ from queries.live_query import LiveQueries
 from realtime.delivery.session import Session
 from realtime.owners import WrongOwner
 from realtime.state import CHANNELS
+from realtime.store.paths import Edge
 from realtime.store.snapshot import Snapshot
-from realtime.store.snapshots import Edge, SnapshotStore, Step, connect
+from realtime.store.snapshots import SnapshotStore, Step, connect
 from tests.delivery.rest_server import RestServer, rest_server
 from tests.delivery.stream_server import StreamServer, stream_server
 from tests.end_to_end.mirror import mirror
@@ -163,6 +164,9 @@ async def test_stored_steps_of_another_account_are_not_used(
     if not beside_ones_own:
         await redis.delete(mine)
     await redis.rpush(mine, *await redis.lrange(other, 0, -1))
+    with blocks(caplog, layer="stored step", whose=THEIRS):
+        assert await store.load([MINE]) == {}  # the newest state would be made of them
+    await store.commit([Step(snapshot(7, syncs=3), None)])
     with blocks(caplog, layer="stored step", whose=THEIRS):
         stored = (await store.load([MINE]))[MINE]
     assert stored.edges == ()

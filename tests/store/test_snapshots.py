@@ -13,7 +13,7 @@ from realtime.patch import apply
 from realtime.state import CHANNELS
 from realtime.store import snapshots
 from realtime.store.snapshot import Snapshot
-from realtime.store.snapshots import EDGE_BYTES, EDGE_COUNT, SnapshotStore, Step, connect
+from realtime.store.snapshots import EDGE_BYTES, EDGE_COUNT, STEPS, SnapshotStore, Step, connect
 from tests.snapshots import OTHER_USER, USER, snapshot
 
 
@@ -65,6 +65,56 @@ async def test_two_nodes_that_took_different_steps_to_one_revision_are_both_reme
     assert await store.commit([Step(three, one)]) == [1]
     edges = (await store.load([USER]))[USER].edges
     assert {(edge.base, edge.revision) for edge in edges} == {(1, 2), (2, 3), (1, 3)}
+
+
+async def whole_at(redis: Redis) -> int:
+    """The revision of the state that is stored whole."""
+    (key,) = [key async for key in redis.scan_iter() if key.endswith(b":snapshot")]
+    (revision,) = await redis.hmget(key, "state_revision")
+    return int(revision or -1)
+
+
+async def test_a_state_is_stored_seldom_and_the_newest_is_put_together(
+    store: SnapshotStore, redis: Redis
+) -> None:
+    taken = [snapshot(number, syncs=number) for number in range(1, 2 * STEPS + 5)]
+    for number, step in enumerate(steps(*taken)):
+        assert await store.commit([step]) == [1]
+        stored = (await store.load([USER]))[USER].snapshot
+        assert (stored.revision, stored.state) == (step.snapshot.revision, step.snapshot.state)
+        assert await whole_at(redis) == 1 + number - number % (STEPS + 1)
+
+
+async def test_a_state_is_stored_again_when_the_steps_since_are_old_or_long(
+    store: SnapshotStore, redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    short, later, long = snapshot(1), snapshot(2, syncs=2), snapshot(3, tickets=tuple(range(1, 900)))
+    await store.commit(steps(short))
+    moment = time.time() + snapshots.STEPS_SECONDS + 1
+    monkeypatch.setattr(time, "time", lambda: moment)
+    await store.commit([Step(later, short)])
+    assert await whole_at(redis) == 2
+    await store.commit([Step(long, later)])
+    assert await whole_at(redis) == 3
+
+
+async def test_a_step_that_does_not_go_on_from_what_is_stored_brings_its_state(
+    store: SnapshotStore, redis: Redis
+) -> None:
+    one, two, three = snapshot(1), snapshot(2, syncs=2), snapshot(3, syncs=3)
+    await store.commit(steps(one))
+    assert await store.commit([Step(three, two)]) == [1]
+    assert (await store.load([USER]))[USER].snapshot.state == three.state
+    assert await whole_at(redis) == 3
+
+
+async def test_without_a_step_that_the_newest_state_needs_nothing_is_believed(
+    store: SnapshotStore, redis: Redis
+) -> None:
+    await store.commit(steps(snapshot(1), snapshot(2, syncs=2), snapshot(3, syncs=3)))
+    (key,) = [key async for key in redis.scan_iter() if key.endswith(b":edges")]
+    await redis.lpop(key)
+    assert await store.load([USER]) == {}
 
 
 async def test_history_is_bounded_in_steps(store: SnapshotStore) -> None:
