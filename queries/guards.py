@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import lru_cache
 from typing import Any, Final
 
 from queries.live_query import LiveQuery
-from queries.records import read
+from queries.records import Remembered, read
 from realtime.patch import State
 
 # Rounded, because a limit too small for floating point would make the account unreadable.
@@ -31,20 +30,18 @@ _COLUMNS = """
 """
 
 #: States that are shared between reads.
-_REMEMBERED: Final = 16_384
+_GUARDS_REMEMBERED: Final = 16_384
 
 _ALERT_FIELDS = ("price_gap_pct", "bid_ask_spread_pct", "open_price", "close_price", "bid", "ask")
 
 
 def _shape(row: Mapping[str, Any]) -> State:
-    return _guards(row["drawdown"], tuple(row["market_alerts"]), tuple(row["breaches"]))
+    return _remembered((row["drawdown"], tuple(row["market_alerts"]), tuple(row["breaches"])))
 
 
-@lru_cache(maxsize=_REMEMBERED)
-def _guards(
-    drawdown_record: bytes, alert_records: tuple[bytes, ...], breach_records: tuple[bytes, ...]
-) -> State:
+def _guards(records: tuple[bytes, tuple[bytes, ...], tuple[bytes, ...]]) -> State:
     # Prices move all the time, guards seldom.
+    drawdown_record, alert_records, breach_records = records
     drawdown = _drawdown(*read(drawdown_record))
     alerts = dict(map(_alert, alert_records))
     return {
@@ -123,4 +120,5 @@ def _without_none(state: State) -> State:
     return {name: value for name, value in state.items() if value is not None}
 
 
+_remembered = Remembered(_guards, most=_GUARDS_REMEMBERED)
 GUARDS = LiveQuery("guards", _COLUMNS, _shape, collections=("market_alerts", "breaches"))

@@ -5,11 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from decimal import ROUND_HALF_UP, Context, Decimal
-from functools import lru_cache
 from typing import Any, Final
 
 from queries.live_query import LiveQuery
-from queries.records import read
+from queries.records import Remembered, read
 from queries.timestamps import iso
 from realtime.patch import State
 
@@ -26,12 +25,12 @@ _EXACT_HUNDREDTHS: Final = 1e6
 _NEAR_A_TIE: Final = 1e-6
 _ROOMY: Final = Context(prec=80, rounding=ROUND_HALF_UP)
 
-#: Records of open positions that are shared between reads; beyond this they are made again each time.
+#: Records of open positions that are shared between reads.
 _POSITIONS_REMEMBERED: Final = 65_536
 
 
 def _shape(row: Mapping[str, Any]) -> State:
-    book = dict(map(_position, row["open_positions"] or ()))
+    book = dict(map(_remembered, row["open_positions"] or ()))
     state: State = {"total_positions": len(book), "open": book}
     if row["last_position_at"] is not None:
         state["last_updated_at"] = iso(row["last_position_at"])
@@ -68,7 +67,6 @@ def _total(book: Mapping[str, State], account_currency: str | None) -> tuple[flo
     return round(math.fsum(profits), 2), currencies.pop()  # type: ignore[arg-type]
 
 
-@lru_cache(maxsize=_POSITIONS_REMEMBERED)
 def _position(record: bytes) -> tuple[str, State]:
     # Most of a book has not changed since the last read: then the same state is shared, not made again,
     # which also makes comparing two states a comparison of pointers.
@@ -94,4 +92,5 @@ def _position(record: bytes) -> tuple[str, State]:
     return str(ticket), {name: value for name, value in state.items() if value is not None}
 
 
+_remembered = Remembered(_position, most=_POSITIONS_REMEMBERED)
 POSITIONS = LiveQuery("positions", _COLUMNS, _shape)

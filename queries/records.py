@@ -8,10 +8,10 @@ text.
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
-from typing import Any, Final
+from typing import Any, Final, Generic, TypeVar
 
 from queries.timestamps import iso
 
@@ -25,6 +25,52 @@ _NOT_FINITE: Final = {0xC000: float("nan"), 0xD000: float("inf"), 0xF000: float(
 #: and the times of the old one.
 _VALUES_REMEMBERED: Final = 16_384
 _FIRST_MOMENT: Final = datetime(2000, 1, 1, tzinfo=UTC)
+
+
+Key = TypeVar("Key", bound=Hashable)
+Value = TypeVar("Value")
+
+
+class Remembered(Generic[Key, Value]):
+    """A pure function that remembers what it made, until it was not asked for it between two `forget_unused`.
+
+    What it remembers is as much as what is being read, and nothing of accounts that are idle. More than
+    ``most`` values between two calls age faster.
+    """
+
+    def __init__(self, make: Callable[[Key], Value], *, most: int) -> None:
+        self._make = make
+        self._most = most
+        self._young: dict[Key, Value] = {}
+        self._old: dict[Key, Value] = {}
+        _REMEMBERED.append(self)
+
+    def __call__(self, key: Key) -> Value:
+        found = self._young.get(key)
+        if found is None:
+            if len(self._young) >= self._most:
+                self.age()
+            found = self._old.pop(key, None)
+            if found is None:
+                found = self._make(key)
+            self._young[key] = found
+        return found
+
+    def __len__(self) -> int:
+        return len(self._young) + len(self._old)
+
+    def age(self) -> None:
+        """Forget what was not asked for since the last time."""
+        self._old, self._young = self._young, {}
+
+
+_REMEMBERED: Final[list[Remembered[Any, Any]]] = []
+
+
+def forget_unused() -> None:
+    """Forget all records that were not read since the last call; call it every few seconds."""
+    for each in _REMEMBERED:
+        each.age()
 
 
 def read(record: bytes) -> list[Any]:

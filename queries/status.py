@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import lru_cache
 from typing import Any, Final
 
 from queries.live_query import LiveQuery
-from queries.records import read
+from queries.records import Remembered, read
 from queries.timestamps import iso
 from realtime.patch import State
 
@@ -51,7 +50,7 @@ def _shape(row: Mapping[str, Any]) -> State:
         "open_positions_count": matched,
         "matched_positions": matched,
         "divergences_detected": diverging,
-        "recent_events": dict(map(_event, row["recent_events"])),
+        "recent_events": dict(map(_remembered, row["recent_events"])),
     }
     if row["last_sync_at"] is not None:
         state["last_sync_at"] = iso(row["last_sync_at"])
@@ -70,7 +69,6 @@ def _status(ready: bool, matched: int, diverging: int) -> str:
     return "healthy" if matched else "idle"
 
 
-@lru_cache(maxsize=_EVENTS_REMEMBERED)
 def _event(record: bytes) -> tuple[str, State]:
     event_id, event_type, created_at, symbol, ticket, matched, pnl_gbp, divergence_reason, _ = read(record)
     state: State = {
@@ -98,4 +96,5 @@ def _describe(event_type: str, symbol: str | None, ticket: int | None, reason: s
     return f"{sentence}: {reason}" if reason else sentence
 
 
+_remembered = Remembered(_event, most=_EVENTS_REMEMBERED)
 STATUS = LiveQuery("status", _COLUMNS, _shape, collections=("recent_events",))

@@ -19,6 +19,9 @@ from realtime.store.snapshots import Step
 #: An account stays watched for this long after its last reader, so that pollers and reconnects are served
 #: from memory.
 LEASE_SECONDS: Final = 30.0
+#: An account that nobody has asked for and nothing has happened to for this long is packed. Reconciliation
+#: loops come every ten seconds, and what they touch is not worth packing in between.
+IDLE_SECONDS: Final = 12.0
 #: So late a tick means that a crowd has had all of this node's time.
 _STANDSTILL_SECONDS: Final = 1.0
 
@@ -32,7 +35,10 @@ class Hub:
         self._watches: dict[UUID, Watch] = {}
         # By the text of their ids: on many nodes most of what commits tell is of accounts of others.
         self._named: dict[str, Watch] = {}
-        self._behind: dict[UUID, Watch] = {}
+        self._behind: set[Watch] = set()
+        # What is looked through every second is never all that is watched.
+        self._unread: set[Watch] = set()
+        self._warm: set[Watch] = set()
         # Of many idle accounts it would be the same, second after second.
         self._delivered: tuple[list[UUID], list[int]] | None = None
         self._was_blind = True
@@ -82,7 +88,8 @@ class Hub:
 
     def is_behind(self, user_id: UUID) -> bool:
         """Whether a watched account is known to have changed and not yet delivered as it is."""
-        return user_id in self._behind
+        watch = self._watches.get(user_id)
+        return watch is not None and watch.behind
 
     def confirm(self, as_of: str, read_at: float, changed: Iterable[tuple[UUID, int, int]]) -> None:
         """A sweep that began at ``read_at`` found every watched account as it was delivered, except
@@ -109,7 +116,7 @@ class Hub:
                 continue
             delivered = watch.revision
             if watch.advance(snapshot, base, as_of=as_of, read_at=read_at):
-                self._caught_up(watch)
+                self._caught_up(watch, now)
                 watch.wake(now, stale=watch.suspect)
                 if delivered not in (-1, snapshot.revision):
                     _measure(watch, snapshot, base)
@@ -121,8 +128,8 @@ class Hub:
         watch = self._watches.get(snapshot.user_id)
         if watch is None or not watch.follow(snapshot):
             return False
-        self._caught_up(watch)
         now = time.monotonic()
+        self._caught_up(watch, now)
         watch.wake(now, stale=self._is_stale(watch, now))
         _measure(watch, snapshot, None)
         return True
@@ -141,17 +148,18 @@ class Hub:
         """Watch an account for a client; `Watch.first_snapshot` then waits for what to send it."""
         watch = self._watch(user_id)
         watch.subscribers.add(subscriber)
+        self._unread.discard(watch)
         return watch
 
     def detach(self, watch: Watch, subscriber: Subscriber) -> None:
         """The client is gone; the account stays watched for a while."""
         watch.subscribers.discard(subscriber)
-        watch.lease_until = time.monotonic() + LEASE_SECONDS
+        self._prolong(watch)
 
     def reading(self, user_id: UUID) -> Watch:
         """Watch an account for one answer; it stays watched, so that the next one costs no SQL."""
         watch = self._watch(user_id)
-        watch.lease_until = time.monotonic() + LEASE_SECONDS
+        self._prolong(watch)
         return watch
 
     def blind(self, now: float) -> bool:
@@ -180,14 +188,15 @@ class Hub:
         blind = self.blind(now)
         # While all is well only the accounts that are behind can have gone stale. While it is not, those that
         # were read after the last sweep follow later than the others.
-        concerned = self._watches if blind or self._was_blind else self._behind
+        concerned = self._watches.values() if blind or self._was_blind else self._behind
         self._was_blind = blind
-        for watch in tuple(concerned.values()):
+        for watch in tuple(concerned):
             watch.tell_staleness(now, stale=self._is_stale(watch, now))
         METRICS.state_age.set(self._age_seconds(now))
         if now >= self._next_cleanup:
             self._next_cleanup = now + 1.0
             self._forget_unread(now)
+            self._cool_down(now)
 
     def _is_stale(self, watch: Watch, now: float) -> bool:
         return watch.suspect or now - watch.confirmed_at > self._stale_seconds
@@ -198,34 +207,51 @@ class Hub:
             watch = Watch(user_id, self, time.monotonic() + LEASE_SECONDS)
             self._watches[user_id] = self._named[str(user_id)] = watch
             METRICS.watched_accounts.set(len(self._watches))
-            self._behind[user_id] = watch
+            self._behind.add(watch)
             self._mark_dirty(user_id)
+        self.touch(watch, time.monotonic())
         return watch
+
+    def touch(self, watch: Watch, now: float) -> None:
+        """Something has happened to an account, or somebody has asked for it."""
+        watch.touched_at = now
+        self._warm.add(watch)
+
+    def _prolong(self, watch: Watch) -> None:
+        watch.lease_until = time.monotonic() + LEASE_SECONDS
+        if not watch.subscribers:
+            self._unread.add(watch)
 
     def _fell_behind(self, watch: Watch, revision: int) -> None:
         watch.fell_behind(revision, time.monotonic())
-        self._behind[watch.user_id] = watch
+        self._behind.add(watch)
 
-    def _caught_up(self, watch: Watch) -> None:
+    def _caught_up(self, watch: Watch, now: float) -> None:
         self._delivered = None
+        self.touch(watch, now)
         if not watch.behind:
-            self._behind.pop(watch.user_id, None)
+            self._behind.discard(watch)
 
     def _forget_unread(self, now: float) -> None:
-        for watch in [
-            watch for watch in self._watches.values() if not watch.subscribers and now > watch.lease_until
-        ]:
+        for watch in [watch for watch in self._unread if now > watch.lease_until]:
             del self._watches[watch.user_id], self._named[str(watch.user_id)]
             self._delivered = None
-            self._behind.pop(watch.user_id, None)
-        for watch in self._watches.values():
+            for some in (self._unread, self._behind, self._warm):
+                some.discard(watch)
+        METRICS.watched_accounts.set(len(self._watches))
+
+    def _cool_down(self, now: float) -> None:
+        """Drop encodings that nobody asked for lately; pack what is idle."""
+        for watch in tuple(self._warm):
             if watch.snapshot is not None:
                 watch.snapshot.forget_unused()
-        METRICS.watched_accounts.set(len(self._watches))
+            if now - watch.touched_at > IDLE_SECONDS:
+                watch.pack()
+                self._warm.discard(watch)
 
     def _age_seconds(self, now: float) -> float:
         """Since the least fresh account was confirmed, of those that anybody has been shown."""
-        shown = (watch.confirmed_at for watch in self._behind.values() if watch.revision >= 0)
+        shown = (watch.confirmed_at for watch in self._behind if watch.revision >= 0)
         return now - min((self.swept_at, *shown))
 
 

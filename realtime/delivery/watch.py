@@ -25,6 +25,8 @@ _LAST_CHANCE_SECONDS: Final = 2.0
 UNSURE: Final = 2**53
 #: Steps kept in memory, to bridge the moment until Redis has them and to do without it on the same node.
 _EDGES_KEPT: Final = 16
+#: And of an account that is idle; without Redis, those who are back a little late.
+_EDGES_KEPT_PACKED: Final = 4
 
 
 #: Epoch and revision.
@@ -65,7 +67,7 @@ class Watch:
 
     __slots__ = (
         "_arrived", "_edges", "_known", "_known_at", "_own_as_of", "_own_read_at", "_sweeps",
-        "behind", "lease_until", "snapshot", "stale", "subscribers", "suspect", "user_id",
+        "behind", "lease_until", "snapshot", "stale", "subscribers", "suspect", "touched_at", "user_id",
     )  # fmt: skip
 
     def __init__(self, user_id: UUID, sweeps: Sweeps, lease_until: float) -> None:
@@ -77,6 +79,8 @@ class Watch:
         #: An audit found that what is shown is not what the log says; until it finds otherwise.
         self.suspect = False
         self.lease_until = lease_until
+        #: When anything last happened to it.
+        self.touched_at = 0.0
         self._sweeps = sweeps
         self._own_as_of = ""
         self._own_read_at = float("-inf")
@@ -104,6 +108,13 @@ class Watch:
         none did.
         """
         return self._own_read_at if self.behind else max(self._own_read_at, self._sweeps.swept_at)
+
+    def pack(self) -> None:
+        """Keep what is idle in as little memory as can be; the steps that led here are in Redis by now."""
+        if self.snapshot is not None:
+            self.snapshot.pack()
+        if self._edges is not None:
+            self._edges = deque(tuple(self._edges)[-_EDGES_KEPT_PACKED:], maxlen=_EDGES_KEPT)
 
     def fell_behind(self, revision: int, now: float) -> None:
         """``revision`` is known of, or (`UNSURE`) that there is something else than what is shown."""

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from typing import Any, Final
 
 from queries.capture import housekeep
+from queries.records import forget_unused
 from realtime.feed.connection import DATABASE_ERRORS, KeptConnection
 from realtime.feed.epoch import check_server
 
@@ -14,6 +16,8 @@ log = logging.getLogger(__name__)
 
 INTERVAL_SECONDS: Final = 2.0
 _SERVER_CHECK_EVERY: Final = 15
+#: So long are records of the last reads known by their bytes.
+_FORGET_SECONDS: Final = 10.0
 
 
 class Housekeeper:
@@ -25,8 +29,11 @@ class Housekeeper:
 
     async def run(self) -> None:
         """For ever; a database that does not answer is waited for."""
-        turn = 0
+        turn, forgot_at = 0, time.monotonic()
         while True:
+            if time.monotonic() - forgot_at > _FORGET_SECONDS:
+                forget_unused()
+                forgot_at = time.monotonic()
             try:
                 async with self._connection.driver() as driver:
                     await self._once(driver, check=turn % _SERVER_CHECK_EVERY == 0)

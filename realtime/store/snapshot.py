@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Final, NamedTuple
+import zlib
+from typing import Any, Final, NamedTuple
 from uuid import UUID
+
+import msgspec
 
 from realtime.messages import encode
 from realtime.owners import is_same
@@ -12,6 +15,10 @@ from realtime.patch import State, diff
 #: An update is encoded once for all sockets at one revision; with many bases only the latest few are worth
 #: keeping.
 _PATCHES_KEPT: Final = 8
+
+#: zlib's level: higher ones save a fiftieth and take a third longer.
+_QUICKLY: Final = 1
+_decode: Final = msgspec.json.Decoder(dict[str, Any]).decode
 
 Channels = tuple[str, ...]
 
@@ -28,14 +35,15 @@ class Freshness(NamedTuple):
 class Snapshot:
     """The state of ``user_id`` at ``(epoch, revision)``, first read at ``as_of``.
 
-    ``state`` holds every channel and must not be changed. How fresh it is travels beside it, in `Freshness`.
+    ``state`` holds every channel and must not be changed; while it is packed, reading it costs some 30 µs
+    each time. How fresh it is travels beside it, in `Freshness`.
     ``documents`` is for whoever derives something from the state and wants to do so once; ``told`` is the
     last update that was made of it, after what it was made with: patch, base and freshness.
     """
 
     __slots__ = (
-        "_patches", "_was_used", "_wholes", "as_of", "documents", "epoch", "revision", "state", "told",
-        "user_id",
+        "_packed", "_patches", "_state", "_was_used", "_wholes", "as_of", "documents", "epoch", "revision",
+        "told", "user_id",
     )  # fmt: skip
 
     def __init__(self, *, user_id: UUID, epoch: int, revision: int, as_of: str, state: State) -> None:
@@ -43,7 +51,8 @@ class Snapshot:
         self.epoch = epoch
         self.revision = revision
         self.as_of = as_of
-        self.state = state
+        self._state: State | None = state
+        self._packed = b""
         self.documents: dict[str, bytes] = {}
         self.told: tuple[bytes, int, Freshness, bytes] | None = None
         self._was_used = True
@@ -53,13 +62,25 @@ class Snapshot:
     def __repr__(self) -> str:
         return f"<Snapshot {self.user_id} {self.epoch}:{self.revision}>"
 
+    @property
+    def state(self) -> State:
+        """The state, every channel of it."""
+        return self._state if self._state is not None else _decode(zlib.decompress(self._packed))
+
+    def pack(self) -> None:
+        """Keep the state in as little memory as can be: an eighth of what it takes as objects."""
+        if self._state is not None:
+            self._packed = zlib.compress(encode(self._state), _QUICKLY)
+            self._state = None
+
     def know_patch(self, base: Snapshot, channels: Channels, patch: State) -> None:
         """Spare `patch_from` its work: ``patch`` is what it would find."""
         self._patches[base.revision, channels] = encode(patch)
 
     def part(self, channels: Channels) -> State:
         """The state restricted to ``channels``."""
-        return {channel: self.state[channel] for channel in channels}
+        state = self.state
+        return {channel: state[channel] for channel in channels}
 
     def encoded(self, channels: Channels) -> bytes:
         """JSON of the state restricted to ``channels``; the same bytes for everybody."""

@@ -8,9 +8,10 @@ from uuid import UUID
 
 import pytest
 
-from realtime.delivery.hub import LEASE_SECONDS, Hub
+from realtime.delivery.hub import IDLE_SECONDS, LEASE_SECONDS, Hub
 from realtime.delivery.watch import UNKNOWN_AGE_MS
 from realtime.errors import UnavailableError
+from realtime.state import CHANNELS
 from realtime.store.snapshot import Snapshot
 from realtime.store.snapshots import Step, Stored
 from tests.snapshots import AS_OF, OTHER_USER, USER, snapshot
@@ -371,3 +372,33 @@ def test_a_node_that_cannot_look_does_not_call_fresh_what_is_told(hub: Hub) -> N
     hub.tick(now)
     assert hub.follow(snapshot(6))
     assert (client.woken, client.stale) == ([5, 6], [True])
+
+
+def test_an_idle_account_is_packed_and_says_the_same(hub: Hub) -> None:
+    watch = hub.attach(USER, Client())
+    publish(hub, snapshot(5, tickets=(7, 8, 9)))
+    shown = watch.snapshot
+    assert shown is not None
+    state, whole = shown.state, shown.encoded(CHANNELS)
+    now = time.monotonic()
+    hub.tick(now + IDLE_SECONDS - 2)
+    assert shown.state is state
+    hub.tick(now + IDLE_SECONDS + 2)
+    assert shown.state is not state
+    assert shown.state == state
+    assert shown.encoded(CHANNELS) == whole
+    # What follows on it is an account like any other.
+    assert hub.follow(snapshot(6, syncs=2, tickets=(7, 8, 9)))
+    assert watch.snapshot is not None
+    assert watch.snapshot.state["status"]["total_syncs"] == 2
+
+
+def test_an_account_that_is_asked_for_is_not_idle(hub: Hub) -> None:
+    watch = hub.reading(USER)
+    publish(hub, snapshot(5))
+    now = time.monotonic()
+    state = watch.snapshot and watch.snapshot.state
+    hub.touch(watch, now + IDLE_SECONDS)
+    hub.tick(now + IDLE_SECONDS + 2)
+    assert watch.snapshot is not None
+    assert watch.snapshot.state is state
