@@ -17,7 +17,7 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from realtime.delivery.handover import HandoverProtocol
-from realtime.delivery.http import Http, Waiting
+from realtime.delivery.http import Http, Patience
 
 log = logging.getLogger(__name__)
 
@@ -52,7 +52,7 @@ class Server(uvicorn.Server):
                 host=host,
                 port=port,
                 ws=HandoverProtocol,
-                http=functools.partial(Http, Waiting(most=max_waiting)),  # type: ignore[arg-type]
+                http=functools.partial(Http, Patience(most_waiting=max_waiting)),  # type: ignore[arg-type]
                 ws_max_size=max_frame_bytes,
                 ws_per_message_deflate=False,
                 ws_ping_interval=None,
@@ -60,6 +60,7 @@ class Server(uvicorn.Server):
                 access_log=False,
                 log_config=None,
                 timeout_graceful_shutdown=_SHUTDOWN_SECONDS,
+                proxy_headers=bool(trusted_proxies),
                 forwarded_allow_ips=list(trusted_proxies),
             )
         )
