@@ -43,7 +43,9 @@ async def respond(scope: Scope, send: Send, answer: Answer, fresh: Freshness, *,
     ``stale``: the server itself has cause to doubt the data, whatever its age.
     """
     headers = freshness_headers(answer.tag, answer.revision, fresh, stale=stale)
-    if not await send_not_modified_if_held(scope, send, answer.tag, headers):
+    if is_held(scope, answer.tag):
+        await send_not_modified(send, headers)
+    else:
         await send_json(scope, send, answer.body, headers)
 
 
@@ -61,13 +63,10 @@ def freshness_headers(tag: str, revision: int, fresh: Freshness, *, stale: bool)
     return headers
 
 
-async def send_not_modified_if_held(scope: Scope, send: Send, tag: str, headers: RawHeaders) -> bool:
-    """Send 304 and say True when the request's ``If-None-Match`` names ``tag``."""
+def is_held(scope: Scope, tag: str) -> bool:
+    """Whether the request's ``If-None-Match`` names ``tag``, so that 304 is the answer."""
     lines = [value for name, value in scope["headers"] if name == b"if-none-match"]
-    if not lines or not etags.matches(b", ".join(lines).decode("latin-1"), tag):
-        return False
-    await send_not_modified(send, headers)
-    return True
+    return bool(lines) and etags.matches(b", ".join(lines).decode("latin-1"), tag)
 
 
 async def send_not_modified(send: Send, headers: RawHeaders) -> None:

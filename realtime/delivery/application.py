@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Awaitable, Collection, Sequence
 from typing import Any
 
 from starlette.routing import BaseRoute, Match, Route, Router
@@ -37,13 +37,13 @@ class Application:
         scope["app"] = self
         await self._layers(scope, receive, send)
 
-    async def _route(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def _route(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         """To the route that the router would find, without its search where the path alone decides."""
         endpoint: ASGIApp = self.router
         if scope["type"] == "http" and not scope.get("root_path"):
             scope["path_params"] = {}
             endpoint = self._literal.get((scope["method"], scope["path"]), self.router)
-        await endpoint(scope, receive, send)
+        return endpoint(scope, receive, send)
 
 
 def _literal(routes: Sequence[BaseRoute]) -> dict[tuple[str, str], ASGIApp]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Collection
+from collections.abc import Awaitable, Collection
 from typing import Final
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -90,13 +90,13 @@ class Headers:
                 await send({"type": "http.response.body", "body": b""})
                 return
 
-        async def send_with_headers(message: Message) -> None:
+        def send_with_headers(message: Message) -> Awaitable[None]:
             if message["type"] in _STARTS:
                 scope[ANSWERING] = True
                 if log.isEnabledFor(logging.DEBUG):
                     _tell(scope, message["status"])
                 message["headers"] = [*message.get("headers", ()), *added]
-            await send(message)
+            return send(message)
 
         await self._app(scope, receive, send_with_headers)
 
