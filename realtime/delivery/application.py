@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Collection, Sequence
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 from starlette.routing import BaseRoute, Match, Route, Router
 from starlette.types import ASGIApp, Lifespan, Receive, Scope, Send
 
+from realtime.delivery.answer import Whole
 from realtime.delivery.headers import Headers
 from realtime.delivery.problems import Problems
+
+
+@runtime_checkable
+class AtOnce(Protocol):
+    """An endpoint that can often answer from memory."""
+
+    def at_once(self, scope: Scope) -> Whole | None:
+        """The answer; None, or anything raised, when the request must be served as any other."""
 
 
 class Application:
@@ -29,13 +38,21 @@ class Application:
         # A path with a slash too many is an unknown path: a redirect would trust the request's Host.
         self.router = Router(routes, redirect_slashes=False, lifespan=lifespan)
         self._literal = _literal(routes)
-        self._layers: ASGIApp = Headers(Problems(self._route), allowed_origins=allowed_origins)
+        endpoints: dict[tuple[str, str], object] = dict(self._literal)
+        self._at_once = {key: each.at_once for key, each in endpoints.items() if isinstance(each, AtOnce)}
+        self._headers = Headers(Problems(self._route), allowed_origins=allowed_origins)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request, one WebSocket, or the lifespan."""
         # By this Starlette's router knows that somebody will turn its 404 and 405 into answers.
         scope["app"] = self
-        await self._layers(scope, receive, send)
+        await self._headers(scope, receive, send)
+
+    def at_once(self, scope: Scope) -> Whole | None:
+        """What an HTTP request is answered where nothing must be waited for; None when it must be served."""
+        found = self._at_once.get((scope["method"], scope["path"]))
+        answer = None if found is None else found(scope)
+        return None if answer is None else self._headers.on(answer, scope)
 
     def _route(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         """To the route that the router would find, without its search where the path alone decides."""

@@ -64,7 +64,7 @@ class Cycle(RequestResponseCycle):
         self.chunked_encoding, self.expected_content_length = False, int(length)
         if not self.keep_alive:
             headers.append((b"connection", b"close"))
-        self._head = STATUS_LINE[start["status"]] + head_lines(headers, named)
+        self._head = head_of(start["status"], headers, named)
         return True
 
     def _answer(self, head: bytes, body: bytes) -> None:
@@ -82,13 +82,13 @@ class Cycle(RequestResponseCycle):
         self.on_response()
 
 
-def head_lines(headers: Sequence[tuple[bytes, bytes]], names: Collection[bytes]) -> bytes:
-    """All of ``headers`` and the empty line that ends a head; ``names`` are theirs, each once.
+def head_of(status: int, headers: Sequence[tuple[bytes, bytes]], names: Collection[bytes]) -> bytes:
+    """The head of an answer, with the empty line that ends it; ``names`` are those of ``headers``.
 
     Raises RuntimeError when a name or value holds what could end its line, or is no name.
     """
-    head = b"\r\n".join([*map(b": ".join, headers), b"", b""])
-    controls = len(head) - len(head.translate(None, _CONTROLS))
+    lines = b"\r\n".join([*map(b": ".join, headers), b"", b""])
+    controls = len(lines) - len(lines.translate(None, _CONTROLS))
     if controls != 2 * (len(headers) + 1) or b"".join(names).translate(None, _IN_NAMES):
         raise RuntimeError("a header of an answer cannot be one")
-    return head
+    return STATUS_LINE[status] + lines

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from operator import methodcaller
 from typing import Any, Final
 from urllib.parse import unquote
@@ -10,8 +11,9 @@ from urllib.parse import unquote
 import httptools
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
+from realtime.delivery.answer import Whole
 from realtime.delivery.buffers import KEEP_SMALL, keep_buffers_small
-from realtime.delivery.cycle import Cycle
+from realtime.delivery.cycle import Cycle, head_of
 from realtime.delivery.headers import security_headers
 from realtime.delivery.sse import ABORT
 from realtime.delivery.waiting import Waiting
@@ -28,6 +30,8 @@ _SLICE_BYTES: Final = 8192
 _NOTHING: Final = memoryview(b"")
 #: For a reader who has let every buffer fill. Streams of events have a shorter deadline of their own.
 _READER_SECONDS: Final = 30.0
+#: Whoever names one of these says more than a head, or waits to be told to.
+_OF_A_BODY: Final = frozenset({b"content-length", b"transfer-encoding", b"expect"})
 
 
 class Patience:
@@ -51,6 +55,10 @@ class Http(HttpToolsProtocol):
         self._reader_deadline: asyncio.TimerHandle | None = None
         self._is_deaf = self._is_upgraded = False
         self._unparsed = _NOTHING
+        # Behind trusted proxies it is another's application, which reads their headers first.
+        self._answer_of: Callable[[Any], Whole | None] = getattr(self.app, "at_once", _never)
+        self._whole: bytes | None = None
+        self._keeps_alive = True
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -133,13 +141,36 @@ class Http(HttpToolsProtocol):
         scope["raw_path"] = url.path
         scope["query_string"] = url.query or b""
         scope["extensions"] = {ABORT: self.transport.abort, KEEP_SMALL: self._keep_small}
-        before: Any = self.cycle
-        self.cycle = self._new_cycle()
-        if before is None or before.response_complete:
-            self._start_asgi_task(self.cycle, self.app)
-        else:
+        self._keeps_alive = scope["http_version"] != "1.0" and self.parser.should_keep_alive()
+        if self._is_answering():
+            self.cycle = self._new_cycle()
             self.flow.pause_reading()
             self.pipeline.appendleft((self.cycle, self.app))
+            return
+        self._whole = self._answer_at_once() if self._may_be_answered_at_once() else None
+        if self._whole is None:
+            self.cycle = self._new_cycle()
+            self._start_asgi_task(self.cycle, self.app)
+
+    def _may_be_answered_at_once(self) -> bool:
+        """Whether this is all of a request, and its sender takes answers."""
+        if self.flow.write_paused or self.parser.should_upgrade() or self.transport.is_closing():
+            return False
+        return all(name not in _OF_A_BODY for name, _ in self.scope["headers"])
+
+    def _answer_at_once(self) -> bytes | None:
+        """The answer where nothing must be waited for: a task, and what goes with it, costs as much again."""
+        try:
+            answer = self._answer_of(self.scope)
+            if answer is None:
+                return None
+            headers = [*self.server_state.default_headers, *answer.headers]
+            if not self._keeps_alive:
+                headers.append((b"connection", b"close"))
+            return head_of(answer.status, headers, dict(headers)) + answer.body
+        except Exception:
+            # Served as any other request it fails again, and there it is told.
+            return None
 
     def _new_cycle(self) -> Cycle:
         return Cycle(
@@ -152,7 +183,7 @@ class Http(HttpToolsProtocol):
             default_headers=self.server_state.default_headers,
             message_event=asyncio.Event(),
             expect_100_continue=self.expect_100_continue,
-            keep_alive=self.scope["http_version"] != "1.0" and self.parser.should_keep_alive(),
+            keep_alive=self._keeps_alive,
             on_response=self.on_response_complete,
         )
 
@@ -166,7 +197,19 @@ class Http(HttpToolsProtocol):
     def on_message_complete(self) -> None:
         self._request_is_whole = True
         self._unfinished_bytes = 0
-        super().on_message_complete()
+        if self._whole is None:
+            super().on_message_complete()
+        else:
+            self._send_whole(self._whole)
+
+    def _send_whole(self, answer: bytes) -> None:
+        self._whole = None
+        self.transport.write(answer)
+        if not self._keeps_alive:
+            self.transport.close()
+        # The next request has all of its time.
+        self._patience.requests.leave(self.transport)
+        self.on_response_complete()
 
     def on_response_complete(self) -> None:
         """The next request is waited for, unless it has come already, or this one has still not ended."""
@@ -188,10 +231,19 @@ class Http(HttpToolsProtocol):
             self.transport.write_eof()
 
     def _expect_or_forget(self) -> None:
-        if self._is_upgraded or (self._request_is_whole and not self.cycle.response_complete):
-            self._patience.requests.leave(self.transport)
+        if self._is_upgraded or (self._request_is_whole and self._is_answering()):
+            self._forget()
         else:
             self._patience.requests.enter(self.transport, self.loop)
+
+    def _forget(self) -> None:
+        # An answer that came at once may have been followed by another request, in the same piece of data.
+        self._patience.requests.leave(self.transport)
+        self._patience.idle.leave(self.transport)
+
+    def _is_answering(self) -> bool:
+        cycle: Cycle | None = self.cycle  # type: ignore[assignment]
+        return cycle is not None and not cycle.response_complete
 
     def _unset_keepalive_if_required(self) -> None:
         """uvicorn's own deadline for idle connections is never set."""
@@ -208,8 +260,7 @@ class Http(HttpToolsProtocol):
         self._forget_reader()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._patience.requests.leave(self.transport)
-        self._patience.idle.leave(self.transport)
+        self._forget()
         self._forget_reader()
         self._unparsed = _NOTHING
         if not self._head_is_whole and self.headers:
@@ -234,3 +285,7 @@ class Http(HttpToolsProtocol):
         if self._reader_deadline is not None:
             self._reader_deadline.cancel()
             self._reader_deadline = None
+
+
+def _never(scope: Any) -> None:
+    """An application that must be served."""

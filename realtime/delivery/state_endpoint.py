@@ -13,7 +13,15 @@ from starlette.types import Receive, Scope, Send
 from auth.identity import Identity
 from realtime.delivery import etags
 from realtime.delivery.admission import Admission
-from realtime.delivery.answer import Answer, freshness_headers, respond, send_not_modified
+from realtime.delivery.answer import (
+    Answer,
+    Whole,
+    freshness_headers,
+    not_modified,
+    respond,
+    send_whole,
+    whole,
+)
 from realtime.delivery.drain import Drain
 from realtime.delivery.hub import Hub
 from realtime.delivery.selection import channels_parameter, since_parameter
@@ -40,27 +48,38 @@ class StateEndpoint:
         hub: Hub,
         store: Store | None,
         authenticate: Callable[[Scope], Awaitable[Identity]],
+        known: Callable[[Scope], Identity | None],
         admission: Admission,
         drain: Drain,
     ) -> None:
         self._hub = hub
         self._store = store
         self._authenticate = authenticate
+        self._known = known
         self._admission = admission
         self._drain = drain
+
+    def at_once(self, scope: Scope) -> Whole | None:
+        """The newest state, where neither its caller's token nor the state must be waited for; else None."""
+        if scope["query_string"]:
+            return None
+        identity = self._known(scope)
+        if identity is None:
+            return None
+        watch = self._hub.reading(identity.user_id)
+        newest = watch.own_snapshot
+        return None if newest is None else _newest(scope, Session(identity.user_id, CHANNELS), watch, newest)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
         identity = await self._authenticate(scope)
-        if not scope["query_string"]:
-            # What most ask for is read off an empty query faster than parsed.
-            await self._snapshot(scope, send, Session(identity.user_id, CHANNELS))
-            return
         query = QueryParams(scope["query_string"])
         since, wait_seconds = since_parameter(query), _wait_parameter(query)
         session = Session(identity.user_id, channels_parameter(query))
         if since is None:
-            await self._snapshot(scope, send, session)
+            watch = self._hub.reading(identity.user_id)
+            newest = await watch.first_snapshot(self._store, time.monotonic())
+            await send_whole(send, _newest(scope, session, watch, newest))
         else:
             # A held connection is a stream in disguise, so it counts as one.
             self._drain.refuse()
@@ -68,16 +87,6 @@ class StateEndpoint:
                 held = self._drain.holding(METRICS.long_polls)
                 with held, Waiter.attached(self._hub, identity.user_id) as waiter:
                     await self._poll(scope, send, waiter, session, since, wait_seconds)
-
-    async def _snapshot(self, scope: Scope, send: Send, session: Session) -> None:
-        """The newest state, whole."""
-        watch = self._hub.reading(session.user_id)
-        newest = watch.snapshot or await watch.first_snapshot(self._store, time.monotonic())
-        fresh = watch.freshness(time.monotonic())
-        answer = Answer(
-            etags.strong(newest.epoch, newest.revision), newest.revision, session.snapshot(newest, fresh)
-        )
-        await respond(scope, send, answer, fresh, stale=watch.stale)
 
     async def _poll(
         self, scope: Scope, send: Send, waiter: Waiter, session: Session, since: Resume, wait_seconds: float
@@ -117,9 +126,16 @@ class StateEndpoint:
         tag = etags.strong(shown.epoch, shown.revision)
         if payload is None:
             headers = freshness_headers(tag, shown.revision, fresh, stale=watch.stale)
-            await send_not_modified(send, headers)
+            await send_whole(send, not_modified(headers))
         else:
             await respond(scope, send, Answer(tag, shown.revision, payload), fresh, stale=watch.stale)
+
+
+def _newest(scope: Scope, session: Session, watch: Watch, newest: Snapshot) -> Whole:
+    fresh = watch.freshness(time.monotonic())
+    tag = etags.strong(newest.epoch, newest.revision)
+    answer = Answer(tag, newest.revision, session.snapshot(newest, fresh))
+    return whole(scope, answer, fresh, stale=watch.stale)
 
 
 def _wait_parameter(query: QueryParams) -> float:

@@ -38,7 +38,9 @@ class StreamServer:
     def __init__(self, *, ping_seconds: float = 1.0) -> None:
         self.key = DevelopmentKey(secrets.token_hex(32))
         self.revoked: set[str] = set()
-        verifier = Verifier(keys=[self.key.source], rules=self.key.rules, is_revoked=self.is_revoked)
+        verifier = self.verifier = Verifier(
+            keys=[self.key.source], rules=self.key.rules, is_revoked=self.is_revoked
+        )
         self.hub = Hub(mark_dirty=lambda _: None, stale_seconds=2.0)
         self.admission = Admission(leases=None, most_per_user=3)
         self.streams = Streams(
@@ -75,6 +77,7 @@ class StreamServer:
             hub=self.hub,
             store=None,
             authenticate=authenticator.require,
+            known=authenticator.known,
             admission=self.admission,
             drain=self.drain,
         )
@@ -86,7 +89,7 @@ class StreamServer:
                         WebSocketEndpoint(streams=self.streams, authenticate=authenticator.from_headers),
                     ),
                     Route("/api/v1/stream", stream),
-                    Route("/api/v1/state", state),
+                    Route("/api/v1/state", state, methods=["GET"]),
                 ]
             ),
             host="127.0.0.1",
