@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 from starlette.routing import BaseRoute, Match, Route, Router
@@ -15,7 +15,7 @@ from realtime.delivery.problems import Problems
 
 @runtime_checkable
 class AtOnce(Protocol):
-    """An endpoint that can often answer from memory."""
+    """An application or endpoint that can often answer from memory."""
 
     def at_once(self, scope: Scope) -> Whole | None:
         """The answer; None, or anything raised, when the request must be served as any other."""
@@ -38,8 +38,7 @@ class Application:
         # A path with a slash too many is an unknown path: a redirect would trust the request's Host.
         self.router = Router(routes, redirect_slashes=False, lifespan=lifespan)
         self._literal = _literal(routes)
-        endpoints: dict[tuple[str, str], object] = dict(self._literal)
-        self._at_once = {key: each.at_once for key, each in endpoints.items() if isinstance(each, AtOnce)}
+        self._at_once = {key: at_once_of(endpoint) for key, endpoint in self._literal.items()}
         self._headers = Headers(Problems(self._route), allowed_origins=allowed_origins)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -50,8 +49,7 @@ class Application:
 
     def at_once(self, scope: Scope) -> Whole | None:
         """What an HTTP request is answered where nothing must be waited for; None when it must be served."""
-        found = self._at_once.get((scope["method"], scope["path"]))
-        answer = None if found is None else found(scope)
+        answer = self._at_once.get((scope["method"], scope["path"]), _never)(scope)
         return None if answer is None else self._headers.on(answer, scope)
 
     def _route(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
@@ -61,6 +59,15 @@ class Application:
             scope["path_params"] = {}
             endpoint = self._literal.get((scope["method"], scope["path"]), self.router)
         return endpoint(scope, receive, send)
+
+
+def at_once_of(app: object) -> Callable[[Scope], Whole | None]:
+    """What ``app`` answers at once; None to every request where it is not `AtOnce`."""
+    return app.at_once if isinstance(app, AtOnce) else _never
+
+
+def _never(scope: Scope) -> None:
+    """Nothing is answered at once."""
 
 
 def _literal(routes: Sequence[BaseRoute]) -> dict[tuple[str, str], ASGIApp]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from operator import methodcaller
 from typing import Any, Final
 from urllib.parse import unquote
@@ -11,7 +10,7 @@ from urllib.parse import unquote
 import httptools
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
-from realtime.delivery.answer import Whole
+from realtime.delivery.application import at_once_of
 from realtime.delivery.buffers import KEEP_SMALL, keep_buffers_small
 from realtime.delivery.cycle import Cycle, head_of
 from realtime.delivery.headers import security_headers
@@ -55,8 +54,7 @@ class Http(HttpToolsProtocol):
         self._reader_deadline: asyncio.TimerHandle | None = None
         self._is_deaf = self._is_upgraded = False
         self._unparsed = _NOTHING
-        # Behind trusted proxies it is another's application, which reads their headers first.
-        self._answer_of: Callable[[Any], Whole | None] = getattr(self.app, "at_once", _never)
+        self._answer_of = at_once_of(self.app)
         self._whole: bytes | None = None
         self._keeps_alive = True
 
@@ -147,7 +145,7 @@ class Http(HttpToolsProtocol):
             self.flow.pause_reading()
             self.pipeline.appendleft((self.cycle, self.app))
             return
-        self._whole = self._answer_at_once() if self._may_be_answered_at_once() else None
+        self._whole = self._answer_at_once(scope) if self._may_be_answered_at_once() else None
         if self._whole is None:
             self.cycle = self._new_cycle()
             self._start_asgi_task(self.cycle, self.app)
@@ -158,10 +156,10 @@ class Http(HttpToolsProtocol):
             return False
         return all(name not in _OF_A_BODY for name, _ in self.scope["headers"])
 
-    def _answer_at_once(self) -> bytes | None:
+    def _answer_at_once(self, scope: Any) -> bytes | None:
         """The answer where nothing must be waited for: a task, and what goes with it, costs as much again."""
         try:
-            answer = self._answer_of(self.scope)
+            answer = self._answer_of(scope)
             if answer is None:
                 return None
             headers = [*self.server_state.default_headers, *answer.headers]
@@ -285,7 +283,3 @@ class Http(HttpToolsProtocol):
         if self._reader_deadline is not None:
             self._reader_deadline.cancel()
             self._reader_deadline = None
-
-
-def _never(scope: Any) -> None:
-    """An application that must be served."""

@@ -16,6 +16,7 @@ from typing import Any, Final
 import uvicorn
 from starlette.types import ASGIApp
 
+from realtime.delivery.forwarded import Forwarded
 from realtime.delivery.handover import HandoverProtocol
 from realtime.delivery.http import Http, Patience
 
@@ -48,7 +49,7 @@ class Server(uvicorn.Server):
     ) -> None:
         super().__init__(
             uvicorn.Config(
-                app,
+                Forwarded(app, trusted_proxies=trusted_proxies) if trusted_proxies else app,
                 host=host,
                 port=port,
                 ws=HandoverProtocol,
@@ -60,8 +61,7 @@ class Server(uvicorn.Server):
                 access_log=False,
                 log_config=None,
                 timeout_graceful_shutdown=_SHUTDOWN_SECONDS,
-                proxy_headers=bool(trusted_proxies),
-                forwarded_allow_ips=list(trusted_proxies),
+                proxy_headers=False,
             )
         )
         # Its lines about handshakes repeat the whole URL, where somebody may have put a token.

@@ -38,6 +38,8 @@ MAX_WAIT_SECONDS: Final = 55.0
 #: How often a waiting poll looks whether this node is going away.
 _LOOK_SECONDS: Final = 1.0
 
+_NO_QUERY: Final = QueryParams()
+
 
 class StateEndpoint:
     """GET /api/v1/state, as an ASGI application."""
@@ -73,7 +75,7 @@ class StateEndpoint:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
         identity = await self._authenticate(scope)
-        query = QueryParams(scope["query_string"])
+        query = QueryParams(scope["query_string"]) if scope["query_string"] else _NO_QUERY
         since, wait_seconds = since_parameter(query), _wait_parameter(query)
         session = Session(identity.user_id, channels_parameter(query))
         if since is None:

@@ -35,7 +35,7 @@ from tests.snapshots import AS_OF, USER
 class StreamServer:
     """A node without a feed: `publish` plays it. Deadlines are short, so that tests need not be long."""
 
-    def __init__(self, *, ping_seconds: float = 1.0) -> None:
+    def __init__(self, *, ping_seconds: float = 1.0, trusted_proxies: tuple[str, ...] = ()) -> None:
         self.key = DevelopmentKey(secrets.token_hex(32))
         self.revoked: set[str] = set()
         verifier = self.verifier = Verifier(
@@ -97,6 +97,7 @@ class StreamServer:
             max_frame_bytes=16_384,
             drain=self.leave,
             signals=False,
+            trusted_proxies=trusted_proxies,
         )
 
     async def leave(self) -> None:
@@ -153,9 +154,11 @@ class StreamServer:
 
 
 @contextlib.asynccontextmanager
-async def stream_server(*, ping_seconds: float = 1.0) -> AsyncIterator[StreamServer]:
+async def stream_server(
+    *, ping_seconds: float = 1.0, trusted_proxies: tuple[str, ...] = ()
+) -> AsyncIterator[StreamServer]:
     """Serve while the context lasts."""
-    server = StreamServer(ping_seconds=ping_seconds)
+    server = StreamServer(ping_seconds=ping_seconds, trusted_proxies=trusted_proxies)
     async with server._server.running():
         pulse = asyncio.create_task(server.pulse.run(), name="pulse")
         server.hub.confirm(AS_OF, time.monotonic(), changed=[])

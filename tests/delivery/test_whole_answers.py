@@ -124,11 +124,13 @@ async def test_the_head_of_a_stream_does_not_wait_for_its_body() -> None:
 # What is answered at once.
 
 
-@pytest.fixture
-async def server(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[StreamServer]:
+@pytest.fixture(params=[(), ("127.0.0.1",)], ids=["met directly", "behind a proxy"])
+async def server(
+    monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> AsyncIterator[StreamServer]:
     monkeypatch.setattr(http, "_HEAD_SECONDS", 2 * SECONDS)
     monkeypatch.setattr(http, "_IDLE_SECONDS", SECONDS)
-    async with stream_server() as server:
+    async with stream_server(trusted_proxies=request.param) as server:
         server.hub.reading(USER)
         server.publish(snapshot(1, tickets=(1, 2, 3)))
         yield server
@@ -200,6 +202,14 @@ async def test_an_answer_goes_out_in_one_write(caller: Caller, more: list[str]) 
     before = segments()
     await caller.asked(*more)
     assert segments() - before == 1
+
+
+@pytest.mark.parametrize("more", [[], ["Content-Length: 0"]], ids=["at once", "by a task"])
+async def test_what_a_proxy_says_is_believed_where_it_is_trusted(
+    caller: Caller, request: pytest.FixtureRequest, more: list[str]
+) -> None:
+    _, headers, _ = await caller.asked("X-Forwarded-Proto: https", *more)
+    assert (b"strict-transport-security" in headers) == ("behind a proxy" in request.node.callspec.id)
 
 
 async def test_a_tag_that_is_held_gets_304_and_head_gets_no_body(caller: Caller) -> None:
