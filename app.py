@@ -173,6 +173,7 @@ class Node:
             hub=self.hub,
             store=self._store,
             authenticate=self._access.authenticator.require,
+            known=self._access.authenticator.known,
             admission=self._admission,
             drain=self._drain,
         )

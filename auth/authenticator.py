@@ -20,18 +20,20 @@ class Authenticator:
 
     async def from_headers(self, scope: Scope) -> Identity | None:
         """The identity of the bearer token, or None when the request carries no credential at all."""
-        refuse_credentials_in_url(scope["query_string"])
-        token = bearer_token(scope["headers"])
-        if token is None:
-            return None
-        return self._verifier.cached(token) or await self._verifier.verify(token)
+        token = _token(scope)
+        return None if token is None else self._verifier.cached(token) or await self._verifier.verify(token)
+
+    def known(self, scope: Scope) -> Identity | None:
+        """The identity of a bearer token that was verified before, at once; None for every other request."""
+        token = _token(scope)
+        return None if token is None else self._verifier.cached(token)
 
     async def require(self, scope: Scope) -> Identity:
         """As `from_headers`, with AuthenticationError(missing) instead of None."""
-        identity = await self.from_headers(scope)
-        if identity is None:
+        token = _token(scope)
+        if token is None:
             raise refusal("missing")
-        return identity
+        return self._verifier.cached(token) or await self._verifier.verify(token)
 
     async def from_headers_or_ticket(self, scope: Scope) -> Identity:
         """As `require`, where browsers come without headers: a one-time ``?ticket=`` will do as well."""
@@ -45,3 +47,8 @@ class Authenticator:
         if self._tickets is None or ticket is None:
             raise refusal("bad_ticket")
         return await self._tickets.redeem(ticket)
+
+
+def _token(scope: Scope) -> str | None:
+    refuse_credentials_in_url(scope["query_string"])
+    return bearer_token(scope["headers"])

@@ -37,14 +37,32 @@ class Answer(NamedTuple):
     body: bytes
 
 
-async def respond(scope: Scope, send: Send, answer: Answer, fresh: Freshness, *, stale: bool) -> None:
-    """Send ``answer``, or 304 when the request names its tag; freshness is told either way.
+class Whole(NamedTuple):
+    """An answer of which nothing is waited for."""
+
+    status: int
+    headers: RawHeaders
+    body: bytes
+
+
+def whole(scope: Scope, answer: Answer, fresh: Freshness, *, stale: bool) -> Whole:
+    """``answer``, or 304 when the request names its tag; freshness is told either way.
 
     ``stale``: the server itself has cause to doubt the data, whatever its age.
     """
     headers = freshness_headers(answer.tag, answer.revision, fresh, stale=stale)
-    if not await send_not_modified_if_held(scope, send, answer.tag, headers):
-        await send_json(scope, send, answer.body, headers)
+    return not_modified(headers) if is_held(scope, answer.tag) else json_of(scope, answer.body, headers)
+
+
+async def respond(scope: Scope, send: Send, answer: Answer, fresh: Freshness, *, stale: bool) -> None:
+    """Send `whole`."""
+    await send_whole(send, whole(scope, answer, fresh, stale=stale))
+
+
+async def send_whole(send: Send, answer: Whole) -> None:
+    """Send ``answer``."""
+    await send({"type": "http.response.start", "status": answer.status, "headers": answer.headers})
+    await send({"type": "http.response.body", "body": answer.body})
 
 
 def freshness_headers(tag: str, revision: int, fresh: Freshness, *, stale: bool) -> RawHeaders:
@@ -61,23 +79,23 @@ def freshness_headers(tag: str, revision: int, fresh: Freshness, *, stale: bool)
     return headers
 
 
-async def send_not_modified_if_held(scope: Scope, send: Send, tag: str, headers: RawHeaders) -> bool:
-    """Send 304 and say True when the request's ``If-None-Match`` names ``tag``."""
+def is_held(scope: Scope, tag: str) -> bool:
+    """Whether the request's ``If-None-Match`` names ``tag``, so that 304 is the answer."""
     lines = [value for name, value in scope["headers"] if name == b"if-none-match"]
-    if not lines or not etags.matches(b", ".join(lines).decode("latin-1"), tag):
-        return False
-    await send_not_modified(send, headers)
-    return True
+    return bool(lines) and etags.matches(b", ".join(lines).decode("latin-1"), tag)
 
 
-async def send_not_modified(send: Send, headers: RawHeaders) -> None:
-    """Send 304: what the caller holds is still the newest."""
-    await send({"type": "http.response.start", "status": 304, "headers": headers})
-    await send({"type": "http.response.body", "body": b""})
+def not_modified(headers: RawHeaders) -> Whole:
+    """304: what the caller holds is still the newest."""
+    return Whole(304, headers, b"")
+
+
+def json_of(scope: Scope, body: bytes, headers: RawHeaders) -> Whole:
+    """200 with ``body``; a HEAD request is told its length and does not get it."""
+    headers = [_JSON, (b"content-length", b"%d" % len(body)), *headers]
+    return Whole(200, headers, b"" if scope["method"] == "HEAD" else body)
 
 
 async def send_json(scope: Scope, send: Send, body: bytes, headers: RawHeaders) -> None:
-    """Send 200 with ``body``; a HEAD request is told its length and does not get it."""
-    headers = [_JSON, (b"content-length", b"%d" % len(body)), *headers]
-    await send({"type": "http.response.start", "status": 200, "headers": headers})
-    await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else body})
+    """Send `json_of`."""
+    await send_whole(send, json_of(scope, body, headers))

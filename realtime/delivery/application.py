@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
-from typing import Any
+from collections.abc import Awaitable, Callable, Collection, Sequence
+from typing import Any, Protocol, runtime_checkable
 
 from starlette.routing import BaseRoute, Match, Route, Router
 from starlette.types import ASGIApp, Lifespan, Receive, Scope, Send
 
+from realtime.delivery.answer import Whole
 from realtime.delivery.headers import Headers
 from realtime.delivery.problems import Problems
+
+
+@runtime_checkable
+class AtOnce(Protocol):
+    """An application or endpoint that can often answer from memory."""
+
+    def at_once(self, scope: Scope) -> Whole | None:
+        """The answer; None, or anything raised, when the request must be served as any other."""
 
 
 class Application:
@@ -29,21 +38,36 @@ class Application:
         # A path with a slash too many is an unknown path: a redirect would trust the request's Host.
         self.router = Router(routes, redirect_slashes=False, lifespan=lifespan)
         self._literal = _literal(routes)
-        self._layers: ASGIApp = Headers(Problems(self._route), allowed_origins=allowed_origins)
+        self._at_once = {key: at_once_of(endpoint) for key, endpoint in self._literal.items()}
+        self._headers = Headers(Problems(self._route), allowed_origins=allowed_origins)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request, one WebSocket, or the lifespan."""
         # By this Starlette's router knows that somebody will turn its 404 and 405 into answers.
         scope["app"] = self
-        await self._layers(scope, receive, send)
+        await self._headers(scope, receive, send)
 
-    async def _route(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def at_once(self, scope: Scope) -> Whole | None:
+        """What an HTTP request is answered where nothing must be waited for; None when it must be served."""
+        answer = self._at_once.get((scope["method"], scope["path"]), _never)(scope)
+        return None if answer is None else self._headers.on(answer, scope)
+
+    def _route(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         """To the route that the router would find, without its search where the path alone decides."""
         endpoint: ASGIApp = self.router
         if scope["type"] == "http" and not scope.get("root_path"):
             scope["path_params"] = {}
             endpoint = self._literal.get((scope["method"], scope["path"]), self.router)
-        await endpoint(scope, receive, send)
+        return endpoint(scope, receive, send)
+
+
+def at_once_of(app: object) -> Callable[[Scope], Whole | None]:
+    """What ``app`` answers at once; None to every request where it is not `AtOnce`."""
+    return app.at_once if isinstance(app, AtOnce) else _never
+
+
+def _never(scope: Scope) -> None:
+    """Nothing is answered at once."""
 
 
 def _literal(routes: Sequence[BaseRoute]) -> dict[tuple[str, str], ASGIApp]:

@@ -8,17 +8,16 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Collection
+from collections.abc import Awaitable, Collection
 from typing import Final
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from realtime.delivery.answer import RawHeaders, Whole
 from realtime.delivery.request_id import request_id_of, shown_path
 from realtime.logs import REQUEST_ID
 
 log = logging.getLogger(__name__)
-
-RawHeaders = list[tuple[bytes, bytes]]
 
 _CONTENT_SECURITY_POLICY: Final = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:;"
@@ -77,28 +76,39 @@ class Headers:
         if scope["type"] == "lifespan":
             await self._app(scope, receive, send)
             return
+        REQUEST_ID.set(request_id_of(scope))
         asked = dict(scope["headers"])
-        request_id = request_id_of(scope)
-        REQUEST_ID.set(request_id)
-        added = [(b"x-request-id", request_id.encode()), *self._policy(asked.get(b"host", b""))]
-        if scope["scheme"] in ("https", "wss"):
-            added.append(_STRICT_TRANSPORT)
-        if self._allowed_origins:
-            added += self._cors(asked.get(b"origin", b""))
-            if scope["type"] == "http" and _is_preflight(scope, asked):
-                await send({"type": "http.response.start", "status": 204, "headers": [*added, *_PREFLIGHT]})
-                await send({"type": "http.response.body", "body": b""})
-                return
+        added = self._added(scope, asked)
+        if self._allowed_origins and scope["type"] == "http" and _is_preflight(scope, asked):
+            await send({"type": "http.response.start", "status": 204, "headers": [*added, *_PREFLIGHT]})
+            await send({"type": "http.response.body", "body": b""})
+            return
 
-        async def send_with_headers(message: Message) -> None:
+        def send_with_headers(message: Message) -> Awaitable[None]:
             if message["type"] in _STARTS:
                 scope[ANSWERING] = True
                 if log.isEnabledFor(logging.DEBUG):
                     _tell(scope, message["status"])
                 message["headers"] = [*message.get("headers", ()), *added]
-            await send(message)
+            return send(message)
 
         await self._app(scope, receive, send_with_headers)
+
+    def on(self, answer: Whole, scope: Scope) -> Whole:
+        """``answer`` with what is added to every one."""
+        if log.isEnabledFor(logging.DEBUG):
+            _tell(scope, answer.status)
+        headers = [*answer.headers, *self._added(scope, dict(scope["headers"]))]
+        return Whole(answer.status, headers, answer.body)
+
+    def _added(self, scope: Scope, asked: dict[bytes, bytes]) -> RawHeaders:
+        request_id = (b"x-request-id", request_id_of(scope).encode())
+        added = [request_id, *self._policy(asked.get(b"host", b""))]
+        if scope["scheme"] in ("https", "wss"):
+            added.append(_STRICT_TRANSPORT)
+        if self._allowed_origins:
+            added += self._cors(asked.get(b"origin", b""))
+        return added
 
     def _policy(self, host: bytes) -> RawHeaders:
         """The headers that are the same for all requests to ``host``."""
@@ -123,7 +133,13 @@ class Headers:
 
 def _tell(scope: Scope, status: int) -> None:
     method = scope.get("method", "WEBSOCKET")
-    log.debug("answered", extra={"method": method, "path": shown_path(scope), "status": status})
+    extra = {
+        "method": method,
+        "path": shown_path(scope),
+        "status": status,
+        "request_id": request_id_of(scope),
+    }
+    log.debug("answered", extra=extra)
 
 
 def security_headers(host: bytes) -> RawHeaders:

@@ -14,7 +14,7 @@ import msgspec
 from starlette.types import Receive, Scope, Send
 
 from realtime.delivery import etags
-from realtime.delivery.answer import send_json, send_not_modified_if_held
+from realtime.delivery.answer import is_held, not_modified, send_json, send_whole
 from realtime.delivery.problems import (
     FORBIDDEN,
     INTERNAL,
@@ -70,7 +70,9 @@ class OpenApi:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers = [(b"etag", self._tag.encode()), (b"cache-control", b"public, no-cache")]
-        if not await send_not_modified_if_held(scope, send, self._tag, headers):
+        if is_held(scope, self._tag):
+            await send_whole(send, not_modified(headers))
+        else:
             await send_json(scope, send, self._body, headers)
 
 

@@ -16,8 +16,9 @@ from typing import Any, Final
 import uvicorn
 from starlette.types import ASGIApp
 
+from realtime.delivery.forwarded import Forwarded
 from realtime.delivery.handover import HandoverProtocol
-from realtime.delivery.http import Http, Waiting
+from realtime.delivery.http import Http, Patience
 
 log = logging.getLogger(__name__)
 
@@ -48,11 +49,11 @@ class Server(uvicorn.Server):
     ) -> None:
         super().__init__(
             uvicorn.Config(
-                app,
+                Forwarded(app, trusted_proxies=trusted_proxies) if trusted_proxies else app,
                 host=host,
                 port=port,
                 ws=HandoverProtocol,
-                http=functools.partial(Http, Waiting(most=max_waiting)),  # type: ignore[arg-type]
+                http=functools.partial(Http, Patience(most_waiting=max_waiting)),  # type: ignore[arg-type]
                 ws_max_size=max_frame_bytes,
                 ws_per_message_deflate=False,
                 ws_ping_interval=None,
@@ -60,7 +61,7 @@ class Server(uvicorn.Server):
                 access_log=False,
                 log_config=None,
                 timeout_graceful_shutdown=_SHUTDOWN_SECONDS,
-                forwarded_allow_ips=list(trusted_proxies),
+                proxy_headers=False,
             )
         )
         # Its lines about handshakes repeat the whole URL, where somebody may have put a token.

@@ -13,7 +13,15 @@ from starlette.types import Receive, Scope, Send
 from auth.identity import Identity
 from realtime.delivery import etags
 from realtime.delivery.admission import Admission
-from realtime.delivery.answer import Answer, freshness_headers, respond, send_not_modified
+from realtime.delivery.answer import (
+    Answer,
+    Whole,
+    freshness_headers,
+    not_modified,
+    respond,
+    send_whole,
+    whole,
+)
 from realtime.delivery.drain import Drain
 from realtime.delivery.hub import Hub
 from realtime.delivery.selection import channels_parameter, since_parameter
@@ -23,12 +31,12 @@ from realtime.delivery.waiter import Waiter
 from realtime.delivery.watch import Store, Watch
 from realtime.messages import Resume
 from realtime.metrics import METRICS
+from realtime.state import CHANNELS
 from realtime.store.snapshot import Snapshot
 
 MAX_WAIT_SECONDS: Final = 55.0
 #: How often a waiting poll looks whether this node is going away.
 _LOOK_SECONDS: Final = 1.0
-
 
 _NO_QUERY: Final = QueryParams()
 
@@ -42,14 +50,27 @@ class StateEndpoint:
         hub: Hub,
         store: Store | None,
         authenticate: Callable[[Scope], Awaitable[Identity]],
+        known: Callable[[Scope], Identity | None],
         admission: Admission,
         drain: Drain,
     ) -> None:
         self._hub = hub
         self._store = store
         self._authenticate = authenticate
+        self._known = known
         self._admission = admission
         self._drain = drain
+
+    def at_once(self, scope: Scope) -> Whole | None:
+        """The newest state, where neither its caller's token nor the state must be waited for; else None."""
+        if scope["query_string"]:
+            return None
+        identity = self._known(scope)
+        if identity is None:
+            return None
+        watch = self._hub.reading(identity.user_id)
+        newest = watch.own_snapshot
+        return None if newest is None else _newest(scope, Session(identity.user_id, CHANNELS), watch, newest)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -60,8 +81,7 @@ class StateEndpoint:
         if since is None:
             watch = self._hub.reading(identity.user_id)
             newest = await watch.first_snapshot(self._store, time.monotonic())
-            payload = session.snapshot(newest, watch.freshness(time.monotonic()))
-            await self._answer(scope, send, watch, newest, payload)
+            await send_whole(send, _newest(scope, session, watch, newest))
         else:
             # A held connection is a stream in disguise, so it counts as one.
             self._drain.refuse()
@@ -108,9 +128,16 @@ class StateEndpoint:
         tag = etags.strong(shown.epoch, shown.revision)
         if payload is None:
             headers = freshness_headers(tag, shown.revision, fresh, stale=watch.stale)
-            await send_not_modified(send, headers)
+            await send_whole(send, not_modified(headers))
         else:
             await respond(scope, send, Answer(tag, shown.revision, payload), fresh, stale=watch.stale)
+
+
+def _newest(scope: Scope, session: Session, watch: Watch, newest: Snapshot) -> Whole:
+    fresh = watch.freshness(time.monotonic())
+    tag = etags.strong(newest.epoch, newest.revision)
+    answer = Answer(tag, newest.revision, session.snapshot(newest, fresh))
+    return whole(scope, answer, fresh, stale=watch.stale)
 
 
 def _wait_parameter(query: QueryParams) -> float:

@@ -35,10 +35,12 @@ from tests.snapshots import AS_OF, USER
 class StreamServer:
     """A node without a feed: `publish` plays it. Deadlines are short, so that tests need not be long."""
 
-    def __init__(self, *, ping_seconds: float = 1.0) -> None:
+    def __init__(self, *, ping_seconds: float = 1.0, trusted_proxies: tuple[str, ...] = ()) -> None:
         self.key = DevelopmentKey(secrets.token_hex(32))
         self.revoked: set[str] = set()
-        verifier = Verifier(keys=[self.key.source], rules=self.key.rules, is_revoked=self.is_revoked)
+        verifier = self.verifier = Verifier(
+            keys=[self.key.source], rules=self.key.rules, is_revoked=self.is_revoked
+        )
         self.hub = Hub(mark_dirty=lambda _: None, stale_seconds=2.0)
         self.admission = Admission(leases=None, most_per_user=3)
         self.streams = Streams(
@@ -75,6 +77,7 @@ class StreamServer:
             hub=self.hub,
             store=None,
             authenticate=authenticator.require,
+            known=authenticator.known,
             admission=self.admission,
             drain=self.drain,
         )
@@ -86,7 +89,7 @@ class StreamServer:
                         WebSocketEndpoint(streams=self.streams, authenticate=authenticator.from_headers),
                     ),
                     Route("/api/v1/stream", stream),
-                    Route("/api/v1/state", state),
+                    Route("/api/v1/state", state, methods=["GET"]),
                 ]
             ),
             host="127.0.0.1",
@@ -94,6 +97,7 @@ class StreamServer:
             max_frame_bytes=16_384,
             drain=self.leave,
             signals=False,
+            trusted_proxies=trusted_proxies,
         )
 
     async def leave(self) -> None:
@@ -150,9 +154,11 @@ class StreamServer:
 
 
 @contextlib.asynccontextmanager
-async def stream_server(*, ping_seconds: float = 1.0) -> AsyncIterator[StreamServer]:
+async def stream_server(
+    *, ping_seconds: float = 1.0, trusted_proxies: tuple[str, ...] = ()
+) -> AsyncIterator[StreamServer]:
     """Serve while the context lasts."""
-    server = StreamServer(ping_seconds=ping_seconds)
+    server = StreamServer(ping_seconds=ping_seconds, trusted_proxies=trusted_proxies)
     async with server._server.running():
         pulse = asyncio.create_task(server.pulse.run(), name="pulse")
         server.hub.confirm(AS_OF, time.monotonic(), changed=[])

@@ -14,7 +14,7 @@ from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 from starlette.types import Scope
 
-from realtime.delivery import http
+from realtime.delivery import http, waiting
 from realtime.delivery.application import Application
 from realtime.delivery.server import Server
 from realtime.delivery.strangers import Strangers, address_of
@@ -230,7 +230,7 @@ ASKS = request("GET /who HTTP/1.1", {"Host": "here"})
 
 
 async def test_of_connections_without_a_request_the_oldest_make_room(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(http, "_GRACE_SECONDS", 0.0)
+    monkeypatch.setattr(waiting, "_GRACE_SECONDS", 0.0)
     async with plain_server(max_waiting=3) as address, contextlib.AsyncExitStack() as stack:
         readers = []
         for begun in (b"", b"GET /who HTTP/1.1\r\n", ASKS, b"", b"POST /who HTTP/1.1\r\nHost: h\r\n", b""):

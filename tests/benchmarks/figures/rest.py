@@ -13,9 +13,8 @@ _REQUESTS = 250
 
 
 _SENDING = (
-    "about a quarter of it is ours; most of the rest is uvicorn's sending of 17 headers, each checked"
-    " and joined, where"
-    " the bare function has 2"
+    "a quarter of it is the kernel's; of the rest most goes into reading the request, knowing its token, and"
+    " a head of 17 headers, where the bare function has 3"
 )
 
 
