@@ -11,6 +11,7 @@ import msgspec
 from realtime.messages import encode
 from realtime.owners import is_same
 from realtime.patch import State, diff
+from realtime.state import CHANNELS
 
 #: An update is encoded once for all sockets at one revision; with many bases only the latest few are worth
 #: keeping.
@@ -87,7 +88,11 @@ class Snapshot:
         self._was_used = True
         whole = self._wholes.get(channels)
         if whole is None:
-            whole = self._wholes[channels] = encode(self.part(channels))
+            if self._state is None and channels == CHANNELS:
+                whole = zlib.decompress(self._packed)
+            else:
+                whole = encode(self.part(channels))
+            self._wholes[channels] = whole
         return whole
 
     def forget_unused(self) -> None:

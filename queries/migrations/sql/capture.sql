@@ -233,10 +233,9 @@ BEGIN
         last_sync_duration_ms = CASE WHEN NEW.updated_at > NEW.at THEN extract(epoch FROM NEW.updated_at - NEW.at) * 1000 END,
         last_position_at = greatest(o.last_position_at, NEW.updated_at),
         error_at = greatest(o.error_at, NEW.at)
-    FROM guardwire.configuration AS c
-    WHERE c.singleton AND o.user_id = NEW.user_id AND o.ready AND o.source = 'live' AND o.last_sync_at <= NEW.at AND o.error_message IS NULL
-    RETURNING o.revision, o.base_revision, o.total_syncs, o.last_sync_duration_ms, o.last_position_at, o.currency, o.balance,
-              c.told_channel INTO STRICT a;
+    WHERE o.user_id = NEW.user_id AND o.ready AND o.source = 'live' AND o.last_sync_at <= NEW.at AND o.error_message IS NULL
+    RETURNING o.revision, o.base_revision, o.total_syncs, o.last_sync_duration_ms, o.last_position_at, o.currency, o.balance
+    INTO STRICT a;
     UPDATE guardwire.positions AS o
     SET current_price = NEW.current_price,
         pnl = (NEW.current_price - o.entry_price) * o.point_value,
@@ -249,7 +248,7 @@ BEGIN
     RETURNING o.matched, o.pnl, o.pnl_pct, o.quote_currency INTO STRICT p;
     INSERT INTO guardwire.arrivals (user_id, revision, ordinal, log_id) VALUES (NEW.user_id, a.revision, 1, NEW.log_id);
     IF guardwire.notifies() AND pg_notification_queue_usage() < 0.5 THEN
-        PERFORM pg_notify(a.told_channel, concat(
+        PERFORM pg_notify((SELECT c.told_channel FROM guardwire.configuration AS c WHERE c.singleton), concat(
             NEW.user_id, ' ', a.base_revision, ' ', a.revision, ' ', a.total_syncs, ' ', guardwire.unix_us(NEW.at), ' ',
             a.last_sync_duration_ms, ' ', guardwire.unix_us(a.last_position_at), ' ', a.balance, '|',
             NEW.ticket, ' ', p.matched, ' ', NEW.current_price, ' ',

@@ -11,14 +11,15 @@ _SECONDS = 1.5
 
 
 async def measure(ground: Ground) -> list[Figure]:
-    """With NOTIFY on somebody listens."""
+    """With NOTIFY on somebody listens to what is told."""
+    told_channel = await ground.connection.fetchval("SELECT told_channel FROM guardwire.configuration")
     with_capture = Commits(ground.database_url, writers=_WRITERS)
     without = Commits(ground.plain_url, writers=_WRITERS)
     on: list[float] = []
     off: list[float] = []
     none: list[float] = []
     await settle(ground.connection)
-    async with ground.floor("guardwire"):
+    async with ground.floor(told_channel):
         for _ in range(ground.scale.samples):
             none.append(await without.per_second(ground.users, _SECONDS))
             for taken, notify in ((off, False), (on, True)):
