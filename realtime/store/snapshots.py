@@ -68,6 +68,25 @@ class Step(NamedTuple):
     base: Snapshot | None
 
 
+class Taken(NamedTuple):
+    """A step as it is stored: ``base`` is the revision that ``patch`` leads from, None where no step does.
+
+    What the snapshot was reached from is not kept: until this is stored there may be thousands of them.
+    """
+
+    snapshot: Snapshot
+    base: int | None
+    patch: bytes
+
+
+def taken(step: Step) -> Taken:
+    """``step`` as it is stored; there is no history across an epoch."""
+    snapshot, base = step
+    if base is None or base.epoch != snapshot.epoch:
+        return Taken(snapshot, None, b"")
+    return Taken(snapshot, base.revision, snapshot.patch_from(base, tuple(snapshot.state)))
+
+
 def connect(url: str) -> Redis:
     """A client whose every command fails within a second instead of hanging on a stopped server.
 
@@ -98,7 +117,7 @@ class SnapshotStore:
         )
         self.available = True
 
-    async def commit(self, steps: Sequence[Step]) -> list[int]:
+    async def commit(self, steps: Sequence[Taken]) -> list[int]:
         """Store each snapshot unless a newer one is there: 1 stored, 0 not newer, -1 of an older epoch; []
         without Redis.
         """
@@ -112,7 +131,7 @@ class SnapshotStore:
         self._found()
         return results
 
-    async def _commit_some(self, steps: Sequence[Step]) -> list[int]:
+    async def _commit_some(self, steps: Sequence[Taken]) -> list[int]:
         """By their edges where those do, and where not with their states."""
         results = await self._call(steps, with_states=False)
         wanted = [number for number, result in enumerate(results) if result == _STATE_WANTED]
@@ -122,8 +141,8 @@ class SnapshotStore:
                 results[number] = result
         return results
 
-    async def _call(self, steps: Sequence[Step], *, with_states: bool) -> list[int]:
-        keys = [key(snapshot.user_id) for snapshot, _ in steps for key in (_snapshot_key, _edges_key)]
+    async def _call(self, steps: Sequence[Taken], *, with_states: bool) -> list[int]:
+        keys = [key(snapshot.user_id) for snapshot, _, _ in steps for key in (_snapshot_key, _edges_key)]
         accounts = b"".join(_account(step, with_state=with_states) for step in steps)
         arguments = (int(time.time()), *_LIMITS, accounts)
         results: list[int] = await self._commit(keys=keys, args=arguments)
@@ -215,18 +234,17 @@ def _edge(text: bytes) -> Edge:
     return Edge(UUID(bytes=owned[:_OWNER_BYTES]), int(base), int(revision), owned[_OWNER_BYTES:])
 
 
-def _account(step: Step, *, with_state: bool) -> bytes:
+def _account(step: Taken, *, with_state: bool) -> bytes:
     """What `commit.lua` takes of one account; a first step has no edge, so its state goes along at once."""
-    snapshot, base = step
-    channels, owner = tuple(snapshot.state), snapshot.user_id.bytes
-    follows = base is not None and base.epoch == snapshot.epoch
+    snapshot, base, patch = step
+    owner = snapshot.user_id.bytes
     fields = (
         b"%d" % snapshot.epoch,
         b"%d" % snapshot.revision,
         snapshot.as_of.encode(),
         owner,
-        owner + snapshot.encoded(channels) if with_state or not follows else b"",
-        b"%d" % base.revision if base is not None and follows else b"",
-        owner + snapshot.patch_from(base, channels) if base is not None and follows else b"",
+        owner + snapshot.encoded(tuple(snapshot.state)) if with_state or base is None else b"",
+        b"" if base is None else b"%d" % base,
+        b"" if base is None else owner + patch,
     )
     return b"".join(part for field in fields for part in (_length(len(field)), field))

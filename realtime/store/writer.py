@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from realtime.metrics import METRICS
-from realtime.store.snapshots import SnapshotStore, Step
+from realtime.store.snapshots import SnapshotStore, Step, Taken, taken
 
 #: With Redis slower than the feed, older steps are forgotten first: resume falls back to a snapshot, nothing
 #: is wrong.
@@ -25,13 +25,13 @@ class SnapshotWriter:
 
     def __init__(self, store: SnapshotStore) -> None:
         self._store = store
-        self._waiting: list[Step] = []
+        self._waiting: list[Taken] = []
         self._any = asyncio.Event()
 
     def remember(self, steps: Sequence[Step]) -> None:
         """Store these soon; returns at once."""
         if steps:
-            self._waiting.extend(steps)
+            self._waiting.extend(map(taken, steps))
             if len(self._waiting) > _MOST_WAITING:
                 del self._waiting[: -_MOST_WAITING // 2]
             self._any.set()

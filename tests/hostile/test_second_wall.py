@@ -26,7 +26,7 @@ from realtime.owners import WrongOwner
 from realtime.state import CHANNELS
 from realtime.store.paths import Edge
 from realtime.store.snapshot import Snapshot
-from realtime.store.snapshots import SnapshotStore, Step, connect
+from realtime.store.snapshots import SnapshotStore, Step, connect, taken
 from tests.delivery.rest_server import RestServer, rest_server
 from tests.delivery.stream_server import StreamServer, stream_server
 from tests.end_to_end.mirror import mirror
@@ -119,6 +119,10 @@ async def test_what_is_left_as_it_is_reads_both_accounts(ledger: Ledger) -> None
 # What Redis remembers.
 
 
+async def commit(store: SnapshotStore, steps: Iterable[Step]) -> list[int]:
+    return await store.commit([taken(step) for step in steps])
+
+
 @pytest.fixture
 async def redis(redis_url: str) -> AsyncIterator[Redis]:
     client = connect(redis_url)
@@ -130,9 +134,9 @@ async def redis(redis_url: str) -> AsyncIterator[Redis]:
 async def store(redis: Redis) -> SnapshotStore:
     """Where both accounts have taken the same step."""
     store = SnapshotStore(redis, channels=CHANNELS)
-    await store.commit([Step(snapshot(5), None), Step(theirs(5), None)])
-    await store.commit(
-        [Step(snapshot(6, syncs=2), snapshot(5)), Step(theirs(6), snapshot(5, user_id=THEIRS))]
+    await commit(store, [Step(snapshot(5), None), Step(theirs(5), None)])
+    await commit(
+        store, [Step(snapshot(6, syncs=2), snapshot(5)), Step(theirs(6), snapshot(5, user_id=THEIRS))]
     )
     assert set(await store.load([MINE, THEIRS])) == {MINE, THEIRS}
     return store
@@ -166,7 +170,7 @@ async def test_stored_steps_of_another_account_are_not_used(
     await redis.rpush(mine, *await redis.lrange(other, 0, -1))
     with blocks(caplog, layer="stored step", whose=THEIRS):
         assert await store.load([MINE]) == {}  # the newest state would be made of them
-    await store.commit([Step(snapshot(7, syncs=3), None)])
+    await commit(store, [Step(snapshot(7, syncs=3), None)])
     with blocks(caplog, layer="stored step", whose=THEIRS):
         stored = (await store.load([MINE]))[MINE]
     assert stored.edges == ()
