@@ -116,6 +116,7 @@ class Node:
             send_deadline_seconds=settings.send_deadline_seconds,
             ping_seconds=settings.ping_seconds,
             is_revoked=self._access.is_revoked,
+            changes=self._access.revocations.changes,
         )
         self._supervisor = Supervisor()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import re
 from dataclasses import dataclass
@@ -137,10 +138,16 @@ def is_token_id(value: object) -> bool:
 def _scopes(claims: dict[str, Any]) -> frozenset[str]:
     value = claims.get("scope", claims.get("scp"))
     if value is None:
-        return frozenset()
+        return _shared(())
     names = value.split() if isinstance(value, str) else value
     if not isinstance(names, list):
         raise refusal("malformed")
     if not all(isinstance(name, str) and _SCOPE.fullmatch(name) for name in names):
         raise refusal("malformed")
+    return _shared(tuple(names))
+
+
+@functools.lru_cache(maxsize=64)
+def _shared(names: tuple[str, ...]) -> frozenset[str]:
+    """Nearly all tokens carry the same scopes, or none, and each set would take 216 bytes."""
     return frozenset(names)

@@ -68,6 +68,7 @@ class Revocations:
         self._capacity = capacity
         self._users: dict[UUID, float] = {}
         self._tokens: set[str] = set()
+        self._changes = 0
         self._horizon = 0
         self._reading = asyncio.Lock()
         self._read_at: float | None = None
@@ -78,6 +79,10 @@ class Revocations:
     def age_seconds(self) -> float | None:
         """Seconds since the rows were last read; None before the first time."""
         return None if self._read_at is None else time.monotonic() - self._read_at
+
+    def changes(self) -> int:
+        """Another number whenever more is revoked than before."""
+        return self._changes
 
     def is_revoked(self, identity: Identity) -> bool:
         """Whether ``identity`` may no longer be served; from memory, at once."""
@@ -155,9 +160,16 @@ class Revocations:
         tokens: set[str] = set() if whole else self._tokens
         for row in rows:
             if row.user_id is not None:
-                users[row.user_id] = max(row.revoked_at, users.get(row.user_id, -1.0))
+                until = max(row.revoked_at, users.get(row.user_id, -1.0))
+                is_news = until > self._users.get(row.user_id, -1.0)
+                users[row.user_id] = until
             elif row.token_id is not None:
+                is_news = row.token_id not in self._tokens
                 tokens.add(row.token_id)
+            else:
+                continue
+            # Rows come again while a transaction is open that was open when they were written.
+            self._changes += is_news
         self._users, self._tokens = users, tokens
 
     async def _change_mark(self) -> None:

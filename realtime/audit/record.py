@@ -6,7 +6,7 @@ judges by it must know what it cannot tell, and each of those things has a field
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -31,6 +31,7 @@ _AT_ONCE: Final = 200
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MATCHED: Final = {"1": 1, "2": 2, "true": 1}
 
+# All but the rows that may be many, in one statement: an audit is what an idle node sends most of.
 _ACCOUNT: Final = """
 SELECT statement_timestamp() AS now,
        coalesce((SELECT a.ready FROM guardwire.accounts AS a WHERE a.user_id = $1), b.done) AS ready,
@@ -42,13 +43,14 @@ SELECT statement_timestamp() AS now,
        EXISTS (SELECT FROM guardwire.capture_notes AS n
                WHERE n.source IN ('i', 'x') OR (n.source = 'g' AND n.row_key = $1::text)) AS reference_noted,
        ARRAY(SELECT u.written FROM guardwire.log_users AS u WHERE u.user_id = $1) AS written,
-       (SELECT greatest(c.reltuples, 0) FROM pg_class AS c WHERE c.oid = 'public.fx_rates'::regclass) AS rates
-FROM guardwire.backfill AS b, guardwire.configuration AS c
+       ARRAY(SELECT ROW({limits}) FROM public.guard_limits WHERE user_id = $1) AS limits,
+       ARRAY(SELECT ROW({instruments}) FROM public.instruments) AS instruments,
+       p.rates_are_few,
+       ARRAY(SELECT ROW(r.base, r.quote, r.rate, r.at) FROM ({rates}) AS r WHERE p.rates_are_few) AS rates
+FROM guardwire.backfill AS b, guardwire.configuration AS c,
+     (SELECT greatest(reltuples, 0) <= $2::bigint AS rates_are_few FROM pg_class
+      WHERE oid = 'public.fx_rates'::regclass) AS p
 """
-_LIMITS: Final = (
-    f"SELECT {', '.join(Limits.__dataclass_fields__)} FROM public.guard_limits WHERE user_id = $1"  # noqa: S608 - names of fields
-)
-_INSTRUMENTS: Final = "SELECT symbol, contract_size, quote_currency FROM public.instruments"
 
 
 @dataclass
@@ -121,13 +123,19 @@ async def read_record(
     ``connection`` (asyncpg's) is within a transaction that sees one snapshot. Rates are read where
     there are at most about ``most_rates`` of them.
     """
-    told = await connection.fetchrow(_ACCOUNT, user_id)
+    statement = _ACCOUNT.format(
+        limits=", ".join(Limits.__dataclass_fields__),
+        instruments=", ".join(Instrument.__dataclass_fields__),
+        rates=sources.rates,
+    )
+    told = await connection.fetchrow(statement, user_id, most_rates)
     record = Record(user_id, told["now"], told["ready"], told["arrivals_since"], told["forgets"])
     record.reference_is_noted = told["reference_noted"]
-    record.instruments = [Instrument(**row) for row in await connection.fetch(_INSTRUMENTS)]
-    limits = await connection.fetchrow(_LIMITS, user_id)
-    record.limits = None if limits is None else Limits(**limits)
+    record.instruments = [Instrument(**_named(Instrument, row)) for row in told["instruments"]]
+    record.limits = next((Limits(**_named(Limits, row)) for row in told["limits"]), None)
     rows = Rows(record, set(told["noted"]))
+    if told["rates_are_few"]:
+        rows.rates = _rates(told["rates"], record)
     for kind, statement, parameters in (
         (LogRow, sources.log, (user_id, _forms(user_id, told["written"]), most_rows)),
         (EquityRow, sources.equity, (user_id, most_rows)),
@@ -142,8 +150,6 @@ async def read_record(
         elif max(read, arrivals) >= most_rows:
             record.log_begins = rows.complete_since()
         record.rows += read
-    if told["rates"] <= most_rates:
-        rows.rates = await _rates(connection, sources, record)
     return rows
 
 
@@ -207,14 +213,18 @@ class Rows:
         return record
 
 
-async def _rates(connection: Any, sources: Sources, record: Record) -> list[FxRate]:
+def _named(kind: type[Limits | Instrument], row: Iterable[Any]) -> dict[str, Any]:
+    return dict(zip(kind.__dataclass_fields__, row, strict=True))
+
+
+def _rates(rows: Iterable[Sequence[Any]], record: Record) -> list[FxRate]:
     """The newest rate of each pair; a pair is unsure where two are equally new or one has no time."""
     rates: dict[tuple[str, str], FxRate] = {}
     assert record.unsure_rates is not None
-    for row in await connection.fetch(sources.rates):
-        pair = row["base"], row["quote"]
-        rate = FxRate(base=row["base"], quote=row["quote"], rate=Decimal(row["rate"]), created_at=row["at"])
-        if row["at"] is None or (pair in rates and rates[pair].rate != rate.rate):
+    for base, quote, number, at in rows:
+        pair = base, quote
+        rate = FxRate(base=base, quote=quote, rate=Decimal(number), created_at=at)
+        if at is None or (pair in rates and rates[pair].rate != rate.rate):
             record.unsure_rates.add(pair)
         rates[pair] = rate
     return list(rates.values())

@@ -1,8 +1,8 @@
 """uvicorn's WebSocket class, extended by one thing: after the handshake the route may take the socket over.
 
 Starlette and uvicorn do the handshake (routing, authentication, denial with a real HTTP status). Then
-`Handover.take` gives transport and parser to a `Socket`, the ASGI task ends, and an idle connection costs a
-few kilobytes.
+`Handover.take` gives the transport to a `Socket`, the ASGI task ends, and an idle connection costs a few
+kilobytes.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ from typing import Any, Final
 from starlette.types import Scope
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.http11 import Request, Response
-from websockets.protocol import Protocol
 from websockets.server import ServerProtocol
 from websockets.typing import StatusLike
 
@@ -24,7 +23,8 @@ _EXTENSION: Final = "guardwire.handover"
 _VERSION: Final = "13"
 
 
-SocketFactory = Callable[[asyncio.Transport, ServerProtocol], asyncio.Protocol]
+#: Makes the next protocol of a transport, which takes messages of so many bytes; None for any size.
+SocketFactory = Callable[[asyncio.Transport, int | None], asyncio.Protocol]
 
 
 class Handover:
@@ -34,8 +34,8 @@ class Handover:
         self._server = server
 
     def take(self, make: SocketFactory) -> asyncio.Protocol:
-        """Give transport and parser to what ``make`` returns; frames that arrived since the handshake go
-        there too.
+        """Give the transport to what ``make`` returns; frames that arrived since the handshake go there
+        too.
         """
         return self._server.give(make)
 
@@ -110,7 +110,14 @@ class HandoverProtocol(WebSocketsSansIOProtocol):
             self.handshake_complete = self.handshake_complete or self.initial_response is not None
 
         self.app = handing_over
-        await super().run_asgi()
+        try:
+            await super().run_asgi()
+        finally:
+            # Else what is left of a handshake would hang together by circles, and wait for the garbage
+            # collector: seventeen objects of each that comes, with all that they refer to.
+            self.app = application
+            extensions.clear()
+            del self.conn.reject
 
     def shutdown(self) -> None:
         """The server is ending. A handshake under way is answered by its route, which knows why it cannot be
@@ -125,12 +132,7 @@ class HandoverProtocol(WebSocketsSansIOProtocol):
             raise ConnectionResetError("the client left during the handshake")
         self.stop_keepalive()
         transport, self.transport = self.transport, _Released()
-        # Else the parser would keep all of the handshake for as long as the socket lives: as a method that
-        # refuses it, and as the request in the generator that goes on to parse frames.
-        del self.conn.reject
-        self.conn.parser = Protocol.parse(self.conn)
-        next(self.conn.parser)
-        made = make(transport, self.conn)
+        made = make(transport, self.conn.max_message_size)
         # uvicorn forgets the connection: who took it over drains it.
         self.connections.discard(self)
         transport.set_protocol(made)

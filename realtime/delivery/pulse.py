@@ -12,13 +12,13 @@ from auth.identity import Identity
 from realtime.delivery.hub import Hub
 from realtime.delivery.socket import Socket
 from realtime.delivery.streams import Streams
+from realtime.delivery.wheel import EARLY_SECONDS, TICK_SECONDS
 from realtime.errors import CloseCode
 from realtime.messages import AuthRequired, encode
 from realtime.metrics import METRICS
 
-#: Every socket is visited once a second, a quarter of them at a time, so that no tick is long.
+#: When access is revoked, all sockets are looked at within a second, and no tick is long.
 _SHARES: Final = 4
-_TICK_SECONDS: Final = 1.0 / _SHARES
 _AUTH_WARNING_SECONDS: Final = 60
 #: A loop that stood still for so long is worth a line.
 _STALL_SECONDS: Final = 1.0
@@ -27,7 +27,12 @@ log = logging.getLogger(__name__)
 
 
 class Pulse:
-    """Visits every socket once a second, for ever. All times are monotonic seconds, but those of tokens."""
+    """Looks at each socket when something of it is due, for ever. Times are monotonic seconds, but those of
+    tokens.
+
+    A look costs more than most of what it is for, so what is put off meanwhile (by an update, by a sign of
+    life) is noticed at the look itself. ``changes`` grows when ``is_revoked`` may say something else.
+    """
 
     def __init__(
         self,
@@ -39,62 +44,86 @@ class Pulse:
         send_deadline_seconds: float,
         ping_seconds: float,
         is_revoked: Callable[[Identity], bool],
+        changes: Callable[[], int],
     ) -> None:
         self._hub = hub
         self._streams = streams
-        # A visit may come up to a second late, so half of that early is on time.
-        self._heartbeat_seconds = heartbeat_seconds - 0.5
+        self._heartbeat_seconds = heartbeat_seconds
         self._hello_seconds = hello_seconds
         self._send_deadline_seconds = send_deadline_seconds
         self._ping_seconds = ping_seconds
         self._is_revoked = is_revoked
+        self._changes = changes
+        self._seen = changes()
+        # A ping that would be due before the next heartbeat goes with this one: two frames, one write.
+        self._ask_seconds = max(ping_seconds - heartbeat_seconds + EARLY_SECONDS, ping_seconds / 2)
+        # What begins between two looks is seen in time: no deadline is shorter.
+        self._longest_seconds = min(heartbeat_seconds, hello_seconds, send_deadline_seconds, ping_seconds)
 
     async def run(self) -> None:
         """For ever."""
         while True:
-            sockets = tuple(self._streams)
-            for share in range(_SHARES):
-                due = time.monotonic() + _TICK_SECONDS
-                await asyncio.sleep(_TICK_SECONDS)
-                now, wall = time.monotonic(), time.time()
-                _measure_lag(now - due)
-                self._hub.tick(now)
-                for socket in sockets[share::_SHARES]:
-                    self._visit(socket, now, wall)
+            due = time.monotonic() + TICK_SECONDS
+            await asyncio.sleep(TICK_SECONDS)
+            now, wall = time.monotonic(), time.time()
+            _measure_lag(now - due)
+            self._hub.tick(now)
+            self._hasten_when_revoked(now)
+            for socket in self._streams.turns.take(now):
+                self._look(socket, now, wall)
 
-    def _visit(self, socket: Socket, now: float, wall: float) -> None:
-        socket.refill(self._streams.max_frames_per_second)
+    def _hasten_when_revoked(self, now: float) -> None:
+        changes = self._changes()
+        if changes != self._seen:
+            self._seen = changes
+            for number, socket in enumerate(self._streams):
+                self._streams.turns.put(socket, now + number % _SHARES * TICK_SECONDS)
+
+    def _look(self, socket: Socket, now: float, wall: float) -> None:
         if socket.closing_since is not None:
             return
+        socket.rest(now)
         if socket.blocked_since is not None:
-            if now - socket.blocked_since > self._send_deadline_seconds:
+            next_turn = socket.blocked_since + self._send_deadline_seconds
+            if now > next_turn:
                 METRICS.slow_readers.add()
                 socket.close(CloseCode.TOO_SLOW, "reader too slow")
                 socket.abort()
         elif socket.identity is None:
-            if now - socket.opened_at > self._hello_seconds:
+            next_turn = socket.opened_at + self._hello_seconds
+            if now > next_turn:
                 socket.close(CloseCode.NO_HELLO, "no hello in time")
         else:
-            self._keep(socket, socket.identity, now, wall)
+            next_turn = self._keep(socket, socket.identity, now, wall)
+        self._streams.turns.put(socket, min(next_turn, now + self._longest_seconds))
 
-    def _keep(self, socket: Socket, identity: Identity, now: float, wall: float) -> None:
-        if wall >= identity.expires_at:
-            socket.close(CloseCode.TOKEN_EXPIRED, "the token expired")
-            return
-        if self._is_revoked(identity):
-            socket.close(CloseCode.FORBIDDEN, "access has been revoked")
-            return
+    def _keep(self, socket: Socket, identity: Identity, now: float, wall: float) -> float:
+        """Do what is due, and tell when something is next."""
+        left_seconds = identity.expires_at - wall
         silent_seconds = now - socket.heard_at
-        if silent_seconds > 2 * self._ping_seconds:
+        if left_seconds <= 0:
+            socket.close(CloseCode.TOKEN_EXPIRED, "the token expired")
+        elif self._is_revoked(identity):
+            socket.close(CloseCode.FORBIDDEN, "access has been revoked")
+        elif silent_seconds > 2 * self._ping_seconds:
             socket.close(CloseCode.NO_PONG, "no sign of life")
-            return
-        if silent_seconds > self._ping_seconds:
+        else:
+            self._say(socket, now, silent_seconds)
+            if not socket.warned:
+                left_seconds -= _AUTH_WARNING_SECONDS
+                if left_seconds < 0:
+                    socket.warned = True
+                    socket.send(encode(AuthRequired(expires_at=int(identity.expires_at))), now)
+        patience = self._ping_seconds if silent_seconds < self._ping_seconds else 2 * self._ping_seconds
+        return min(socket.sent_at + self._heartbeat_seconds, socket.heard_at + patience, now + left_seconds)
+
+    def _say(self, socket: Socket, now: float, silent_seconds: float) -> None:
+        beats = now - socket.sent_at > self._heartbeat_seconds - EARLY_SECONDS
+        if beats:
+            stale = socket.watch is None or socket.watch.stale
+            socket.beat(now, stale=stale, ask=silent_seconds > self._ask_seconds)
+        elif silent_seconds > self._ping_seconds:
             socket.ping()
-        if not socket.warned and identity.expires_at - wall < _AUTH_WARNING_SECONDS:
-            socket.warned = True
-            socket.send(encode(AuthRequired(expires_at=int(identity.expires_at))), now)
-        if now - socket.sent_at > self._heartbeat_seconds:
-            socket.beat(now, stale=socket.watch is None or socket.watch.stale)
 
 
 def _measure_lag(lag_seconds: float) -> None:

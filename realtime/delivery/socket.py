@@ -1,4 +1,4 @@
-"""One WebSocket after its handshake: a small protocol between the transport, the library's parser and a
+"""One WebSocket after its handshake: a small protocol between the transport, a reader of what comes and a
 session.
 
 Framing, fragmentation limits, UTF-8 checks and the closing handshake are the `websockets` library's; this
@@ -9,7 +9,7 @@ when it can.
 from __future__ import annotations
 
 import asyncio
-import json
+import contextlib
 import logging
 import secrets
 import time
@@ -17,13 +17,16 @@ from typing import Final, Protocol
 
 import msgspec
 from websockets.frames import CloseCode as Own
-from websockets.frames import Frame, Opcode
+from websockets.frames import Opcode
 from websockets.protocol import OPEN
 from websockets.server import ServerProtocol
 
 from auth.identity import Identity
+from realtime.delivery.allowance import Allowance
 from realtime.delivery.buffers import keep_buffers_small
+from realtime.delivery.frames import PING, close_text, is_answer_to_a_ping, text_frame, text_head
 from realtime.delivery.hints import retry_after_ms as jittered_ms
+from realtime.delivery.reader import Reader
 from realtime.delivery.session import Session
 from realtime.delivery.watch import Watch
 from realtime.errors import CloseCode, StreamClosed
@@ -35,10 +38,6 @@ from realtime.store.snapshot import Channels, Snapshot
 log = logging.getLogger(__name__)
 
 _CLOSE_SECONDS: Final = 5.0
-#: RFC 6455, 5.5: a control frame carries 125 bytes, two of which are the code.
-_REASON_BYTES: Final = 123
-#: Pings, pongs and fragments that a peer may send for each message that it may send.
-CONTROL_PER_MESSAGE: Final = 10
 #: A frame from here on is written beside its head, not joined to it.
 _SHARED_BYTES: Final = 32_768
 #: What is parsed before anybody looks whether it was too much: a small frame costs 10 µs, and 256 KB of them
@@ -70,17 +69,17 @@ class Socket(asyncio.Protocol):
     """
 
     __slots__ = (
-        "_control_left", "_fragments", "_frames_left", "_parser", "address", "blocked_since", "choice",
-        "closing_since", "conversation", "greeted", "heard_at", "identity", "lease", "opened_at", "sent_at",
-        "session", "session_number", "transport", "warned", "watch",
+        "_allowance", "_frames_per_second", "_max_frame_bytes", "_reader", "address",
+        "blocked_since", "choice", "closing_since", "conversation", "greeted", "heard_at", "identity",
+        "lease", "opened_at", "sent_at", "session", "session_number", "tick", "transport", "warned", "watch",
     )  # fmt: skip
 
     def __init__(
         self,
         transport: asyncio.Transport,
-        parser: ServerProtocol,
         conversation: Conversation,
         *,
+        max_frame_bytes: int | None,
         frames_per_second: int,
     ) -> None:
         self.transport = transport
@@ -96,10 +95,11 @@ class Socket(asyncio.Protocol):
         self.blocked_since: float | None = None
         self.closing_since: float | None = None
         self.session_number = secrets.randbits(64)
-        self._parser = parser
-        self._fragments = b""
-        self._frames_left = frames_per_second
-        self._control_left = frames_per_second * CONTROL_PER_MESSAGE
+        self.tick = -1
+        self._max_frame_bytes = max_frame_bytes
+        self._reader: Reader | None = None
+        self._frames_per_second = frames_per_second
+        self._allowance: Allowance | None = None
         keep_buffers_small(transport)
 
     @property
@@ -127,43 +127,46 @@ class Socket(asyncio.Protocol):
             METRICS.updates.add(1, "update")
             self.send(payload, now)
 
-    def beat(self, now: float, *, stale: bool) -> None:
-        """Send a heartbeat, unless the client cannot take it now."""
+    def beat(self, now: float, *, stale: bool, ask: bool = False) -> None:
+        """Send a heartbeat, unless the client cannot take it now; ``ask`` for a sign of life in the same
+        write.
+        """
         if self.blocked_since is None and self.session is not None and self.session.held is not None:
             assert self.watch is not None
             METRICS.updates.add(1, "heartbeat")
-            self.send(self.session.heartbeat(self.watch.freshness(now), stale=stale), now)
+            heartbeat = self.session.heartbeat(self.watch.freshness(now), stale=stale)
+            self.send(heartbeat, now, after=PING if ask else b"")
 
-    def send(self, payload: bytes, now: float) -> None:
-        """Write one text frame; the caller has checked that the client can take it, or it is the answer to a
-        frame.
+    def send(self, payload: bytes, now: float, *, after: bytes = b"") -> None:
+        """Write one text frame, behind the frame ``after``; the caller has checked that the client can take
+        it, or it is the answer to a frame.
         """
         if self.closing_since is None:
             self.sent_at = now
             if len(payload) < _SHARED_BYTES:
-                self.transport.write(_text_frame(payload))
+                self.transport.write(after + text_frame(payload))
             else:
                 # Not joined: all sockets that wait with this frame hold the same bytes.
-                self.transport.writelines((_long_head(len(payload)), payload))
+                self.transport.writelines((after, text_head(len(payload)), payload))
 
     def ping(self) -> None:
         """Ask for a sign of life."""
         if self.closing_since is None and self.blocked_since is None:
-            self._parser.send_ping(b"")
-            self._flush()
+            self.transport.write(PING)
 
     def close(self, code: CloseCode, reason: str, *, retry_after_ms: int | None = None) -> None:
         """Say why and hang up; a peer that does not answer is cut off after a few seconds."""
         if self.closing_since is not None:
             return
-        if self._parser.state is not OPEN:
+        parser = self._reading().parser
+        if parser.state is not OPEN:
             # The parser has failed over what came after, and said so.
             return
         METRICS.closes.add(1, str(code.value))
         if log.isEnabledFor(logging.DEBUG):
             log.debug("a stream is closed", extra={"session_id": self.session_id, "code": code.value})
-        self._parser.send_close(code.value, close_text(reason, retry_after_ms))
-        self._flush()
+        parser.send_close(code.value, close_text(reason, retry_after_ms))
+        self._flush(parser)
         self._end()
 
     def abort(self) -> None:
@@ -171,22 +174,28 @@ class Socket(asyncio.Protocol):
         if not self.transport.is_closing() or self.blocked_since is not None:
             self.transport.abort()
 
-    def refill(self, frames_per_second: int) -> None:
-        """A second has passed: the client may send so many frames again."""
-        self._frames_left = frames_per_second
-        self._control_left = frames_per_second * CONTROL_PER_MESSAGE
+    def rest(self, now: float) -> None:
+        """Let go of what is only there for what the client says, unless it is saying something."""
+        if self._allowance is not None and self._allowance.is_over(now):
+            self._allowance = None
+        if self._reader is not None and self.closing_since is None and self._reader.is_at_rest():
+            self._reader = None
 
     # The transport's side.
 
     def data_received(self, data: bytes) -> None:
-        self.heard_at = time.monotonic()
+        now = self.heard_at = time.monotonic()
+        allowance = self._allowed(now)
+        # Without a reader this is where a frame begins, and nearly all that idle clients send is this one.
+        if self._reader is None and is_answer_to_a_ping(data) and allowance.takes_control():
+            return
         start = 0
         while self.closing_since is None and start < len(data):
             self._take(data[start : start + _SLICE_BYTES])
             start += _SLICE_BYTES
         if self.closing_since is None:
             return
-        if self._parser.close_rcvd is not None:
+        if self._reader is not None and self._reader.parser.close_rcvd is not None:
             self.transport.close()
         elif len(data) > _DISCARD_BYTES:
             # Unread data would make the kernel cut the connection, and with it the close code on its way.
@@ -194,55 +203,51 @@ class Socket(asyncio.Protocol):
             asyncio.get_running_loop().call_later(_DISCARD_PAUSE_SECONDS, self._read_on)
 
     def _take(self, data: bytes) -> None:
-        self._parser.receive_data(data)
+        reader = self._reading()
+        parser = reader.parser
         try:
-            for event in self._parser.events_received():
-                if isinstance(event, Frame):
-                    self._on_frame(event)
+            for message in reader.messages(data, self._allowed(self.heard_at)):
+                self._on_message(message)
         except StreamClosed as closed:
             hint = jittered_ms(1000, 3000) if closed.close_code is CloseCode.RATE_LIMITED else None
             self.close(closed.close_code, closed.reason, retry_after_ms=hint)
-        self._flush()
-        if self._parser.parser_exc is not None and self._parser.close_sent is not None:
-            METRICS.closes.add(1, str(self._parser.close_sent.code))
+        self._flush(parser)
+        if parser.parser_exc is not None and parser.close_sent is not None:
+            METRICS.closes.add(1, str(parser.close_sent.code))
+
+    def _allowed(self, now: float) -> Allowance:
+        if self._allowance is None or self._allowance.is_over(now):
+            self._allowance = Allowance(self._frames_per_second, now)
+        return self._allowance
+
+    def _reading(self) -> Reader:
+        if self._reader is None:
+            self._reader = Reader(self._max_frame_bytes)
+        return self._reader
 
     def _read_on(self) -> None:
         if not self.transport.is_closing():
             self.transport.resume_reading()
 
-    def _on_frame(self, frame: Frame) -> None:
-        if frame.opcode in (Opcode.TEXT, Opcode.CONT):
-            self._fragments += frame.data
-            if frame.fin:
-                message, self._fragments = self._fragments, b""
-                self._on_message(message)
-                return
-        elif frame.opcode is Opcode.BINARY:
-            raise StreamClosed(CloseCode.MALFORMED, "frames are JSON text, not binary")
-        self._control_left -= 1
-        if self._control_left < 0:
-            raise StreamClosed(CloseCode.RATE_LIMITED, "too many control frames or fragments")
-
     def _on_message(self, message: bytes) -> None:
         if self.closing_since is not None:
             return
-        self._frames_left -= 1
-        if self._frames_left < 0:
-            raise StreamClosed(CloseCode.RATE_LIMITED, "too many frames")
         try:
             frame = decode_client_frame(message.decode())
         except UnicodeDecodeError:
             METRICS.closes.add(1, str(Own.INVALID_DATA.value))
-            self._parser.fail(Own.INVALID_DATA, "text is UTF-8")
-            self._flush()
+            parser = self._reading().parser
+            parser.fail(Own.INVALID_DATA, "text is UTF-8")
+            self._flush(parser)
             return
         except (msgspec.MsgspecError, RecursionError) as error:
             raise StreamClosed(CloseCode.MALFORMED, f"malformed frame: {error}") from None
         self.conversation.on_frame(self, frame)
 
     def eof_received(self) -> bool:
-        self._parser.receive_eof()
-        self._flush()
+        parser = self._reading().parser
+        parser.receive_eof()
+        self._flush(parser)
         return False
 
     def pause_writing(self) -> None:
@@ -263,9 +268,9 @@ class Socket(asyncio.Protocol):
         self.closing_since = self.closing_since or time.monotonic()
         self.conversation.on_gone(self)
 
-    def _flush(self) -> None:
+    def _flush(self, parser: ServerProtocol) -> None:
         pong = None
-        for data in self._parser.data_to_send():
+        for data in parser.data_to_send():
             if not data:
                 self._end()
             elif data[0] == _PONG:
@@ -287,32 +292,8 @@ class Socket(asyncio.Protocol):
         if self.transport.is_closing():
             return
         if self.transport.can_write_eof():
-            self.transport.write_eof()
+            # Of a peer that has cut the line, the transport may be the last to hear.
+            with contextlib.suppress(OSError):
+                self.transport.write_eof()
         # A reader that was held back may have its good-bye under way.
         self.transport.resume_reading()
-
-
-def _text_frame(payload: bytes) -> bytes:
-    """``payload`` in one frame; the library's object for it would cost an eighth of a push."""
-    length = len(payload)
-    if length < 126:
-        return b"\x81%c%b" % (length, payload)
-    return b"\x81\x7e%b%b" % (length.to_bytes(2, "big"), payload)
-
-
-def _long_head(length: int) -> bytes:
-    if length < 65_536:
-        return b"\x81\x7e" + length.to_bytes(2, "big")
-    return b"\x81\x7f" + length.to_bytes(8, "big")
-
-
-def close_text(reason: str, retry_after_ms: int | None) -> str:
-    """A close frame's text, at most `_REASON_BYTES` of it; JSON when there is a hint (PROTOCOL.md, "Close
-    codes"), which is whole however long the reason.
-    """
-    hint = "" if retry_after_ms is None else f', "retry_after_ms": {retry_after_ms}}}'
-    while True:
-        text = f'{{"reason": {json.dumps(reason)}{hint}' if hint else reason
-        if len(text.encode()) <= _REASON_BYTES:
-            return text
-        reason = reason[:-1]

@@ -13,16 +13,16 @@ from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from typing import Any, assert_never
 
 from auth.identity import Identity
-from auth.refusals import close_code
 from realtime.delivery.admission import RETRY_AFTER_SECONDS, Admission
+from realtime.delivery.endings import guard, refuse, stop_crossing
 from realtime.delivery.hints import retry_after_ms
 from realtime.delivery.hub import Hub
 from realtime.delivery.session import Session, channels_in_order
 from realtime.delivery.socket import Socket
 from realtime.delivery.strangers import Strangers
 from realtime.delivery.watch import Store
-from realtime.errors import AuthenticationError, CloseCode, StreamClosed, UnavailableError
-from realtime.logs import SESSION_ID
+from realtime.delivery.wheel import Wheel
+from realtime.errors import AuthenticationError, CloseCode, StreamClosed
 from realtime.messages import (
     Auth,
     AuthOk,
@@ -69,6 +69,8 @@ class Streams:
         self.strangers = strangers
         self.max_frames_per_second = max_frames_per_second
         self._sockets: set[Socket] = set()
+        #: When each of them is looked at next, by the pulse.
+        self.turns: Wheel[Socket] = Wheel(time.monotonic())
         self._tasks: set[asyncio.Task[None]] = set()
         self.draining = False
 
@@ -87,6 +89,7 @@ class Streams:
 
     def _open(self, socket: Socket) -> None:
         self._sockets.add(socket)
+        self.turns.put(socket, socket.opened_at)
         log.debug("a socket is open", extra={"session_id": socket.session_id})
         METRICS.sockets.set(len(self._sockets))
         if self.draining:  # its handshake was under way when that began
@@ -108,6 +111,8 @@ class Streams:
         self._is_stranger_no_more(socket)
         if socket.watch is not None:
             self._hub.detach(socket.watch, socket)
+            # It may still wait for a turn, and an account's state with it.
+            socket.watch = socket.session = None
         if socket.lease is not None:
             self.admission.leave(socket.lease)
 
@@ -160,7 +165,7 @@ class Streams:
         try:
             identity = await self._verify(token)
         except AuthenticationError as error:
-            _refuse(socket, error)
+            refuse(socket, error)
             return
         lease = await self.admission.admit(identity.user_id)
         if lease is None:
@@ -172,6 +177,7 @@ class Streams:
             return
         self._is_stranger_no_more(socket)
         socket.identity, socket.lease = identity, lease
+        self.turns.put(socket, time.monotonic())
         await self._begin(socket, identity, channels, resume)
 
     async def _begin(
@@ -211,6 +217,7 @@ class Streams:
         socket.wake(watch.snapshot, now)
         if watch.stale:
             socket.beat(now, stale=True)
+        self.turns.put(socket, now)
         self._choose(socket)
 
     def _choose(self, socket: Socket) -> None:
@@ -232,7 +239,7 @@ class Streams:
             update = session.update(watch.snapshot, fresh)
             payloads = [*([] if update is None else [update]), *act(session, fresh)]
         except WrongOwner:
-            _stop_crossing(socket)
+            stop_crossing(socket)
             return
         for payload in payloads:
             socket.send(payload, now)
@@ -244,7 +251,7 @@ class Streams:
             socket.identity = socket.identity.renewed_by(await self._verify(token))
         except AuthenticationError as error:
             if error.status == 403 or error.reason == "other_user":
-                _refuse(socket, error)
+                refuse(socket, error)
                 return
             METRICS.auth_failures.add(1, error.reason)
             # The token in force is still good: say what is wrong with the new one, and let the client try
@@ -255,10 +262,11 @@ class Streams:
             socket.send(encode(refused), time.monotonic())
             return
         socket.warned = False
+        self.turns.put(socket, time.monotonic())
         socket.send(encode(AuthOk(expires_at=int(socket.identity.expires_at))), time.monotonic())
 
     def _spawn(self, socket: Socket, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.get_running_loop().create_task(_guard(socket, work), name="stream")
+        task = asyncio.get_running_loop().create_task(guard(socket, work), name="stream")
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
@@ -275,31 +283,3 @@ def _whole(session: Session, fresh: Freshness) -> list[bytes]:
     METRICS.resyncs.add(1, "requested")
     METRICS.updates.add(1, "snapshot")
     return [session.snapshot(session.held, fresh)]
-
-
-def _refuse(socket: Socket, error: AuthenticationError) -> None:
-    METRICS.auth_failures.add(1, error.reason)
-    code = close_code(error)
-    hint = retry_after_ms(1000, 5000) if code is CloseCode.OVERLOADED else None
-    socket.close(code, str(error), retry_after_ms=hint)
-
-
-def _stop_crossing(socket: Socket) -> None:
-    """Nothing is sent of what is another's, and the client comes back to a node that has read anew."""
-    socket.close(CloseCode.OVERLOADED, "please reconnect", retry_after_ms=retry_after_ms(1000, 5000))
-
-
-async def _guard(socket: Socket, work: Coroutine[Any, Any, None]) -> None:
-    """Whatever goes wrong for one client is told to that client and ends there."""
-    SESSION_ID.set(socket.session_id)
-    try:
-        await work
-    except StreamClosed as closed:
-        socket.close(closed.close_code, closed.reason)
-    except WrongOwner:
-        _stop_crossing(socket)
-    except UnavailableError as error:
-        socket.close(CloseCode.OVERLOADED, str(error), retry_after_ms=retry_after_ms(1000, 5000))
-    except Exception:
-        log.exception("a stream failed")
-        socket.close(CloseCode.OVERLOADED, "internal error", retry_after_ms=retry_after_ms(1000, 5000))

@@ -10,7 +10,6 @@ from collections.abc import Awaitable, Callable
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette.websockets import WebSocket
-from websockets.server import ServerProtocol
 
 from auth.identity import Identity
 from realtime.delivery.admission import RETRY_AFTER_SECONDS, TOO_MANY
@@ -88,9 +87,12 @@ class WebSocketEndpoint:
         self._streams.open_for(socket, identity, lease, channels, resume)
 
     def _take_over(self, scope: Scope) -> Socket:
-        def make(transport: asyncio.Transport, parser: ServerProtocol) -> Socket:
+        def make(transport: asyncio.Transport, max_frame_bytes: int | None) -> Socket:
             return Socket(
-                transport, parser, self._streams, frames_per_second=self._streams.max_frames_per_second
+                transport,
+                self._streams,
+                max_frame_bytes=max_frame_bytes,
+                frames_per_second=self._streams.max_frames_per_second,
             )
 
         socket = handover_of(scope).take(make)

@@ -2,7 +2,7 @@
 --
 -- KEYS: one sorted set for each lease (member: the lease, score: when it ends, in seconds).
 -- ARGV: what ('claim', 'renew' or 'release'), most leases of a user, lease_seconds, then for each key its lease.
--- Returns for each key 1, or 0 where a claim was refused.
+-- Returns for each key of a claim 1, or 0 where it was refused; nothing for what cannot be.
 local what, most, seconds = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
 local now = tonumber(redis.call('TIME')[1])
 local results = {}
@@ -23,4 +23,4 @@ for i, key in ipairs(KEYS) do
     end
   end
 end
-return results
+return what == 'claim' and results or {}

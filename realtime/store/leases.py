@@ -68,7 +68,7 @@ class Leases:
     async def _call(
         self, what: Literal["claim", "renew", "release"], leases: Mapping[str, UUID]
     ) -> list[int] | None:
-        """The script's answers; None without Redis."""
+        """The script's answers, which only a claim has; None without Redis."""
         names, results = list(leases), []
         try:
             for start in range(0, len(names), _BATCH):

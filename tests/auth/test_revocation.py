@@ -80,6 +80,23 @@ async def test_revoking_a_user_again_covers_the_tokens_issued_in_between(engine:
     assert revocations.is_revoked(between)
 
 
+async def test_news_is_told_from_what_is_read_again(engine: AsyncEngine) -> None:
+    one = Revocations(engine=engine, redis=None, full_read_seconds=0)
+    before = one.changes()
+    await one.revoke(user_id=USER)
+    await one.revoke(token_id="one")
+    known = one.changes()
+    assert before < known
+    await one.read()
+    assert one.changes() == known
+    other = Revocations(engine=engine, redis=None)
+    await other.read()
+    seen = other.changes()
+    await one.revoke(user_id=USER)
+    await other.read()
+    assert other.changes() > seen
+
+
 async def test_revoking_a_token_covers_that_token_alone(engine: AsyncEngine) -> None:
     revocations = Revocations(engine=engine, redis=None)
     await revocations.revoke(token_id="one")

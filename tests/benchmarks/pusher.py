@@ -14,7 +14,6 @@ from typing import Any, Final, cast
 from uuid import UUID, uuid4
 
 import uvloop
-from websockets.server import ServerProtocol
 
 from realtime.delivery.hub import Hub
 from realtime.delivery.session import Session
@@ -119,7 +118,7 @@ class Pusher:
             return
         self._begun = True
         for transport in self._transports:
-            socket = Socket(transport, ServerProtocol(), _Silent(), frames_per_second=10)
+            socket = Socket(transport, _Silent(), max_frame_bytes=16_384, frames_per_second=10)
             socket.watch = self._hub.attach(_ACCOUNT, socket)
             socket.session = Session(_ACCOUNT, CHANNELS)
             socket.session.snapshot(self._newest, Freshness(_AS_OF, 0))

@@ -14,7 +14,8 @@ OnFrame = Callable[[UUID, bytes, float], None]
 _AT_ONCE: Final = 40
 _READY_SECONDS: Final = 60.0
 _PING: Final = 9
-_PONG: Final = b"\x8a\x80\x00\x00\x00\x00"
+#: With a mask that changes nothing; stock uvicorn hangs up on who does not give its pings' bytes back.
+_PONG: Final = b"\x8a%c\x00\x00\x00\x00%b"
 
 
 class _Client(asyncio.Protocol):
@@ -69,7 +70,7 @@ class _Client(asyncio.Protocol):
             return False
         payload, self._buffer = buffer[start : start + length], buffer[start + length :]
         if buffer[0] & 0x0F == _PING and self.transport is not None:
-            self.transport.write(_PONG)
+            self.transport.write(_PONG % (0x80 | length, payload))
         elif buffer[0] & 0x0F == 1:
             self._on_frame(self.user, payload, now)
             if not self.ready.done() and b'"snapshot"' in payload[:40]:

@@ -9,13 +9,22 @@ from collections.abc import AsyncIterator, Iterator
 from statistics import median
 from typing import Any, Final, TypeVar
 from urllib.parse import urlsplit
+from uuid import UUID
 
 import asyncpg
 import pytest
+from websockets.server import ServerProtocol
 
+from auth.identity import Identity
 from queries.channels import LIVE_QUERIES
+from realtime.audit.sources import Sources
+from realtime.audit.verdict import read_evidence
+from realtime.delivery.allowance import Allowance
 from realtime.delivery.handover import HandoverProtocol
+from realtime.delivery.session import Session
 from realtime.delivery.socket import Socket
+from realtime.delivery.streams import Streams
+from realtime.delivery.watch import Watch
 from realtime.metrics import METRICS
 from realtime.store.snapshot import Snapshot
 from tests.benchmarks.figure import Figure
@@ -134,6 +143,61 @@ async def test_a_socket_lets_go_of_its_handshake_and_an_idle_account_of_its_enco
         assert len({snapshot.user_id for snapshot in _of(Snapshot)}) == len(users)
 
 
+async def test_an_idle_socket_keeps_nothing_but_its_transport_its_identity_and_its_session(
+    connection: asyncpg.Connection, migrated_url: str, redis_url: str
+) -> None:
+    users = await make_accounts(connection, 20)
+    async with node(migrated_url, redis_url) as server, Sockets(urlsplit(server.url).port or 0) as sockets:
+        await sockets.connect(users, [server.token(user) for user in users])
+        async with asyncio.timeout(_STARTED_SECONDS):
+            while _alive(ServerProtocol) or _alive(Allowance) or _alive(HandoverProtocol):
+                await asyncio.sleep(0.2)
+        held = [_held_by(socket) for socket in _of(Socket)]
+    assert len(held) == len(users)
+    assert all(kinds <= {Identity, Session, Watch, Streams} for kinds in held)
+
+
+async def test_a_crowd_that_came_leaves_nothing_to_the_garbage_collector(
+    connection: asyncpg.Connection, migrated_url: str, redis_url: str
+) -> None:
+    users = await make_accounts(connection, 40)
+    async with node(migrated_url, redis_url) as server, Sockets(urlsplit(server.url).port or 0) as sockets:
+        tokens = [server.token(user) for user in users]
+        await sockets.connect(users[:10], tokens[:10])
+        gc.collect()
+        gc.disable()
+        try:
+            await sockets.connect(users[10:], tokens[10:])
+            await asyncio.sleep(0)
+            left = [each for each in gc.get_objects() if type(each) is HandoverProtocol]
+        finally:
+            gc.enable()
+    assert left == []
+
+
+async def test_an_audit_is_four_statements_however_much_it_looks_at(
+    statements: Statements, connection: asyncpg.Connection
+) -> None:
+    (user,) = await make_accounts(connection, 1)
+    sources = await Sources.of(connection)
+
+    async def shown(driver: Any, account: UUID) -> dict[str, Any]:
+        (found,) = await LIVE_QUERIES.evaluate(driver, [account])
+        return dict(found.state)
+
+    async def audit() -> int:
+        """Its statements, but for the two cursors over rows of which there may be many."""
+        before = await statements.told()
+        evidence = await read_evidence(
+            connection, sources, user, shown=shown, most_rows=1000, most_rates=1000, timeout_seconds=5
+        )
+        assert evidence.judge().differences == []
+        return await statements.told() - before
+
+    await audit()
+    assert await audit() == 4
+
+
 def test_a_missed_target_says_so_in_the_table() -> None:
     slow = Figure(name="slow", unit="ms", ours=[3.0, 2.0, 4.0], reference=[1.0, 1.0, 1.0], target=2)
     few = Figure(name="few", unit="/s", ours=[6.0], reference=[10.0], target=0.5, more_is_better=True)
@@ -147,6 +211,12 @@ def test_a_missed_target_says_so_in_the_table() -> None:
 def _of(kind: type[T]) -> list[T]:
     gc.collect()
     return [each for each in gc.get_objects() if type(each) is kind]
+
+
+def _held_by(socket: Socket) -> set[type]:
+    """The kinds of what ``socket`` refers to, beside its transport, numbers and text."""
+    plain = (int, float, str, bytes, tuple, type, type(None), type(socket.transport))
+    return {type(each) for each in gc.get_referents(socket) if not isinstance(each, plain)}
 
 
 def _alive(kind: type[object]) -> int:

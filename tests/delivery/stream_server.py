@@ -33,9 +33,14 @@ from tests.snapshots import AS_OF, USER
 
 
 class StreamServer:
-    """A node without a feed: `publish` plays it. Deadlines are short, so that tests need not be long."""
+    """A node without a feed: `publish` plays it. Deadlines are short, so that tests need not be long, unless
+    it is ``quiet``: then nothing is due for a minute.
+    """
 
-    def __init__(self, *, ping_seconds: float = 1.0, trusted_proxies: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self, *, ping_seconds: float = 1.0, quiet: bool = False, trusted_proxies: tuple[str, ...] = ()
+    ) -> None:
+        heartbeat_seconds, deadline_seconds = (60.0, 60.0) if quiet else (1.5, 1.0)
         self.key = DevelopmentKey(secrets.token_hex(32))
         self.revoked: set[str] = set()
         verifier = self.verifier = Verifier(
@@ -47,7 +52,7 @@ class StreamServer:
             hub=self.hub,
             verify=verifier.verify,
             store=None,
-            heartbeat_seconds=1.5,
+            heartbeat_seconds=heartbeat_seconds,
             admission=self.admission,
             strangers=Strangers(most=400, most_per_address=300),
             max_frames_per_second=10,
@@ -56,11 +61,12 @@ class StreamServer:
         self.pulse = Pulse(
             hub=self.hub,
             streams=self.streams,
-            heartbeat_seconds=1.5,
-            hello_seconds=1.0,
-            send_deadline_seconds=1.0,
-            ping_seconds=ping_seconds,
+            heartbeat_seconds=heartbeat_seconds,
+            hello_seconds=deadline_seconds,
+            send_deadline_seconds=deadline_seconds,
+            ping_seconds=60.0 if quiet else ping_seconds,
             is_revoked=self.is_revoked,
+            changes=lambda: len(self.revoked),
         )
         authenticator = Authenticator(verifier=verifier)
         stream = EventStreamEndpoint(
@@ -155,10 +161,10 @@ class StreamServer:
 
 @contextlib.asynccontextmanager
 async def stream_server(
-    *, ping_seconds: float = 1.0, trusted_proxies: tuple[str, ...] = ()
+    *, ping_seconds: float = 1.0, quiet: bool = False, trusted_proxies: tuple[str, ...] = ()
 ) -> AsyncIterator[StreamServer]:
     """Serve while the context lasts."""
-    server = StreamServer(ping_seconds=ping_seconds, trusted_proxies=trusted_proxies)
+    server = StreamServer(ping_seconds=ping_seconds, quiet=quiet, trusted_proxies=trusted_proxies)
     async with server._server.running():
         pulse = asyncio.create_task(server.pulse.run(), name="pulse")
         server.hub.confirm(AS_OF, time.monotonic(), changed=[])

@@ -13,8 +13,8 @@ import pytest
 from realtime import messages, state
 from realtime.client.ending import closed
 from realtime.delivery import state_endpoint
+from realtime.delivery.allowance import CONTROL_PER_MESSAGE
 from realtime.delivery.answer import freshness_headers
-from realtime.delivery.socket import CONTROL_PER_MESSAGE
 from realtime.errors import AuthenticationError, CloseCode
 from realtime.settings import Settings
 from realtime.store.snapshot import Freshness

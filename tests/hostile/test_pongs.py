@@ -1,0 +1,138 @@
+"""The answer to a ping is taken without the library where it is whole, alone and right, and nowhere else."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+
+import pytest
+
+from realtime.delivery.frames import is_answer_to_a_ping
+from realtime.delivery.socket import Socket
+from tests.delivery.stream_server import StreamServer, stream_server
+from tests.hostile.test_bad_frames import opened
+from tests.hostile.wire import PING, PONG, TEXT, Wire, frame
+
+PROTOCOL_ERROR, RATE_LIMITED = 1002, 4029
+_LETTING_GO_SECONDS = 5.0
+
+
+@pytest.fixture
+async def server() -> AsyncIterator[StreamServer]:
+    async with stream_server() as server:
+        yield server
+
+
+async def at_rest(server: StreamServer) -> Socket:
+    """The socket of the only client, once it keeps nothing of what that has said."""
+    (socket,) = server.streams
+    async with asyncio.timeout(_LETTING_GO_SECONDS):
+        while socket._reader is not None:
+            await asyncio.sleep(0.01)
+    return socket
+
+
+async def answers(wire: Wire) -> bool:
+    """Whether the server still understands what is said."""
+    await wire.send(frame(TEXT, b'{"type":"unsubscribe","channels":["guards"]}'))
+    async with asyncio.timeout(_LETTING_GO_SECONDS):
+        async for opcode, payload in wire.frames():
+            if opcode == TEXT and json.loads(payload).get("patch") == {"guards": None}:
+                return True
+    return False
+
+
+async def heard(socket: Socket, since: float) -> None:
+    async with asyncio.timeout(_LETTING_GO_SECONDS):
+        while socket.heard_at == since:
+            await asyncio.sleep(0.005)
+
+
+def test_only_a_whole_masked_and_empty_pong_is_one() -> None:
+    assert is_answer_to_a_ping(frame(PONG))
+    others = [
+        frame(PONG, mask=False), frame(PONG, fin=False), frame(PONG, b"1"), frame(PING), frame(TEXT), b"",
+        *(frame(PONG, reserved=bits) for bits in range(1, 8)),
+        *(frame(PONG)[:end] for end in range(6)), frame(PONG) * 2, frame(PONG, width=2),
+    ]  # fmt: skip
+    assert [other for other in others if is_answer_to_a_ping(other)] == []
+
+
+async def test_an_answer_is_a_sign_of_life_and_needs_no_reader(server: StreamServer) -> None:
+    async with opened(server) as wire:
+        socket = await at_rest(server)
+        before = socket.heard_at
+        await wire.send(frame(PONG))
+        await heard(socket, before)
+        assert socket._reader is None
+        assert await answers(wire)
+
+
+async def test_an_answer_in_pieces_is_understood(server: StreamServer) -> None:
+    async with opened(server) as wire:
+        socket = await at_rest(server)
+        for byte in frame(PONG):
+            before = socket.heard_at
+            await wire.send(bytes([byte]))
+            await heard(socket, before)
+        assert await answers(wire)
+
+
+async def test_what_looks_like_an_answer_inside_of_a_text_is_that_texts(server: StreamServer) -> None:
+    """However long it takes, and although nothing of the text is in the parser's buffer meanwhile."""
+    text = b'{"type":"unsubscribe","channels":["guards"]}'
+    async with opened(server) as wire:
+        socket = await at_rest(server)
+        whole = frame(TEXT, text + b" " * 6)
+        before = socket.heard_at
+        await wire.send(whole[:2])
+        await heard(socket, before)
+        # Every turn that comes now would let go of a reader that is wrongly taken to be at rest.
+        for turn in range(8):
+            tick = socket.tick
+            server.streams.turns.put(socket, 0.0)
+            async with asyncio.timeout(_LETTING_GO_SECONDS):
+                while socket.tick in (tick, -1) and turn:
+                    await asyncio.sleep(0.01)
+        assert socket._reader is not None
+        mask = bytes(4)
+        await wire.send(mask + text)
+        pong = frame(PONG)
+        before = socket.heard_at
+        await wire.send(pong)
+        await heard(socket, before)
+        # Six bytes of a pong end the message, and make it none that anybody understands.
+        assert (await wire.goodbye()).code in (1007, 4400)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [frame(PONG, mask=False), frame(PONG, fin=False), frame(PONG, reserved=4), frame(PONG, b"x" * 126)],
+    ids=["unmasked", "fragmented", "reserved bits", "too long"],
+)
+async def test_a_wrong_one_ends_the_connection_as_it_does_within_others(
+    server: StreamServer, wrong: bytes
+) -> None:
+    async with opened(server) as wire:
+        await at_rest(server)
+        await wire.send(wrong)
+        assert (await wire.goodbye()).code == PROTOCOL_ERROR
+
+
+async def test_answers_that_nobody_asked_for_are_counted_one_by_one(server: StreamServer) -> None:
+    async with opened(server) as wire:
+        socket = await at_rest(server)
+        # Each arrives alone, as on a slow line: none of them is seen by the parser.
+        for _ in range(150):
+            socket.data_received(frame(PONG))
+        assert (await wire.goodbye()).code == RATE_LIMITED
+
+
+async def test_turns_do_not_allow_more_than_a_second_does(server: StreamServer) -> None:
+    async with opened(server) as wire:
+        socket = await at_rest(server)
+        for _ in range(15):
+            await wire.send(frame(TEXT, b'{"type":"resync"}'))
+            server.streams.turns.put(socket, 0.0)
+        assert (await wire.goodbye()).code == RATE_LIMITED
