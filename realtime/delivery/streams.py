@@ -234,6 +234,7 @@ class Streams:
         session, watch, now = socket.session, socket.watch, time.monotonic()
         if session is None or session.held is None or watch is None or watch.snapshot is None:
             raise StreamClosed(CloseCode.MALFORMED, "the first frame must be a hello, and welcome its answer")
+        self._hub.touch(watch, now)
         fresh = watch.freshness(now)
         try:
             update = session.update(watch.snapshot, fresh)

