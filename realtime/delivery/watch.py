@@ -166,6 +166,9 @@ class Watch:
         base = self.own_snapshot
         if base is None or self._own_read_at < 0 or snapshot.revision <= base.revision:
             return False
+        if self.suspect:
+            # What it would follow on is wrong; a read puts it right.
+            return False
         self._remember_step(snapshot, base)
         self.snapshot = snapshot
         if snapshot.revision >= self._known:

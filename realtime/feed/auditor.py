@@ -23,6 +23,8 @@ from realtime.audit.sources import Sources
 from realtime.audit.verdict import Evidence, Verdict, read_evidence
 from realtime.feed.connection import DATABASE_ERRORS, KeptConnection
 from realtime.metrics import METRICS
+from realtime.patch import diff
+from realtime.store.snapshot import Snapshot
 
 log = logging.getLogger(__name__)
 
@@ -39,6 +41,8 @@ class Audited(Protocol):
     """What the audit needs of the hub."""
 
     def watched(self) -> Iterator[tuple[UUID, int]]: ...
+
+    def snapshot_of(self, user_id: UUID) -> Snapshot | None: ...
 
     def suspect(self, user_id: UUID, *, wrong: bool) -> None: ...
 
@@ -67,8 +71,10 @@ class Auditor:
         self._suspects_turn = False
         self._turn = 0
         self._complaints: set[str] = set()
-        #: Of the account that is being audited, as the live queries gave it.
+        #: The account that is being audited, as the live queries gave it, and the channels in which what is
+        #: shown at that revision is something else.
         self._revision = -1
+        self._drifted: frozenset[str] = frozenset()
 
     async def run(self) -> None:
         """For ever; a database that does not answer is waited for."""
@@ -130,6 +136,11 @@ class Auditor:
     async def _shown(self, driver: Any, user_id: UUID) -> Mapping[str, Any]:
         (found,) = await self._live_queries.evaluate(driver, [user_id])
         self._revision = found.revision
+        shown = self._hub.snapshot_of(user_id)
+        same = shown is not None and (shown.epoch, shown.revision) == (found.epoch, found.revision)
+        # Equal revisions are equal states, whether they were read or followed.
+        drifted = diff(shown.state, found.state) if shown is not None and same else {}
+        self._drifted = frozenset(f"{channel} as it is shown" for channel in drifted)
         return found.state
 
     def _complain(self, complaints: set[str]) -> None:
@@ -138,7 +149,7 @@ class Auditor:
         self._complaints = complaints
 
     def _tell(self, verdict: Verdict) -> None:
-        paths = frozenset(each.path for each in verdict.differences)
+        paths = self._drifted.union(each.path for each in verdict.differences)
         known = self._suspects.get(verdict.user_id)
         METRICS.audits.add(1, "different" if paths else "too_long" if verdict.partial else "equal")
         if paths:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import time
 from collections.abc import Callable
@@ -15,6 +16,7 @@ from queries.capture import rebuild
 from queries.channels import LIVE_QUERIES
 from realtime.feed.auditor import Auditor
 from realtime.metrics import METRICS
+from realtime.store.snapshot import Snapshot
 from tests.end_to_end.mirror import Mirror, mirror
 from tests.end_to_end.node import node
 from tests.feed.node import FeedNode, feed_node, sync
@@ -102,6 +104,26 @@ async def test_what_differs_is_logged_by_its_path_alone_and_once(
         assert "is what its log says again" in caplog.records[-1].getMessage()
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
+
+
+async def test_what_is_shown_otherwise_than_it_is_read_is_stale_until_it_is_read(migrated_url: str) -> None:
+    """As if something had been followed wrongly, or memory had failed."""
+    user = uuid4()
+    async with (
+        connected(migrated_url) as connection,
+        node(migrated_url, audit_seconds=0.05) as server,
+        mirror(server.url, server.token(user)) as watched,
+    ):
+        await sync(connection, user)
+        await watched.until(lambda: "7" in watched.state.get("positions", {}).get("open", {}))
+        for held in gc.get_objects():
+            if type(held) is Snapshot and held.user_id == user:
+                held.state["positions"]["total_unrealized_pnl"] = 1e6
+        await watched.until(lambda: stale(watched) is True)
+        await sync(connection, user, price=1960)
+        await watched.until(lambda: watched.state["positions"]["open"]["7"]["current_price"] == 1960)
+        assert watched.state["positions"]["total_unrealized_pnl"] == 95.0
+        await watched.until(lambda: stale(watched) is False)
 
 
 async def test_a_disabled_trigger_is_logged_while_the_node_runs(

@@ -80,12 +80,8 @@ def bearer(running: Node) -> dict[str, str]:
 
 async def test_a_day_of_changes(running: Node, database: asyncpg.Connection[Any]) -> None:
     token = running.token(USER)
-
-    async def hears() -> bool:
-        return (await samples(running))["guardwire_listener_up"] == 1
-
     # Before it listens a node finds changes by its sweep, and reads them.
-    await until(hears)
+    await until(partial(_hears, running))
     async with mirror(running.url, token) as one, mirror(running.url, token) as two:
         open_now = await samples(running)
         assert open_now["guardwire_sockets"] == 2
@@ -117,6 +113,10 @@ async def test_a_day_of_changes(running: Node, database: asyncpg.Connection[Any]
     assert now["guardwire_redis_up"] == 1
     assert now["guardwire_listener_up"] == 1
     assert 0 < now["guardwire_canary_round_trip_seconds"] < 2
+
+
+async def _hears(running: Node) -> bool:
+    return (await samples(running))["guardwire_listener_up"] == 1
 
 
 def _shows(account: Mirror, price: float) -> bool:
