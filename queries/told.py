@@ -11,7 +11,7 @@ Times are microseconds since 1970, and what is null is empty.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import Any, Final, NamedTuple
@@ -22,6 +22,7 @@ from realtime.patch import State
 
 #: A commit's times are mostly one and the same.
 _MOMENTS_REMEMBERED: Final = 1024
+_USER_CHARACTERS: Final = 36
 _FIRST_MOMENT: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -35,12 +36,16 @@ class Told(NamedTuple):
     positions: list[str]
 
 
-def read_told(payload: str) -> Iterator[Told]:
-    """The items of a notification; raises ValueError where it is none of the capture's."""
+def read_told(payload: str, is_wanted: Callable[[str], bool] = lambda _: True) -> Iterator[Told]:
+    """The items of a notification whose users are wanted; raises ValueError where one is not the capture's.
+
+    Every node hears of every commit, so what is of others is not looked at any further.
+    """
     for item in payload.split(";"):
-        head, *positions = item.split("|")
-        user, base, revision, *account = head.split(" ")
-        yield Told(user, int(base), int(revision), account, positions)
+        if is_wanted(item[:_USER_CHARACTERS]):
+            head, *positions = item.split("|")
+            user, base, revision, *account = head.split(" ")
+            yield Told(user, int(base), int(revision), account, positions)
 
 
 def state_after(before: State, told: Told) -> tuple[State, State] | None:

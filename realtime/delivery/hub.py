@@ -67,6 +67,10 @@ class Hub:
         watch = self._watches.get(user_id)
         return None if watch is None else watch.own_snapshot
 
+    def is_named(self, user: str) -> bool:
+        """`is_watched` by an account's id as text."""
+        return user in self._named
+
     def snapshot_named(self, user: str) -> Snapshot | None:
         """`snapshot_of` by an account's id as text."""
         watch = self._named.get(user)

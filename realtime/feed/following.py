@@ -25,6 +25,8 @@ log = logging.getLogger(__name__)
 class Followed(Protocol):
     """What following needs of the hub."""
 
+    def is_named(self, user: str) -> bool: ...
+
     def snapshot_named(self, user: str) -> Snapshot | None: ...
 
     def follow(self, snapshot: Snapshot) -> bool: ...
@@ -54,7 +56,7 @@ class Following:
         """Publish what a notification told; what cannot be understood is left to the sweep."""
         steps: list[Step] = []
         try:
-            for told in read_told(payload):
+            for told in read_told(payload, self._hub.is_named):
                 base = self._hub.snapshot_named(told.user)
                 snapshot = None if base is None else self._after(base, told)
                 if snapshot is not None and self._hub.follow(snapshot):

@@ -191,3 +191,21 @@ async def node_is_quiet(node: FeedNode) -> None:
     async with asyncio.timeout(10):
         while len(node.dirty) or node.hub.swept_at < swept_at + 0.3:
             await asyncio.sleep(0.01)
+
+
+async def test_what_is_told_of_accounts_that_nobody_watches_here_is_passed_over(
+    node: FeedNode, connection: asyncpg.Connection[Any], ears: Ears, user: UUID
+) -> None:
+    other = uuid4()
+    for each in (user, other):
+        await sync(connection, each)
+    client = node.watch(user)
+    await client.sees()
+    await ears.all(connection)
+    async with paused(node):
+        reader = Reader(node)
+        for each in (user, other):
+            await sync(connection, each, price=1960)
+        reader.hear(";".join(await told(ears, connection)))
+        assert client.seen[-1].state["positions"]["open"]["7"]["current_price"] == 1960
+        assert reader.hints == []
