@@ -32,10 +32,11 @@ Value = TypeVar("Value")
 
 
 class Remembered(Generic[Key, Value]):
-    """A pure function that remembers what it made, until it was not asked for it between two `forget_unused`.
+    """A pure function that remembers what it is asked for again and again, until between two `forget_unused`
+    it was not.
 
-    What it remembers is as much as what is being read, and nothing of accounts that are idle. More than
-    ``most`` values between two calls age faster.
+    What it remembers is as much as what is being read, and nothing of accounts that are read once and then
+    idle: of those only a number is kept. More than ``most`` values between two calls age faster.
     """
 
     def __init__(self, make: Callable[[Key], Value], *, most: int) -> None:
@@ -43,18 +44,28 @@ class Remembered(Generic[Key, Value]):
         self._most = most
         self._young: dict[Key, Value] = {}
         self._old: dict[Key, Value] = {}
+        self._seen: set[int] = set()
+        self._seen_before: set[int] = set()
         _REMEMBERED.append(self)
 
     def __call__(self, key: Key) -> Value:
         found = self._young.get(key)
         if found is None:
-            if len(self._young) >= self._most:
+            if len(self._young) + len(self._seen) >= self._most:
                 self.age()
             found = self._old.pop(key, None)
             if found is None:
                 found = self._make(key)
+                if self._is_new(hash(key)):
+                    return found
             self._young[key] = found
         return found
+
+    def _is_new(self, mark: int) -> bool:
+        if mark in self._seen or mark in self._seen_before:
+            return False
+        self._seen.add(mark)
+        return True
 
     def __len__(self) -> int:
         return len(self._young) + len(self._old)
@@ -62,6 +73,7 @@ class Remembered(Generic[Key, Value]):
     def age(self) -> None:
         """Forget what was not asked for since the last time."""
         self._old, self._young = self._young, {}
+        self._seen_before, self._seen = self._seen, set()
 
 
 _REMEMBERED: Final[list[Remembered[Any, Any]]] = []

@@ -121,6 +121,9 @@ class Hub:
             delivered = watch.revision
             if watch.advance(snapshot, base, as_of=as_of, read_at=read_at):
                 self._caught_up(watch, now)
+                if delivered == -1:
+                    # Most of a crowd that connects is idle. What changes is unpacked with its first change.
+                    watch.pack()
                 watch.wake(now, stale=watch.suspect)
                 if delivered not in (-1, snapshot.revision):
                     _measure(watch, snapshot, base)

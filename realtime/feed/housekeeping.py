@@ -17,7 +17,7 @@ log = logging.getLogger(__name__)
 INTERVAL_SECONDS: Final = 2.0
 _SERVER_CHECK_EVERY: Final = 15
 #: So long are records of the last reads known by their bytes.
-_FORGET_SECONDS: Final = 10.0
+FORGET_SECONDS: Final = 10.0
 
 
 class Housekeeper:
@@ -31,7 +31,7 @@ class Housekeeper:
         """For ever; a database that does not answer is waited for."""
         turn, forgot_at = 0, time.monotonic()
         while True:
-            if time.monotonic() - forgot_at > _FORGET_SECONDS:
+            if time.monotonic() - forgot_at > FORGET_SECONDS:
                 forget_unused()
                 forgot_at = time.monotonic()
             try:

@@ -23,7 +23,7 @@ from redis.exceptions import RedisError
 
 from realtime.owners import blocked
 from realtime.patch import State, apply
-from realtime.state import STATE_VERSION
+from realtime.state import CHANNELS, STATE_VERSION
 from realtime.store.paths import Edge, find_path
 from realtime.store.snapshot import Snapshot
 
@@ -84,7 +84,7 @@ def taken(step: Step) -> Taken:
     snapshot, base = step
     if base is None or base.epoch != snapshot.epoch:
         return Taken(snapshot, None, b"")
-    return Taken(snapshot, base.revision, snapshot.patch_from(base, tuple(snapshot.state)))
+    return Taken(snapshot, base.revision, snapshot.patch_from(base, CHANNELS))
 
 
 def connect(url: str) -> Redis:
@@ -243,7 +243,7 @@ def _account(step: Taken, *, with_state: bool) -> bytes:
         b"%d" % snapshot.revision,
         snapshot.as_of.encode(),
         owner,
-        owner + snapshot.encoded(tuple(snapshot.state)) if with_state or base is None else b"",
+        owner + snapshot.encoded(CHANNELS) if with_state or base is None else b"",
         b"" if base is None else b"%d" % base,
         b"" if base is None else owner + patch,
     )

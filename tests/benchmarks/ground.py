@@ -42,7 +42,7 @@ QUICK = Scale(
     nodes=(1, 2),
     samples=5,
     window_seconds=2.0,
-    limit_seconds=240.0,
+    limit_seconds=300.0,
 )
 FULL = Scale(
     accounts=1000,

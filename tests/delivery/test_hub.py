@@ -376,6 +376,7 @@ def test_a_node_that_cannot_look_does_not_call_fresh_what_is_told(hub: Hub) -> N
 
 def test_an_idle_account_is_packed_and_says_the_same(hub: Hub) -> None:
     watch = hub.attach(USER, Client())
+    publish(hub, snapshot(4, tickets=(7, 8, 9)))
     publish(hub, snapshot(5, tickets=(7, 8, 9)))
     shown = watch.snapshot
     assert shown is not None
@@ -395,6 +396,7 @@ def test_an_idle_account_is_packed_and_says_the_same(hub: Hub) -> None:
 
 def test_an_account_that_is_asked_for_is_not_idle(hub: Hub) -> None:
     watch = hub.reading(USER)
+    publish(hub, snapshot(4))
     publish(hub, snapshot(5))
     now = time.monotonic()
     state = watch.snapshot and watch.snapshot.state
@@ -402,3 +404,15 @@ def test_an_account_that_is_asked_for_is_not_idle(hub: Hub) -> None:
     hub.tick(now + IDLE_SECONDS + 2)
     assert watch.snapshot is not None
     assert watch.snapshot.state is state
+
+
+def test_an_account_is_packed_until_it_changes(hub: Hub) -> None:
+    watch = hub.reading(USER)
+    first = snapshot(5)
+    state = first.state
+    publish(hub, first)
+    assert watch.snapshot is first
+    assert first.state is not state
+    assert first.state == state
+    hub.follow(snapshot(6))
+    assert watch.snapshot.state is watch.snapshot.state
