@@ -16,7 +16,9 @@ class Chores:
 
     def begin(self, name: str, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
         """Do ``work`` unless a chore of that ``name`` is still being done."""
-        if name in self._tasks:
+        known = self._tasks.get(name)
+        # One that has ended may not have been taken off yet, and what it left undone would be left for ever.
+        if known is not None and not known.done():
             return
         task = asyncio.get_running_loop().create_task(work(), name=f"guardwire client {name}")
         self._tasks[name] = task
@@ -31,6 +33,7 @@ class Chores:
             await asyncio.wait(tasks)
 
     def _done(self, name: str, task: asyncio.Task[None]) -> None:
-        self._tasks.pop(name, None)
+        if self._tasks.get(name) is task:
+            del self._tasks[name]
         if not task.cancelled() and (failure := task.exception()) is not None:
             self._on_failure(failure)

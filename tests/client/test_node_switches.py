@@ -26,7 +26,7 @@ from tests.end_to_end import tables
 from tests.end_to_end.node import Node, node
 from tests.end_to_end.ordinary import equity, row
 
-STEPS = 120
+STEPS = 160
 #: Positions that move at once while nobody reads.
 CROWDED = 60
 
