@@ -21,7 +21,8 @@ _CPU = (
 )
 _LATENCY = (
     "the statement that is measured writes a row and its capture before its commit can be heard, and that is"
-    " most of it; with writers, PostgreSQL and the server on two cores the slowest hundredth waits for its turn"
+    " most of it; with writers, PostgreSQL and the server on two cores the slowest hundredth waits"
+    " for its turn"
 )
 _BURST = (
     "a thousand accounts are told in two dozen notifications and made one after the other on one core: 20 µs"
