@@ -21,8 +21,8 @@ from realtime.metrics import METRICS
 log = logging.getLogger(__name__)
 
 NOTIFY_CHANNEL: Final = "guardwire"
-NOTIFY: Final = "SELECT pg_notify($1, $2)"
 _TOLD_CHANNEL: Final = "SELECT told_channel FROM guardwire.configuration"
+_SEND: Final = "SELECT pg_notify(told_channel, $1) FROM guardwire.configuration"
 _CANARY: Final = "canary="
 _CANARY_SECONDS: Final = 5.0
 _CANARY_DEADLINE_SECONDS: Final = 2.0
@@ -92,7 +92,7 @@ class Listener:
             await connection.add_listener(told_channel, self._on_telling)
             # Last, because the last statement of a connection is what the database's statistics show of it.
             await connection.add_listener(NOTIFY_CHANNEL, self._on_notification)
-            while not ended.is_set() and await self._hears(connection, told_channel):
+            while not ended.is_set() and await self._hears(connection):
                 self._hearing(True)
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(self._canary_seconds):
@@ -100,14 +100,14 @@ class Listener:
         finally:
             connection.terminate()
 
-    async def _hears(self, connection: asyncpg.Connection[Any], told_channel: str) -> bool:
+    async def _hears(self, connection: asyncpg.Connection[Any]) -> bool:
         """Whether a notification to ourselves comes back: a half-open connection looks alive but hears
-        nothing.
+        nothing, nor does one that listens to a channel of another name than commits tell on by now.
         """
         self._expected = _CANARY + secrets.token_hex(8)
         self._heard.clear()
         if self._send_canary is None:
-            await connection.execute(NOTIFY, told_channel, self._expected)
+            await connection.execute(_SEND, self._expected)
         else:
             await self._send_canary(self._expected)
         sent_at = time.monotonic()

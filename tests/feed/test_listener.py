@@ -111,3 +111,27 @@ async def test_a_terminated_listener_says_that_it_is_deaf_and_listens_again(
 
 def test_a_payload_is_items_of_name_and_value() -> None:
     assert list(parse_payload("a=1,b=2=3,c,=4")) == [("a", "1"), ("b", "2=3"), ("", "4")]
+
+
+async def test_what_commits_tell_is_heard_apart_from_hints(
+    ears: Ears, connection: asyncpg.Connection[Any]
+) -> None:
+    await ears.until(hearing=True)
+    await connection.execute("SELECT pg_notify(told_channel, 'told') FROM guardwire.configuration")
+    await notify(connection, f"{USER}=1")
+    await ears.until(hints=1)
+    assert ears.told == ["told"]
+    assert ears.hints == [(USER, 1)]
+
+
+async def test_a_channel_of_another_name_is_listened_to_within_one_canary(
+    ears: Ears, connection: asyncpg.Connection[Any]
+) -> None:
+    await ears.until(hearing=True)
+    await connection.execute("UPDATE guardwire.configuration SET told_channel = DEFAULT")
+    await ears.until(hearing=False)
+    await ears.until(hearing=True)
+    await connection.execute("SELECT pg_notify(told_channel, 'told') FROM guardwire.configuration")
+    async with asyncio.timeout(10):
+        while ears.told != ["told"]:
+            await asyncio.sleep(0.01)
