@@ -15,15 +15,9 @@ from queries.channels import LIVE_QUERIES
 from queries.live_query import wire_epoch
 from realtime.feed.following import Following
 from realtime.metrics import METRICS
-from tests.feed.node import FeedNode, feed_node, sync
+from realtime.store.snapshot import Snapshot
+from tests.feed.node import Client, FeedNode, sync
 from tests.queries.ears import Ears
-
-
-@pytest.fixture
-async def connection(migrated_url: str) -> AsyncIterator[asyncpg.Connection[Any]]:
-    connection = await asyncpg.connect(migrated_url)
-    yield connection
-    await connection.close()
 
 
 @pytest.fixture
@@ -31,17 +25,6 @@ async def ears(migrated_url: str) -> AsyncIterator[Ears]:
     connection = await asyncpg.connect(migrated_url)
     yield await Ears.open(connection)
     await connection.close()
-
-
-@pytest.fixture
-async def node(migrated_url: str, connection: object) -> AsyncIterator[FeedNode]:
-    async with feed_node(migrated_url) as node:
-        yield node
-
-
-@pytest.fixture
-def user() -> UUID:
-    return uuid4()
 
 
 class Reader:
@@ -68,6 +51,17 @@ async def paused(node: FeedNode) -> AsyncIterator[None]:
         yield
 
 
+async def followed(
+    node: FeedNode, connection: asyncpg.Connection[Any], ears: Ears, user: UUID
+) -> tuple[Client, Snapshot]:
+    """A client of an account with one open position, and what it has been shown; nothing is left to hear."""
+    await sync(connection, user)
+    client = node.watch(user)
+    shown = await client.sees()
+    await ears.all(connection)
+    return client, shown
+
+
 async def told(ears: Ears, connection: asyncpg.Connection[Any]) -> list[str]:
     return [heard.payload for heard in await ears.all(connection) if heard.told]
 
@@ -75,10 +69,7 @@ async def told(ears: Ears, connection: asyncpg.Connection[Any]) -> list[str]:
 async def test_what_a_commit_tells_is_shown_as_a_read_shows_it_and_nothing_is_read(
     node: FeedNode, connection: asyncpg.Connection[Any], ears: Ears, user: UUID
 ) -> None:
-    await sync(connection, user)
-    client = node.watch(user)
-    before = await client.sees()
-    await ears.all(connection)
+    client, before = await followed(node, connection, ears, user)
     async with paused(node):
         evaluated = METRICS.evaluated.get()
         await sync(connection, user, price=1960)
@@ -100,10 +91,7 @@ async def test_what_a_commit_tells_is_shown_as_a_read_shows_it_and_nothing_is_re
 async def test_what_follows_on_something_else_is_a_hint(
     node: FeedNode, connection: asyncpg.Connection[Any], ears: Ears, user: UUID
 ) -> None:
-    await sync(connection, user)
-    client = node.watch(user)
-    before = await client.sees()
-    await ears.all(connection)
+    client, before = await followed(node, connection, ears, user)
     async with paused(node):
         for price in (1960, 1961):
             await sync(connection, user, price=price)
@@ -122,10 +110,7 @@ async def test_a_read_that_told_steps_overtook_takes_nothing_back(
     node: FeedNode, connection: asyncpg.Connection[Any], ears: Ears, user: UUID, migrated_url: str
 ) -> None:
     """It sees less than is shown by then, which is not to say that anything is gone."""
-    await sync(connection, user)
-    client = node.watch(user)
-    first = await client.sees()
-    await ears.all(connection)
+    client, first = await followed(node, connection, ears, user)
     evaluate = LIVE_QUERIES.evaluate
     reader = Reader(node)
 
@@ -153,10 +138,7 @@ async def test_a_read_that_told_steps_overtook_takes_nothing_back(
 async def test_in_another_epoch_what_is_told_is_read(
     node: FeedNode, connection: asyncpg.Connection[Any], ears: Ears, user: UUID
 ) -> None:
-    await sync(connection, user)
-    client = node.watch(user)
-    before = await client.sees()
-    await ears.all(connection)
+    client, before = await followed(node, connection, ears, user)
     await connection.execute("UPDATE guardwire.epoch SET epoch = epoch + 1")
     async with asyncio.timeout(10):
         while wire_epoch(node.sweeper.epoch) == before.epoch:
@@ -197,11 +179,8 @@ async def test_what_is_told_of_accounts_that_nobody_watches_here_is_passed_over(
     node: FeedNode, connection: asyncpg.Connection[Any], ears: Ears, user: UUID
 ) -> None:
     other = uuid4()
-    for each in (user, other):
-        await sync(connection, each)
-    client = node.watch(user)
-    await client.sees()
-    await ears.all(connection)
+    await sync(connection, other)
+    client, _ = await followed(node, connection, ears, user)
     async with paused(node):
         reader = Reader(node)
         for each in (user, other):

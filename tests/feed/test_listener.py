@@ -38,13 +38,6 @@ class Ears:
 
 
 @pytest.fixture
-async def connection(migrated_url: str) -> AsyncIterator[asyncpg.Connection[Any]]:
-    connection = await asyncpg.connect(migrated_url)
-    yield connection
-    await connection.close()
-
-
-@pytest.fixture
 async def ears(migrated_url: str, connection: object) -> AsyncIterator[Ears]:
     ears = Ears(migrated_url)
     task = asyncio.create_task(ears.listener.run(), name="listener")

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
 from typing import Any
 from uuid import UUID, uuid4
 
 import asyncpg
-import pytest
 
 from queries.channels import LIVE_QUERIES
 from queries.live_query import LiveQueries, LiveQuery, wire_epoch
@@ -17,24 +15,6 @@ from realtime.feed.loop import BATCH
 from realtime.feed.sweep import sweep
 from realtime.store.snapshots import Stored
 from tests.feed.node import FeedNode, feed_node, sync
-
-
-@pytest.fixture
-async def connection(migrated_url: str) -> AsyncIterator[asyncpg.Connection[Any]]:
-    connection = await asyncpg.connect(migrated_url)
-    yield connection
-    await connection.close()
-
-
-@pytest.fixture
-async def node(migrated_url: str, connection: object) -> AsyncIterator[FeedNode]:
-    async with feed_node(migrated_url) as node:
-        yield node
-
-
-@pytest.fixture
-def user() -> UUID:
-    return uuid4()
 
 
 async def test_an_account_without_any_row_is_empty_and_not_an_error(node: FeedNode, user: UUID) -> None:
