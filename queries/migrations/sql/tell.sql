@@ -27,8 +27,8 @@ RETURN concat('|', (p).ticket, ' ', (p).matched, ' ', (p).current_price, ' ',
                    THEN guardwire.converted((p).pnl, (p).quote_currency, account_currency) ELSE round((p).pnl, 2) END,
               ' ', (p).pnl_pct, ' ', guardwire.unix_us((p).updated_at));
 
--- Tells the nodes what plain syncs made of the accounts of these positions: in chunks that fit, and none while the queue is half full. An
--- account that does not fit by itself is hinted at.
+-- Tells the nodes what plain syncs made of the accounts of these positions: in chunks that fit, and none while the queue is
+-- half full. An account that does not fit by itself is hinted at.
 CREATE FUNCTION guardwire.tell_nodes(moved guardwire.positions[]) RETURNS void LANGUAGE plpgsql AS $$
 DECLARE
     channel text;
