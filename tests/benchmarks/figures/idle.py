@@ -102,9 +102,9 @@ async def _quiet(ground: Ground, node: Child, beating: Child, count: int) -> lis
             ours=our_cpu,
             reference=their_cpu,
             limit=3,
-            in_the_way="half of it is a heartbeat for each socket every five seconds, most of that the kernel's"
-            " writing; a sixth is the sweep of all watched accounts, and the rest leases, the audit and answers"
-            " to pings",
+            in_the_way="half of it is a heartbeat for each socket every five seconds, most of that the"
+            " kernel's writing; a sixth is the sweep of all watched accounts, and the rest leases, the audit"
+            " and answers to pings",
         ),
         Figure(
             name=f"statements/s with {count:,} idle sockets",
