@@ -26,8 +26,8 @@ async def measure(ground: Ground) -> list[Figure]:
             ours=cpu[count],
             reference=cpu[one],
             target=1.4,
-            in_the_way="every node hears of every commit, which is a third of what a change costs where it is"
-            " shown; and has a sweep, a canary and a pulse of its own",
+            in_the_way="each further node hears of every commit, wakes for it, and has a sweep, a canary and"
+            " a pulse of its own: together two fifths of what a change costs on one",
         )
         for count in more
     ]
