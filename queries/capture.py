@@ -2,38 +2,41 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from typing import Any, Final, NamedTuple, Protocol
 from uuid import UUID
 
-#: Ends what has expired; says whether notes wait.
-HOUSEKEEP: Final = "SELECT alerts_ended, fell_silent, notes_due FROM guardwire.housekeep()"
-#: Applies the oldest notes; the number applied.
-APPLY_NOTES: Final = "SELECT guardwire.apply_notes($1)"
-#: Lists every account that has history, once; the number listed.
+#: Ends alerts whose window has passed and notes platforms that fell silent.
+HOUSEKEEP: Final = "SELECT alerts_ended, fell_silent FROM guardwire.housekeep()"
+#: Gives every account with history a row that is not ready, unless it has a row; the number added.
 LIST_ACCOUNTS: Final = "SELECT guardwire.list_accounts()"
 #: Reads the history of one account that waits for it; null when none does.
 BACKFILL_NEXT: Final = "SELECT guardwire.backfill_next()"
 #: How many accounts wait for their history.
-WAITING: Final = "SELECT count(*) FROM guardwire.accounts WHERE NOT ready"
+UNREAD: Final = "SELECT count(*) FROM guardwire.accounts WHERE NOT ready"
 #: Makes an account wait for its history.
 UNREADY: Final = "SELECT guardwire.unready($1)"
 #: Reads the history of one account; the number of rows read, null when it was ready.
 READ_HISTORY: Final = "SELECT guardwire.read_history($1)"
-#: Lists accounts whose every row was written past the triggers; the number of them.
-LIST_MISSED: Final = "SELECT guardwire.list_missed_accounts()"
-#: Makes the newest rate of each pair current.
-REREAD_RATES: Final = "SELECT guardwire.reread_rates()"
+#: Copies rates, instruments and limits from the platform's tables.
+COPY_REFERENCE: Final = "SELECT guardwire.copy_reference()"
 #: How many accounts there are.
 COUNT_ACCOUNTS: Final = "SELECT count(*) FROM guardwire.accounts"
 #: So many accounts after one, by their order.
 ACCOUNTS_AFTER: Final = "SELECT user_id FROM guardwire.accounts WHERE user_id > $1 ORDER BY user_id LIMIT $2"
-#: Forgets arrivals and ignored rows that are old, so many of each; the number forgotten.
+#: Deletes arrivals and ignored rows that are old, so many of each; the number deleted.
 PRUNE: Final = "SELECT guardwire.prune($1)"
+#: The last row of an account that waits in the inbox; null when none waits.
+LAST_WAITING: Final = "SELECT max(nth) FROM guardwire.inbox WHERE account = $1"
+#: Whether a row of an account up to that one still waits.
+IS_WAITING: Final = "SELECT EXISTS (SELECT FROM guardwire.inbox WHERE account = $1 AND nth <= $2)"
+#: An account's revision; null when it has none.
+REVISION: Final = "SELECT revision FROM guardwire.accounts WHERE user_id = $1"
 
-_NOTES_AT_ONCE: Final = 500
 _ACCOUNTS_AT_ONCE: Final = 500
 _HISTORY_SECONDS: Final = 3600.0
+_APPLIED_POLL_SECONDS: Final = 0.02
 
 
 class Driver(Protocol):
@@ -51,16 +54,27 @@ class Housekeeping(NamedTuple):
 
     alerts_ended: int
     fell_silent: int
-    notes_applied: int
 
 
 async def housekeep(driver: Driver, *, timeout_seconds: float = 10.0) -> Housekeeping:
     """Turn what time brought about into commits; one cheap statement when nothing is due. Any node may."""
-    alerts_ended, fell_silent, notes_due = await driver.fetchrow(HOUSEKEEP, timeout=timeout_seconds)
-    notes_applied = 0
-    if notes_due:
-        notes_applied = await driver.fetchval(APPLY_NOTES, _NOTES_AT_ONCE, timeout=timeout_seconds)
-    return Housekeeping(alerts_ended, fell_silent, notes_applied)
+    return Housekeeping(*await driver.fetchrow(HOUSEKEEP, timeout=timeout_seconds))
+
+
+async def wait_until_applied(driver: Driver, user_id: UUID, *, timeout_seconds: float) -> int | None:
+    """Wait until every row of an account that waits now is applied; its revision then.
+
+    None when that takes longer than ``timeout_seconds``: no applier runs, or it has a long way to go.
+    """
+    last = await driver.fetchval(LAST_WAITING, user_id)
+    try:
+        async with asyncio.timeout(timeout_seconds):
+            while last is not None and await driver.fetchval(IS_WAITING, user_id, last):  # noqa: ASYNC110 - no event crosses processes
+                await asyncio.sleep(_APPLIED_POLL_SECONDS)
+    except TimeoutError:
+        return None
+    revision: int | None = await driver.fetchval(REVISION, user_id)
+    return revision or 0
 
 
 async def prune(driver: Driver, *, at_once: int = 5000) -> int:
@@ -83,7 +97,7 @@ async def backfill(driver: Driver, *, progress: Callable[[str], None]) -> int:
     May be interrupted and begun again at any time, and run by many at once.
     """
     await list_accounts(driver)
-    waiting = await driver.fetchval(WAITING)
+    waiting = await driver.fetchval(UNREAD)
     read = 0
     while await driver.fetchval(BACKFILL_NEXT, timeout=_HISTORY_SECONDS) is not None:
         read += 1
@@ -101,9 +115,9 @@ async def rebuild(driver: Driver, user_id: UUID) -> int:
     return rows or 0
 
 
-async def reread_rates(driver: Driver) -> None:
-    """Make the newest rate of each pair current, as after rates were written past the triggers."""
-    await driver.fetchval(REREAD_RATES, timeout=_HISTORY_SECONDS)
+async def copy_reference(driver: Driver) -> None:
+    """Copy rates, instruments and limits anew, as after rows were written past the triggers."""
+    await driver.fetchval(COPY_REFERENCE, timeout=_HISTORY_SECONDS)
 
 
 async def rebuild_all(driver: Driver, *, progress: Callable[[int, int, int], None]) -> int:
@@ -112,8 +126,8 @@ async def rebuild_all(driver: Driver, *, progress: Callable[[int, int, int], Non
     One transaction an account, which locks that account alone and only at its end. ``progress`` is told the
     accounts done, all of them, and the rows read.
     """
-    await reread_rates(driver)
-    await driver.fetchval(LIST_MISSED, timeout=_HISTORY_SECONDS)
+    await copy_reference(driver)
+    await list_accounts(driver)
     total: int = await driver.fetchval(COUNT_ACCOUNTS)
     after, done, rows = UUID(int=0), 0, 0
     while page := await driver.fetch(ACCOUNTS_AFTER, after, _ACCOUNTS_AT_ONCE):

@@ -10,14 +10,14 @@ from queries.records import Remembered, read
 from realtime.patch import State
 
 # Rounded, because a limit too small for floating point would make the account unreadable.
-# Levels are decided by the capture, in the writer's transaction; nothing here looks at the clock.
+# The applier decides levels; nothing here looks at the clock.
 _COLUMNS = """
        record_send(ROW(
            account.drawdown_level, account.equity, account.peak_equity, account.drawdown_pct,
            account.currency, account.liquidation_at, account.equity_at,
-           round(coalesce(limits.drawdown_warning_pct, 15), 15),
-           round(coalesce(limits.drawdown_critical_pct, 20), 15),
-           round(coalesce(limits.minimum_equity, 100), 15))) AS drawdown,
+           round(coalesce(limits.drawdown_warning_pct, defaults.drawdown_warning_pct), 15),
+           round(coalesce(limits.drawdown_critical_pct, defaults.drawdown_critical_pct), 15),
+           round(coalesce(limits.minimum_equity, defaults.minimum_equity), 15))) AS drawdown,
        ARRAY(SELECT record_send(ROW(m.symbol, m.condition_type, m.alert_type, m.detected_at, m.gap_pct,
                                     m.spread_pct, m.open_price, m.close_price, m.bid, m.ask,
                                     m.user_id = watched.user_id))

@@ -22,10 +22,11 @@ from realtime.state import STATE_VERSION
 class LiveQuery(NamedTuple):
     """A channel: its name, the columns that it reads, and the pure function from a row of them to its state.
 
-    ``columns`` is a select list over `watched` (the accounts asked for), `account` (guardwire.accounts),
-    `limits` (public.guard_limits), `book` (the open positions, `book.py`) and `backfill`; `account` and
-    `limits` are null for an account that never wrote a row. Each of the ``collections`` is a column that
-    holds an array of records (`records.py`), whose last fields say whether they are the account's own.
+    ``columns`` is a select list over `watched` (the accounts asked for), `account` (guardwire.accounts), `limits`
+    (guardwire.limits), `defaults` (the limits of an account that set none), `book` (the open positions, `book.py`)
+    and `backfill`; `account` and `limits` are null for an account that never wrote a row. Each of the
+    ``collections`` is a column that holds an array of records (`records.py`), whose last fields say whether they
+    are the account's own.
     """
 
     channel: str
@@ -64,7 +65,8 @@ FROM unnest($1::uuid[]) AS watched (user_id)
 CROSS JOIN (SELECT epoch FROM guardwire.epoch LIMIT 1) AS epoch
 CROSS JOIN (SELECT done FROM guardwire.backfill LIMIT 1) AS backfill
 LEFT JOIN guardwire.accounts AS account ON account.user_id = watched.user_id
-LEFT JOIN public.guard_limits AS limits ON limits.user_id = watched.user_id
+LEFT JOIN guardwire.limits AS limits ON limits.user_id = watched.user_id
+CROSS JOIN (SELECT * FROM guardwire.limits WHERE user_id = guardwire.no_account() LIMIT 1) AS defaults
 CROSS JOIN LATERAL ({book}) AS book
 """
 

@@ -36,10 +36,10 @@ WHERE p.user_id = :user_id
       (SELECT own.ticket
        FROM guardwire.positions AS own
        WHERE own.position_id = :position_id AND own.user_id = :user_id),
-      (SELECT guardwire.read_ticket(log.mt5_position_id)
+      (SELECT guardwire.read_ticket(to_jsonb(log.mt5_position_id))
        FROM public.reconciliation_logs AS log
        WHERE log.id = :position_id
-         AND guardwire.read_user(log.user_id) = :user_id))
+         AND guardwire.read_user(log.user_id::text) = :user_id))
 """  # noqa: S608 - put together from constants alone
 
 #: A statement by primary key answers in a millisecond; after this long the connection is taken for dead.

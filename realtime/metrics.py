@@ -119,9 +119,7 @@ class Metrics:
             "How much later than asked for the event loop ran a timer, four times a second.",
         )
         self.evaluated = Counter("guardwire_evaluations_total", "Accounts evaluated.")
-        self.followed = Counter(
-            "guardwire_followed_total", "Changes published as their commits told them, without a read."
-        )
+        self.followed = Counter("guardwire_followed_total", "Changes published from deltas, without a read.")
         self.evaluation_batches = Counter(
             "guardwire_evaluation_statements_total", "Evaluation statements run."
         )
@@ -173,8 +171,43 @@ class Metrics:
             "guardwire_log_lines_lost_total", "Log lines that could not be written."
         )
 
+    def _count_inbox(self) -> None:
+        """What the applier does; every process has these, and only the applier's move."""
+        self.applier_term = Gauge(
+            "guardwire_applier_term",
+            "Term of the applier's lease that this process holds; 0 while it holds none.",
+        )
+        self.applied_rows = Counter("guardwire_applied_rows_total", "Rows of the inbox that were applied.")
+        self.batches = Counter("guardwire_batches_total", "Batches of the inbox that were applied.")
+        self.set_aside_rows = Counter(
+            "guardwire_set_aside_total", "Rows of the inbox that could not be applied."
+        )
+        self.inbox_rows = Gauge(
+            "guardwire_inbox_rows", "Rows that wait in the inbox, counted up to 100,000; every 5 s."
+        )
+        self.inbox_oldest = Gauge(
+            "guardwire_inbox_oldest_seconds", "Age of the oldest row that waits in the inbox; every 5 s."
+        )
+        self.inbox_delay = Histogram(
+            "guardwire_inbox_delay_seconds",
+            "From the statement that wrote the oldest row of a batch to the end of the batch, by the database's"
+            " clock and this process's.",
+        )
+        self.set_aside_now = Gauge(
+            "guardwire_set_aside_rows", "Rows that could not be applied; their accounts are stale. Every 5 s."
+        )
+        self.unread_accounts = Gauge(
+            "guardwire_unread_accounts",
+            "Accounts whose history has not been read; they are stale. Every 5 s.",
+        )
+        self.forged_notifications = Counter(
+            "guardwire_forged_notifications_total",
+            "Notifications on the delta channel that were not authentic.",
+        )
+
     def _count_checks(self) -> None:
         """What the server finds out about itself."""
+        self._count_inbox()
         self.audits = Counter(
             "guardwire_audits_total", "Watched accounts compared with their raw log, by result.", "result"
         )

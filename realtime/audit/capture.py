@@ -1,30 +1,26 @@
-"""Is the capture itself whole: its triggers there and enabled, no row given up, every history read?"""
+"""Is the capture itself whole: its triggers there and enabled, no row set aside, every history read?"""
 
 from __future__ import annotations
 
 from typing import Any, Final, NamedTuple
 
-#: Every trigger that keeps the derived rows up to date, by its table.
+#: Every trigger that fills the inbox, by its table.
 TRIGGERS: Final = {
-    "public.reconciliation_logs": ("guardwire_insert", "guardwire_update", "guardwire_gone"),
-    "public.equity_snapshots": ("guardwire_insert", "guardwire_update"),
-    "public.guard_limits": ("guardwire_change", "guardwire_truncate"),
-    "public.instruments": ("guardwire_change", "guardwire_truncate"),
-    "public.fx_rates": ("guardwire_insert",),
-    "guardwire.pending": ("capture",),
+    "public.reconciliation_logs": ("guardwire_copy",),
+    "public.equity_snapshots": ("guardwire_copy",),
+    "public.fx_rates": ("guardwire_copy",),
+    "public.guard_limits": ("guardwire_copy", "guardwire_truncate"),
+    "public.instruments": ("guardwire_copy", "guardwire_truncate"),
 }
 
-# A trigger that fires for replicas only does not fire for a platform.
+# A trigger that does not fire ALWAYS misses rows that logical replication applies.
 _TRIGGERS: Final = """
-SELECT e.name AS "table", e.trigger, t.tgenabled IN ('O', 'A') AS enabled
+SELECT e.name AS "table", e.trigger, t.tgenabled = 'A' AS enabled
 FROM unnest($1::text[], $2::text[]) AS e (name, trigger)
 LEFT JOIN pg_trigger AS t ON t.tgrelid = to_regclass(e.name) AND t.tgname = e.trigger AND NOT t.tgisinternal
 """
-_GIVEN_UP: Final = """
-SELECT count(*) AS rows, min(n.message) AS message FROM guardwire.capture_notes AS n
-WHERE n.given_up_at IS NOT NULL
-"""
-_WAITING: Final = "SELECT count(*) FROM guardwire.accounts WHERE NOT ready"
+_SET_ASIDE: Final = "SELECT count(*) AS rows, min(s.reason) AS reason FROM guardwire.set_aside AS s"
+_UNREAD: Final = "SELECT count(*) FROM guardwire.accounts WHERE NOT ready"
 
 
 class Complaint(NamedTuple):
@@ -57,16 +53,16 @@ def _missing(row: Any) -> Complaint:
 async def check_capture(connection: Any) -> list[Complaint]:
     """Everything that is wrong with the capture in the database behind ``connection`` (asyncpg's)."""
     complaints = await check_triggers(connection)
-    given_up = await connection.fetchrow(_GIVEN_UP)
-    if given_up["rows"]:
+    set_aside = await connection.fetchrow(_SET_ASIDE)
+    if set_aside["rows"]:
         complaints.append(
             Complaint(
-                f"{_rows(given_up['rows'])} could not be applied and stand in guardwire.capture_notes"
-                f" ({given_up['message']})",
-                "mend the rows, delete their notes, and `guardwire rebuild --user …` their accounts",
+                f"{_rows(set_aside['rows'])} could not be applied and stand in guardwire.set_aside"
+                f" ({set_aside['reason']})",
+                "`guardwire rebuild --user …` their accounts",
             )
         )
-    if waiting := await connection.fetchval(_WAITING):
+    if waiting := await connection.fetchval(_UNREAD):
         complaints.append(
             Complaint(
                 f"the history of {waiting} {'account' if waiting == 1 else 'accounts'} has not been read:"

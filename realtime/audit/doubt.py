@@ -48,7 +48,7 @@ class Doubt:
             or record.log_begins is not None
             or any(self.of_ticket(ticket) for ticket in self._by_ticket)
         )
-        self.of_money: bool = record.reference_is_noted
+        self.of_money: bool = record.reference_waits
 
     def of_ticket(self, ticket: str) -> bool:
         """Whether it cannot be told if the ticket is open, or which row is its state."""
@@ -91,7 +91,7 @@ class Doubt:
     def of_rate(self, symbol: str | None, shown: str, currency: str | None) -> bool:
         """Whether a profit in ``symbol`` cannot be turned into the account's ``currency`` for certain."""
         unsure = self._record.unsure_rates
-        if self._record.reference_is_noted:
+        if self._record.reference_waits:
             return True
         known = (each for each in self._record.instruments if each.symbol == (symbol or "").upper())
         quote = next((each.quote_currency for each in known), currency)
@@ -178,7 +178,7 @@ class Doubt:
         updated = any(
             self._rows[each].kind == "guard_trigger" for each in self._record.updated & self._rows.keys()
         )
-        return tied or updated or self.timeless or self._record.reference_is_noted or self._begins_late()
+        return tied or updated or self.timeless or self._record.reference_waits or self._begins_late()
 
     def _begins_late(self) -> bool:
         """Whether rows of the alert window are missing."""
@@ -195,7 +195,7 @@ class Doubt:
         timeless = any(
             row.id not in self._record.arrived and values.moment(row.created_at) is None for _, row in rows
         )
-        return len(tied) > 1 or timeless or self._record.reference_is_noted
+        return len(tied) > 1 or timeless or self._record.reference_waits
 
 
 def _speaks(row: LogRow) -> bool:

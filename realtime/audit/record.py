@@ -39,9 +39,11 @@ SELECT statement_timestamp() AS now,
        greatest(b.started_at, statement_timestamp() - make_interval(hours => c.arrival_hours - 1))
            AS arrivals_since,
        statement_timestamp() - make_interval(hours => c.arrival_hours - 1) > b.started_at AS forgets,
-       ARRAY(SELECT n.row_key FROM guardwire.capture_notes AS n WHERE n.source IN ('l', 'e')) AS noted,
-       EXISTS (SELECT FROM guardwire.capture_notes AS n
-               WHERE n.source IN ('i', 'x') OR (n.source = 'g' AND n.row_key = $1::text)) AS reference_noted,
+       ARRAY(SELECT i.new_row ->> 'id' FROM guardwire.inbox AS i
+             WHERE i.account = $1 AND i.source IN ('l', 'e') AND i.operation <> 'd') AS waiting,
+       EXISTS (SELECT FROM guardwire.inbox AS i
+               WHERE (i.account = $1 AND i.source = 'g')
+                  OR (i.account = guardwire.no_account() AND i.source NOT IN ('l', 'e'))) AS reference_waits,
        ARRAY(SELECT u.written FROM guardwire.log_users AS u WHERE u.user_id = $1) AS written,
        ARRAY(SELECT ROW({limits}) FROM public.guard_limits WHERE user_id = $1) AS limits,
        ARRAY(SELECT ROW({instruments}) FROM public.instruments) AS instruments,
@@ -80,8 +82,8 @@ class Record:
     equity_is_partial: bool = False
     #: When the latest of the rows arrived that are gone by now; None where none is known to be.
     gone_until: datetime | None = None
-    #: Instruments, rates or limits wait as notes: nothing that depends on them can be told.
-    reference_is_noted: bool = False
+    #: Instruments, rates or limits wait in the inbox: values that depend on them are not judged.
+    reference_waits: bool = False
     #: Pairs of currencies whose rate cannot be told; None where no rate was read.
     unsure_rates: set[tuple[str, str]] | None = field(default_factory=set)
     rows: int = 0
@@ -130,10 +132,10 @@ async def read_record(
     )
     told = await connection.fetchrow(statement, user_id, most_rates)
     record = Record(user_id, told["now"], told["ready"], told["arrivals_since"], told["forgets"])
-    record.reference_is_noted = told["reference_noted"]
+    record.reference_waits = told["reference_waits"]
     record.instruments = [Instrument(**_named(Instrument, row)) for row in told["instruments"]]
     record.limits = next((Limits(**_named(Limits, row)) for row in told["limits"]), None)
-    rows = Rows(record, set(told["noted"]))
+    rows = Rows(record, set(told["waiting"]))
     if told["rates_are_few"]:
         rows.rates = _rates(told["rates"], record)
     for kind, statement, parameters in (
@@ -158,8 +160,8 @@ class Rows:
     """What was read of a record; to put it in order takes as long as it has rows."""
 
     record: Record
-    noted: set[str]
-    placed: list[tuple[int, int, LogRow | EquityRow]] = field(default_factory=list)
+    waiting: set[str]
+    placed: list[tuple[int, int, datetime, LogRow | EquityRow]] = field(default_factory=list)
     unplaced: list[LogRow | EquityRow] = field(default_factory=list)
     times: list[datetime] = field(default_factory=list)
     #: None where they were not read.
@@ -168,7 +170,7 @@ class Rows:
     def complete_since(self) -> datetime:
         """From when on no row of the log is missing, whether it counts by its own time or by its arrival."""
         now = self.record.now
-        arrived = (_EPOCH + timedelta(microseconds=revision) for revision, _, _ in self.placed)
+        arrived = (arrived_at for _, _, arrived_at, _ in self.placed)
         return max(min(self.times, default=now), min(arrived, default=now))
 
     def take(self, row: Mapping[str, Any], kind: type) -> None:
@@ -176,14 +178,14 @@ class Rows:
         record = self.record
         if row["id"] is None:
             if row["revision"] is not None:
-                gone = _EPOCH + timedelta(microseconds=row["revision"])
+                gone = row["arrived_at"]
                 record.gone_until = max(record.gone_until or gone, gone)
             return
         change = _log_row(row) if kind is LogRow else _equity_row(row)
         if row["by_time"] and (moment := values.moment(change.created_at)) is not None:
             self.times.append(moment)
-        # What waits as a note has not arrived yet.
-        if change.id in self.noted or values.user(change.user_id) != record.user_id:
+        # A row that waits in the inbox has not been applied yet.
+        if change.id in self.waiting or values.user(change.user_id) != record.user_id:
             return
         if row["revision"] is None:
             self.unplaced.append(change)
@@ -191,7 +193,7 @@ class Rows:
         record.arrived.add(change.id)
         if not row["untouched"]:
             record.updated.add(change.id)
-        self.placed.append((row["revision"], row["ordinal"], change))
+        self.placed.append((row["revision"], row["ordinal"], row["arrived_at"], change))
 
     def in_order(self) -> Record:
         """The record, with a history: first the rows that nobody saw arrive, as when history is read."""
@@ -205,8 +207,8 @@ class Rows:
             for each in backfill_order(self.unplaced, record.now)
         ]
         found += [
-            Arrival(change, 0, _EPOCH + timedelta(microseconds=revision))
-            for revision, _, change in sorted(self.placed, key=lambda each: each[:2])
+            Arrival(change, 0, arrived_at)
+            for _, _, arrived_at, change in sorted(self.placed, key=lambda each: each[:2])
         ]
         found.append(Arrival(AlertsEnded(record.user_id), 0, record.now))
         record.history = [Arrival(each.change, order, each.at) for order, each in enumerate(found, 1)]

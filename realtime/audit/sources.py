@@ -78,10 +78,12 @@ class Sources:
         mine = "l.user_id::text = ANY ($2::text[])" if self.users_are_text else "l.user_id = $1"
         return f"""
         WITH arrived AS (
-            SELECT a.log_id, a.revision, a.ordinal, a.inserted FROM guardwire.arrivals AS a
+            SELECT a.log_id, a.revision, a.ordinal, a.inserted,
+                   coalesce(a.arrived_at, to_timestamp(a.revision / 1000000.0)) AS arrived_at
+            FROM guardwire.arrivals AS a
             WHERE a.user_id = $1 AND a.source = 'l' ORDER BY a.revision DESC, a.ordinal DESC LIMIT $3
         ), last AS (
-            SELECT DISTINCT ON (a.log_id) a.log_id, a.revision, a.ordinal,
+            SELECT DISTINCT ON (a.log_id) a.log_id, a.revision, a.ordinal, a.arrived_at,
                    bool_and(a.inserted) OVER (PARTITION BY a.log_id) AS untouched
             FROM arrived AS a ORDER BY a.log_id, a.revision DESC, a.ordinal DESC
         ), newest AS (
@@ -93,7 +95,7 @@ class Sources:
                   UNION ALL SELECT a.log_id, false FROM last AS a) AS k
             GROUP BY k.id
         )
-        SELECT w.by_time, a.revision, a.ordinal, a.untouched, (SELECT count(*) FROM arrived) AS arrivals,
+        SELECT w.by_time, a.revision, a.ordinal, a.arrived_at, a.untouched, (SELECT count(*) FROM arrived) AS arrivals,
                {self._columns(table, LOG_COLUMNS, "l")}
         FROM wanted AS w
         LEFT JOIN last AS a ON a.log_id = w.id
@@ -103,10 +105,12 @@ class Sources:
     def _equity(self) -> str:
         return f"""
         WITH arrived AS (
-            SELECT DISTINCT ON (a.log_id) a.log_id, a.revision, a.ordinal FROM guardwire.arrivals AS a
+            SELECT DISTINCT ON (a.log_id) a.log_id, a.revision, a.ordinal,
+                   coalesce(a.arrived_at, to_timestamp(a.revision / 1000000.0)) AS arrived_at
+            FROM guardwire.arrivals AS a
             WHERE a.user_id = $1 AND a.source = 'e' ORDER BY a.log_id, a.revision DESC, a.ordinal DESC
         )
-        SELECT true AS by_time, a.revision, a.ordinal, true AS untouched,
+        SELECT true AS by_time, a.revision, a.ordinal, a.arrived_at, true AS untouched,
                {self._columns("equity_snapshots", EQUITY_COLUMNS, "e")}
         FROM (SELECT * FROM public.equity_snapshots WHERE user_id = $1
               ORDER BY created_at DESC LIMIT $2) AS e

@@ -18,6 +18,7 @@ from realtime.errors import ConfigurationError
 from realtime.settings import Settings
 
 _PROGRESS_SECONDS: Final = 2.0
+_APPLIED_SECONDS: Final = 5.0
 
 User = Annotated[UUID, typer.Option(help="Whose account.")]
 
@@ -88,7 +89,7 @@ def rebuild(
 
         if user is None:
             return f"{await capture.rebuild_all(connection, progress=progress)} accounts rebuilt"
-        await capture.reread_rates(connection)
+        await capture.copy_reference(connection)
         return f"{await capture.rebuild(connection, user)} rows read"
 
     say(_with_connection("rebuild", work))
@@ -98,8 +99,8 @@ def rebuild(
 def reset(user: User) -> None:
     """Measure an account's drawdown from its equity of now on.
 
-    Sets guard_limits.peak_since to the database's time; a breach that this
-    ends is cleared in the same commit.
+    Sets guard_limits.peak_since to the database's time; waits until a node
+    has applied that, which ends a breach that no longer holds.
 
     [bold]Example[/bold]
 
@@ -112,7 +113,12 @@ def reset(user: User) -> None:
             " ON CONFLICT (user_id) DO UPDATE SET peak_since = excluded.peak_since",
             user,
         )
-        return "the peak counts from now on"
+        from queries.capture import wait_until_applied
+
+        revision = await wait_until_applied(connection, user, timeout_seconds=_APPLIED_SECONDS)
+        if revision is None:
+            return "the peak counts from now on, as soon as a node applies it: no node has within 5 s"
+        return f"the peak counts from now on (revision {revision})"
 
     say(_with_connection("reset the peak of", work))
 

@@ -12,6 +12,7 @@ from typing import Final
 from uuid import UUID
 
 from realtime.delivery.watch import UNSURE, Subscriber, Watch
+from realtime.inbox import NOTHING_WAITS, WaitingAccounts
 from realtime.metrics import METRICS
 from realtime.store.snapshot import Snapshot
 from realtime.store.snapshots import Step
@@ -43,7 +44,11 @@ class Hub:
         self._delivered: tuple[list[UUID], list[int]] | None = None
         self._was_blind = True
         self._next_cleanup = 0.0
+        self._waiting: set[Watch] = set()
+        self._all_have_old_rows = False
         self.swept_at = float("-inf")
+        self.waits_since = float("inf")
+        self.waits_as_of = ""
         self._answered_at = float("-inf")
         self._ticked_at = float("inf")
         self.swept_as_of = ""
@@ -95,9 +100,16 @@ class Hub:
         watch = self._watches.get(user_id)
         return watch is not None and watch.behind
 
-    def confirm(self, as_of: str, read_at: float, changed: Iterable[tuple[UUID, int, int]]) -> None:
+    def confirm(
+        self,
+        as_of: str,
+        read_at: float,
+        changed: Iterable[tuple[UUID, int, int]],
+        waiting: WaitingAccounts = NOTHING_WAITS,
+    ) -> None:
         """A sweep that began at ``read_at`` found every watched account as it was delivered, except
-        ``changed``: those with the revision that was delivered by then, and the one that is there.
+        ``changed``: those with the revision that was delivered by then, and the one that is there. Accounts in
+        ``waiting`` have rows that are not applied.
         """
         for user_id, delivered, found in changed:
             watch = self._watches.get(user_id)
@@ -109,6 +121,27 @@ class Hub:
                 # What was delivered is gone from the database.
                 self._fell_behind(watch, UNSURE)
         self.swept_at, self.swept_as_of = read_at, as_of
+        self._take_waiting(waiting)
+
+    def _take_waiting(self, waiting: WaitingAccounts) -> None:
+        still: set[Watch] = set()
+        for accounts, is_old in ((waiting.recent, False), (waiting.behind, True)):
+            for user_id in accounts:
+                watch = self._watches.get(user_id) if user_id is not None else None
+                if watch is not None:
+                    watch.wait(waiting.read_at, waiting.as_of, is_old=is_old)
+                    still.add(watch)
+        gone, self._waiting = self._waiting - still, still
+        for watch in gone:
+            watch.stop_waiting()
+        self._all_have_old_rows = None in waiting.behind
+        if None not in waiting.recent | waiting.behind:
+            self.waits_since, self.waits_as_of = float("inf"), ""
+        elif None in waiting.recent or self.waits_since == float("inf"):
+            self.waits_since, self.waits_as_of = waiting.read_at, waiting.as_of
+        now = time.monotonic()
+        for watch in gone | still:
+            watch.tell_staleness(now, stale=self._is_stale(watch, now))
 
     def publish(self, steps: Sequence[Step], *, as_of: str, read_at: float) -> None:
         """Make what this process read at ``as_of`` the newest of its accounts, and wake who is watching."""
@@ -124,7 +157,7 @@ class Hub:
                 if delivered == -1:
                     # Most of a crowd that connects is idle. What changes is unpacked with its first change.
                     watch.pack()
-                watch.wake(now, stale=watch.suspect)
+                watch.wake(now, stale=self._is_disputed(watch))
                 if delivered not in (-1, snapshot.revision):
                     _measure(watch, snapshot, base)
 
@@ -195,8 +228,11 @@ class Hub:
         blind = self.blind(now)
         # While all is well only the accounts that are behind can have gone stale. While it is not, those that
         # were read after the last sweep follow later than the others.
-        concerned = self._watches.values() if blind or self._was_blind else self._behind
-        self._was_blind = blind
+        all_wait = self.waits_since != float("inf")
+        concerned = (
+            self._watches.values() if blind or all_wait or self._was_blind else self._behind | self._waiting
+        )
+        self._was_blind = blind or all_wait
         for watch in tuple(concerned):
             watch.tell_staleness(now, stale=self._is_stale(watch, now))
         METRICS.state_age.set(self._age_seconds(now))
@@ -206,7 +242,11 @@ class Hub:
             self._cool_down(now)
 
     def _is_stale(self, watch: Watch, now: float) -> bool:
-        return watch.suspect or now - watch.confirmed_at > self._stale_seconds
+        return self._is_disputed(watch) or now - watch.confirmed_at > self._stale_seconds
+
+    def _is_disputed(self, watch: Watch) -> bool:
+        """Whether even a read of the account just now would not be fresh."""
+        return watch.suspect or watch.has_old_rows or self._all_have_old_rows
 
     def _watch(self, user_id: UUID) -> Watch:
         watch = self._watches.get(user_id)
@@ -243,7 +283,7 @@ class Hub:
         for watch in [watch for watch in self._unread if now > watch.lease_until]:
             del self._watches[watch.user_id], self._named[str(watch.user_id)]
             self._delivered = None
-            for some in (self._unread, self._behind, self._warm):
+            for some in (self._unread, self._behind, self._warm, self._waiting):
                 some.discard(watch)
         METRICS.watched_accounts.set(len(self._watches))
 

@@ -48,6 +48,9 @@ class Sweeps(Protocol):
 
     swept_at: float
     swept_as_of: str
+    #: As `Watch.waits_since`, while rows wait that concern every account.
+    waits_since: float
+    waits_as_of: str
 
     def is_answered(self, now: float) -> bool: ...
 
@@ -67,7 +70,8 @@ class Watch:
 
     __slots__ = (
         "_arrived", "_edges", "_known", "_known_at", "_own_as_of", "_own_read_at", "_sweeps",
-        "behind", "lease_until", "snapshot", "stale", "subscribers", "suspect", "touched_at", "user_id",
+        "behind", "has_old_rows", "lease_until", "snapshot", "stale", "subscribers", "suspect", "touched_at",
+        "user_id", "waits_as_of", "waits_since",
     )  # fmt: skip
 
     def __init__(self, user_id: UUID, sweeps: Sweeps, lease_until: float) -> None:
@@ -78,6 +82,12 @@ class Watch:
         self.stale = False
         #: An audit found that what is shown is not what the log says; until it finds otherwise.
         self.suspect = False
+        #: While rows of the account wait in the inbox: monotonic seconds of the last sweep before the first of them
+        #: was visible, and the database's time then. Infinity while none waits.
+        self.waits_since = float("inf")
+        self.waits_as_of = ""
+        #: Rows of the account have waited for too long.
+        self.has_old_rows = False
         self.lease_until = lease_until
         #: When anything last happened to it.
         self.touched_at = 0.0
@@ -107,7 +117,18 @@ class Watch:
         """Monotonic seconds when the read began that last showed ``snapshot`` to be the newest; -inf when
         none did.
         """
-        return self._own_read_at if self.behind else max(self._own_read_at, self._sweeps.swept_at)
+        at = self._own_read_at if self.behind else max(self._own_read_at, self._sweeps.swept_at)
+        return min(at, self.waits_since, self._sweeps.waits_since)
+
+    def wait(self, since: float, as_of: str, *, is_old: bool) -> None:
+        """Rows of the account wait in the inbox; a sweep that began at ``since`` saw none of them."""
+        if not is_old or self.waits_since == float("inf"):
+            self.waits_since, self.waits_as_of = since, as_of
+        self.has_old_rows = is_old
+
+    def stop_waiting(self) -> None:
+        """Every row of the account is applied."""
+        self.waits_since, self.waits_as_of, self.has_old_rows = float("inf"), "", False
 
     def pack(self) -> None:
         """Keep what is idle in as little memory as can be; the steps that led here are in Redis by now."""
@@ -127,9 +148,19 @@ class Watch:
         """
         if self._own_read_at < 0 or self.suspect:
             return Freshness("" if self.snapshot is None else self.snapshot.as_of, UNKNOWN_AGE_MS)
-        if not self.behind and self._sweeps.swept_at > self._own_read_at:
-            return Freshness(self._sweeps.swept_as_of, int((now - self._sweeps.swept_at) * 1000))
-        return Freshness(self._own_as_of, int((now - self._own_read_at) * 1000))
+        sweeps = self._sweeps
+        at, as_of = self._own_read_at, self._own_as_of
+        if not self.behind and sweeps.swept_at > at:
+            at, as_of = sweeps.swept_at, sweeps.swept_as_of
+        for since, since_as_of in (
+            (self.waits_since, self.waits_as_of),
+            (sweeps.waits_since, sweeps.waits_as_of),
+        ):
+            if since < at:
+                at, as_of = since, since_as_of
+        if at == float("-inf"):
+            return Freshness(as_of or self._own_as_of, UNKNOWN_AGE_MS)
+        return Freshness(as_of, int((now - at) * 1000))
 
     def advance(self, snapshot: Snapshot, base: Snapshot | None, *, as_of: str, read_at: float) -> bool:
         """Take what this process read in a read that began at ``read_at``; False when a newer snapshot is

@@ -1,18 +1,20 @@
-"""Following: what a commit told of itself is published at once, and nothing is read.
+"""Following: the state after a batch is computed from the state before it, and published without a read.
 
-A hint may be forged and only makes a node look. What is told is believed, because it comes on a notify
-channel whose name only the capture and the nodes can read, and because it must fit: it is taken by who holds
-the very revision that it follows on. For everybody else it is a hint.
+A change notice may be forged: a node that receives one only reads the account. A delta is believed, because it is
+authenticated, and because it must follow the very revision that this node holds. Any other delta counts as a
+change notice.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
-from typing import Protocol
+import time
+from collections.abc import Callable, Iterable, Sequence
+from typing import Final, Protocol
 from uuid import UUID
 
-from queries.told import Told, moment, read_told, state_after
+from queries.delta import Delta, authenticated, moment, parse_deltas, state_after
+from realtime.feed.applier import Changes
 from realtime.feed.loop import Writer
 from realtime.metrics import METRICS
 from realtime.state import CHANNELS
@@ -20,6 +22,10 @@ from realtime.store.snapshot import Snapshot
 from realtime.store.snapshots import Step
 
 log = logging.getLogger(__name__)
+
+#: A revision is a time in microseconds. One that lies further ahead of this node's clock is not followed: a forged
+#: revision in the far future would keep every later change from being followed.
+MOST_AHEAD_SECONDS: Final = 5.0
 
 
 class Followed(Protocol):
@@ -33,10 +39,10 @@ class Followed(Protocol):
 
 
 class Following:
-    """From notifications to published snapshots; ``writer`` is None without Redis.
+    """From deltas to published snapshots; ``writer`` is None without Redis.
 
-    ``epoch`` gives the epoch that the database was last seen at, as clients see it; ``on_hint`` takes what
-    must be read instead.
+    ``epoch`` gives the database's latest known epoch, as clients see it; ``on_notice`` takes accounts that must be
+    read instead.
     """
 
     def __init__(
@@ -45,26 +51,48 @@ class Following:
         hub: Followed,
         writer: Writer | None,
         epoch: Callable[[], int],
-        on_hint: Callable[[UUID, int], None],
+        on_notice: Callable[[UUID, int], None],
     ) -> None:
         self._hub = hub
         self._writer = writer
         self._epoch = epoch
-        self._on_hint = on_hint
+        self._on_notice = on_notice
+        self._secret = b""
 
-    def on_told(self, payload: str) -> None:
-        """Publish what a notification told; what cannot be understood is left to the sweep."""
+    def take_secret(self, secret: bytes) -> None:
+        """Authenticate notifications by ``secret`` from now on."""
+        self._secret = secret
+
+    def on_notification(self, notification: str) -> None:
+        """Publish the deltas of a notification; a forged one is counted and dropped."""
+        payload = authenticated(self._secret, notification)
+        if payload is None:
+            METRICS.forged_notifications.add()
+            log.error("a notification was not authentic; a sweep finds what it may have replaced")
+            return
+        self._follow(payload.split(";"))
+
+    def on_changes(self, changes: Changes) -> None:
+        """Publish what this process itself has just applied."""
+        self._follow(changes.deltas)
+        for account, revision in changes.notices:
+            self._on_notice(account, revision)
+
+    def _follow(self, deltas: Iterable[str]) -> None:
         steps: list[Step] = []
+        latest = int((time.time() + MOST_AHEAD_SECONDS) * 1e6)
         try:
-            for told in read_told(payload, self._hub.is_named):
-                base = self._hub.snapshot_named(told.user)
-                snapshot = None if base is None else self._after(base, told)
+            for delta in parse_deltas(deltas, self._hub.is_named):
+                base = self._hub.snapshot_named(delta.user)
+                snapshot = None
+                if base is not None and delta.revision <= latest:
+                    snapshot = self._after(base, delta)
                 if snapshot is not None and self._hub.follow(snapshot):
                     steps.append(Step(snapshot, base))
                 else:
-                    self._on_hint(UUID(told.user), told.revision)
+                    self._on_notice(UUID(delta.user), delta.revision)
         except ValueError:
-            log.error("a commit told what this release does not understand; a sweep will find the change")
+            log.error("a delta is not in the format of this release; a sweep will find the change")
         self._keep(steps)
 
     def _keep(self, steps: Sequence[Step]) -> None:
@@ -72,18 +100,18 @@ class Following:
         if steps and self._writer is not None:
             self._writer.remember(steps)
 
-    def _after(self, base: Snapshot, told: Told) -> Snapshot | None:
-        if told.base != base.revision or base.epoch != self._epoch():
+    def _after(self, base: Snapshot, delta: Delta) -> Snapshot | None:
+        if delta.base != base.revision or base.epoch != self._epoch():
             return None
-        after = state_after(base.state, told)
+        after = state_after(base.state, delta)
         if after is None:
             return None
         state, patch = after
         snapshot = Snapshot(
             user_id=base.user_id,
             epoch=base.epoch,
-            revision=told.revision,
-            as_of=moment(str(told.revision)),
+            revision=delta.revision,
+            as_of=moment(str(delta.revision)),
             state=state,
         )
         snapshot.know_patch(base, CHANNELS, patch)

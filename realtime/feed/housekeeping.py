@@ -21,7 +21,7 @@ FORGET_SECONDS: Final = 10.0
 
 
 class Housekeeper:
-    """Ends alerts whose window has passed, notes silent platforms, applies what the capture could not."""
+    """Ends alerts whose window has passed, and notes platforms that fell silent."""
 
     def __init__(self, *, connection: KeptConnection, interval_seconds: float = INTERVAL_SECONDS) -> None:
         self._connection = connection

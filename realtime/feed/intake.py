@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import platform
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import Any, Protocol
 from uuid import UUID
@@ -10,6 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from queries.channels import LIVE_QUERIES
 from queries.live_query import wire_epoch
+from realtime.feed.applier import Applier
 from realtime.feed.auditor import Auditor
 from realtime.feed.connection import KeptConnection
 from realtime.feed.dirty import DirtySet
@@ -19,6 +22,7 @@ from realtime.feed.listener import Listener
 from realtime.feed.loop import Feed, Memory, Writer
 from realtime.feed.self_test import SelfTest
 from realtime.feed.sweep import Changed, Sweeper
+from realtime.inbox import WaitingAccounts
 from realtime.settings import Settings
 from realtime.store.snapshot import Snapshot
 from realtime.store.snapshots import Step
@@ -45,7 +49,9 @@ class Watching(Protocol):
 
     def is_behind(self, user_id: UUID) -> bool: ...
 
-    def confirm(self, as_of: str, read_at: float, changed: list[Changed]) -> None: ...
+    def confirm(
+        self, as_of: str, read_at: float, changed: list[Changed], waiting: WaitingAccounts
+    ) -> None: ...
 
     def follow(self, snapshot: Snapshot) -> bool: ...
 
@@ -80,17 +86,31 @@ class Intake:
             memory=memory,
             writer=writer,
         )
+        direct_url = settings.listen_database_url or settings.database_url
         sweeper = self._sweeper = Sweeper(
-            connection=sweeping, hub=hub, dirty=dirty, interval_seconds=settings.sweep_seconds
+            connection=sweeping,
+            hub=hub,
+            dirty=dirty,
+            interval_seconds=settings.sweep_seconds,
+            on_waiting=self._wake_applier,
         )
-        following = Following(
-            hub=hub, writer=writer, epoch=lambda: wire_epoch(sweeper.epoch), on_hint=self._on_hint
+        following = self._following = Following(
+            hub=hub, writer=writer, epoch=lambda: wire_epoch(sweeper.epoch), on_notice=self._on_notice
+        )
+        self.applier = Applier(
+            database_url=direct_url,
+            name=settings.node or f"{platform.node()}:{settings.port}:{os.getpid()}",
+            on_changes=following.on_changes,
+            is_woken=lambda: sweeper.hearing,
         )
         self._listener = Listener(
-            database_url=settings.listen_database_url or settings.database_url,
-            on_told=following.on_told,
-            on_hint=self._on_hint,
-            on_hearing=lambda hearing: setattr(sweeper, "hearing", hearing),
+            database_url=direct_url,
+            on_deltas=following.on_notification,
+            on_notice=self._on_notice,
+            on_inbox=self._wake_applier,
+            on_secret=following.take_secret,
+            on_hearing=sweeper.set_hearing,
+            is_own=lambda pid: pid == self.applier.backend_pid,
             send_canary=sweeper.send,
         )
         self._housekeeper = Housekeeper(connection=housekeeping)
@@ -119,6 +139,7 @@ class Intake:
         yield "sweep", self._sweeper.run
         yield "listen", self._listener.run
         yield "feed", self._feed.run
+        yield "apply", self.applier.run
         yield "housekeeping", self._housekeeper.run
         if self._audits:
             yield "audit", self._auditor.run
@@ -128,6 +149,9 @@ class Intake:
         for kept in self._kept:
             await kept.close()
 
-    def _on_hint(self, user_id: UUID, revision: int) -> None:
+    def _wake_applier(self) -> None:
+        self.applier.wake()
+
+    def _on_notice(self, user_id: UUID, revision: int) -> None:
         if self._hub.is_news(user_id, revision):
             self._dirty.mark(user_id)

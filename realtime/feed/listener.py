@@ -1,5 +1,5 @@
-"""LISTEN: what commits tell of themselves, and hints of which accounts changed, on a connection of its own,
-with a canary that proves that it hears.
+"""LISTEN: deltas, change notices and the wake-up of the applier, on a connection of its own, with a canary that
+proves that the connection hears.
 """
 
 from __future__ import annotations
@@ -20,9 +20,12 @@ from realtime.metrics import METRICS
 
 log = logging.getLogger(__name__)
 
-NOTIFY_CHANNEL: Final = "guardwire"
-_TOLD_CHANNEL: Final = "SELECT told_channel FROM guardwire.configuration"
-_SEND: Final = "SELECT pg_notify(told_channel, $1) FROM guardwire.configuration"
+#: Change notices: `user=revision` items.
+NOTICE_CHANNEL: Final = "guardwire"
+#: Wakes the applier; the payload is empty.
+INBOX_CHANNEL: Final = "guardwire_inbox"
+_CONFIGURATION: Final = "SELECT delta_channel, delta_secret FROM guardwire.configuration"
+_SEND: Final = "SELECT pg_notify(delta_channel, $1) FROM guardwire.configuration"
 _CANARY: Final = "canary="
 _CANARY_SECONDS: Final = 5.0
 _CANARY_DEADLINE_SECONDS: Final = 2.0
@@ -30,8 +33,8 @@ _CONNECT_SECONDS: Final = 2.0
 _RECONNECT_SECONDS: Final = 0.25
 
 
-def parse_payload(payload: str) -> Iterator[tuple[str, str]]:
-    """The ``name=value`` items of a hint; anybody may have sent it, so whatever is not one is left out."""
+def parse_notices(payload: str) -> Iterator[tuple[str, str]]:
+    """The ``name=value`` items of a change notice. Anybody may send one, so other text is left out."""
     for item in payload.split(","):
         name, separator, value = item.partition("=")
         if separator:
@@ -39,44 +42,52 @@ def parse_payload(payload: str) -> Iterator[tuple[str, str]]:
 
 
 class Listener:
-    """Calls ``on_told(payload)`` for what a commit told, ``on_hint(account, revision)`` for every hint, and
-    ``on_hearing(bool)`` when hearing is gained or lost.
+    """Calls ``on_deltas(notification)`` for deltas, ``on_notice(account, revision)`` for each change notice,
+    ``on_inbox()`` when rows may wait, and ``on_hearing(bool)`` when hearing is gained or lost.
 
-    A hint may be late, lost, doubled or forged: it only ever makes somebody look.
+    A notification may be late, lost, doubled or forged. ``on_secret`` takes what authenticates deltas. Deltas and
+    notices that the backend ``is_own`` sent are skipped: this process published them already.
     """
 
     def __init__(
         self,
         *,
         database_url: str,
-        on_told: Callable[[str], None],
-        on_hint: Callable[[UUID, int], None],
+        on_deltas: Callable[[str], None],
+        on_notice: Callable[[UUID, int], None],
+        on_inbox: Callable[[], None],
+        on_secret: Callable[[bytes], None],
         on_hearing: Callable[[bool], None],
+        is_own: Callable[[int], bool] = lambda _: False,
         send_canary: Callable[[str], Awaitable[object]] | None = None,
         canary_seconds: float = _CANARY_SECONDS,
     ) -> None:
-        """``send_canary`` sends a payload to where commits tell of themselves over another connection, as
-        writers do; without it the listener's own has to do, through which a pooler would let the answer pass.
+        """``send_canary`` sends a payload on the delta channel over another connection, as the applier does.
+
+        Without it the listener sends on its own connection, and a pooler would let that answer pass.
         """
         self._database_url = database_url
-        self._on_told = on_told
-        self._on_hint = on_hint
+        self._on_deltas = on_deltas
+        self._on_notice = on_notice
+        self._on_inbox = on_inbox
+        self._on_secret = on_secret
         self._on_hearing = on_hearing
+        self._is_own = is_own
         self._send_canary = send_canary
         self._canary_seconds = canary_seconds
         self._expected = ""
         self._heard = asyncio.Event()
-        self._told_deaf = False
+        self._reported_deaf = False
 
     async def run(self) -> None:
-        """For ever; a lost connection is made again."""
+        """For ever; a lost connection is replaced."""
         while True:
             try:
                 await self._listen()
             except DATABASE_ERRORS as error:
                 log.info("the listener's connection ended: %s", type(error).__name__)
             finally:
-                self._hearing(False)
+                self._set_hearing(False)
             await asyncio.sleep(_RECONNECT_SECONDS)
 
     async def _listen(self) -> None:
@@ -88,12 +99,15 @@ class Listener:
         ended = asyncio.Event()
         connection.add_termination_listener(lambda _: ended.set())
         try:
-            told_channel = await connection.fetchval(_TOLD_CHANNEL)
-            await connection.add_listener(told_channel, self._on_telling)
-            # Last, because the last statement of a connection is what the database's statistics show of it.
-            await connection.add_listener(NOTIFY_CHANNEL, self._on_notification)
+            delta_channel, secret = await connection.fetchrow(_CONFIGURATION)
+            self._on_secret(secret)
+            await connection.add_listener(delta_channel, self._on_delta_channel)
+            await connection.add_listener(INBOX_CHANNEL, lambda *_: self._on_inbox())
+            # Last, because the database's statistics show the last statement of a connection, and the name of the
+            # delta channel is secret.
+            await connection.add_listener(NOTICE_CHANNEL, self._on_notice_channel)
             while not ended.is_set() and await self._hears(connection):
-                self._hearing(True)
+                self._set_hearing(True)
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(self._canary_seconds):
                         await ended.wait()
@@ -101,8 +115,10 @@ class Listener:
             connection.terminate()
 
     async def _hears(self, connection: asyncpg.Connection[Any]) -> bool:
-        """Whether a notification to ourselves comes back: a half-open connection looks alive but hears
-        nothing, nor does one that listens to a channel of another name than commits tell on by now.
+        """Whether a notification to ourselves comes back.
+
+        A half-open connection looks alive and hears nothing. Nor does a connection that listens to the delta
+        channel's old name after `guardwire rotate-channel`.
         """
         self._expected = _CANARY + secrets.token_hex(8)
         self._heard.clear()
@@ -116,39 +132,42 @@ class Listener:
                 await self._heard.wait()
         except TimeoutError:
             METRICS.canary_misses.add()
-            self._say_deaf()
+            self._report_deaf()
             return False
         METRICS.canary_round_trip.set(time.monotonic() - sent_at)
         return True
 
-    def _on_telling(self, _connection: object, _pid: int, _channel: str, payload: object) -> None:
-        told = str(payload)
-        if not told.startswith(_CANARY):
-            self._on_told(told)
-        elif told == self._expected:
+    def _on_delta_channel(self, _connection: object, pid: int, _channel: str, payload: object) -> None:
+        notification = str(payload)
+        if not notification.startswith(_CANARY):
+            if not self._is_own(pid):
+                self._on_deltas(notification)
+        elif notification == self._expected:
             self._heard.set()
 
-    def _on_notification(self, _connection: object, _pid: int, _channel: str, payload: object) -> None:
-        for name, value in parse_payload(str(payload)):
+    def _on_notice_channel(self, _connection: object, pid: int, _channel: str, payload: object) -> None:
+        if self._is_own(pid):
+            return
+        for name, value in parse_notices(str(payload)):
             try:
                 user_id, revision = UUID(name), int(value)
             except ValueError:
                 continue
-            self._on_hint(user_id, revision)
+            self._on_notice(user_id, revision)
 
-    def _say_deaf(self) -> None:
-        """Once until something is heard again: it connects, and hears nothing."""
-        if not self._told_deaf:
+    def _report_deaf(self) -> None:
+        """Log once, until something is heard again, that the connection hears nothing."""
+        if not self._reported_deaf:
             log.warning(
                 "PostgreSQL takes LISTEN, but no notification comes back: every change now waits for a sweep."
                 " If this address is a pooler's such as pgbouncer, set LISTEN_DATABASE_URL to PostgreSQL's"
                 " own."
             )
-        self._told_deaf = True
+        self._reported_deaf = True
 
-    def _hearing(self, hearing: bool) -> None:
-        if hearing and self._told_deaf:
+    def _set_hearing(self, hearing: bool) -> None:
+        if hearing and self._reported_deaf:
             log.warning("notifications are heard again")
-            self._told_deaf = False
+            self._reported_deaf = False
         METRICS.listener_up.set(float(hearing))
         self._on_hearing(hearing)

@@ -1,5 +1,5 @@
-"""The sweep: which watched accounts have another revision than was delivered? It is the truth that NOTIFY
-only hints at.
+"""The sweep: which watched accounts have another revision than was delivered, and which have rows that are not
+applied yet? A notification is a hint; the sweep is the truth.
 """
 
 from __future__ import annotations
@@ -7,6 +7,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections import deque
+from collections.abc import Callable
 from datetime import datetime
 from typing import Any, Final, NamedTuple, Protocol
 from uuid import UUID
@@ -14,25 +16,33 @@ from uuid import UUID
 from queries.timestamps import iso
 from realtime.feed.connection import DATABASE_ERRORS, KeptConnection
 from realtime.feed.dirty import DirtySet
+from realtime.inbox import WaitingAccounts
 from realtime.metrics import METRICS
 
 log = logging.getLogger(__name__)
 
-# One statement for all watched accounts; it costs what is watched, never what is kept. An account without a
-# row is at revision 0: one that was delivered at another has been lost, and that is no less of a change. Now
-# and then it takes along what the listener must hear, sent as writers send, over another connection than its.
+# One statement for all watched accounts; its cost grows with the watched accounts, never with the stored rows.
+# An account without a row is at revision 0: an account that was delivered at another revision has been lost,
+# and that is a change as well. From time to time the statement also sends the canary that the listener expects,
+# over another connection than the listener's, as the applier does.
 SWEEP: Final = """
 SELECT statement_timestamp() AS as_of,
+       pg_current_snapshot()::text AS snapshot,
        (SELECT epoch FROM guardwire.epoch) AS epoch,
-       (SELECT count(*) FROM (SELECT pg_notify(told_channel, $3) FROM guardwire.configuration
+       (SELECT count(*) FROM (SELECT pg_notify(delta_channel, $3) FROM guardwire.configuration
                               WHERE $3 <> '' OFFSET 0) AS canary) AS sent,
        ARRAY(SELECT ROW(known.user_id, known.revision, coalesce(account.revision, 0))
              FROM unnest($1::uuid[], $2::bigint[]) AS known (user_id, revision)
              LEFT JOIN guardwire.accounts AS account ON account.user_id = known.user_id
-             WHERE coalesce(account.revision, 0) <> known.revision) AS changed
+             WHERE coalesce(account.revision, 0) <> known.revision) AS changed,
+       ARRAY(SELECT ROW(w.account, w.is_old)
+             FROM guardwire.waiting_accounts($1::uuid[], coalesce($4::text::pg_snapshot, pg_current_snapshot())) AS w
+       ) AS waiting
 """
 #: A change that is found while notifications are heard may be one whose own is on its way.
 _GRACE_SECONDS: Final = 0.05
+#: An account whose rows waited for longer than this is stale.
+WAITING_SECONDS: Final = 1.0
 
 #: An account, the revision of it that was delivered, and the one that was found.
 Changed = tuple[UUID, int, int]
@@ -45,7 +55,9 @@ class Watched(Protocol):
 
     def is_behind(self, user_id: UUID) -> bool: ...
 
-    def confirm(self, as_of: str, read_at: float, changed: list[Changed]) -> None: ...
+    def confirm(
+        self, as_of: str, read_at: float, changed: list[Changed], waiting: WaitingAccounts
+    ) -> None: ...
 
 
 class Swept(NamedTuple):
@@ -53,23 +65,39 @@ class Swept(NamedTuple):
 
     as_of: datetime
     read_at: float
+    snapshot: str
     epoch: int
     changed: list[Changed]
+    waiting: list[tuple[UUID | None, bool]]
 
 
 async def sweep(
-    driver: Any, users: list[UUID], revisions: list[int], *, canary: str = "", timeout_seconds: float
+    driver: Any,
+    users: list[UUID],
+    revisions: list[int],
+    *,
+    canary: str = "",
+    earlier: str | None = None,
+    timeout_seconds: float,
 ) -> Swept:
-    """Compare the delivered ``revisions`` of ``users`` with the database, and send the ``canary``."""
+    """Compare the delivered ``revisions`` of ``users`` with the database, and send the ``canary``.
+
+    ``earlier`` is the database's snapshot at an earlier sweep; without it every row that waits counts as old.
+    """
     read_at = time.monotonic()
-    row = await driver.fetchrow(SWEEP, users, revisions, canary, timeout=timeout_seconds)
-    return Swept(row["as_of"], read_at, row["epoch"], [tuple(each) for each in row["changed"]])
+    row = await driver.fetchrow(SWEEP, users, revisions, canary, earlier, timeout=timeout_seconds)
+    return Swept(
+        row["as_of"],
+        read_at,
+        row["snapshot"],
+        row["epoch"],
+        [tuple(each) for each in row["changed"]],
+        [tuple(each) for each in row["waiting"]],
+    )
 
 
 class Sweeper:
-    """Sweeps for ever: every ``interval_seconds``, or several times as often while nothing is heard of
-    NOTIFY.
-    """
+    """Sweeps for ever: every ``interval_seconds``, or several times as often while no notification is heard."""
 
     def __init__(
         self,
@@ -80,18 +108,25 @@ class Sweeper:
         interval_seconds: float,
         deaf_interval_seconds: float = 0.2,
         timeout_seconds: float = 1.5,
+        waiting_seconds: float = WAITING_SECONDS,
+        on_waiting: Callable[[], None] = lambda: None,
     ) -> None:
+        """``on_waiting`` is called when rows wait in the inbox: the applier may have missed its notification."""
         self._connection = connection
         self._hub = hub
         self._dirty = dirty
         self._interval_seconds = interval_seconds
         self._deaf_interval_seconds = min(deaf_interval_seconds, interval_seconds)
         self._timeout_seconds = timeout_seconds
-        self._down = False
+        self._waiting_seconds = waiting_seconds
+        self._on_waiting = on_waiting
+        self._is_down = False
         self._canary: tuple[str, asyncio.Future[None]] | None = None
+        # Sweeps of the last seconds, the oldest first.
+        self._earlier: deque[Swept] = deque()
         #: The database's epoch when it was last looked at; 0 before.
         self.epoch = 0
-        #: Set by the listener: whether NOTIFY is being heard.
+        #: Whether notifications are heard.
         self.hearing = False
 
     async def run(self) -> None:
@@ -100,29 +135,40 @@ class Sweeper:
             started = time.monotonic()
             try:
                 await self.once()
-                self._tell(down=False)
+                self._report(down=False)
             except DATABASE_ERRORS as error:
-                self._tell(down=True, why=error)
+                self._report(down=True, why=error)
             interval = self._interval_seconds if self.hearing else self._deaf_interval_seconds
             await asyncio.sleep(max(0.02, interval - (time.monotonic() - started)))
 
+    def set_hearing(self, hearing: bool) -> None:
+        """Sweep less often while notifications are heard."""
+        self.hearing = hearing
+
     async def send(self, canary: str) -> None:
-        """Have the next sweep send ``canary`` to the listener; returns when it was sent, and raises what kept
-        it from that.
+        """Have the next sweep send ``canary`` to the listener; returns when it was sent.
+
+        Raises the database error that kept it from being sent.
         """
         sent: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._canary = canary, sent
         await sent
 
     async def once(self) -> None:
-        """One sweep: confirm what is as delivered, mark what is not."""
+        """One sweep: confirm the accounts that are as delivered, and mark the others."""
         canary, sent = self._canary or ("", None)
         self._canary = None
+        earlier = self._earlier_sweep(time.monotonic())
         try:
             async with self._connection.driver() as driver:
                 users, revisions = self._hub.delivered()
                 swept = await sweep(
-                    driver, users, revisions, canary=canary, timeout_seconds=self._timeout_seconds
+                    driver,
+                    users,
+                    revisions,
+                    canary=canary,
+                    earlier=None if earlier is None else earlier.snapshot,
+                    timeout_seconds=self._timeout_seconds,
                 )
         except BaseException as error:
             if sent is not None and not sent.done():
@@ -131,10 +177,21 @@ class Sweeper:
         if sent is not None and not sent.done():
             sent.set_result(None)
         self.epoch = swept.epoch
-        self._hub.confirm(iso(swept.as_of), swept.read_at, swept.changed)
+        self._earlier.append(swept)
+        self._hub.confirm(iso(swept.as_of), swept.read_at, swept.changed, _waiting(swept, earlier))
         METRICS.sweeps.add()
+        if swept.waiting:
+            self._on_waiting()
         if swept.changed:
             await self._mark(swept.changed)
+
+    def _earlier_sweep(self, now: float) -> Swept | None:
+        """The latest sweep that is `waiting_seconds` old; None where there was none."""
+        while len(self._earlier) > 1 and now - self._earlier[1].read_at >= self._waiting_seconds * 0.9:
+            self._earlier.popleft()
+        if self._earlier and now - self._earlier[0].read_at >= self._waiting_seconds * 0.9:
+            return self._earlier[0]
+        return None
 
     async def _mark(self, changed: list[Changed]) -> None:
         if self.hearing:
@@ -143,12 +200,20 @@ class Sweeper:
         self._dirty.mark_all(missed)
         METRICS.sweep_found.add(len(missed))
 
-    def _tell(self, *, down: bool, why: BaseException | None = None) -> None:
-        if down != self._down:
-            self._down = down
+    def _report(self, *, down: bool, why: BaseException | None = None) -> None:
+        if down != self._is_down:
+            self._is_down = down
             if down:
                 log.error(
                     "the database is out of reach, clients are told `stale`: %s: %s", type(why).__name__, why
                 )
             else:
                 log.warning("the database is back")
+
+
+def _waiting(swept: Swept, earlier: Swept | None) -> WaitingAccounts:
+    behind = frozenset(account for account, is_old in swept.waiting if is_old)
+    recent = frozenset(account for account, _ in swept.waiting) - behind
+    if earlier is None:
+        return WaitingAccounts(float("-inf"), "", recent, behind)
+    return WaitingAccounts(earlier.read_at, iso(earlier.as_of), recent, behind)

@@ -9,6 +9,7 @@ from uuid import UUID, uuid4
 
 from queries.channels import LIVE_QUERIES
 from realtime.patch import State
+from tests.inbox import apply_inbox
 
 #: What a sync of a tenth of a lot of gold says; a test names what it wants otherwise.
 GOLD: Mapping[str, Any] = {
@@ -40,6 +41,7 @@ class Ledger:
         names = ", ".join(row)
         values = ", ".join(_literal(value) for value in row.values())
         await self.connection.execute(f"INSERT INTO {table} ({names}) VALUES ({values})")
+        await self.apply()
         return UUID(str(row["id"]))
 
     async def log(self, user_id: Any, second: float = 0, **columns: Any) -> UUID:
@@ -61,14 +63,22 @@ class Ledger:
         """Change a row of the log in place."""
         changes = ", ".join(f"{name} = {_literal(value)}" for name, value in columns.items())
         await self.connection.execute(f"UPDATE reconciliation_logs SET {changes} WHERE id = $1", row_id)
+        await self.apply()
+
+    async def apply(self) -> None:
+        """Apply the inbox, unless this connection is in a transaction: its rows arrive when it commits."""
+        if not self.connection.is_in_transaction():
+            await apply_inbox(self.connection)
 
     async def state(self, user_id: UUID) -> State:
         """What the live queries say of an account."""
+        await self.apply()
         (evaluation,) = await LIVE_QUERIES.evaluate(self.connection, [user_id])
         return evaluation.state
 
     async def revision(self, user_id: UUID) -> int:
         """The account's revision; 0 when it has none."""
+        await self.apply()
         (evaluation,) = await LIVE_QUERIES.evaluate(self.connection, [user_id])
         return evaluation.revision
 
@@ -77,13 +87,14 @@ class Ledger:
         book: State = (await self.state(user_id))["positions"]["open"]
         return book
 
-    async def notes(self) -> list[Any]:
-        """Rows whose capture failed, in order."""
-        notes: list[Any] = await self.connection.fetch("SELECT * FROM guardwire.capture_notes ORDER BY id")
-        return notes
+    async def set_aside(self) -> list[Any]:
+        """Rows that could not be applied, in order."""
+        rows: list[Any] = await self.connection.fetch("SELECT * FROM guardwire.set_aside ORDER BY nth")
+        return rows
 
     async def revisions(self) -> dict[UUID, int]:
         """Every account's revision."""
+        await self.apply()
         rows = await self.connection.fetch("SELECT user_id, revision FROM guardwire.accounts")
         return dict(rows)
 

@@ -12,6 +12,8 @@ from uuid import UUID, uuid4
 
 import asyncpg
 
+from tests.inbox import apply_inbox
+
 USER = UUID("11111111-1111-4111-8111-111111111111")
 OTHER = UUID("22222222-2222-4222-8222-222222222222")
 
@@ -56,6 +58,7 @@ class Platform:
         columns = {"id": uuid4(), **columns}
         values = ", ".join(literal(value) for value in columns.values())
         await self.connection.execute(f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({values})")
+        await self.apply()
         return columns["id"]  # type: ignore[no-any-return]
 
     async def sync(self, ticket: Any = 7, **columns: Any) -> UUID:
@@ -85,14 +88,22 @@ class Platform:
             f"INSERT INTO guard_limits (user_id, {names}) VALUES ('{self.user}', {values}) "
             f"ON CONFLICT (user_id) DO UPDATE SET {changes}"
         )
+        await self.apply()
 
     async def update(self, row_id: UUID, **columns: Any) -> None:
         changes = ", ".join(f"{name} = {literal(value)}" for name, value in columns.items())
         await self.connection.execute(f"UPDATE reconciliation_logs SET {changes} WHERE id = '{row_id}'")
+        await self.apply()
+
+    async def apply(self) -> None:
+        """Apply the inbox, unless this connection is in a transaction: its rows arrive when it commits."""
+        if not self.connection.is_in_transaction():
+            await apply_inbox(self.connection)
 
     # ------------------------------------------------------------ what came of it
 
     async def account(self, user: UUID | None = None) -> Record:
+        await self.apply()
         found = await self.connection.fetchrow(
             "SELECT * FROM guardwire.accounts WHERE user_id = $1", user or self.user
         )
@@ -102,6 +113,7 @@ class Platform:
         return (await self.account()).get("revision", 0)  # type: ignore[no-any-return]
 
     async def position(self, ticket: int = 7, user: UUID | None = None) -> Record:
+        await self.apply()
         found = await self.connection.fetchrow(
             "SELECT * FROM guardwire.positions WHERE user_id = $1 AND ticket = $2", user or self.user, ticket
         )
@@ -109,6 +121,7 @@ class Platform:
 
     async def rows(self, table: str, order: str = "1") -> list[Record]:
         """This user's rows of a derived table."""
+        await self.apply()
         found = await self.connection.fetch(
             f"SELECT * FROM guardwire.{table} WHERE user_id = $1 ORDER BY {order}", self.user
         )
@@ -118,11 +131,9 @@ class Platform:
         """Types of the recent events, oldest first."""
         return [row["event_type"] for row in await self.rows("events", "created_at, revision, ordinal")]
 
-    async def notes(self) -> list[Record]:
-        return [
-            dict(row)
-            for row in await self.connection.fetch("SELECT * FROM guardwire.capture_notes ORDER BY id")
-        ]
+    async def set_aside(self) -> list[Record]:
+        rows = await self.connection.fetch("SELECT * FROM guardwire.set_aside ORDER BY nth")
+        return [dict(row) for row in rows]
 
 
 @asynccontextmanager

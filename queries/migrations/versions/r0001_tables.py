@@ -1,8 +1,8 @@
-"""The tables, beside those that the platform already has."""
+"""The tables of release 0.1.0, beside those that the platform already has."""
 
 from __future__ import annotations
 
-from queries.migrations.script import run_sql
+from queries.migrations.script import run_tables
 
 revision = "0001"
 down_revision = None
@@ -11,5 +11,5 @@ depends_on = None
 
 
 def upgrade() -> None:
-    """Makes schema guardwire and whatever of the platform's tables is missing."""
-    run_sql("tables.sql", "instruments.sql", "revocations.sql")
+    """Creates schema guardwire, and the platform's tables that are missing."""
+    run_tables("0001_tables.sql", "0001_instruments.sql", "0001_revocations.sql")

@@ -1,8 +1,6 @@
-"""The capture: triggers beside the platform's tables, and the functions that they call."""
+"""A step of release 0.1.0 that revision 0005 made void: a new database skips it."""
 
 from __future__ import annotations
-
-from queries.migrations.script import run_sql
 
 revision = "0002"
 down_revision = "0001"
@@ -11,20 +9,4 @@ depends_on = None
 
 
 def upgrade() -> None:
-    """Installs the triggers last, when all that they call is there."""
-    run_sql(
-        "readings.sql",
-        "rows.sql",
-        "accounts.sql",
-        "positions.sql",
-        "syncs.sql",
-        "guards.sql",
-        "equity.sql",
-        "tell.sql",
-        "apply.sql",
-        "capture.sql",
-        "notes.sql",
-        "housekeeping.sql",
-        "backfill.sql",
-        "triggers.sql",
-    )
+    """Nothing: revision 0005 removes what this one installed."""

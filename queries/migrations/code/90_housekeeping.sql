@@ -1,25 +1,23 @@
--- What only time brings about, made into commits; any node may call it, as often as it likes.
+-- Changes that time alone brings about, made into commits. Any node may call these functions, as often as it likes.
 
--- Ends alerts whose window has passed, notes platforms that fell silent, and forgets what is kept for a while only. When
--- nothing is due this reads a few small indexes and nothing else. notes_due says whether guardwire.apply_notes has work:
--- that is another transaction, because its locks are taken in another order.
-CREATE FUNCTION guardwire.housekeep() RETURNS TABLE (alerts_ended integer, fell_silent integer, notes_due boolean)
+-- Ends alerts whose window has passed, notes platforms that fell silent, and deletes what is kept for a while only. When
+-- nothing is due this reads a few small indexes and nothing else.
+CREATE OR REPLACE FUNCTION guardwire.housekeep() RETURNS TABLE (alerts_ended integer, fell_silent integer)
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET jit = off SET enable_seqscan = off AS $$
 DECLARE
     due uuid[];
-    -- No index is used with what changes within a statement, so the clock is read here.
+    -- Read once: an index is not used for an expression that changes within a statement.
     now_at timestamptz := clock_timestamp();
 BEGIN
     alerts_ended := 0;
     fell_silent := 0;
-    DELETE FROM guardwire.pending;
+    PERFORM guardwire.correct_due_times(now_at);
     IF EXISTS (SELECT FROM guardwire.market_alerts AS m WHERE m.expires_at <= now_at)
        OR EXISTS (SELECT FROM guardwire.accounts AS a WHERE a.sync_due_at <= now_at) THEN
         due := guardwire.lock_due(now_at, 1000);
         alerts_ended := guardwire.end_alerts(due, now_at);
         fell_silent := guardwire.note_silence(due, now_at);
     END IF;
-    notes_due := EXISTS (SELECT FROM guardwire.capture_notes AS n WHERE n.given_up_at IS NULL);
     -- Once a minute is enough for what is kept for days.
     IF extract(epoch FROM clock_timestamp())::bigint % 60 < 3 THEN
         PERFORM guardwire.prune(5000);
@@ -28,8 +26,21 @@ BEGIN
 END
 $$;
 
--- Locks accounts with something due, in one pass and without waiting: who is locked by a writer is due again next time.
-CREATE FUNCTION guardwire.lock_due(now_at timestamptz, most integer) RETURNS uuid[] LANGUAGE plpgsql AS $$
+-- Corrects accounts whose last sync arrived in the future: the database's clock was ahead then, and silence would be noted
+-- that much too late.
+CREATE OR REPLACE FUNCTION guardwire.correct_due_times(now_at timestamptz) RETURNS void LANGUAGE plpgsql AS $$
+DECLARE
+    latest timestamptz := now_at + make_interval(
+        secs => 5 + (SELECT l.sync_overdue_seconds FROM guardwire.limits AS l WHERE l.user_id = guardwire.no_account()));
+BEGIN
+    UPDATE guardwire.accounts AS a SET last_sync_arrived_at = now_at, sync_due_at = now_at
+    WHERE a.sync_due_at > latest AND a.last_sync_arrived_at > now_at + interval '5 seconds';
+END
+$$;
+
+-- Locks accounts with something due, in one pass and without waiting: an account that somebody else locked is due again next
+-- time. So is an account with rows in the inbox: these rows may be the sync whose absence would be noted.
+CREATE OR REPLACE FUNCTION guardwire.lock_due(now_at timestamptz, most integer) RETURNS uuid[] LANGUAGE plpgsql AS $$
 BEGIN
     RETURN (
         SELECT array_agg(locked.user_id)
@@ -39,12 +50,13 @@ BEGIN
                   UNION
                   (SELECT o.user_id FROM guardwire.accounts AS o WHERE o.sync_due_at <= now_at ORDER BY o.sync_due_at LIMIT most)
                   LIMIT most))
+                AND NOT EXISTS (SELECT FROM guardwire.inbox AS i WHERE i.account = a.user_id)
               ORDER BY a.user_id
-              FOR UPDATE SKIP LOCKED) AS locked);
+              FOR UPDATE OF a SKIP LOCKED) AS locked);
 END
 $$;
 
-CREATE FUNCTION guardwire.end_alerts(due uuid[], now_at timestamptz) RETURNS integer LANGUAGE plpgsql AS $$
+CREATE OR REPLACE FUNCTION guardwire.end_alerts(due uuid[], now_at timestamptz) RETURNS integer LANGUAGE plpgsql AS $$
 DECLARE
     users uuid[];
     revisions bigint[];
@@ -58,14 +70,14 @@ BEGIN
     WHERE m.user_id = ANY (users) AND m.expires_at <= now_at AND m.alert_type = 'critical';
     DELETE FROM guardwire.market_alerts AS m WHERE m.user_id = ANY (users) AND m.expires_at <= now_at;
     GET DIAGNOSTICS ended = ROW_COUNT;
-    PERFORM guardwire.notify_nodes(users, revisions);
+    PERFORM guardwire.send_notices(users, revisions);
     RETURN ended;
 END
 $$;
 
--- Looks at the accounts whose next look is due: those without a sync for too long are silent, the others are looked at
--- again when they would be.
-CREATE FUNCTION guardwire.note_silence(due uuid[], now_at timestamptz) RETURNS integer LANGUAGE plpgsql AS $$
+-- Looks at accounts whose sync is due: those without one for too long are silent, the others are due again when they would
+-- be. The due time of an account is never later than its last arrival and its limit allow, whatever the clock did meanwhile.
+CREATE OR REPLACE FUNCTION guardwire.note_silence(due uuid[], now_at timestamptz) RETURNS integer LANGUAGE plpgsql AS $$
 DECLARE
     overdue uuid[];
     users uuid[];
@@ -73,8 +85,10 @@ DECLARE
 BEGIN
     WITH looked AS (
         SELECT a.user_id, coalesce(a.last_sync_arrived_at, a.last_sync_at)
-                          + make_interval(secs => coalesce(l.sync_overdue_seconds, 60)) AS overdue_at
-        FROM guardwire.accounts AS a LEFT JOIN public.guard_limits AS l USING (user_id)
+                          + make_interval(secs => coalesce(l.sync_overdue_seconds, d.sync_overdue_seconds)) AS overdue_at
+        FROM guardwire.accounts AS a
+        JOIN guardwire.limits AS d ON d.user_id = guardwire.no_account()
+        LEFT JOIN guardwire.limits AS l ON l.user_id = a.user_id
         WHERE a.user_id = ANY (due) AND a.sync_due_at <= now_at
     ), later AS (
         UPDATE guardwire.accounts AS a SET sync_due_at = looked.overdue_at
@@ -86,33 +100,30 @@ BEGIN
     END IF;
     SELECT array_agg(a.user_id), array_agg(a.revision) INTO users, revisions FROM guardwire.lock_accounts(overdue) AS a;
     UPDATE guardwire.accounts AS a SET source = 'silent', sync_due_at = NULL WHERE a.user_id = ANY (users);
-    PERFORM guardwire.notify_nodes(users, revisions);
+    PERFORM guardwire.send_notices(users, revisions);
     RETURN cardinality(users);
 END
 $$;
 
--- Forgets some of what is kept for a while only.
-CREATE FUNCTION guardwire.prune(most integer) RETURNS integer
+-- Deletes some of what is kept for a while only; how many rows.
+CREATE OR REPLACE FUNCTION guardwire.prune(most integer) RETURNS integer
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET jit = off AS $$
 DECLARE
     kept_since timestamptz := clock_timestamp() - make_interval(hours => (SELECT c.arrival_hours FROM guardwire.configuration AS c));
-    forgotten integer;
+    deleted integer;
     more integer;
 BEGIN
-    -- While an account waits for its history, what arrived is its queue.
-    IF EXISTS (SELECT FROM guardwire.accounts AS o WHERE NOT o.ready) THEN
-        RETURN 0;
-    END IF;
     DELETE FROM guardwire.arrivals AS a WHERE a.ctid = ANY (ARRAY(
         SELECT o.ctid FROM guardwire.arrivals AS o
-        WHERE o.revision < (extract(epoch FROM kept_since) * 1000000)::bigint
+        WHERE o.revision < guardwire.unix_us(kept_since)
           -- An equity row without a usable time counts at its arrival for ever.
-          AND (o.source = 'l' OR EXISTS (SELECT FROM guardwire.equity_rows() AS e WHERE e.id = o.log_id AND e.at IS NOT NULL))
+          AND (o.source = 'l' OR EXISTS (SELECT FROM public.equity_snapshots AS e
+                                         WHERE e.id = o.log_id AND guardwire.read_time(to_jsonb(e) ->> 'created_at') IS NOT NULL))
         LIMIT most));
-    GET DIAGNOSTICS forgotten = ROW_COUNT;
+    GET DIAGNOSTICS deleted = ROW_COUNT;
     DELETE FROM guardwire.ignored_rows AS i WHERE i.ctid = ANY (ARRAY(
         SELECT o.ctid FROM guardwire.ignored_rows AS o WHERE o.noted_at < kept_since LIMIT most));
     GET DIAGNOSTICS more = ROW_COUNT;
-    RETURN forgotten + more;
+    RETURN deleted + more;
 END
 $$;

@@ -1,5 +1,5 @@
--- Tables of Guardwire. What the platform appends to is in schema public and made only where it is missing;
--- what the capture derives is in schema guardwire and can be rebuilt from it.
+-- The tables of release 0.1.0, without those that its capture alone used. The platform's tables stand in schema public and are
+-- made only where they are missing; schema guardwire can be rebuilt from them. A release never changes this file.
 
 CREATE SCHEMA IF NOT EXISTS guardwire;
 COMMENT ON SCHEMA guardwire IS 'Current account state that Guardwire derives from the platform''s tables; written by its triggers alone';
@@ -382,12 +382,14 @@ CREATE TABLE guardwire.configuration (
     singleton boolean PRIMARY KEY DEFAULT true CHECK (singleton),
     notify boolean NOT NULL DEFAULT true,
     told_channel text NOT NULL DEFAULT 'guardwire_' || replace(gen_random_uuid()::text, '-', ''),
-    arrival_hours integer NOT NULL DEFAULT 48 CHECK (arrival_hours BETWEEN 1 AND 87600)
+    arrival_hours integer NOT NULL DEFAULT 48 CHECK (arrival_hours BETWEEN 1 AND 87600),
+    told_secret bytea NOT NULL DEFAULT uuid_send(gen_random_uuid()) || uuid_send(gen_random_uuid())
 );
 COMMENT ON TABLE guardwire.configuration IS 'One row: settings that every writer and node shares';
 COMMENT ON COLUMN guardwire.configuration.singleton IS 'Keeps the table at one row';
 COMMENT ON COLUMN guardwire.configuration.notify IS 'Whether a commit sends NOTIFY; without it nodes find changes by their sweep alone';
-COMMENT ON COLUMN guardwire.configuration.told_channel IS 'Notify channel on which commits tell what they changed: a secret, for whoever knows it can listen to it and speak on it';
+COMMENT ON COLUMN guardwire.configuration.told_channel IS 'Notify channel on which commits tell what they changed: a secret, because a login that knows the name can listen';
+COMMENT ON COLUMN guardwire.configuration.told_secret IS '32 random bytes that prove that an item comes from the capture; `guardwire rotate-channel` replaces it and told_channel';
 COMMENT ON COLUMN guardwire.configuration.arrival_hours IS 'How long arrivals and ignored rows are kept';
 INSERT INTO guardwire.configuration DEFAULT VALUES;
 
@@ -424,32 +426,6 @@ COMMENT ON COLUMN guardwire.arrivals.log_id IS 'Id of the row';
 COMMENT ON COLUMN guardwire.arrivals.source IS 'l: reconciliation_logs, e: equity_snapshots';
 COMMENT ON COLUMN guardwire.arrivals.inserted IS 'False when the row was updated in place';
 
-CREATE TABLE guardwire.capture_notes (
-    id bigint PRIMARY KEY GENERATED ALWAYS AS IDENTITY,
-    noted_at timestamptz NOT NULL DEFAULT clock_timestamp(),
-    xid xid8 NOT NULL DEFAULT pg_current_xact_id(),
-    source text NOT NULL,
-    row_key text NOT NULL,
-    inserted boolean NOT NULL,
-    sqlstate text NOT NULL,
-    message text NOT NULL,
-    attempts integer NOT NULL DEFAULT 0,
-    given_up_at timestamptz
-);
-CREATE INDEX capture_notes_due ON guardwire.capture_notes (id) WHERE given_up_at IS NULL;
-CREATE INDEX capture_notes_by_row ON guardwire.capture_notes (source, row_key);
-COMMENT ON TABLE guardwire.capture_notes IS 'Rows whose capture failed; a node applies them at its next sweep';
-COMMENT ON COLUMN guardwire.capture_notes.id IS 'Order of the notes';
-COMMENT ON COLUMN guardwire.capture_notes.noted_at IS 'When the capture failed';
-COMMENT ON COLUMN guardwire.capture_notes.xid IS 'The writer''s transaction';
-COMMENT ON COLUMN guardwire.capture_notes.source IS 'log, equity, limits, instrument or fx';
-COMMENT ON COLUMN guardwire.capture_notes.row_key IS 'Primary key of the row';
-COMMENT ON COLUMN guardwire.capture_notes.inserted IS 'False when the row was updated in place';
-COMMENT ON COLUMN guardwire.capture_notes.sqlstate IS 'Of the last failure';
-COMMENT ON COLUMN guardwire.capture_notes.message IS 'Of the last failure';
-COMMENT ON COLUMN guardwire.capture_notes.attempts IS 'How often a node tried';
-COMMENT ON COLUMN guardwire.capture_notes.given_up_at IS 'When the row was found to be poison; it is kept and not tried again';
-
 CREATE TABLE guardwire.ignored_rows (
     noted_at timestamptz NOT NULL DEFAULT clock_timestamp(),
     source text NOT NULL,
@@ -464,3 +440,14 @@ COMMENT ON COLUMN guardwire.ignored_rows.source IS 'log, equity or fx';
 COMMENT ON COLUMN guardwire.ignored_rows.row_key IS 'Primary key of the row';
 COMMENT ON COLUMN guardwire.ignored_rows.user_id IS 'Whose account; null when that is what could not be used';
 COMMENT ON COLUMN guardwire.ignored_rows.reason IS 'user, ticket, equity or rate';
+
+-- How the users of the log are written where the column is text, so that their rows can be found by its index.
+CREATE TABLE guardwire.log_users (
+    written text PRIMARY KEY,
+    user_id uuid
+);
+CREATE INDEX log_users_by_user ON guardwire.log_users (user_id);
+COMMENT ON TABLE guardwire.log_users IS 'Every form of a user in reconciliation_logs.user_id, where that column is not a uuid';
+COMMENT ON COLUMN guardwire.log_users.written IS 'As the platform wrote it';
+COMMENT ON COLUMN guardwire.log_users.user_id IS 'The account; null when it is none';
+

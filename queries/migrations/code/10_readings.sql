@@ -1,0 +1,68 @@
+-- How values of the platform's rows are read. Each row arrives as jsonb, so these functions take what jsonb can hold: the
+-- platform may change the type of a column without asking. A value that cannot be used becomes null. Names were resolved
+-- when a function was made (SQL-standard bodies), so a caller's search_path has no influence.
+
+-- The account of rows that have none: rates, instruments, and rows without a usable user. No platform may use this id.
+CREATE OR REPLACE FUNCTION guardwire.no_account() RETURNS uuid
+LANGUAGE sql IMMUTABLE PARALLEL SAFE
+RETURN 'ffffffff-ffff-ffff-ffff-ffffffffffff'::uuid;
+
+-- A UUID as PostgreSQL's own cast takes it: with or without dashes and braces, in any case.
+CREATE OR REPLACE FUNCTION guardwire.read_user(value text) RETURNS uuid
+LANGUAGE sql IMMUTABLE PARALLEL SAFE
+RETURN CASE WHEN value ~ '^([0-9A-Fa-f]{4}(-?[0-9A-Fa-f]{4}){7}|\{[0-9A-Fa-f]{4}(-?[0-9A-Fa-f]{4}){7}\})$'
+                THEN nullif(value::uuid, guardwire.no_account()) END;
+
+-- A ticket from 1 to 2^63 - 1.
+CREATE OR REPLACE FUNCTION guardwire.read_ticket(value jsonb) RETURNS bigint
+LANGUAGE sql IMMUTABLE PARALLEL SAFE
+RETURN CASE jsonb_typeof(value)
+    WHEN 'number' THEN CASE WHEN value::numeric BETWEEN 1 AND 9223372036854775807 AND value::numeric = trunc(value::numeric)
+                                THEN value::bigint END
+    WHEN 'string' THEN CASE WHEN value #>> '{}' ~ '^\s*0*[0-9]{1,19}\s*$'
+                                 AND (value #>> '{}')::numeric BETWEEN 1 AND 9223372036854775807
+                                THEN (value #>> '{}')::bigint END
+END;
+
+-- A number below 10^15 in size, with at most 15 decimals: more decimals would be too small for the floating point that
+-- clients read. NaN and infinity are no JSON numbers.
+CREATE OR REPLACE FUNCTION guardwire.read_number(value jsonb) RETURNS numeric
+LANGUAGE sql IMMUTABLE PARALLEL SAFE
+RETURN CASE WHEN jsonb_typeof(value) = 'number' AND abs(value::numeric) < 1e15 THEN round(value::numeric, 15) END;
+
+-- A time from 1970 to 9999. A time without a zone is UTC.
+CREATE OR REPLACE FUNCTION guardwire.read_time(value text) RETURNS timestamptz
+LANGUAGE sql STABLE PARALLEL SAFE
+RETURN CASE WHEN value ~ '^(19[7-9]\d|[2-9]\d\d\d)-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?$' THEN (value || 'Z')::timestamptz
+            WHEN value ~ '^(19[7-9]\d|[2-9]\d\d\d|1969-12-31T|10000-01-01T)' AND value ~ '[+-]\d\d(:\d\d)*$'
+                 AND value::timestamptz >= '1970-01-01 00:00:00+00'::timestamptz
+                 AND value::timestamptz < '10000-01-01 00:00:00+00'::timestamptz THEN value::timestamptz END;
+
+-- 0 not matched, 1 matched, 2 divergence; null when the column is null.
+CREATE OR REPLACE FUNCTION guardwire.read_matched(value jsonb) RETURNS smallint
+LANGUAGE sql IMMUTABLE PARALLEL SAFE
+RETURN CASE WHEN value IS NULL OR jsonb_typeof(value) = 'null' THEN NULL
+            WHEN value = '1' OR value = 'true' OR btrim(value #>> '{}') = '1' THEN 1::smallint
+            WHEN value = '2' OR btrim(value #>> '{}') = '2' THEN 2::smallint
+            ELSE 0::smallint END;
+
+-- A short text in lower case without blanks around it, to be compared.
+CREATE OR REPLACE FUNCTION guardwire.read_word(value text) RETURNS text
+LANGUAGE sql IMMUTABLE PARALLEL SAFE
+RETURN nullif(lower(btrim(left(value, 80), E' \t\r\n\f\x0B') COLLATE "C"), '');
+
+-- A text without blanks around it, cut to so many characters.
+CREATE OR REPLACE FUNCTION guardwire.read_text(value text, characters integer) RETURNS text
+LANGUAGE sql IMMUTABLE PARALLEL SAFE
+RETURN nullif(left(btrim(value, E' \t\r\n\f\x0B'), characters), '');
+
+-- The code of a currency, or the name of a symbol, in upper case. Only ASCII letters are folded: PostgreSQL, Python and
+-- JavaScript agree on those, whatever the locale of the database.
+CREATE OR REPLACE FUNCTION guardwire.read_code(value text, characters integer) RETURNS text
+LANGUAGE sql IMMUTABLE PARALLEL SAFE
+RETURN upper(guardwire.read_text(value, characters) COLLATE "C");
+
+-- The date of a moment as microseconds since 1970.
+CREATE OR REPLACE FUNCTION guardwire.unix_us(at timestamptz) RETURNS bigint
+LANGUAGE sql STABLE PARALLEL SAFE
+RETURN (extract(epoch FROM at) * 1000000)::bigint;

@@ -1,0 +1,127 @@
+-- The platform's rows as the rules see them: every value is usable or null.
+
+-- Composite types cannot be replaced; what depends on one is made again below and in the files after this one.
+DROP TYPE IF EXISTS guardwire.log_row CASCADE;
+CREATE TYPE guardwire.log_row AS (
+    id uuid,
+    user_id uuid,
+    ticket bigint,
+    kind text,
+    failed boolean,
+    is_sync boolean,
+    at timestamptz,
+    updated_at timestamptz,
+    duration_ms double precision,
+    matched smallint,
+    symbol text,
+    direction text,
+    volume numeric,
+    entry_price numeric,
+    current_price numeric,
+    take_profit numeric,
+    stop_loss numeric,
+    close_reason text,
+    closed_price numeric,
+    pnl_gbp numeric,
+    divergence_reason text,
+    error_message text,
+    fingerprint bigint,
+    arrived_at timestamptz,
+    revision bigint,
+    ordinal integer,
+    inserted boolean
+);
+COMMENT ON TYPE guardwire.log_row IS 'A row of reconciliation_logs as read, and how it arrived';
+COMMENT ON COLUMN guardwire.log_row.kind IS 'open or close (a row about a position), guard, or null';
+COMMENT ON COLUMN guardwire.log_row.at IS 'created_at; the time of arrival where that is unusable';
+COMMENT ON COLUMN guardwire.log_row.duration_ms IS 'updated_at - created_at; null unless positive';
+COMMENT ON COLUMN guardwire.log_row.fingerprint IS 'guardwire.fingerprint of the row where a plain sync may follow it; else null';
+COMMENT ON COLUMN guardwire.log_row.revision IS 'Revision that the row is applied at; 0 for history';
+COMMENT ON COLUMN guardwire.log_row.ordinal IS 'Order among the rows of that revision';
+COMMENT ON COLUMN guardwire.log_row.inserted IS 'False where the row was updated in place';
+
+-- A hash of all that a row of the log says besides prices, times and ids. Two syncs of one ticket with the same fingerprint
+-- differ only in these: the second is a plain sync.
+CREATE OR REPLACE FUNCTION guardwire.fingerprint(log jsonb) RETURNS bigint
+LANGUAGE sql IMMUTABLE PARALLEL SAFE
+RETURN hash_record_extended(ROW(
+    log -> 'event_type', log -> 'status', log -> 'close_reason', log -> 'error_message', log -> 'symbol', log -> 'direction',
+    log -> 'volume', log -> 'entry_price', log -> 'take_profit', log -> 'stop_loss', log -> 'matched',
+    log -> 'divergence_reason'), 0);
+
+-- What a row of the log is about.
+CREATE OR REPLACE FUNCTION guardwire.log_kind(event_type text, close_reason text) RETURNS text
+LANGUAGE sql IMMUTABLE PARALLEL SAFE
+RETURN CASE WHEN event_type IN ('close', 'position_closed') THEN 'close'
+            WHEN event_type IN ('sync', 'divergence', 'warning', 'unmatched_position')
+                THEN CASE WHEN close_reason IS NULL THEN 'open' ELSE 'close' END
+            WHEN event_type = 'guard_trigger' THEN 'guard' END;
+
+CREATE OR REPLACE FUNCTION guardwire.read_log(
+    log jsonb, arrived_at timestamptz, revision bigint, ordinal integer, inserted boolean
+) RETURNS guardwire.log_row LANGUAGE plpgsql STABLE AS $$
+DECLARE
+    r guardwire.log_row;
+    event_type text := guardwire.read_word(log ->> 'event_type');
+BEGIN
+    r.id := guardwire.read_user(log ->> 'id');
+    r.user_id := guardwire.read_user(log ->> 'user_id');
+    r.ticket := guardwire.read_ticket(log -> 'mt5_position_id');
+    r.close_reason := guardwire.read_text(log ->> 'close_reason', 500);
+    r.kind := guardwire.log_kind(event_type, r.close_reason);
+    r.failed := coalesce(guardwire.read_word(log ->> 'status') = 'failed', false);
+    r.is_sync := coalesce(event_type = 'sync', false);
+    r.at := guardwire.read_time(log ->> 'created_at');
+    r.updated_at := guardwire.read_time(log ->> 'updated_at');
+    r.duration_ms := CASE WHEN r.updated_at > r.at THEN extract(epoch FROM r.updated_at - r.at) * 1000 END;
+    r.at := coalesce(r.at, arrived_at);
+    r.matched := coalesce(guardwire.read_matched(log -> 'matched'),
+                          CASE WHEN event_type IN ('divergence', 'warning', 'unmatched_position') THEN 2 ELSE 0 END);
+    r.symbol := guardwire.read_text(log ->> 'symbol', 64);
+    r.direction := CASE guardwire.read_word(log ->> 'direction')
+                       WHEN 'buy' THEN 'buy' WHEN '0' THEN 'buy' WHEN 'sell' THEN 'sell' WHEN '1' THEN 'sell' END;
+    r.volume := guardwire.read_number(log -> 'volume');
+    r.volume := CASE WHEN r.volume >= 0 THEN r.volume END;
+    r.entry_price := guardwire.read_number(log -> 'entry_price');
+    r.current_price := guardwire.read_number(log -> 'current_price');
+    r.take_profit := guardwire.read_number(log -> 'take_profit');
+    r.stop_loss := guardwire.read_number(log -> 'stop_loss');
+    r.closed_price := guardwire.read_number(log -> 'closed_price');
+    r.pnl_gbp := guardwire.read_number(log -> 'pnl_gbp');
+    r.divergence_reason := guardwire.read_text(log ->> 'divergence_reason', 500);
+    r.error_message := guardwire.read_text(log ->> 'error_message', 500);
+    r.fingerprint := CASE WHEN r.is_sync AND r.kind = 'open' AND NOT r.failed AND r.error_message IS NULL
+                          THEN guardwire.fingerprint(log) END;
+    r.arrived_at := arrived_at;
+    r.revision := revision;
+    r.ordinal := ordinal;
+    r.inserted := inserted;
+    RETURN r;
+END
+$$;
+
+DROP TYPE IF EXISTS guardwire.equity_row CASCADE;
+CREATE TYPE guardwire.equity_row AS (
+    id uuid,
+    user_id uuid,
+    equity numeric,
+    balance numeric,
+    currency text,
+    cash_flow numeric,
+    at timestamptz,
+    arrived_at timestamptz,
+    revision bigint,
+    ordinal integer,
+    inserted boolean
+);
+COMMENT ON TYPE guardwire.equity_row IS 'A row of equity_snapshots as read, and how it arrived; columns as in guardwire.log_row';
+
+CREATE OR REPLACE FUNCTION guardwire.read_equity(
+    snapshot jsonb, arrived_at timestamptz, revision bigint, ordinal integer, inserted boolean
+) RETURNS guardwire.equity_row LANGUAGE sql STABLE
+RETURN ROW(
+    guardwire.read_user(snapshot ->> 'id'), guardwire.read_user(snapshot ->> 'user_id'),
+    guardwire.read_number(snapshot -> 'equity'), guardwire.read_number(snapshot -> 'balance'),
+    guardwire.read_code(snapshot ->> 'currency', 16), coalesce(guardwire.read_number(snapshot -> 'cash_flow'), 0),
+    coalesce(guardwire.read_time(snapshot ->> 'created_at'), arrived_at), arrived_at, revision, ordinal, inserted
+)::guardwire.equity_row;

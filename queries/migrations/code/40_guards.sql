@@ -1,0 +1,191 @@
+-- The guard rules: market alerts, drawdown, and the breaches that both raise.
+
+-- An account's limits; the defaults where it has set none.
+CREATE OR REPLACE FUNCTION guardwire.limits_of(account uuid) RETURNS guardwire.limits LANGUAGE plpgsql STABLE AS $$
+DECLARE
+    found_limits guardwire.limits;
+BEGIN
+    SELECT l.* INTO found_limits FROM guardwire.limits AS l WHERE l.user_id = account;
+    IF NOT FOUND THEN
+        SELECT l.* INTO found_limits FROM guardwire.limits AS l WHERE l.user_id = guardwire.no_account();
+        found_limits.user_id := account;
+    END IF;
+    RETURN found_limits;
+END
+$$;
+
+-- Makes this transaction durable before it is answered, whatever synchronous_commit the server has: clients act on breaches.
+CREATE OR REPLACE FUNCTION guardwire.commit_durably() RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+    IF current_setting('synchronous_commit') IN ('off', 'local') THEN
+        PERFORM set_config('synchronous_commit', 'on', true);
+    END IF;
+END
+$$;
+
+-- Latches a guard that became critical: the newest 20 breaches stay, and all younger than an hour, but never more than 200.
+CREATE OR REPLACE FUNCTION guardwire.raise_breach(
+    account uuid, id text, kind text, at timestamptz, observed numeric, symbol text, condition_type text
+) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM guardwire.commit_durably();
+    INSERT INTO guardwire.breaches AS b (user_id, breach_id, kind, symbol, condition_type, raised_at, observed_pct)
+    VALUES (account, id, kind, symbol, condition_type, at, observed)
+    ON CONFLICT (user_id, breach_id) DO UPDATE SET cleared_at = NULL, observed_pct = excluded.observed_pct;
+    DELETE FROM guardwire.breaches AS b
+    USING (SELECT o.breach_id, o.raised_at, row_number() OVER (ORDER BY o.raised_at DESC, o.breach_id DESC) AS place
+           FROM guardwire.breaches AS o WHERE o.user_id = account) AS n
+    WHERE b.user_id = account AND b.breach_id = n.breach_id
+      AND (n.place > 200 OR (n.place > 20 AND n.raised_at < clock_timestamp() - interval '1 hour'));
+END
+$$;
+
+-- Ends the open breach of a market condition, or of the drawdown.
+CREATE OR REPLACE FUNCTION guardwire.clear_breach(
+    account uuid, of_kind text, at timestamptz, of_symbol text, of_condition text
+) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM guardwire.commit_durably();
+    UPDATE guardwire.breaches AS b SET cleared_at = greatest(at, b.raised_at)
+    WHERE b.user_id = account AND b.kind = of_kind AND b.cleared_at IS NULL
+      AND b.symbol IS NOT DISTINCT FROM of_symbol AND b.condition_type IS NOT DISTINCT FROM of_condition;
+END
+$$;
+
+-- ---------------------------------------------------------------- market conditions
+
+CREATE OR REPLACE FUNCTION guardwire.market_level(condition_type text, gap numeric, spread numeric, l guardwire.limits)
+RETURNS text LANGUAGE sql IMMUTABLE AS $$
+    SELECT CASE condition_type
+        WHEN 'price_gap' THEN CASE WHEN gap IS NULL THEN 'warning' WHEN gap >= l.gap_critical_pct THEN 'critical'
+                                   WHEN gap >= l.gap_warning_pct THEN 'warning' ELSE 'normal' END
+        WHEN 'bid_ask_spread' THEN CASE WHEN spread IS NULL THEN 'warning' WHEN spread >= l.spread_critical_pct THEN 'critical'
+                                        WHEN spread > l.spread_warning_pct THEN 'warning' ELSE 'normal' END
+        ELSE 'warning' END
+$$;
+
+-- The market condition that a guard trigger reports.
+CREATE OR REPLACE FUNCTION guardwire.read_market(r guardwire.log_row, l guardwire.limits) RETURNS guardwire.market_alerts
+LANGUAGE plpgsql STABLE AS $$
+DECLARE
+    m guardwire.market_alerts;
+    reason text := lower(r.divergence_reason COLLATE "C");
+BEGIN
+    m.user_id := r.user_id;
+    m.symbol := coalesce(r.symbol, '*');
+    m.condition_type := CASE WHEN reason LIKE '%gap%' THEN 'price_gap'
+                             WHEN reason LIKE '%spread%' THEN 'bid_ask_spread'
+                             WHEN reason LIKE '%liquidity%' THEN 'low_liquidity'
+                             ELSE 'other' END;
+    IF m.condition_type = 'price_gap' THEN
+        m.close_price := r.entry_price;
+        m.open_price := r.current_price;
+        m.gap_pct := CASE WHEN m.close_price > 0 THEN round(abs(m.open_price - m.close_price) * 100 / m.close_price, 2) END;
+    ELSIF m.condition_type = 'bid_ask_spread' THEN
+        m.bid := r.entry_price;
+        m.ask := r.current_price;
+        m.spread_pct := CASE WHEN m.bid + m.ask > 0 THEN round((m.ask - m.bid) * 200 / (m.bid + m.ask), 2) END;
+    END IF;
+    m.alert_type := guardwire.market_level(m.condition_type, m.gap_pct, m.spread_pct, l);
+    m.detected_at := r.at;
+    m.expires_at := r.at + make_interval(secs => l.alert_window_seconds);
+    m.revision := r.revision;
+    m.ordinal := r.ordinal;
+    m.log_id := r.id;
+    RETURN m;
+END
+$$;
+
+-- Raises or clears the breach of a market condition when its level changed.
+CREATE OR REPLACE FUNCTION guardwire.follow_market_level(before text, m guardwire.market_alerts, at timestamptz)
+RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+    IF m.alert_type = 'critical' AND before IS DISTINCT FROM 'critical' THEN
+        PERFORM guardwire.raise_breach(m.user_id, m.log_id::text, 'market', at, coalesce(m.gap_pct, m.spread_pct),
+                                       m.symbol, m.condition_type);
+    ELSIF m.alert_type <> 'critical' AND before = 'critical' THEN
+        PERFORM guardwire.clear_breach(m.user_id, 'market', at, m.symbol, m.condition_type);
+    END IF;
+END
+$$;
+
+-- Applies guard triggers in the order of their arrival: the latest of each symbol and condition is shown. A condition whose
+-- window had passed when its row arrived is only an event; history_at is the time to compare with for rows of history.
+CREATE OR REPLACE FUNCTION guardwire.apply_market(rows guardwire.log_row[], history_at timestamptz) RETURNS void
+LANGUAGE plpgsql AS $$
+DECLARE
+    r guardwire.log_row;
+    limits guardwire.limits;
+    held guardwire.market_alerts;
+    m guardwire.market_alerts;
+    events guardwire.events[] := '{}';
+BEGIN
+    FOR r IN SELECT u.* FROM unnest(rows) AS u WHERE u.kind = 'guard' ORDER BY u.user_id, u.revision, u.ordinal LOOP
+        events := events || ROW(r.user_id, r.id::text, 'market_condition_alert', r.at, r.revision, r.ordinal, r.symbol,
+                                r.ticket, r.matched, r.pnl_gbp, r.divergence_reason)::guardwire.events;
+        IF limits.user_id IS DISTINCT FROM r.user_id THEN
+            limits := guardwire.limits_of(r.user_id);
+        END IF;
+        m := guardwire.read_market(r, limits);
+        CONTINUE WHEN m.expires_at <= coalesce(history_at, r.arrived_at);
+        SELECT o.* INTO held FROM guardwire.market_alerts AS o
+        WHERE o.user_id = m.user_id AND o.symbol = m.symbol AND o.condition_type = m.condition_type;
+        CONTINUE WHEN FOUND AND held.detected_at > m.detected_at;
+        DELETE FROM guardwire.market_alerts AS o
+        WHERE o.user_id = m.user_id AND o.symbol = m.symbol AND o.condition_type = m.condition_type;
+        INSERT INTO guardwire.market_alerts SELECT (m).*;
+        PERFORM guardwire.follow_market_level(held.alert_type, m, m.detected_at);
+    END LOOP;
+    PERFORM guardwire.add_events(events);
+END
+$$;
+
+-- ---------------------------------------------------------------- drawdown
+
+-- Fall of the equity below its peak, 0-100 % with 2 decimals.
+CREATE OR REPLACE FUNCTION guardwire.drawdown_pct(peak numeric, equity numeric) RETURNS numeric
+LANGUAGE sql IMMUTABLE PARALLEL SAFE
+RETURN CASE WHEN peak > 0 THEN round(least(greatest((peak - equity) * 100 / peak, 0), 100), 2) ELSE 0 END;
+
+CREATE OR REPLACE FUNCTION guardwire.drawdown_level(pct numeric, equity numeric, l guardwire.limits) RETURNS text
+LANGUAGE sql IMMUTABLE PARALLEL SAFE
+RETURN CASE WHEN pct >= l.drawdown_critical_pct OR equity < l.minimum_equity THEN 'critical'
+            WHEN pct >= l.drawdown_warning_pct THEN 'warning' ELSE 'normal' END;
+
+-- Measures an account's equity against its limits, and raises or clears the breach, the countdown and the event. `cause` is
+-- the id of the row that made the difference, `at` its time.
+CREATE OR REPLACE FUNCTION guardwire.judge_drawdown(account uuid, cause text, at timestamptz, revision bigint, ordinal integer)
+RETURNS void LANGUAGE plpgsql AS $$
+DECLARE
+    a guardwire.accounts;
+    l guardwire.limits := guardwire.limits_of(account);
+    peak numeric;
+    pct numeric;
+    level text;
+BEGIN
+    SELECT o.* INTO a FROM guardwire.accounts AS o WHERE o.user_id = account;
+    IF a.equity IS NULL THEN
+        RETURN;
+    END IF;
+    peak := greatest(a.peak_adjusted + a.equity_flow, a.equity);
+    pct := guardwire.drawdown_pct(peak, a.equity);
+    level := guardwire.drawdown_level(pct, a.equity, l);
+    IF level = 'critical' AND a.drawdown_level IS DISTINCT FROM 'critical' THEN
+        a.liquidation_at := at + make_interval(secs => l.countdown_seconds);
+        PERFORM guardwire.raise_breach(account, cause, 'drawdown', at, pct, NULL, NULL);
+    ELSIF level <> 'critical' THEN
+        a.liquidation_at := NULL;
+        IF a.drawdown_level = 'critical' THEN
+            PERFORM guardwire.clear_breach(account, 'drawdown', at, NULL, NULL);
+        END IF;
+    END IF;
+    IF level <> 'normal' AND (coalesce(a.drawdown_level, 'normal') = 'normal'
+                              OR (level = 'critical' AND a.drawdown_level = 'warning')) THEN
+        PERFORM guardwire.add_events(ARRAY[ROW(account, cause, 'drawdown_alert', at, revision, ordinal, NULL, NULL, NULL, NULL,
+                                               NULL)::guardwire.events]);
+    END IF;
+    UPDATE guardwire.accounts AS o
+    SET peak_equity = peak, drawdown_pct = pct, drawdown_level = level, liquidation_at = a.liquidation_at
+    WHERE o.user_id = account;
+END
+$$;

@@ -1,0 +1,276 @@
+-- The applier's work: rows of the inbox become account state, in batches.
+--
+-- One batch is one transaction. It holds whole transactions of the platform for each account (up to 5,000 rows), gives each
+-- account one revision, and records the order of its rows in guardwire.arrivals. Most accounts of a batch only moved
+-- prices: those are applied by a fixed number of statements, whatever the size of the batch, and published as deltas. All
+-- other accounts are applied rule by rule, and published as change notices.
+
+-- ---------------------------------------------------------------- the lease
+
+-- Takes the lease when nobody holds it, or its holder did not renew it in time; the term, or null when somebody holds it.
+CREATE OR REPLACE FUNCTION guardwire.take_lease(holder text, seconds double precision) RETURNS bigint
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '1s' AS $$
+DECLARE
+    new_term bigint;
+BEGIN
+    UPDATE guardwire.applier AS l
+    SET term = l.term + 1, holder = take_lease.holder, backend_pid = pg_backend_pid(),
+        held_until = clock_timestamp() + make_interval(secs => seconds)
+    WHERE l.shard = 0 AND (l.holder IS NULL OR l.held_until < clock_timestamp()
+                           OR NOT EXISTS (SELECT FROM pg_stat_activity AS s WHERE s.pid = l.backend_pid))
+    RETURNING l.term INTO new_term;
+    RETURN new_term;
+END
+$$;
+
+-- Prolongs the lease of a term, and moves the start of the scan over rows that are gone for good; false when another process
+-- has the lease. A row that is invisible now may still be committed by a transaction that runs; its nth was given before
+-- this call, so the scan passes it only when every transaction that ran at an earlier call has ended.
+CREATE OR REPLACE FUNCTION guardwire.renew_lease(held_term bigint, seconds double precision) RETURNS boolean
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '1s' AS $$
+DECLARE
+    lease guardwire.applier;
+    snapshot pg_snapshot := pg_current_snapshot();
+    oldest bigint;
+BEGIN
+    SELECT l.* INTO lease FROM guardwire.applier AS l WHERE l.shard = 0 FOR UPDATE;
+    IF lease.term <> held_term THEN
+        RETURN false;
+    END IF;
+    IF lease.scan_next_xid IS NULL OR pg_snapshot_xmin(snapshot) >= lease.scan_next_xid THEN
+        SELECT min(i.nth) INTO oldest FROM guardwire.inbox AS i WHERE i.nth > lease.scan_from;
+        lease.scan_from := least(lease.scan_next, oldest - 1);
+        lease.scan_next := coalesce((SELECT s.last_value FROM pg_sequences AS s
+                                     WHERE s.schemaname = 'guardwire' AND s.sequencename = 'inbox_nth_seq'), 0);
+        lease.scan_next_xid := pg_snapshot_xmax(snapshot);
+    END IF;
+    UPDATE guardwire.applier AS l
+    SET held_until = clock_timestamp() + make_interval(secs => seconds), scan_from = lease.scan_from,
+        scan_next = lease.scan_next, scan_next_xid = lease.scan_next_xid
+    WHERE l.shard = 0;
+    RETURN true;
+END
+$$;
+
+-- Gives the lease of a term back, so that another process takes it at once.
+CREATE OR REPLACE FUNCTION guardwire.release_lease(held_term bigint) RETURNS void
+LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+    UPDATE guardwire.applier AS l SET holder = NULL, held_until = '-infinity' WHERE l.shard = 0 AND l.term = held_term
+$$;
+
+-- ---------------------------------------------------------------- what waits
+
+-- Deletes and returns the rows of one batch. Accounts of the oldest rows share it equally, and so do the accounts of the
+-- newest rows: one account's million rows do not hold up another account's one.
+CREATE OR REPLACE FUNCTION guardwire.take_rows(scan_from bigint, most integer) RETURNS guardwire.inbox[]
+LANGUAGE plpgsql AS $$
+DECLARE
+    wanted bigint[];
+    accounts uuid[];
+    share integer;
+    taken guardwire.inbox[];
+BEGIN
+    accounts := ARRAY(
+        SELECT DISTINCT w.account
+        FROM ((SELECT i.account FROM guardwire.inbox AS i
+               WHERE i.nth > scan_from
+                 AND NOT EXISTS (SELECT FROM guardwire.accounts AS a WHERE a.user_id = i.account AND NOT a.ready)
+               ORDER BY i.nth LIMIT most)
+              UNION ALL
+              (SELECT i.account FROM guardwire.inbox AS i
+               WHERE i.nth > scan_from
+                 AND NOT EXISTS (SELECT FROM guardwire.accounts AS a WHERE a.user_id = i.account AND NOT a.ready)
+               ORDER BY i.nth DESC LIMIT least(most, 100))) AS w);
+    IF cardinality(accounts) = 0 THEN
+        RETURN NULL;
+    END IF;
+    share := greatest(1, most / cardinality(accounts));
+    -- A transaction that the share cuts in two is taken whole, as far as the account's next 5,000 rows reach.
+    WITH first AS MATERIALIZED (
+        SELECT o.nth, o.account, o.xid, o.place
+        FROM unnest(accounts) AS u (account)
+        CROSS JOIN LATERAL (SELECT i.nth, i.account, i.xid, row_number() OVER (ORDER BY i.nth) AS place
+                            FROM guardwire.inbox AS i WHERE i.account = u.account AND i.nth > scan_from
+                            ORDER BY i.nth LIMIT share) AS o
+    ), cut AS (
+        SELECT f.account, f.nth AS upto FROM first AS f WHERE f.place = share
+    )
+    SELECT array_agg(k.nth) INTO wanted
+    FROM (SELECT f.nth FROM first AS f
+          UNION ALL
+          SELECT o.nth
+          FROM cut AS c
+          CROSS JOIN LATERAL (SELECT i.nth, i.xid FROM guardwire.inbox AS i
+                              WHERE i.account = c.account AND i.nth > c.upto ORDER BY i.nth LIMIT 5000) AS o
+          WHERE EXISTS (SELECT FROM first AS f WHERE f.account = c.account AND f.xid = o.xid)) AS k;
+    WITH gone AS (DELETE FROM guardwire.inbox AS i WHERE i.nth = ANY (wanted) RETURNING i)
+    SELECT array_agg(g.i ORDER BY (g.i).account, (g.i).nth) INTO taken FROM gone AS g;
+    RETURN taken;
+END
+$$;
+
+-- Which of these accounts have rows that are not applied. `is_old` rows were visible to an earlier snapshot already, or cannot
+-- be applied at all: their accounts are behind. A null account stands for all: a rate, an instrument or an emptied table waits.
+CREATE OR REPLACE FUNCTION guardwire.waiting_accounts(watched uuid[], earlier pg_snapshot)
+RETURNS TABLE (account uuid, is_old boolean)
+LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET enable_seqscan = off SET jit = off AS $$
+#variable_conflict use_column
+DECLARE
+    from_nth bigint := (SELECT l.scan_from FROM guardwire.applier AS l WHERE l.shard = 0);
+    few integer := 1000;
+BEGIN
+    RETURN QUERY SELECT s.account, true FROM guardwire.set_aside AS s WHERE s.account = ANY (watched)
+                 OR (s.account = guardwire.no_account() AND s.source NOT IN ('l', 'e'));
+    RETURN QUERY SELECT a.user_id, true FROM guardwire.accounts AS a WHERE NOT a.ready AND a.user_id = ANY (watched);
+    IF (SELECT count(*) FROM (SELECT FROM guardwire.inbox AS i WHERE i.nth > from_nth LIMIT few) AS o) < few THEN
+        RETURN QUERY
+        SELECT nullif(i.account, guardwire.no_account()), bool_or(pg_visible_in_snapshot(i.xid, earlier))
+        FROM guardwire.inbox AS i
+        WHERE i.nth > from_nth
+          AND (i.account = ANY (watched) OR (i.account = guardwire.no_account() AND i.source NOT IN ('l', 'e')))
+        GROUP BY i.account;
+    ELSE
+        -- Of each account its oldest rows; an account with 20 of them is behind in any case.
+        RETURN QUERY
+        SELECT nullif(w.account, guardwire.no_account()), f.waiting = 20 OR f.is_old
+        FROM unnest(watched || guardwire.no_account()) AS w (account)
+        CROSS JOIN LATERAL (
+            SELECT count(*) AS waiting, bool_or(pg_visible_in_snapshot(o.xid, earlier)) AS is_old
+            FROM (SELECT i.xid FROM guardwire.inbox AS i WHERE i.account = w.account AND i.nth > from_nth
+                  ORDER BY i.nth LIMIT 20) AS o) AS f
+        WHERE f.waiting > 0;
+    END IF;
+END
+$$;
+
+-- ---------------------------------------------------------------- rates, instruments, limits
+
+-- Makes the newest usable rate of each pair current; the accounts whose open positions it converts.
+CREATE OR REPLACE FUNCTION guardwire.apply_rates(rows guardwire.inbox[]) RETURNS uuid[] LANGUAGE plpgsql AS $$
+DECLARE
+    concerned uuid[];
+BEGIN
+    WITH rates AS (
+        SELECT r.nth, r.new_row ->> 'id' AS id, guardwire.read_code(r.new_row ->> 'base', 16) AS base,
+               guardwire.read_code(r.new_row ->> 'quote', 16) AS quote, guardwire.read_number(r.new_row -> 'rate') AS rate,
+               coalesce(guardwire.read_time(r.new_row ->> 'created_at'), r.arrived_at) AS at
+        FROM unnest(rows) AS r WHERE r.source = 'x' AND r.new_row IS NOT NULL
+    ), ignored AS (
+        INSERT INTO guardwire.ignored_rows (source, row_key, reason)
+        SELECT 'fx', coalesce(r.id, ''), 'rate' FROM rates AS r
+        WHERE r.base IS NULL OR r.quote IS NULL OR r.rate IS NULL OR r.rate <= 0
+    ), moved AS (
+        INSERT INTO guardwire.fx_current AS c (base, quote, rate, as_of)
+        SELECT DISTINCT ON (r.base, r.quote) r.base, r.quote, r.rate, r.at FROM rates AS r
+        WHERE r.base IS NOT NULL AND r.quote IS NOT NULL AND r.rate > 0
+        ORDER BY r.base, r.quote, r.at DESC, r.nth DESC
+        ON CONFLICT ON CONSTRAINT fx_current_pkey DO UPDATE SET rate = excluded.rate, as_of = excluded.as_of
+            WHERE c.as_of <= excluded.as_of
+        RETURNING c.base, c.quote
+    )
+    SELECT array_agg(DISTINCT p.user_id) INTO concerned
+    FROM moved AS m
+    JOIN guardwire.positions AS p ON p.is_open AND p.quote_currency IN (m.base, m.quote)
+    JOIN guardwire.accounts AS a ON a.user_id = p.user_id AND a.currency IN (m.base, m.quote) AND a.currency <> p.quote_currency;
+    RETURN concerned;
+END
+$$;
+
+-- Copies instruments that changed; the symbols concerned.
+CREATE OR REPLACE FUNCTION guardwire.copy_instruments(rows guardwire.inbox[]) RETURNS text[] LANGUAGE plpgsql AS $$
+DECLARE
+    r guardwire.inbox;
+    symbols text[] := '{}';
+    symbol_now text;
+BEGIN
+    FOREACH r IN ARRAY rows LOOP
+        CONTINUE WHEN r.source <> 'i';
+        IF r.operation = 't' THEN
+            symbols := symbols || ARRAY(SELECT i.symbol FROM guardwire.instruments AS i);
+            DELETE FROM guardwire.instruments;
+        END IF;
+        IF r.old_row IS NOT NULL THEN
+            symbols := symbols || (r.old_row ->> 'symbol');
+            DELETE FROM guardwire.instruments AS i WHERE i.symbol = r.old_row ->> 'symbol';
+        END IF;
+        symbol_now := r.new_row ->> 'symbol';
+        IF guardwire.read_number(r.new_row -> 'contract_size') > 0 AND r.new_row ->> 'quote_currency' IS NOT NULL THEN
+            symbols := symbols || symbol_now;
+            INSERT INTO guardwire.instruments AS i (symbol, contract_size, quote_currency)
+            VALUES (symbol_now, (r.new_row -> 'contract_size')::numeric, r.new_row ->> 'quote_currency')
+            ON CONFLICT (symbol) DO UPDATE SET contract_size = excluded.contract_size, quote_currency = excluded.quote_currency;
+        END IF;
+    END LOOP;
+    RETURN symbols;
+END
+$$;
+
+-- Recomputes the open positions of these symbols, in accounts that are locked and ready.
+CREATE OR REPLACE FUNCTION guardwire.apply_instruments(symbols text[]) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM guardwire.write_positions('{}', ARRAY(
+        SELECT guardwire.recompute_position(guardwire.set_instrument(p))
+        FROM guardwire.positions AS p JOIN guardwire.accounts AS a ON a.user_id = p.user_id AND a.ready
+        WHERE p.is_open AND upper(p.symbol) = ANY (symbols)));
+END
+$$;
+
+-- A row of guard_limits as jsonb, as limits; what it lacks, or has in a form that cannot be used, gets the default.
+CREATE OR REPLACE FUNCTION guardwire.read_limits(account uuid, l jsonb) RETURNS guardwire.limits LANGUAGE plpgsql STABLE AS $$
+DECLARE
+    r guardwire.limits := guardwire.limits_of(guardwire.no_account());
+BEGIN
+    r.user_id := account;
+    r.drawdown_warning_pct := coalesce(guardwire.read_number(l -> 'drawdown_warning_pct'), r.drawdown_warning_pct);
+    r.drawdown_critical_pct := coalesce(guardwire.read_number(l -> 'drawdown_critical_pct'), r.drawdown_critical_pct);
+    r.minimum_equity := coalesce(guardwire.read_number(l -> 'minimum_equity'), r.minimum_equity);
+    r.countdown_seconds := coalesce(guardwire.read_number(l -> 'countdown_seconds')::integer, r.countdown_seconds);
+    r.gap_warning_pct := coalesce(guardwire.read_number(l -> 'gap_warning_pct'), r.gap_warning_pct);
+    r.gap_critical_pct := coalesce(guardwire.read_number(l -> 'gap_critical_pct'), r.gap_critical_pct);
+    r.spread_warning_pct := coalesce(guardwire.read_number(l -> 'spread_warning_pct'), r.spread_warning_pct);
+    r.spread_critical_pct := coalesce(guardwire.read_number(l -> 'spread_critical_pct'), r.spread_critical_pct);
+    r.alert_window_seconds := coalesce(guardwire.read_number(l -> 'alert_window_seconds')::integer, r.alert_window_seconds);
+    r.sync_overdue_seconds := coalesce(guardwire.read_number(l -> 'sync_overdue_seconds')::integer, r.sync_overdue_seconds);
+    r.peak_since := guardwire.read_time(l ->> 'peak_since');
+    RETURN r;
+END
+$$;
+
+-- Copies an account's limits: from its row of guard_limits, or back to the defaults when the row is gone.
+CREATE OR REPLACE FUNCTION guardwire.copy_limits(account uuid, new_row jsonb) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+    DELETE FROM guardwire.limits AS l WHERE l.user_id = account AND l.user_id <> guardwire.no_account();
+    IF new_row IS NOT NULL THEN
+        INSERT INTO guardwire.limits SELECT l.* FROM guardwire.read_limits(account, new_row) AS l;
+    END IF;
+END
+$$;
+
+-- Judges a locked account by limits that changed.
+CREATE OR REPLACE FUNCTION guardwire.apply_limits(account uuid, arrived_at timestamptz, revision bigint, ordinal integer)
+RETURNS void LANGUAGE plpgsql AS $$
+DECLARE
+    a guardwire.accounts;
+    l guardwire.limits := guardwire.limits_of(account);
+    held guardwire.market_alerts;
+    m guardwire.market_alerts;
+BEGIN
+    SELECT o.* INTO a FROM guardwire.accounts AS o WHERE o.user_id = account;
+    IF NOT a.ready THEN
+        RETURN;
+    END IF;
+    IF a.peak_since IS DISTINCT FROM l.peak_since THEN
+        PERFORM guardwire.recompute_equity(account, guardwire.waiting_equity(account));
+    END IF;
+    UPDATE guardwire.accounts AS o SET sync_due_at = arrived_at WHERE o.user_id = account AND o.source = 'live';
+    PERFORM guardwire.judge_drawdown(account, concat('limits-', revision), arrived_at, revision, ordinal);
+    FOR held IN SELECT o.* FROM guardwire.market_alerts AS o WHERE o.user_id = account LOOP
+        m := held;
+        m.alert_type := guardwire.market_level(m.condition_type, m.gap_pct, m.spread_pct, l);
+        m.expires_at := m.detected_at + make_interval(secs => l.alert_window_seconds);
+        UPDATE guardwire.market_alerts AS o SET alert_type = m.alert_type, expires_at = m.expires_at
+        WHERE o.user_id = account AND o.symbol = m.symbol AND o.condition_type = m.condition_type;
+        PERFORM guardwire.follow_market_level(held.alert_type, m, arrived_at);
+    END LOOP;
+END
+$$;

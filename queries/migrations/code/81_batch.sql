@@ -1,0 +1,340 @@
+-- One batch: which accounts only moved prices, and what becomes of the others.
+
+DROP TYPE IF EXISTS guardwire.batch_row CASCADE;
+CREATE TYPE guardwire.batch_row AS (
+    account uuid,
+    nth bigint,
+    ordinal integer,
+    source "char",
+    id uuid,
+    inserted boolean,
+    is_plain boolean,
+    seen_revision bigint,
+    arrived_at timestamptz,
+    at timestamptz,
+    updated_at timestamptz,
+    ticket bigint,
+    price numeric,
+    equity numeric,
+    balance numeric
+);
+COMMENT ON TYPE guardwire.batch_row IS 'A row of reconciliation_logs or equity_snapshots in a batch, as far as a plain change needs it';
+COMMENT ON COLUMN guardwire.batch_row.ordinal IS 'Order among the account''s rows of the batch';
+COMMENT ON COLUMN guardwire.batch_row.is_plain IS 'The row moves no more than prices, times and amounts';
+COMMENT ON COLUMN guardwire.batch_row.seen_revision IS 'Revision of the account when that was decided';
+
+DROP TYPE IF EXISTS guardwire.change CASCADE;
+CREATE TYPE guardwire.change AS (account uuid, revision bigint, delta text);
+COMMENT ON TYPE guardwire.change IS 'An account that a batch changed; delta is null where nodes have to read the account';
+
+-- What kind of change a row of the inbox is, where its operation alone does not tell: a row that moves to another partition
+-- is deleted and inserted in one transaction, and counts as updated. Other deletions of log and equity change nothing.
+CREATE OR REPLACE FUNCTION guardwire.merge_moves(rows guardwire.inbox[]) RETURNS guardwire.inbox[] LANGUAGE plpgsql AS $$
+BEGIN
+    IF NOT EXISTS (SELECT FROM unnest(rows) AS r WHERE r.operation = 'd' AND r.source IN ('l', 'e')) THEN
+        RETURN rows;
+    END IF;
+    RETURN (
+        SELECT array_agg(ROW(r.nth, r.account, r.source, CASE WHEN m.moved THEN 'u' ELSE r.operation END, r.new_row, r.old_row,
+                             r.xid, r.arrived_at)::guardwire.inbox ORDER BY r.account, r.nth)
+        FROM unnest(rows) AS r
+        CROSS JOIN LATERAL (
+            SELECT r.operation = 'i' AND EXISTS (
+                SELECT FROM unnest(rows) AS d
+                WHERE d.operation = 'd' AND d.source = r.source AND d.xid = r.xid AND d.old_row ->> 'id' = r.new_row ->> 'id'
+            ) AS moved) AS m
+        WHERE NOT (r.operation = 'd' AND r.source IN ('l', 'e')));
+END
+$$;
+
+-- Reads the rows of log and equity of a batch, and tells for each whether it is plain: a sync that says what its position's
+-- last row said besides price and times, or an equity row that is the newest, flows nothing and changes no level.
+CREATE OR REPLACE FUNCTION guardwire.classify_rows(rows guardwire.inbox[]) RETURNS guardwire.batch_row[] LANGUAGE plpgsql AS $$
+DECLARE
+    classified guardwire.batch_row[];
+BEGIN
+    WITH read AS MATERIALIZED (
+        SELECT r.account, r.nth, r.source, r.operation, r.arrived_at, r.new_row,
+               row_number() OVER (PARTITION BY r.account ORDER BY r.nth)::integer AS ordinal,
+               guardwire.read_user(r.new_row ->> 'id') AS id,
+               guardwire.read_time(r.new_row ->> 'created_at') AS at,
+               guardwire.read_time(r.new_row ->> 'updated_at') AS updated_at,
+               CASE r.source WHEN 'l' THEN guardwire.read_ticket(r.new_row -> 'mt5_position_id') END AS ticket,
+               CASE r.source WHEN 'l' THEN guardwire.read_number(r.new_row -> 'current_price') END AS price,
+               CASE r.source WHEN 'e' THEN guardwire.read_number(r.new_row -> 'equity') END AS equity,
+               CASE r.source WHEN 'e' THEN guardwire.read_number(r.new_row -> 'balance') END AS balance
+        FROM unnest(rows) AS r
+        WHERE r.source IN ('l', 'e') AND r.account <> guardwire.no_account()
+    ), placed AS (
+        SELECT r.*,
+               max(r.at) OVER earlier AS at_before,
+               greatest(max(r.equity) OVER earlier, r.equity) AS highest
+        FROM read AS r
+        WINDOW earlier AS (PARTITION BY r.account, r.source, r.ticket ORDER BY r.nth ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING)
+    )
+    SELECT array_agg(ROW(
+               r.account, r.nth, r.ordinal, r.source, r.id, r.operation = 'i',
+               r.operation = 'i' AND r.id IS NOT NULL AND r.at >= coalesce(r.at_before, r.at) AND a.ready
+               AND CASE r.source
+                   WHEN 'l' THEN a.source = 'live' AND a.error_message IS NULL AND r.price > 0 AND r.price < 1e6
+                                 AND p.state_at <= r.at AND p.fingerprint = guardwire.fingerprint(r.new_row)
+                   ELSE a.equity_at <= r.at AND r.equity > 0 AND r.balance IS NOT NULL
+                        AND a.currency = guardwire.read_code(r.new_row ->> 'currency', 16)
+                        AND coalesce(guardwire.read_number(r.new_row -> 'cash_flow'), 0) = 0
+                        AND a.peak_since IS NOT DISTINCT FROM l.peak_since AND (l.peak_since IS NULL OR r.at >= l.peak_since)
+                        AND a.drawdown_level = guardwire.drawdown_level(
+                                guardwire.drawdown_pct(greatest(a.peak_equity, r.highest), r.equity), r.equity, l)
+                   END IS TRUE,
+               a.revision, r.arrived_at, r.at, coalesce(r.updated_at, r.at), r.ticket, r.price, r.equity, r.balance
+           )::guardwire.batch_row ORDER BY r.account, r.nth)
+    INTO classified
+    FROM placed AS r
+    LEFT JOIN guardwire.accounts AS a ON a.user_id = r.account
+    LEFT JOIN guardwire.positions AS p ON p.user_id = r.account AND p.ticket = r.ticket
+    CROSS JOIN LATERAL guardwire.limits_of(r.account) AS l;
+    RETURN classified;
+END
+$$;
+
+-- Applies the rows of accounts that are plain as a whole, and returns a delta for each (queries/delta.py reads it):
+-- `1 user base revision total_syncs last_sync_at last_sync_duration_ms last_position_at balance equity equity_at peak_equity
+-- drawdown_pct`, then for each position `|ticket matched current_price profit pnl_pct updated_at`. Every value is absolute;
+-- times are microseconds since 1970; null is empty.
+CREATE OR REPLACE FUNCTION guardwire.apply_plain(plain guardwire.batch_row[])
+RETURNS TABLE (account uuid, revision bigint, delta text) LANGUAGE plpgsql AS $$
+#variable_conflict use_column
+BEGIN
+    RETURN QUERY
+    WITH sums AS (
+        SELECT r.account, r.seen_revision,
+               count(*) FILTER (WHERE r.source = 'l') AS syncs,
+               max(r.at) FILTER (WHERE r.source = 'l') AS sync_at,
+               max(r.arrived_at) FILTER (WHERE r.source = 'l') AS sync_arrived_at,
+               (array_agg(r.updated_at ORDER BY r.at DESC, r.nth DESC) FILTER (WHERE r.source = 'l'))[1] AS sync_updated_at,
+               max(r.updated_at) FILTER (WHERE r.source = 'l') AS updated_at,
+               (array_agg(r.equity ORDER BY r.nth DESC) FILTER (WHERE r.source = 'e'))[1] AS equity,
+               (array_agg(r.balance ORDER BY r.nth DESC) FILTER (WHERE r.source = 'e'))[1] AS balance,
+               max(r.at) FILTER (WHERE r.source = 'e') AS equity_at,
+               max(r.equity) AS highest
+        FROM unnest(plain) AS r GROUP BY r.account, r.seen_revision
+    ), moved AS (
+        UPDATE guardwire.accounts AS o
+        SET revision = greatest(o.revision + 1, guardwire.unix_us(clock_timestamp())),
+            base_revision = o.revision,
+            total_syncs = o.total_syncs + s.syncs,
+            last_sync_duration_ms = CASE WHEN s.sync_at >= o.last_sync_at
+                THEN CASE WHEN s.sync_updated_at > s.sync_at THEN extract(epoch FROM s.sync_updated_at - s.sync_at) * 1000 END
+                ELSE o.last_sync_duration_ms END,
+            last_sync_at = greatest(o.last_sync_at, s.sync_at),
+            last_sync_arrived_at = greatest(o.last_sync_arrived_at, s.sync_arrived_at),
+            last_position_at = greatest(o.last_position_at, s.updated_at),
+            error_at = greatest(o.error_at, s.sync_at),
+            equity = coalesce(s.equity, o.equity),
+            balance = coalesce(s.balance, o.balance),
+            equity_at = coalesce(s.equity_at, o.equity_at),
+            peak_adjusted = greatest(o.peak_adjusted, s.highest - o.equity_flow),
+            peak_equity = CASE WHEN s.equity IS NULL THEN o.peak_equity ELSE greatest(o.peak_equity, s.highest) END,
+            drawdown_pct = CASE WHEN s.equity IS NULL THEN o.drawdown_pct
+                                ELSE guardwire.drawdown_pct(greatest(o.peak_equity, s.highest), s.equity) END
+        FROM sums AS s WHERE o.user_id = s.account AND o.revision = s.seen_revision
+        RETURNING o.*
+    ), last AS (
+        SELECT DISTINCT ON (r.account, r.ticket) r.* FROM unnest(plain) AS r WHERE r.source = 'l'
+        ORDER BY r.account, r.ticket, r.nth DESC
+    ), prices AS (
+        UPDATE guardwire.positions AS o
+        SET current_price = l.price,
+            pnl = (l.price - o.entry_price) * o.point_value,
+            pnl_pct = round((l.price - o.entry_price) / o.pct_unit, 2),
+            state_at = l.at, state_revision = m.revision, state_ordinal = l.ordinal, updated_at = l.updated_at
+        FROM last AS l JOIN moved AS m ON m.user_id = l.account
+        WHERE o.user_id = l.account AND o.ticket = l.ticket
+        RETURNING o.user_id, concat('|', o.ticket, ' ', o.matched, ' ', o.current_price, ' ',
+                                    guardwire.convert(o.pnl, o.quote_currency, m.currency), ' ', o.pnl_pct, ' ',
+                                    guardwire.unix_us(o.updated_at)) AS item
+    ), arrived AS (
+        INSERT INTO guardwire.arrivals (user_id, revision, ordinal, log_id, source, arrived_at)
+        SELECT r.account, m.revision, r.ordinal, r.id, r.source, r.arrived_at
+        FROM unnest(plain) AS r JOIN moved AS m ON m.user_id = r.account
+    )
+    SELECT m.user_id, m.revision,
+           concat_ws(' ', '1', m.user_id, m.base_revision, m.revision, m.total_syncs,
+                     coalesce(guardwire.unix_us(m.last_sync_at)::text, ''), coalesce(m.last_sync_duration_ms::text, ''),
+                     coalesce(guardwire.unix_us(m.last_position_at)::text, ''), coalesce(m.balance::text, ''),
+                     coalesce(m.equity::text, ''), coalesce(guardwire.unix_us(m.equity_at)::text, ''),
+                     coalesce(m.peak_equity::text, ''), coalesce(m.drawdown_pct::text, '')) || coalesce(p.items, '')
+    FROM moved AS m
+    LEFT JOIN (SELECT i.user_id, string_agg(i.item, '') AS items FROM prices AS i GROUP BY i.user_id) AS p USING (user_id);
+END
+$$;
+
+-- Applies rows of locked accounts in the order of their arrival. Rows of one source that follow each other are applied
+-- together, for all accounts at once: the first such run of each account, then the second, and so on.
+CREATE OR REPLACE FUNCTION guardwire.apply_runs(rows guardwire.inbox[], users uuid[], revisions bigint[]) RETURNS void
+LANGUAGE plpgsql AS $$
+DECLARE
+    placed record;
+    r record;
+    log guardwire.log_row[];
+    equity guardwire.equity_row[];
+BEGIN
+    FOR placed IN
+        SELECT o.run, o.source, array_agg(o.row ORDER BY (o.row).account, (o.row).nth) AS rows,
+               array_agg(o.ordinal ORDER BY (o.row).account, (o.row).nth) AS ordinals,
+               array_agg(o.revision ORDER BY (o.row).account, (o.row).nth) AS revisions
+        FROM (SELECT w.*, sum(CASE WHEN w.begins THEN 1 ELSE 0 END) OVER (PARTITION BY (w.row).account ORDER BY (w.row).nth) AS run
+              FROM (SELECT u AS row, u.source, l.revision, row_number() OVER (PARTITION BY u.account ORDER BY u.nth)::integer AS ordinal,
+                           u.source = 'g' OR u.source IS DISTINCT FROM lag(u.source) OVER (PARTITION BY u.account ORDER BY u.nth) AS begins
+                    FROM unnest(rows) AS u JOIN unnest(users, revisions) AS l (user_id, revision) ON l.user_id = u.account
+                    WHERE u.operation <> 't') AS w) AS o
+        GROUP BY o.run, o.source ORDER BY o.run, o.source
+    LOOP
+        IF placed.source = 'l' THEN
+            SELECT array_agg(o ORDER BY o.user_id, o.ticket, o.ordinal) INTO log
+            FROM unnest(placed.rows, placed.ordinals, placed.revisions)
+                 AS u (nth, account, source, operation, new_row, old_row, xid, arrived_at, ordinal, revision)
+            CROSS JOIN LATERAL guardwire.read_log(u.new_row, u.arrived_at, u.revision, u.ordinal, u.operation = 'i') AS o;
+            PERFORM guardwire.apply_log(log);
+        ELSIF placed.source = 'e' THEN
+            SELECT array_agg(o ORDER BY o.user_id, o.ordinal) INTO equity
+            FROM unnest(placed.rows, placed.ordinals, placed.revisions)
+                 AS u (nth, account, source, operation, new_row, old_row, xid, arrived_at, ordinal, revision)
+            CROSS JOIN LATERAL guardwire.read_equity(u.new_row, u.arrived_at, u.revision, u.ordinal, u.operation = 'i') AS o;
+            PERFORM guardwire.apply_equity(equity);
+        ELSIF placed.source = 'g' THEN
+            FOR r IN SELECT u.* FROM unnest(placed.rows, placed.ordinals, placed.revisions)
+                         AS u (nth, account, source, operation, new_row, old_row, xid, arrived_at, ordinal, revision) LOOP
+                PERFORM guardwire.copy_limits(r.account, r.new_row);
+                PERFORM guardwire.apply_limits(r.account, r.arrived_at, r.revision, r.ordinal);
+            END LOOP;
+        END IF;
+    END LOOP;
+END
+$$;
+
+-- Applies rows of the log, sorted by account, ticket and arrival.
+CREATE OR REPLACE FUNCTION guardwire.apply_log(rows guardwire.log_row[]) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+    INSERT INTO guardwire.ignored_rows (source, row_key, user_id, reason)
+    SELECT 'log', coalesce(r.id::text, ''), r.user_id, 'ticket' FROM unnest(rows) AS r
+    WHERE r.kind IN ('open', 'close') AND r.ticket IS NULL;
+    PERFORM guardwire.apply_positions(rows);
+    PERFORM guardwire.apply_syncs(rows);
+    PERFORM guardwire.apply_market(rows, NULL);
+END
+$$;
+
+-- Applies rows that are not plain; accounts and their revisions. `concerned` are further accounts to be locked: those whose
+-- positions a rate converts or an instrument describes.
+CREATE OR REPLACE FUNCTION guardwire.apply_general(rows guardwire.inbox[], symbols text[], concerned uuid[])
+RETURNS TABLE (account uuid, revision bigint) LANGUAGE plpgsql AS $$
+#variable_conflict use_column
+DECLARE
+    users uuid[];
+    revisions bigint[];
+    unready uuid[];
+BEGIN
+    SELECT array_agg(a.user_id), array_agg(a.revision), array_agg(a.user_id) FILTER (WHERE NOT a.ready)
+    INTO users, revisions, unready
+    FROM guardwire.lock_accounts(concerned || ARRAY(SELECT DISTINCT r.account FROM unnest(rows) AS r)) AS a;
+    IF EXISTS (SELECT FROM unnest(rows) AS r WHERE r.account = ANY (unready)) THEN
+        RAISE EXCEPTION 'a rebuild of an account of the batch began meanwhile' USING ERRCODE = 'serialization_failure';
+    END IF;
+    IF cardinality(symbols) > 0 THEN
+        PERFORM guardwire.apply_instruments(symbols);
+    END IF;
+    INSERT INTO guardwire.arrivals (user_id, revision, ordinal, log_id, source, inserted, arrived_at)
+    SELECT r.account, l.revision, r.ordinal, guardwire.read_user(r.new_row ->> 'id'), r.source, r.operation = 'i', r.arrived_at
+    FROM (SELECT u.*, row_number() OVER (PARTITION BY u.account ORDER BY u.nth)::integer AS ordinal FROM unnest(rows) AS u) AS r
+    JOIN unnest(users, revisions) AS l (user_id, revision) ON l.user_id = r.account
+    WHERE r.source IN ('l', 'e') AND guardwire.read_user(r.new_row ->> 'id') IS NOT NULL;
+    PERFORM guardwire.apply_runs(rows, users, revisions);
+    RETURN QUERY SELECT l.* FROM unnest(users, revisions) AS l (user_id, revision);
+END
+$$;
+
+-- Notes rows of log and equity that name no account.
+CREATE OR REPLACE FUNCTION guardwire.ignore_rows(rows guardwire.inbox[]) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+    INSERT INTO guardwire.ignored_rows (source, row_key, reason)
+    SELECT CASE r.source WHEN 'l' THEN 'log' ELSE 'equity' END, coalesce(r.new_row ->> 'id', ''), 'user'
+    FROM unnest(rows) AS r
+    WHERE r.account = guardwire.no_account() AND r.source IN ('l', 'e');
+END
+$$;
+
+-- Copies rates, instruments and emptied tables; which symbols and which accounts they concern.
+CREATE OR REPLACE FUNCTION guardwire.apply_reference(rows guardwire.inbox[], OUT symbols text[], OUT concerned uuid[])
+LANGUAGE plpgsql AS $$
+DECLARE
+    r guardwire.inbox;
+BEGIN
+    symbols := guardwire.copy_instruments(rows);
+    concerned := guardwire.apply_rates(rows) || ARRAY(
+        SELECT DISTINCT p.user_id FROM guardwire.positions AS p WHERE p.is_open AND upper(p.symbol) = ANY (symbols));
+    FOREACH r IN ARRAY rows LOOP
+        IF r.source = 'g' AND r.operation = 't' THEN
+            WITH gone AS (DELETE FROM guardwire.limits AS l WHERE l.user_id <> guardwire.no_account() RETURNING l.user_id)
+            SELECT concerned || array_agg(g.user_id) INTO concerned FROM gone AS g;
+        ELSIF r.source = 'g' AND guardwire.read_user(r.old_row ->> 'user_id') <> r.account THEN
+            -- The platform moved a row of limits to another account.
+            PERFORM guardwire.copy_limits(guardwire.read_user(r.old_row ->> 'user_id'), NULL);
+            concerned := concerned || guardwire.read_user(r.old_row ->> 'user_id');
+        END IF;
+    END LOOP;
+END
+$$;
+
+-- Judges again those concerned accounts whose limits are gone.
+CREATE OR REPLACE FUNCTION guardwire.reset_limits(rows guardwire.inbox[], users uuid[], revisions bigint[]) RETURNS void
+LANGUAGE plpgsql AS $$
+BEGIN
+    IF EXISTS (SELECT FROM unnest(rows) AS r WHERE r.source = 'g' AND (r.operation = 't' OR r.old_row IS NOT NULL)) THEN
+        PERFORM guardwire.apply_limits(l.user_id, clock_timestamp(), l.revision, 0)
+        FROM unnest(users, revisions) AS l (user_id, revision);
+    END IF;
+END
+$$;
+
+-- Applies the rows of a batch. Accounts with a delta are plain; for the others delta is null.
+CREATE OR REPLACE FUNCTION guardwire.apply_rows(taken guardwire.inbox[])
+RETURNS TABLE (account uuid, revision bigint, delta text) LANGUAGE plpgsql AS $$
+#variable_conflict use_column
+DECLARE
+    rows guardwire.inbox[] := guardwire.merge_moves(taken);
+    classified guardwire.batch_row[];
+    symbols text[] := '{}';
+    concerned uuid[] := '{}';
+    plain uuid[];
+    others guardwire.inbox[];
+    changed guardwire.change[];
+    applied integer;
+BEGIN
+    IF EXISTS (SELECT FROM unnest(rows) AS r WHERE r.account = guardwire.no_account() OR r.source = 'g') THEN
+        PERFORM guardwire.ignore_rows(rows);
+        SELECT r.symbols, r.concerned INTO symbols, concerned FROM guardwire.apply_reference(rows) AS r;
+    END IF;
+    classified := guardwire.classify_rows(rows);
+    plain := ARRAY(SELECT c.account FROM unnest(classified) AS c GROUP BY c.account HAVING bool_and(c.is_plain)
+                   EXCEPT SELECT r.account FROM unnest(rows) AS r WHERE r.source = 'g'
+                   EXCEPT SELECT c.user_id FROM unnest(concerned) AS c (user_id));
+    others := ARRAY(SELECT r FROM unnest(rows) AS r
+                    WHERE r.account <> ALL (plain) AND r.account <> guardwire.no_account() ORDER BY r.account, r.nth);
+    IF cardinality(others) > 0 OR cardinality(concerned) > 0 THEN
+        SELECT array_agg(ROW(g.account, g.revision, NULL)::guardwire.change) INTO changed
+        FROM guardwire.apply_general(others, symbols, concerned) AS g;
+        IF cardinality(concerned) > 0 THEN
+            PERFORM guardwire.reset_limits(rows, array_agg(c.account), array_agg(c.revision))
+            FROM unnest(changed) AS c WHERE c.account = ANY (concerned);
+        END IF;
+    END IF;
+    IF cardinality(plain) > 0 THEN
+        SELECT changed || array_agg(ROW(p.account, p.revision, p.delta)::guardwire.change), count(*) INTO changed, applied
+        FROM guardwire.apply_plain(ARRAY(SELECT c FROM unnest(classified) AS c WHERE c.account = ANY (plain))) AS p;
+        IF applied < cardinality(plain) THEN
+            RAISE EXCEPTION 'housekeeping changed an account of the batch meanwhile' USING ERRCODE = 'serialization_failure';
+        END IF;
+    END IF;
+    RETURN QUERY SELECT c.* FROM unnest(changed) AS c;
+END
+$$;

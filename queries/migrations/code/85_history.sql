@@ -1,0 +1,272 @@
+-- History: the rows that were there before the triggers, and accounts that are rebuilt.
+--
+-- While an account is not ready its new rows wait in the inbox, and its history is read in one snapshot of the platform's
+-- tables, without the rows that wait. The same rules apply to history and to rows of the inbox.
+
+CREATE OR REPLACE FUNCTION guardwire.log_users_are_uuids() RETURNS boolean LANGUAGE sql STABLE AS $$
+    SELECT a.atttypid = 'uuid'::regtype
+    FROM pg_attribute AS a WHERE a.attrelid = 'public.reconciliation_logs'::regclass AND a.attname = 'user_id'
+$$;
+
+-- Lists every spelling of a user in the log, jumping from each to the next by the index on the column.
+CREATE OR REPLACE FUNCTION guardwire.list_log_users() RETURNS void LANGUAGE plpgsql SET enable_seqscan = off SET jit = off AS $$
+BEGIN
+    WITH RECURSIVE users (written) AS (
+        (SELECT l.user_id FROM public.reconciliation_logs AS l WHERE l.user_id IS NOT NULL ORDER BY l.user_id LIMIT 1)
+        UNION ALL
+        SELECT (SELECT l.user_id FROM public.reconciliation_logs AS l WHERE l.user_id > u.written ORDER BY l.user_id LIMIT 1)
+        FROM users AS u WHERE u.written IS NOT NULL
+    )
+    INSERT INTO guardwire.log_users (written, user_id)
+    SELECT u.written::text, guardwire.read_user(u.written::text) FROM users AS u WHERE u.written IS NOT NULL
+    ON CONFLICT (written) DO NOTHING;
+END
+$$;
+
+-- Gives every account that has rows in the platform's tables a row that is not ready, unless it has one; how many.
+CREATE OR REPLACE FUNCTION guardwire.list_accounts() RETURNS integer
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    added integer;
+BEGIN
+    PERFORM FROM guardwire.backfill AS b FOR UPDATE;
+    PERFORM guardwire.list_log_users();
+    INSERT INTO guardwire.accounts (user_id, revision, ready)
+    SELECT found.user_id, guardwire.unix_us(clock_timestamp()), false
+    FROM (SELECT l.user_id FROM guardwire.log_users AS l WHERE l.user_id IS NOT NULL
+          UNION SELECT guardwire.read_user(e.user_id::text) FROM public.equity_snapshots AS e) AS found
+    WHERE found.user_id IS NOT NULL
+    ORDER BY found.user_id
+    ON CONFLICT ON CONSTRAINT accounts_pkey DO NOTHING;
+    GET DIAGNOSTICS added = ROW_COUNT;
+    UPDATE guardwire.backfill SET listed = true WHERE NOT listed;
+    RETURN added;
+END
+$$;
+
+-- An account's rows of the log, by the index on its user.
+CREATE OR REPLACE FUNCTION guardwire.log_of(of_account uuid) RETURNS SETOF jsonb LANGUAGE plpgsql STABLE
+SET enable_seqscan = off AS $$
+BEGIN
+    IF guardwire.log_users_are_uuids() THEN
+        RETURN QUERY SELECT to_jsonb(l) FROM public.reconciliation_logs AS l WHERE l.user_id = of_account;
+    ELSE
+        RETURN QUERY
+        SELECT to_jsonb(l) FROM public.reconciliation_logs AS l
+        WHERE l.user_id IN (SELECT u.written FROM guardwire.log_users AS u WHERE u.user_id = of_account);
+    END IF;
+END
+$$;
+
+-- An account's history in the order in which it counts: first the rows whose arrival nobody recorded, by time and closes
+-- last, then the recorded ones. A row that was updated counts where it arrived last. Rows that wait in the inbox are left out.
+CREATE OR REPLACE FUNCTION guardwire.history_of(of_account uuid, read_at timestamptz) RETURNS SETOF guardwire.log_row
+LANGUAGE sql STABLE AS $$
+    SELECT r.*
+    FROM (SELECT h.log, a.revision, a.arrived_at,
+                 coalesce(guardwire.read_time(h.log ->> 'created_at'), read_at) AS at,
+                 coalesce(a.ordinal, row_number() OVER (
+                     ORDER BY coalesce(guardwire.read_time(h.log ->> 'created_at'), read_at),
+                              guardwire.log_kind(guardwire.read_word(h.log ->> 'event_type'),
+                                                 guardwire.read_text(h.log ->> 'close_reason', 500)) = 'close',
+                              h.log ->> 'id'))::integer AS ordinal
+          FROM guardwire.log_of(of_account) AS h (log)
+          LEFT JOIN (SELECT DISTINCT ON (s.log_id) s.log_id, s.revision, s.ordinal, s.arrived_at FROM guardwire.arrivals AS s
+                     WHERE s.user_id = of_account AND s.source = 'l'
+                     ORDER BY s.log_id, s.revision DESC) AS a ON a.log_id = guardwire.read_user(h.log ->> 'id')
+          WHERE NOT h.log ->> 'id' = ANY (ARRAY(
+              SELECT i.new_row ->> 'id' FROM guardwire.inbox AS i
+              WHERE i.account = of_account AND i.source = 'l' AND i.operation = 'i'))) AS found
+    CROSS JOIN LATERAL guardwire.read_log(
+        found.log, coalesce(found.arrived_at, to_timestamp(found.revision / 1000000.0), least(found.at, read_at)),
+        coalesce(found.revision, 0), found.ordinal, true) AS r
+    ORDER BY coalesce(found.revision, 0), found.ordinal
+$$;
+
+-- Makes an account's derived rows from its history, and the account ready. Writers are never held up. The number of rows
+-- read; null when the account was ready, or another process reads it.
+CREATE OR REPLACE FUNCTION guardwire.read_history(of_account uuid) RETURNS bigint
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET jit = off AS $$
+DECLARE
+    read_at timestamptz := clock_timestamp();
+    equity guardwire.equity_sums;
+    sums guardwire.sync_sums;
+    rows guardwire.log_row[] := '{}';
+    r guardwire.log_row;
+    seen bigint := 0;
+BEGIN
+    PERFORM FROM guardwire.accounts AS a WHERE a.user_id = of_account AND NOT a.ready FOR UPDATE SKIP LOCKED;
+    IF NOT FOUND THEN
+        RETURN NULL;
+    END IF;
+    DELETE FROM guardwire.positions AS p WHERE p.user_id = of_account;
+    -- Events that equity caused are not in the log: they stay.
+    DELETE FROM guardwire.events AS e WHERE e.user_id = of_account AND e.event_type <> 'drawdown_alert';
+    DELETE FROM guardwire.market_alerts AS m WHERE m.user_id = of_account;
+    DELETE FROM guardwire.set_aside AS s WHERE s.account = of_account;
+    -- One statement is one snapshot: the rows of the log that it sees, and those that wait in the inbox, fit together.
+    FOR r IN SELECT h.* FROM guardwire.history_of(of_account, read_at) AS h LOOP
+        rows := rows || r;
+        seen := seen + 1;
+        IF cardinality(rows) >= 2000 THEN
+            sums := guardwire.apply_history(rows, sums, read_at);
+            rows := '{}';
+        END IF;
+    END LOOP;
+    sums := guardwire.apply_history(rows, sums, read_at);
+    equity := guardwire.sum_equity(of_account, guardwire.waiting_equity(of_account));
+    PERFORM guardwire.finish_history(of_account, sums, equity, read_at);
+    RETURN seen;
+END
+$$;
+
+-- Applies a chunk of history, later in order than the chunks before it, and adds its syncs to theirs.
+CREATE OR REPLACE FUNCTION guardwire.apply_history(chunk guardwire.log_row[], before guardwire.sync_sums, read_at timestamptz)
+RETURNS guardwire.sync_sums LANGUAGE plpgsql AS $$
+DECLARE
+    batch guardwire.sync_sums;
+BEGIN
+    IF cardinality(chunk) = 0 THEN
+        RETURN before;
+    END IF;
+    PERFORM guardwire.apply_positions(ARRAY(SELECT r FROM unnest(chunk) AS r ORDER BY r.ticket, r.revision, r.ordinal));
+    PERFORM guardwire.apply_market(chunk, read_at);
+    FOR batch IN SELECT s.* FROM guardwire.sum_syncs(chunk) AS s LOOP
+        before := guardwire.add_sums(before, batch);
+    END LOOP;
+    RETURN before;
+END
+$$;
+
+-- Makes a locked account ready, with what its history says.
+CREATE OR REPLACE FUNCTION guardwire.finish_history(
+    of_account uuid, sums guardwire.sync_sums, equity guardwire.equity_sums, read_at timestamptz
+) RETURNS void LANGUAGE plpgsql AS $$
+DECLARE
+    limits guardwire.limits := guardwire.limits_of(of_account);
+    is_live boolean := sums.last_sync_at > read_at - make_interval(secs => limits.sync_overdue_seconds);
+    given bigint;
+BEGIN
+    PERFORM guardwire.lock_accounts(ARRAY[of_account]);
+    UPDATE guardwire.accounts AS a
+    SET ready = true, total_syncs = greatest(a.total_syncs, sums.syncs), last_sync_at = sums.last_sync_at,
+        last_sync_arrived_at = NULL, last_sync_duration_ms = sums.duration_ms, last_position_at = sums.last_position_at,
+        error_at = sums.error_at, error_message = sums.error_message, ignored_rows = greatest(a.ignored_rows, sums.ignored),
+        source = CASE WHEN is_live THEN 'live' ELSE 'silent' END, sync_due_at = CASE WHEN is_live THEN read_at END,
+        equity = equity.equity, balance = equity.balance, currency = equity.currency, equity_at = equity.at,
+        equity_flow = coalesce(equity.flow, 0), peak_adjusted = equity.peak, peak_since = limits.peak_since
+    WHERE a.user_id = of_account
+    RETURNING a.revision INTO given;
+    -- Instruments and the account's currency as they are now: positions of an account that is not ready miss their changes.
+    PERFORM guardwire.write_positions('{}', ARRAY(
+        SELECT guardwire.recompute_position(guardwire.set_instrument(p)) FROM guardwire.positions AS p
+        WHERE p.user_id = of_account AND p.is_open));
+    PERFORM guardwire.judge_drawdown(of_account, concat('history-', given), least(equity.at, read_at), given, 0);
+    PERFORM guardwire.settle_breaches(of_account, concat('history-', given), read_at);
+    PERFORM guardwire.send_notices(ARRAY[of_account], ARRAY[given]);
+END
+$$;
+
+-- Gives each guard that is critical one open breach, the oldest there is, and ends all other open breaches. Rows that are
+-- applied one after the other leave it so; history, or derived rows that somebody altered, may not.
+CREATE OR REPLACE FUNCTION guardwire.settle_breaches(account uuid, cause text, now_at timestamptz) RETURNS void LANGUAGE plpgsql AS $$
+DECLARE
+    a guardwire.accounts;
+    countdown interval := make_interval(secs => (guardwire.limits_of(account)).countdown_seconds);
+    begun timestamptz;
+BEGIN
+    DELETE FROM guardwire.breaches AS b USING guardwire.breaches AS o
+    WHERE b.user_id = account AND b.cleared_at IS NULL AND o.user_id = account AND o.cleared_at IS NULL AND b.kind = o.kind
+      AND b.symbol IS NOT DISTINCT FROM o.symbol AND b.condition_type IS NOT DISTINCT FROM o.condition_type
+      AND (o.raised_at, o.breach_id) < (b.raised_at, b.breach_id);
+    SELECT o.* INTO a FROM guardwire.accounts AS o WHERE o.user_id = account;
+    IF a.drawdown_level = 'critical' THEN
+        SELECT b.raised_at INTO begun FROM guardwire.breaches AS b
+        WHERE b.user_id = account AND b.kind = 'drawdown' AND b.cleared_at IS NULL;
+        IF NOT FOUND THEN
+            begun := least(a.liquidation_at - countdown, a.equity_at, now_at);
+            PERFORM guardwire.raise_breach(account, cause, 'drawdown', begun, a.drawdown_pct, NULL, NULL);
+        END IF;
+        -- A countdown never begins anew.
+        UPDATE guardwire.accounts AS o SET liquidation_at = least(o.liquidation_at, begun + countdown) WHERE o.user_id = account;
+    ELSE
+        UPDATE guardwire.accounts AS o SET liquidation_at = NULL WHERE o.user_id = account AND o.liquidation_at IS NOT NULL;
+        PERFORM guardwire.clear_breach(account, 'drawdown', least(a.equity_at, now_at), NULL, NULL);
+    END IF;
+    UPDATE guardwire.breaches AS b SET cleared_at = greatest(now_at, b.raised_at)
+    WHERE b.user_id = account AND b.kind = 'market' AND b.cleared_at IS NULL
+      AND NOT EXISTS (SELECT FROM guardwire.market_alerts AS m
+                      WHERE m.user_id = account AND m.symbol = b.symbol AND m.condition_type = b.condition_type
+                        AND m.alert_type = 'critical');
+    PERFORM guardwire.raise_breach(account, m.log_id::text, 'market', m.detected_at, coalesce(m.gap_pct, m.spread_pct),
+                                   m.symbol, m.condition_type)
+    FROM guardwire.market_alerts AS m
+    WHERE m.user_id = account AND m.alert_type = 'critical'
+      AND NOT EXISTS (SELECT FROM guardwire.breaches AS b
+                      WHERE b.user_id = account AND b.kind = 'market' AND b.cleared_at IS NULL
+                        AND b.symbol = m.symbol AND b.condition_type = m.condition_type);
+END
+$$;
+
+-- Copies the newest rate of each pair, all instruments and all limits from the platform's tables, whatever was written past
+-- the triggers.
+CREATE OR REPLACE FUNCTION guardwire.copy_reference() RETURNS void
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    DELETE FROM guardwire.instruments;
+    INSERT INTO guardwire.instruments (symbol, contract_size, quote_currency)
+    SELECT i.symbol, i.contract_size, i.quote_currency FROM public.instruments AS i;
+    DELETE FROM guardwire.limits AS l WHERE l.user_id <> guardwire.no_account();
+    INSERT INTO guardwire.limits
+    SELECT r.* FROM public.guard_limits AS l CROSS JOIN LATERAL guardwire.read_limits(l.user_id, to_jsonb(l)) AS r;
+    WITH newest AS (
+        SELECT DISTINCT ON (r.base, r.quote) r.*
+        FROM (SELECT guardwire.read_code(f.base::text, 16) AS base, guardwire.read_code(f.quote::text, 16) AS quote,
+                     guardwire.read_number(to_jsonb(f.rate)) AS rate, guardwire.read_time(to_jsonb(f) ->> 'created_at') AS at
+              FROM public.fx_rates AS f) AS r
+        WHERE r.base IS NOT NULL AND r.quote IS NOT NULL AND r.rate > 0 AND r.at IS NOT NULL
+        ORDER BY r.base, r.quote, r.at DESC
+    )
+    INSERT INTO guardwire.fx_current AS c (base, quote, rate, as_of)
+    SELECT n.base, n.quote, n.rate, n.at FROM newest AS n
+    -- Of rates of one time the one that arrived last is current; that is not on record.
+    ON CONFLICT ON CONSTRAINT fx_current_pkey DO UPDATE SET rate = excluded.rate, as_of = excluded.as_of
+        WHERE c.as_of <> excluded.as_of OR NOT EXISTS (
+            SELECT FROM public.fx_rates AS f
+            WHERE guardwire.read_code(f.base::text, 16) = c.base AND guardwire.read_code(f.quote::text, 16) = c.quote
+              AND guardwire.read_number(to_jsonb(f.rate)) = c.rate
+              AND guardwire.read_time(to_jsonb(f) ->> 'created_at') = c.as_of);
+END
+$$;
+
+-- Reads the history of one account that waits for it and that nobody else is reading; its id, or null when none waits.
+CREATE OR REPLACE FUNCTION guardwire.backfill_next() RETURNS uuid
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    next_account uuid;
+BEGIN
+    SELECT a.user_id INTO next_account FROM guardwire.accounts AS a WHERE NOT a.ready LIMIT 1 FOR UPDATE SKIP LOCKED;
+    IF next_account IS NOT NULL THEN
+        PERFORM guardwire.read_history(next_account);
+    ELSIF NOT EXISTS (SELECT FROM guardwire.accounts AS a WHERE NOT a.ready) THEN
+        UPDATE guardwire.backfill SET done = true, done_at = clock_timestamp() WHERE listed AND NOT done;
+    END IF;
+    RETURN next_account;
+END
+$$;
+
+-- Makes an account wait for its history: until it is read anew, the account is not ready.
+CREATE OR REPLACE FUNCTION guardwire.unready(of_account uuid) RETURNS void
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    users uuid[];
+    revisions bigint[];
+BEGIN
+    IF NOT guardwire.log_users_are_uuids() THEN
+        PERFORM guardwire.list_log_users();
+    END IF;
+    SELECT array_agg(a.user_id), array_agg(a.revision) INTO users, revisions FROM guardwire.lock_accounts(ARRAY[of_account]) AS a;
+    UPDATE guardwire.accounts AS a SET ready = false WHERE a.user_id = of_account;
+    PERFORM guardwire.send_notices(users, revisions);
+END
+$$;

@@ -1,0 +1,286 @@
+"""The applier: one node makes account state of the rows in the inbox, and publishes what changed.
+
+The lease is a row in PostgreSQL, so one process at a time is the applier. `guardwire.apply` locks that row, which
+keeps a successor from beginning before the last batch of its predecessor has ended, and refuses a term that is
+over. A batch is one autocommitted statement; nothing is published before its answer has arrived.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, NamedTuple
+from uuid import UUID
+
+import asyncpg
+
+from realtime.feed.connection import DATABASE_ERRORS
+from realtime.metrics import METRICS
+
+log = logging.getLogger(__name__)
+
+APPLICATION_NAME: Final = "guardwire applier"
+
+_TAKE: Final = "SELECT guardwire.take_lease($1, $2)"
+_RENEW: Final = "SELECT guardwire.renew_lease($1, $2)"
+_RELEASE: Final = "SELECT guardwire.release_lease($1)"
+_APPLY: Final = (
+    "SELECT applied, set_aside, oldest_arrived_at, accounts, revisions, deltas FROM guardwire.{}($1, $2)"
+)
+_APPLY_BATCH: Final = _APPLY.format("apply")
+_APPLY_SINGLY: Final = _APPLY.format("apply_singly")
+_STATUS: Final = (
+    "SELECT waiting, oldest_seconds, set_aside, unread_accounts, term FROM guardwire.inbox_status()"
+)
+# Ends the connection of a holder that no longer renews its lease: its open transaction would hold the lease's row.
+_END_HOLDER: Final = """
+SELECT pg_terminate_backend(s.pid) FROM guardwire.applier AS l
+JOIN pg_stat_activity AS s ON s.pid = l.backend_pid AND s.application_name = $1
+WHERE l.shard = 0 AND l.held_until < clock_timestamp()
+"""
+
+#: Rows of one batch: more would hold up the first of them longer than they would save.
+BATCH_ROWS: Final = 1000
+_LEAST_BATCH_ROWS: Final = 10
+#: SQLSTATE classes of failures that are no row's fault: a lost race, no room, an object in use, a cancellation.
+_PASSING_CLASSES: Final = ("40", "53", "55", "57", "58", "08")
+_LEASE_IS_OVER: Final = "GW001"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ApplierTiming:
+    """How long the applier waits, in seconds.
+
+    A holder that stops is replaced after at most ``lease`` + ``look`` seconds. ``poll_busy`` and ``poll_idle``
+    hold where NOTIFY does not wake the applier: the pause grows from the first to the second while nothing comes.
+    """
+
+    lease: float = 1.9
+    renew: float = 0.9
+    look: float = 1.0
+    poll_busy: float = 0.005
+    poll_idle: float = 0.05
+    status: float = 5.0
+    connect: float = 2.0
+    statement: float = 5.0
+    retry: float = 0.25
+
+
+class Changes(NamedTuple):
+    """What one batch changed: ``deltas`` of accounts, and (account, revision) of those that have to be read."""
+
+    deltas: Sequence[str]
+    notices: Sequence[tuple[UUID, int]]
+
+
+class Applier:
+    """Competes for the lease, and applies the inbox while it holds the lease.
+
+    ``on_changes`` publishes what a batch changed. ``is_woken`` says whether NOTIFY is heard; the listener calls
+    `wake` for each.
+    """
+
+    def __init__(
+        self,
+        *,
+        database_url: str,
+        name: str,
+        on_changes: Callable[[Changes], None],
+        is_woken: Callable[[], bool],
+        timing: ApplierTiming | None = None,
+    ) -> None:
+        self._database_url = database_url
+        self._name = name
+        self._on_changes = on_changes
+        self._is_woken = is_woken
+        self._timing = timing or ApplierTiming()
+        self._wakened = asyncio.Event()
+        self._batch_rows = BATCH_ROWS
+        self._backlog = _Backlog()
+        #: Term of the lease that this process holds; None while another one does.
+        self.term: int | None = None
+        #: Process id of the connection's backend: its notifications repeat what was published here already.
+        self.backend_pid: int | None = None
+
+    def wake(self) -> None:
+        """Rows may wait in the inbox."""
+        self._wakened.set()
+
+    async def run(self) -> None:
+        """For ever; a database that does not answer is waited for."""
+        while True:
+            try:
+                await self._compete()
+            except DATABASE_ERRORS as error:
+                log.info("the applier waits for the database: %s: %s", type(error).__name__, error)
+            finally:
+                self._lose()
+            await asyncio.sleep(self._timing.retry)
+
+    async def _compete(self) -> None:
+        connection = await asyncpg.connect(
+            self._database_url,
+            timeout=self._timing.connect,
+            command_timeout=self._timing.statement * 2,
+            statement_cache_size=20,
+            server_settings={
+                "application_name": APPLICATION_NAME,
+                "statement_timeout": f"{int(self._timing.statement * 1000)}",
+                "jit": "off",
+            },
+        )
+        try:
+            while True:
+                term = await self._take_lease(connection)
+                if term is not None:
+                    await self._lead(connection, term)
+                await asyncio.sleep(self._timing.look)
+        except asyncio.CancelledError:
+            await self._release(connection)
+            raise
+        finally:
+            connection.terminate()
+
+    async def _take_lease(self, connection: asyncpg.Connection[Any]) -> int | None:
+        with contextlib.suppress(asyncpg.InsufficientPrivilegeError):
+            await connection.execute(_END_HOLDER, APPLICATION_NAME)
+        try:
+            return await connection.fetchval(_TAKE, self._name, self._timing.lease)  # type: ignore[no-any-return]
+        except asyncpg.LockNotAvailableError:
+            return None
+
+    async def _lead(self, connection: asyncpg.Connection[Any], term: int) -> None:
+        """Apply batches until the lease is lost."""
+        self.term, self.backend_pid = term, connection.get_server_pid()
+        METRICS.applier_term.set(term)
+        log.info("this process is the applier, term %d", term)
+        renewed_at, status_at, pause = time.monotonic(), float("-inf"), self._timing.poll_busy
+        while True:
+            now = time.monotonic()
+            if now - renewed_at >= self._timing.renew:
+                if not await connection.fetchval(_RENEW, term, self._timing.lease):
+                    break
+                renewed_at = now
+            if now - status_at >= self._timing.status:
+                await self._measure(connection)
+                status_at = now
+            self._wakened.clear()
+            try:
+                applied = await self._apply(connection, term)
+            except asyncpg.PostgresError as error:
+                if error.sqlstate == _LEASE_IS_OVER:
+                    break
+                raise
+            if applied:
+                pause = self._timing.poll_busy
+                continue
+            self._backlog.end()
+            pause = min(pause * 1.5, self._timing.poll_idle)
+            await self._pause(self._timing.renew if self._is_woken() else pause)
+        log.warning("another process is the applier now")
+        self._lose()
+
+    async def _pause(self, seconds: float) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._wakened.wait()
+
+    async def _apply(self, connection: asyncpg.Connection[Any], term: int) -> int:
+        """Apply one batch; the number of rows that left the inbox."""
+        try:
+            row = await connection.fetchrow(_APPLY_BATCH, term, self._batch_rows)
+        except asyncpg.QueryCanceledError:
+            self._batch_rows = max(self._batch_rows // 2, _LEAST_BATCH_ROWS)
+            log.warning(
+                "a batch took longer than %g s; the next has %d rows",
+                self._timing.statement,
+                self._batch_rows,
+            )
+            return 1
+        except asyncpg.PostgresError as error:
+            if error.sqlstate == _LEASE_IS_OVER:
+                raise
+            if (error.sqlstate or "").startswith("40"):
+                return 1
+            if (error.sqlstate or "08").startswith(_PASSING_CLASSES):
+                raise
+            log.error("a batch failed, and its rows are applied one by one: %s", error)
+            row = await connection.fetchrow(_APPLY_SINGLY, term, self._batch_rows)
+        if row["applied"]:
+            self._finish(row)
+        return int(row["applied"])
+
+    def _finish(self, row: Any) -> None:
+        METRICS.batches.add()
+        METRICS.applied_rows.add(row["applied"])
+        if row["set_aside"]:
+            METRICS.set_aside_rows.add(row["set_aside"])
+            log.error(
+                "%d rows could not be applied: they stand in guardwire.set_aside, and their accounts are stale until"
+                " `guardwire rebuild --user …`",
+                row["set_aside"],
+            )
+        self._backlog.add(row["applied"], row["oldest_arrived_at"].timestamp())
+        METRICS.inbox_delay.observe(max(0.0, time.time() - row["oldest_arrived_at"].timestamp()))
+        if self._batch_rows < BATCH_ROWS:
+            self._batch_rows = min(self._batch_rows * 2, BATCH_ROWS)
+        accounts, revisions, deltas = row["accounts"] or (), row["revisions"] or (), row["deltas"] or ()
+        self._on_changes(
+            Changes(
+                [delta for delta in deltas if delta is not None],
+                [
+                    (account, revision)
+                    for account, revision, delta in zip(accounts, revisions, deltas, strict=True)
+                    if delta is None
+                ],
+            )
+        )
+
+    async def _measure(self, connection: asyncpg.Connection[Any]) -> None:
+        status = await connection.fetchrow(_STATUS)
+        METRICS.inbox_rows.set(status["waiting"])
+        METRICS.inbox_oldest.set(status["oldest_seconds"])
+        METRICS.set_aside_now.set(status["set_aside"])
+        METRICS.unread_accounts.set(status["unread_accounts"])
+
+    async def _release(self, connection: asyncpg.Connection[Any]) -> None:
+        """Let a successor begin at once; whatever fails here costs it no more than the lease's time."""
+        if self.term is not None and not connection.is_closed():
+            with contextlib.suppress(*DATABASE_ERRORS):
+                async with asyncio.timeout(self._timing.connect / 4):
+                    await connection.execute(_RELEASE, self.term)
+
+    def _lose(self) -> None:
+        self.term = self.backend_pid = None
+        METRICS.applier_term.set(0)
+
+
+class _Backlog:
+    """Rows that waited for a long time, because no node ran: they are reported once, when all are applied."""
+
+    #: A row that waited for less is no backlog.
+    LEAST_SECONDS: Final = 60.0
+
+    def __init__(self) -> None:
+        self._rows = 0
+        self._oldest_seconds = 0.0
+
+    def add(self, rows: int, oldest_arrived_at: float) -> None:
+        seconds = time.time() - oldest_arrived_at
+        if seconds > self.LEAST_SECONDS or self._rows:
+            self._rows += rows
+            self._oldest_seconds = max(self._oldest_seconds, seconds)
+
+    def end(self) -> None:
+        if self._rows:
+            log.warning(
+                "a backlog of %d rows was applied, the oldest after %.0f s; guards that were raised and cleared"
+                " meanwhile stand in guardwire.breaches",
+                self._rows,
+                self._oldest_seconds,
+            )
+        self._rows, self._oldest_seconds = 0, 0.0

@@ -1,0 +1,23 @@
+"""What a sweep finds of the inbox: accounts whose rows are not applied yet."""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple
+from uuid import UUID
+
+
+class WaitingAccounts(NamedTuple):
+    """Accounts with rows in the inbox, as one sweep found them; None stands for every account.
+
+    An earlier sweep began at ``read_at`` (monotonic seconds; the database's time was ``as_of``). The rows of
+    accounts in ``recent`` became visible after it, so what is shown of these accounts was true then. Accounts in
+    ``behind`` have rows that waited even then.
+    """
+
+    read_at: float
+    as_of: str
+    recent: frozenset[UUID | None]
+    behind: frozenset[UUID | None]
+
+
+NOTHING_WAITS: Final = WaitingAccounts(float("-inf"), "", frozenset(), frozenset())
