@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 
 from queries.capture import housekeep, rebuild
 from tests.audit.auditing import differences
-from tests.end_to_end.court import Court
 from tests.end_to_end.examples import examples
 from tests.end_to_end.histories import histories
-from tests.end_to_end.scribe import Scribe
+from tests.end_to_end.history_runner import HistoryRunner
+from tests.end_to_end.history_writer import HistoryWriter
 from tests.end_to_end.statements import Transaction
 
 #: As if the capture had been at work for days, and remembered one hour of arrivals.
@@ -25,59 +25,52 @@ DELETE FROM guardwire.arrivals WHERE source = 'l';
 
 
 @pytest.fixture
-def court(migrated_url: str) -> Iterator[Court]:
-    court = Court.open(migrated_url)
-    yield court
-    court.close()
+def runner(migrated_url: str) -> Iterator[HistoryRunner]:
+    runner = HistoryRunner.open(migrated_url)
+    yield runner
+    runner.close()
 
 
 @pytest.mark.timeout(300)
-def test_nothing_that_was_committed_and_captured_is_called_different(court: Court) -> None:
+def test_nothing_that_was_committed_and_captured_is_called_different(runner: HistoryRunner) -> None:
     @examples(40)
     @given(histories, st.sampled_from([3, 12, 10_000]))
     def whatever_is_committed(history: list[Transaction], most_rows: int) -> None:
-        court.runner.run(_audit(court, history, most_rows))
+        runner.runner.run(_audit(runner, history, most_rows))
 
     whatever_is_committed()
 
 
 @pytest.mark.timeout(300)
-def test_nothing_is_called_different_after_a_rebuild_and_after_arrivals_were_forgotten(court: Court) -> None:
+def test_nothing_is_called_different_after_a_rebuild_and_after_arrivals_were_forgotten(
+    runner: HistoryRunner,
+) -> None:
     @examples(25)
     @given(histories, st.booleans())
     def whatever_is_committed(history: list[Transaction], rebuilt: bool) -> None:
-        court.runner.run(_forget(court, history, rebuilt=rebuilt))
+        runner.runner.run(_forget(runner, history, rebuilt=rebuilt))
 
     whatever_is_committed()
 
 
-async def _audit(court: Court, history: list[Transaction], most_rows: int) -> None:
-    scribe = await _written(court, history)
-    await _agree(court, scribe, most_rows)
+async def _audit(runner: HistoryRunner, history: list[Transaction], most_rows: int) -> None:
+    writer = await runner.written(history)
+    await _agree(runner, writer, most_rows)
 
 
-async def _forget(court: Court, history: list[Transaction], *, rebuilt: bool) -> None:
-    scribe = await _written(court, history)
+async def _forget(runner: HistoryRunner, history: list[Transaction], *, rebuilt: bool) -> None:
+    writer = await runner.written(history)
     if not rebuilt:
-        await court.connections[0].execute(FORGOTTEN)
-        await _agree(court, scribe, 10_000)
-    for user_id in scribe.names.users:
-        await rebuild(court.connections[0], user_id)
-    await _agree(court, scribe, 10_000)
+        await runner.applier.execute(FORGOTTEN)
+        await _agree(runner, writer, 10_000)
+    for user_id in writer.names.users:
+        await rebuild(runner.applier, user_id)
+    await _agree(runner, writer, 10_000)
 
 
-async def _written(court: Court, history: list[Transaction]) -> Scribe:
-    scribe = Scribe(court.connections)
-    try:
-        await scribe.write(history)
-    finally:
-        await scribe.abandon()
-    return scribe
-
-
-async def _agree(court: Court, scribe: Scribe, most_rows: int) -> None:
+async def _agree(runner: HistoryRunner, writer: HistoryWriter, most_rows: int) -> None:
     # Nodes end alerts whose window has passed every few seconds; here nobody does.
-    await housekeep(court.connections[0])
-    for user_id in scribe.names.users:
-        found = await differences(court.connections[0], user_id, most_rows=most_rows)
+    await housekeep(runner.applier)
+    for user_id in writer.names.users:
+        found = await differences(runner.applier, user_id, most_rows=most_rows)
         assert not found, "\n".join(found)

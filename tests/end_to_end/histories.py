@@ -1,7 +1,7 @@
 """Histories that a platform could write, and some that it should not, as Hypothesis draws them.
 
 A history is a list of transactions on three users with few tickets, few symbols and few distinct times, so
-that ties, reopenings, late rows and contradictions are common. Nothing here touches a database: `scribe.py`
+that ties, reopenings, late rows and contradictions are common. Nothing here touches a database: `history_writer.py`
 writes them.
 """
 

@@ -1,6 +1,6 @@
 """What a platform does to its tables, as data: statements, put together to transactions.
 
-Users, symbols and currencies are numbers here; `scribe.py` gives them names that are new in each history.
+Users, symbols and currencies are numbers here; `history_writer.py` gives them names that are new in each history.
 """
 
 from __future__ import annotations

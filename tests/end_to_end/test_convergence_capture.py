@@ -9,25 +9,25 @@ from typing import Any
 import pytest
 from hypothesis import given
 
-from tests.end_to_end.court import Court
 from tests.end_to_end.examples import examples
 from tests.end_to_end.histories import histories
+from tests.end_to_end.history_runner import HistoryRunner
 from tests.end_to_end.statements import InsertEquity, InsertLog, InsertRate, SetLimits, Transaction
 
 
 @pytest.fixture
-def court(migrated_url: str) -> Iterator[Court]:
-    court = Court.open(migrated_url)
-    yield court
-    court.close()
+def runner(migrated_url: str) -> Iterator[HistoryRunner]:
+    runner = HistoryRunner.open(migrated_url)
+    yield runner
+    runner.close()
 
 
 @pytest.mark.timeout(300)
-def test_the_evaluated_state_is_the_oracles(court: Court) -> None:
+def test_the_evaluated_state_is_the_oracles(runner: HistoryRunner) -> None:
     @examples(120)
     @given(histories)
     def whatever_is_committed(history: list[Transaction]) -> None:
-        court.judge(history)
+        runner.judge(history)
 
     whatever_is_committed()
 
@@ -100,5 +100,7 @@ def gap(second: float, opened: int) -> InsertLog:
     }.items(),
     ids=lambda named: named[0],
 )
-def test_histories_that_chance_seldom_draws(court: Court, history: tuple[str, list[list[Any]]]) -> None:
-    court.judge([Transaction(tuple(statements)) for statements in history[1]])
+def test_histories_that_chance_seldom_draws(
+    runner: HistoryRunner, history: tuple[str, list[list[Any]]]
+) -> None:
+    runner.judge([Transaction(tuple(statements)) for statements in history[1]])

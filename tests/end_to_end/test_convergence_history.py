@@ -10,11 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from queries.capture import rebuild
 from realtime.audit.history import EquityRow, History, LogRow, backfill_order
-from tests.end_to_end.court import Court
 from tests.end_to_end.examples import examples
 from tests.end_to_end.histories import histories_before_a_node
-from tests.end_to_end.scribe import Scribe
+from tests.end_to_end.history_runner import HistoryRunner
+from tests.end_to_end.history_writer import HistoryWriter
 from tests.end_to_end.statements import (
     InsertEquity,
     InsertLog,
@@ -67,50 +68,52 @@ inserted_only: st.SearchStrategy[list[Transaction]] = histories_before_a_node.ma
 
 
 @pytest.fixture
-def court(migrated_url: str) -> Iterator[Court]:
-    court = Court.open(migrated_url)
-    yield court
-    court.close()
+def runner(migrated_url: str) -> Iterator[HistoryRunner]:
+    runner = HistoryRunner.open(migrated_url)
+    yield runner
+    runner.close()
 
 
 @pytest.mark.timeout(300)
-def test_an_account_that_is_rebuilt_is_as_it_was(court: Court) -> None:
+def test_an_account_that_is_rebuilt_is_as_it_was(runner: HistoryRunner) -> None:
     @examples(40)
     @given(inserted_only)
     def whatever_was_committed(history: list[Transaction]) -> None:
-        court.runner.run(_rebuild(court, history))
+        runner.runner.run(_rebuild(runner, history))
 
     whatever_was_committed()
 
 
-async def _rebuild(court: Court, history: list[Transaction]) -> None:
-    scribe = await _write(court, history)
-    await _read_anew(court, scribe)
+async def _rebuild(runner: HistoryRunner, history: list[Transaction]) -> None:
+    writer = await runner.written(history)
+    await _read_anew(runner, writer)
     # Its rows are half an hour old: whoever reads them now calls the platform silent.
-    await court.compare(scribe, scribe.arrivals, without=("/status/source",))
+    await runner.compare(writer, writer.arrivals, without=("/status/source",))
 
 
 @pytest.mark.timeout(300)
-def test_an_account_whose_history_nobody_watched_is_read_by_the_times_of_its_rows(court: Court) -> None:
+def test_an_account_whose_history_nobody_watched_is_read_by_the_times_of_its_rows(
+    runner: HistoryRunner,
+) -> None:
     @examples(40)
     @given(inserted_only.map(_without_timeless_rows))
     def whatever_was_committed(history: list[Transaction]) -> None:
-        court.runner.run(_backfill(court, history))
+        runner.runner.run(_backfill(runner, history))
 
-    court.runner.run(_look_away(court))
+    runner.runner.run(_look_away(runner))
     whatever_was_committed()
 
 
-async def _look_away(court: Court) -> None:
+async def _look_away(runner: HistoryRunner) -> None:
     for table in ("reconciliation_logs", "equity_snapshots"):
-        await court.connections[0].execute(f"ALTER TABLE {table} DISABLE TRIGGER USER")
+        await runner.connections[0].execute(f"ALTER TABLE {table} DISABLE TRIGGER USER")
 
 
-async def _backfill(court: Court, history: list[Transaction]) -> None:
-    scribe = await _write(court, history)
-    found = _as_found(scribe.arrivals, datetime.now(UTC))
-    await _read_anew(court, scribe)
-    await court.compare(scribe, found, without=WATCHED_ONLY)
+async def _backfill(runner: HistoryRunner, history: list[Transaction]) -> None:
+    writer = await runner.written(history)
+    found = _as_found(writer.arrivals, datetime.now(UTC))
+    await _read_anew(runner, writer)
+    await runner.compare(writer, found, without=WATCHED_ONLY)
 
 
 def _as_found(history: History, at: datetime) -> History:
@@ -121,15 +124,6 @@ def _as_found(history: History, at: datetime) -> History:
     return [*others, *(replace(each, order=each.order + 1_000_000) for each in found)]
 
 
-async def _write(court: Court, history: list[Transaction]) -> Scribe:
-    scribe = Scribe(court.connections)
-    try:
-        await scribe.write(history)
-    finally:
-        await scribe.abandon()
-    return scribe
-
-
-async def _read_anew(court: Court, scribe: Scribe) -> None:
-    for user_id in scribe.names.users:
-        await court.connections[0].fetchval("SELECT guardwire.rebuild($1)", user_id)
+async def _read_anew(runner: HistoryRunner, writer: HistoryWriter) -> None:
+    for user_id in writer.names.users:
+        await rebuild(runner.applier, user_id)

@@ -22,9 +22,9 @@ from tests.end_to_end.agreement import disagreements
 from tests.end_to_end.documents import read_documents, without_what_only_the_stream_tells
 from tests.end_to_end.examples import examples
 from tests.end_to_end.histories import histories_before_a_node
+from tests.end_to_end.history_writer import HistoryWriter
 from tests.end_to_end.mirror import Mirror, mirror
 from tests.end_to_end.node import Node, node
-from tests.end_to_end.scribe import Scribe
 from tests.end_to_end.statements import Transaction
 
 
@@ -39,50 +39,50 @@ class Stage:
 
     async def set_up(self, database_url: str, redis_url: str) -> None:
         self.node = await self.stack.enter_async_context(node(database_url, redis_url, heartbeat_seconds=0.2))
-        for _ in range(4):
+        for _ in range(5):
             connection = await asyncpg.connect(database_url)
             self.stack.push_async_callback(connection.close)
             self.connections.append(connection)
 
     async def play(self, history: list[Transaction]) -> None:
         """Write ``history`` before an audience, and fail with every difference that anybody sees."""
-        scribe = Scribe(self.connections)
-        users = scribe.names.users
+        writer = HistoryWriter(self.connections[:4], self.connections[4], node_applies=True)
+        users = writer.names.users
         try:
             async with contextlib.AsyncExitStack() as audience:
                 early = [await self._enter(audience, user_id) for user_id in users]
                 fickle = [await self._enter(audience, user_id) for user_id in users]
                 middle = len(history) // 2
-                await scribe.begin()
+                await writer.begin()
                 for transaction in history[:middle]:
-                    await scribe.perform(transaction)
+                    await writer.perform(transaction)
                 for account in fickle:
                     await account.send({"type": "unsubscribe", "channels": ["positions", "guards"]})
                 late = [await self._enter(audience, user_id) for user_id in users]
                 for transaction in history[middle:]:
-                    await scribe.perform(transaction)
-                await scribe.finish()
+                    await writer.perform(transaction)
+                await writer.finish()
                 for account in fickle:
                     await account.send({"type": "subscribe", "channels": ["positions", "guards"]})
                 await self._settle(users, [early, fickle, late])
                 for accounts in zip(users, early, fickle, late, strict=True):
-                    await self._compare(scribe, *accounts)
+                    await self._compare(writer, *accounts)
         finally:
-            await scribe.abandon()
+            await writer.abandon()
 
     async def _enter(self, audience: contextlib.AsyncExitStack, user_id: UUID) -> Mirror:
         return await audience.enter_async_context(mirror(self.node.url, self.node.token(user_id)))
 
     async def _settle(self, users: tuple[UUID, ...], everybody: list[list[Mirror]]) -> None:
-        revisions = dict(await self.connections[0].fetch("SELECT user_id, revision FROM guardwire.accounts"))
+        revisions = dict(await self.connections[4].fetch("SELECT user_id, revision FROM guardwire.accounts"))
         for group in everybody:
             for user_id, account in zip(users, group, strict=True):
                 await account.until_revision(revisions.get(user_id, 0))
                 await account.until(lambda account=account: len(account.state) == 3)  # type: ignore[misc]
 
-    async def _compare(self, scribe: Scribe, user_id: UUID, *accounts: Mirror) -> None:
-        since = scribe.names.begun
-        expected = Oracle(user_id, scribe.names.first_instruments()).state(scribe.arrivals)
+    async def _compare(self, writer: HistoryWriter, user_id: UUID, *accounts: Mirror) -> None:
+        since = writer.names.begun
+        expected = Oracle(user_id, writer.names.first_instruments()).state(writer.arrivals)
         for account in accounts:
             found = disagreements(expected, account.state, since=since)
             assert not found, "\n".join(found)

@@ -112,16 +112,18 @@ CREATE TYPE guardwire.equity_row AS (
     arrived_at timestamptz,
     revision bigint,
     ordinal integer,
-    inserted boolean
+    inserted boolean,
+    nth bigint
 );
 COMMENT ON TYPE guardwire.equity_row IS 'A row of equity_snapshots as read, and how it arrived; columns as in guardwire.log_row';
+COMMENT ON COLUMN guardwire.equity_row.nth IS 'As in guardwire.inbox; null for history';
 
 CREATE OR REPLACE FUNCTION guardwire.read_equity(
-    snapshot jsonb, arrived_at timestamptz, revision bigint, ordinal integer, inserted boolean
+    snapshot jsonb, arrived_at timestamptz, revision bigint, ordinal integer, inserted boolean, nth bigint
 ) RETURNS guardwire.equity_row LANGUAGE sql STABLE
 RETURN ROW(
     guardwire.read_user(snapshot ->> 'id'), guardwire.read_user(snapshot ->> 'user_id'),
     guardwire.read_number(snapshot -> 'equity'), guardwire.read_number(snapshot -> 'balance'),
     guardwire.read_code(snapshot ->> 'currency', 16), coalesce(guardwire.read_number(snapshot -> 'cash_flow'), 0),
-    coalesce(guardwire.read_time(snapshot ->> 'created_at'), arrived_at), arrived_at, revision, ordinal, inserted
+    coalesce(guardwire.read_time(snapshot ->> 'created_at'), arrived_at), arrived_at, revision, ordinal, inserted, nth
 )::guardwire.equity_row;

@@ -1,10 +1,16 @@
 -- The equity rules: the latest row is shown, and the peak is the highest equity less the cash flows since.
 
--- Ids of an account's equity rows that wait in the inbox.
-CREATE OR REPLACE FUNCTION guardwire.waiting_equity(for_account uuid) RETURNS uuid[] LANGUAGE plpgsql STABLE AS $$
+-- Ids of an account's equity rows that arrived but are still to be applied: those in the inbox, and those of the batch that
+-- come after a row.
+CREATE OR REPLACE FUNCTION guardwire.equity_to_come(for_account uuid, batch guardwire.inbox[], after_nth bigint) RETURNS uuid[]
+LANGUAGE plpgsql STABLE AS $$
 BEGIN
-    RETURN ARRAY(SELECT guardwire.read_user(i.new_row ->> 'id') FROM guardwire.inbox AS i
-                 WHERE i.account = for_account AND i.source = 'e' AND i.operation <> 'd');
+    RETURN ARRAY(
+        SELECT guardwire.read_user(w.new_row ->> 'id')
+        FROM (SELECT i.new_row FROM guardwire.inbox AS i
+              WHERE i.account = for_account AND i.source = 'e' AND i.operation <> 'd'
+              UNION ALL
+              SELECT u.new_row FROM unnest(batch) AS u WHERE u.account = for_account AND u.source = 'e' AND u.nth > after_nth) AS w);
 END
 $$;
 
@@ -21,7 +27,7 @@ CREATE OR REPLACE FUNCTION guardwire.equity_history(of_account uuid, excluded uu
                ORDER BY s.log_id, s.revision DESC) AS a ON a.log_id = e.id
     CROSS JOIN LATERAL guardwire.read_equity(
         to_jsonb(e), coalesce(a.arrived_at, to_timestamp(coalesce(a.revision, 0) / 1000000.0)), coalesce(a.revision, 0),
-        coalesce(a.ordinal, 0), true) AS r
+        coalesce(a.ordinal, 0), true, NULL) AS r
     WHERE e.user_id = of_account AND r.equity IS NOT NULL AND NOT e.id = ANY (excluded)
 $$;
 
@@ -34,7 +40,7 @@ BEGIN
         FROM (SELECT * FROM public.equity_snapshots AS o WHERE o.user_id = of_account AND o.cash_flow <> 0) AS e
         CROSS JOIN LATERAL guardwire.read_equity(
             to_jsonb(e), (SELECT max(coalesce(s.arrived_at, to_timestamp(s.revision / 1000000.0))) FROM guardwire.arrivals AS s
-                          WHERE s.user_id = of_account AND s.source = 'e' AND s.log_id = e.id), 0, 0, true) AS r
+                          WHERE s.user_id = of_account AND s.source = 'e' AND s.log_id = e.id), 0, 0, true, NULL) AS r
         WHERE r.equity IS NOT NULL AND NOT e.id = ANY (excluded) AND r.at > moment);
 END
 $$;
@@ -85,8 +91,9 @@ BEGIN
 END
 $$;
 
--- Applies equity rows in the order of their arrival; the cost of an append does not grow with the history.
-CREATE OR REPLACE FUNCTION guardwire.apply_equity(rows guardwire.equity_row[]) RETURNS void LANGUAGE plpgsql AS $$
+-- Applies equity rows of a batch in the order of their arrival; the cost of an append does not grow with the history.
+CREATE OR REPLACE FUNCTION guardwire.apply_equity(rows guardwire.equity_row[], batch guardwire.inbox[]) RETURNS void
+LANGUAGE plpgsql AS $$
 DECLARE
     r guardwire.equity_row;
     a guardwire.accounts;
@@ -104,8 +111,7 @@ BEGIN
         END IF;
         since := (guardwire.limits_of(r.user_id)).peak_since;
         IF NOT r.inserted OR (r.at < a.equity_at AND r.cash_flow <> 0) THEN
-            to_come := guardwire.waiting_equity(r.user_id)
-                       || ARRAY(SELECT u.id FROM unnest(rows) AS u WHERE u.user_id = r.user_id AND u.ordinal > r.ordinal);
+            to_come := guardwire.equity_to_come(r.user_id, batch, r.nth);
             PERFORM guardwire.recompute_equity(r.user_id, to_come);
         ELSIF a.equity_at IS NULL OR r.at >= a.equity_at THEN
             adjusted := CASE WHEN r.equity >= 0 AND (since IS NULL OR r.at >= since)
@@ -115,8 +121,7 @@ BEGIN
                 equity_flow = o.equity_flow + r.cash_flow, peak_adjusted = greatest(o.peak_adjusted, adjusted)
             WHERE o.user_id = r.user_id;
         ELSIF r.equity >= 0 AND (since IS NULL OR r.at >= since) THEN
-            to_come := guardwire.waiting_equity(r.user_id)
-                       || ARRAY(SELECT u.id FROM unnest(rows) AS u WHERE u.user_id = r.user_id AND u.ordinal > r.ordinal);
+            to_come := guardwire.equity_to_come(r.user_id, batch, r.nth);
             adjusted := r.equity - a.equity_flow + guardwire.flows_after(r.user_id, r.at, to_come);
             UPDATE guardwire.accounts AS o SET peak_adjusted = greatest(o.peak_adjusted, adjusted)
             WHERE o.user_id = r.user_id;

@@ -246,9 +246,10 @@ BEGIN
 END
 $$;
 
--- Judges a locked account by limits that changed.
-CREATE OR REPLACE FUNCTION guardwire.apply_limits(account uuid, arrived_at timestamptz, revision bigint, ordinal integer)
-RETURNS void LANGUAGE plpgsql AS $$
+-- Judges a locked account by limits that changed. `to_come` are equity rows that arrived but are still to be applied.
+CREATE OR REPLACE FUNCTION guardwire.apply_limits(
+    account uuid, arrived_at timestamptz, revision bigint, ordinal integer, to_come uuid[]
+) RETURNS void LANGUAGE plpgsql AS $$
 DECLARE
     a guardwire.accounts;
     l guardwire.limits := guardwire.limits_of(account);
@@ -260,7 +261,7 @@ BEGIN
         RETURN;
     END IF;
     IF a.peak_since IS DISTINCT FROM l.peak_since THEN
-        PERFORM guardwire.recompute_equity(account, guardwire.waiting_equity(account));
+        PERFORM guardwire.recompute_equity(account, to_come);
     END IF;
     UPDATE guardwire.accounts AS o SET sync_due_at = arrived_at WHERE o.user_id = account AND o.source = 'live';
     PERFORM guardwire.judge_drawdown(account, concat('limits-', revision), arrived_at, revision, ordinal);

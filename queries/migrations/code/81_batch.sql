@@ -170,8 +170,9 @@ $$;
 
 -- Applies rows of locked accounts in the order of their arrival. Rows of one source that follow each other are applied
 -- together, for all accounts at once: the first such run of each account, then the second, and so on.
-CREATE OR REPLACE FUNCTION guardwire.apply_runs(rows guardwire.inbox[], users uuid[], revisions bigint[]) RETURNS void
-LANGUAGE plpgsql AS $$
+CREATE OR REPLACE FUNCTION guardwire.apply_runs(
+    rows guardwire.inbox[], users uuid[], revisions bigint[], batch guardwire.inbox[]
+) RETURNS void LANGUAGE plpgsql AS $$
 DECLARE
     placed record;
     r record;
@@ -199,13 +200,14 @@ BEGIN
             SELECT array_agg(o ORDER BY o.user_id, o.ordinal) INTO equity
             FROM unnest(placed.rows, placed.ordinals, placed.revisions)
                  AS u (nth, account, source, operation, new_row, old_row, xid, arrived_at, ordinal, revision)
-            CROSS JOIN LATERAL guardwire.read_equity(u.new_row, u.arrived_at, u.revision, u.ordinal, u.operation = 'i') AS o;
-            PERFORM guardwire.apply_equity(equity);
+            CROSS JOIN LATERAL guardwire.read_equity(u.new_row, u.arrived_at, u.revision, u.ordinal, u.operation = 'i', u.nth) AS o;
+            PERFORM guardwire.apply_equity(equity, batch);
         ELSIF placed.source = 'g' THEN
             FOR r IN SELECT u.* FROM unnest(placed.rows, placed.ordinals, placed.revisions)
                          AS u (nth, account, source, operation, new_row, old_row, xid, arrived_at, ordinal, revision) LOOP
                 PERFORM guardwire.copy_limits(r.account, r.new_row);
-                PERFORM guardwire.apply_limits(r.account, r.arrived_at, r.revision, r.ordinal);
+                PERFORM guardwire.apply_limits(r.account, r.arrived_at, r.revision, r.ordinal,
+                                               guardwire.equity_to_come(r.account, batch, r.nth));
             END LOOP;
         END IF;
     END LOOP;
@@ -226,8 +228,9 @@ $$;
 
 -- Applies rows that are not plain; accounts and their revisions. `concerned` are further accounts to be locked: those whose
 -- positions a rate converts or an instrument describes.
-CREATE OR REPLACE FUNCTION guardwire.apply_general(rows guardwire.inbox[], symbols text[], concerned uuid[])
-RETURNS TABLE (account uuid, revision bigint) LANGUAGE plpgsql AS $$
+CREATE OR REPLACE FUNCTION guardwire.apply_general(
+    rows guardwire.inbox[], symbols text[], concerned uuid[], batch guardwire.inbox[]
+) RETURNS TABLE (account uuid, revision bigint) LANGUAGE plpgsql AS $$
 #variable_conflict use_column
 DECLARE
     users uuid[];
@@ -248,7 +251,7 @@ BEGIN
     FROM (SELECT u.*, row_number() OVER (PARTITION BY u.account ORDER BY u.nth)::integer AS ordinal FROM unnest(rows) AS u) AS r
     JOIN unnest(users, revisions) AS l (user_id, revision) ON l.user_id = r.account
     WHERE r.source IN ('l', 'e') AND guardwire.read_user(r.new_row ->> 'id') IS NOT NULL;
-    PERFORM guardwire.apply_runs(rows, users, revisions);
+    PERFORM guardwire.apply_runs(rows, users, revisions, batch);
     RETURN QUERY SELECT l.* FROM unnest(users, revisions) AS l (user_id, revision);
 END
 $$;
@@ -286,18 +289,19 @@ END
 $$;
 
 -- Judges again those concerned accounts whose limits are gone.
-CREATE OR REPLACE FUNCTION guardwire.reset_limits(rows guardwire.inbox[], users uuid[], revisions bigint[]) RETURNS void
-LANGUAGE plpgsql AS $$
+CREATE OR REPLACE FUNCTION guardwire.reset_limits(
+    rows guardwire.inbox[], users uuid[], revisions bigint[], batch guardwire.inbox[]
+) RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
     IF EXISTS (SELECT FROM unnest(rows) AS r WHERE r.source = 'g' AND (r.operation = 't' OR r.old_row IS NOT NULL)) THEN
-        PERFORM guardwire.apply_limits(l.user_id, clock_timestamp(), l.revision, 0)
+        PERFORM guardwire.apply_limits(l.user_id, clock_timestamp(), l.revision, 0, guardwire.equity_to_come(l.user_id, batch, 0))
         FROM unnest(users, revisions) AS l (user_id, revision);
     END IF;
 END
 $$;
 
--- Applies the rows of a batch. Accounts with a delta are plain; for the others delta is null.
-CREATE OR REPLACE FUNCTION guardwire.apply_rows(taken guardwire.inbox[])
+-- Applies rows of a batch: all of them, or one by one. Accounts with a delta are plain; for the others delta is null.
+CREATE OR REPLACE FUNCTION guardwire.apply_rows(taken guardwire.inbox[], batch guardwire.inbox[])
 RETURNS TABLE (account uuid, revision bigint, delta text) LANGUAGE plpgsql AS $$
 #variable_conflict use_column
 DECLARE
@@ -322,9 +326,9 @@ BEGIN
                     WHERE r.account <> ALL (plain) AND r.account <> guardwire.no_account() ORDER BY r.account, r.nth);
     IF cardinality(others) > 0 OR cardinality(concerned) > 0 THEN
         SELECT array_agg(ROW(g.account, g.revision, NULL)::guardwire.change) INTO changed
-        FROM guardwire.apply_general(others, symbols, concerned) AS g;
+        FROM guardwire.apply_general(others, symbols, concerned, batch) AS g;
         IF cardinality(concerned) > 0 THEN
-            PERFORM guardwire.reset_limits(rows, array_agg(c.account), array_agg(c.revision))
+            PERFORM guardwire.reset_limits(rows, array_agg(c.account), array_agg(c.revision), batch)
             FROM unnest(changed) AS c WHERE c.account = ANY (concerned);
         END IF;
     END IF;

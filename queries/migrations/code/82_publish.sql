@@ -60,7 +60,7 @@ SET plan_cache_mode = force_generic_plan SET trace_notify = off AS $$
 DECLARE
     taken guardwire.inbox[] := guardwire.take_rows(guardwire.check_term(held_term), most);
 BEGIN
-    RETURN guardwire.finish_batch(taken, ARRAY(SELECT ROW(c.account, c.revision, c.delta)::guardwire.change FROM guardwire.apply_rows(taken) AS c), 0);
+    RETURN guardwire.finish_batch(taken, ARRAY(SELECT ROW(c.account, c.revision, c.delta)::guardwire.change FROM guardwire.apply_rows(taken, taken) AS c), 0);
 END
 $$;
 
@@ -77,7 +77,7 @@ BEGIN
     FOREACH r IN ARRAY coalesce(taken, '{}') LOOP
         BEGIN
             changed := changed || ARRAY(SELECT ROW(c.account, c.revision, c.delta)::guardwire.change
-                                        FROM guardwire.apply_rows(ARRAY[r]) AS c);
+                                        FROM guardwire.apply_rows(ARRAY[r], taken) AS c);
         EXCEPTION WHEN OTHERS THEN
             -- A lock, a lost race, a full disk or a shutdown is not the row's fault: the whole batch is tried again.
             IF left(SQLSTATE, 2) IN ('40', '53', '55', '57', '58') THEN

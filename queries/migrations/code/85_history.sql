@@ -114,7 +114,7 @@ BEGIN
         END IF;
     END LOOP;
     sums := guardwire.apply_history(rows, sums, read_at);
-    equity := guardwire.sum_equity(of_account, guardwire.waiting_equity(of_account));
+    equity := guardwire.sum_equity(of_account, guardwire.equity_to_come(of_account, '{}', 0));
     PERFORM guardwire.finish_history(of_account, sums, equity, read_at);
     RETURN seen;
 END

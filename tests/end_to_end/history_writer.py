@@ -1,4 +1,4 @@
-"""Writes drawn histories to a real database, and keeps the history that the oracle judges by."""
+"""Writes drawn histories to a real database, applies the inbox, and keeps the history that the oracle judges by."""
 
 from __future__ import annotations
 
@@ -25,6 +25,19 @@ from tests.end_to_end.statements import (
     UpdateLog,
     UpdateTicket,
 )
+from tests.inbox import apply_batches, wait_for_empty_inbox
+
+#: The inbox is applied after every commit but each so many-th, so that batches hold several commits too.
+_APPLIED_LATER = 3
+
+
+@dataclass(frozen=True)
+class _Copied:
+    """A change that a trigger copied: ``nth`` is the order of statements, ``at`` the clock."""
+
+    nth: int
+    at: datetime
+    change: Change
 
 
 @dataclass
@@ -34,23 +47,33 @@ class _Open:
     connection: Any
     transaction: Any
     due: int
-    changes: list[Change] = field(default_factory=list)
+    copied: list[_Copied] = field(default_factory=list)
     rows: dict[str, LogRow] = field(default_factory=dict)
 
 
 @dataclass
-class Scribe:
-    """Writes one history over several connections; `arrivals` is what was committed, in order."""
+class HistoryWriter:
+    """Writes one history over several connections; `arrivals` is what was applied, in order.
+
+    Rows count in the order of their statements among those that one batch applies, and batches in their order: that
+    is what the applier records. ``deltas`` are those that the batches gave. With ``node_applies`` a running node is
+    the applier, and each commit is waited for.
+    """
 
     connections: Sequence[Any]
+    applier: Any
+    node_applies: bool = False
     names: Names = field(default_factory=Names)
     arrivals: list[Arrival] = field(default_factory=list)
+    deltas: list[str] = field(default_factory=list)
     _rows: dict[str, LogRow] = field(default_factory=dict)
     _late: list[_Open] = field(default_factory=list)
+    _committed: list[_Copied] = field(default_factory=list)
     _begun: int = 0
+    _statements: int = 0
 
     async def write(self, history: Sequence[Transaction]) -> None:
-        """Write all of ``history`` and commit what is to be committed."""
+        """Write all of ``history``, commit what is to be committed, and apply it."""
         await self.begin()
         for transaction in history:
             await self.perform(transaction)
@@ -60,6 +83,7 @@ class Scribe:
         """Make the symbols known that are known from the start."""
         for instrument in self.names.first_instruments():
             await tables.set_instrument(self.connections[0], instrument)
+        await self.apply()
 
     async def perform(self, transaction: Transaction) -> None:
         """Write one transaction and give it its fate; late ones that are due commit before it."""
@@ -81,9 +105,21 @@ class Scribe:
             await self._commit(opened)
 
     async def finish(self) -> None:
-        """Commit what is still open."""
+        """Commit what is still open, and apply everything."""
         while self._late:
             await self._commit(self._late[0])
+        await self.apply()
+
+    async def apply(self) -> None:
+        """Apply every row that was committed."""
+        if self.node_applies:
+            await wait_for_empty_inbox(self.applier)
+        else:
+            for batch in await apply_batches(self.applier):
+                self.deltas += [delta for delta in batch["deltas"] or () if delta is not None]
+        for copied in sorted(self._committed, key=lambda each: each.nth):
+            self.arrivals.append(Arrival(copied.change, len(self.arrivals) + 1, copied.at))
+        self._committed.clear()
 
     async def abandon(self) -> None:
         """Take back what a failure left open."""
@@ -92,16 +128,21 @@ class Scribe:
                 await connection.execute("ROLLBACK")
 
     async def _commit(self, opened: _Open) -> None:
-        at = datetime.now(UTC)
         await opened.transaction.commit()
         if opened in self._late:
             self._late.remove(opened)
-        for change in _committed(opened.changes):
-            self.arrivals.append(Arrival(change, len(self.arrivals) + 1, at))
+        self._committed += opened.copied
         self._rows |= opened.rows
+        if self.node_applies or self._begun % _APPLIED_LATER:
+            await self.apply()
+
+    def _copy(self, opened: _Open, at: datetime, *changes: Change) -> None:
+        for change in changes:
+            self._statements += 1
+            opened.copied.append(_Copied(self._statements, at, change))
 
     async def _execute(self, opened: _Open, statement: Statement) -> None:
-        names, rows = self.names, self._rows | opened.rows
+        names, rows, at = self.names, self._rows | opened.rows, datetime.now(UTC)
         match statement:
             case InsertLog(drawn):
                 await self._insert(opened, tables.LOG, [names.log_row(columns) for columns in drawn])
@@ -120,50 +161,46 @@ class Scribe:
             case SetInstrument():
                 instrument = names.instrument(statement)
                 await tables.set_instrument(opened.connection, instrument)
-                opened.changes.append(instrument)
+                self._copy(opened, at, instrument)
             case Housekeeping():
-                await housekeep(opened.connection)
-                opened.changes += [AlertsEnded(user_id) for user_id in names.users]
+                await self._housekeep()
             case RolledBack(statements):
                 await self._roll_back(opened, statements)
 
+    async def _housekeep(self) -> None:
+        """A node keeps house, as nodes do in a transaction of their own."""
+        await self.apply()
+        at = datetime.now(UTC)
+        await housekeep(self.applier)
+        for user_id in self.names.users:
+            self.arrivals.append(Arrival(AlertsEnded(user_id), len(self.arrivals) + 1, at))
+
     async def _insert(self, opened: _Open, table: tables.Table, rows: Sequence[Any]) -> None:
+        at = datetime.now(UTC)
         await table.insert(opened.connection, rows)
-        opened.changes += rows
+        self._copy(opened, at, *rows)
         opened.rows |= {row.id: row for row in rows if isinstance(row, LogRow)}
 
     async def _update(self, opened: _Open, ids: Sequence[str], columns: Columns) -> None:
-        rows, changes = self._rows | opened.rows, self.names.changes(columns)
+        rows, changes, at = self._rows | opened.rows, self.names.changes(columns), datetime.now(UTC)
         for row_id in await tables.LOG.update(opened.connection, ids, changes):
             row = replace(rows[row_id], inserted=False, **changes)
             opened.rows[row_id] = row
-            opened.changes.append(row)
+            self._copy(opened, at, row)
 
     async def _set_limits(self, opened: _Open, limits: Limits, *, forget: bool) -> None:
+        at = datetime.now(UTC)
         if forget:
             await tables.forget_limits(opened.connection, limits.user_id)
         else:
             await tables.set_limits(opened.connection, limits)
-        opened.changes.append(limits)
+        self._copy(opened, at, limits)
 
     async def _roll_back(self, opened: _Open, statements: Sequence[Statement]) -> None:
-        kept = list(opened.changes), dict(opened.rows)
+        kept = list(opened.copied), dict(opened.rows)
         savepoint = opened.connection.transaction()
         await savepoint.start()
         for statement in statements:
             await self._execute(opened, statement)
         await savepoint.rollback()
-        opened.changes, opened.rows = kept
-
-
-def _committed(changes: Sequence[Change]) -> list[Change]:
-    """What a commit makes visible: of each row its last version, at its last place."""
-    inserted = {change.id for change in changes if isinstance(change, LogRow) and change.inserted}
-    committed: dict[object, Change] = {}
-    for change in changes:
-        key: object = change.id if isinstance(change, LogRow) else object()
-        committed.pop(key, None)
-        committed[key] = (
-            replace(change, inserted=change.id in inserted) if isinstance(change, LogRow) else change
-        )
-    return list(committed.values())
+        opened.copied, opened.rows = kept
