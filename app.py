@@ -35,7 +35,7 @@ from realtime.delivery.sse import EventStreamEndpoint
 from realtime.delivery.state_endpoint import StateEndpoint
 from realtime.delivery.strangers import Strangers
 from realtime.delivery.streams import Streams
-from realtime.delivery.websocket import WebSocketEndpoint
+from realtime.delivery.websocket import UpgradeRequired, WebSocketEndpoint
 from realtime.errors import ConfigurationError
 from realtime.feed.dirty import DirtySet
 from realtime.feed.intake import Intake
@@ -144,6 +144,7 @@ class Node:
         sockets = WebSocketEndpoint(streams=self.streams, authenticate=access.of_handshake)
         return [
             WebSocketRoute("/ws", sockets),
+            Route("/ws", UpgradeRequired(), methods=["GET"]),
             *rest.routes(
                 hub=self.hub,
                 store=self._store,

@@ -35,7 +35,8 @@ log = logging.getLogger(__name__)
 
 _HEADERS: Final = [
     (b"content-type", b"text/event-stream; charset=utf-8"),
-    (b"cache-control", b"no-store"),
+    # A proxy that compresses would collect events until its own buffer is full.
+    (b"cache-control", b"no-store, no-transform"),
     # nginx would collect events until its buffer is full.
     (b"x-accel-buffering", b"no"),
 ]

@@ -38,7 +38,12 @@ class StreamServer:
     """
 
     def __init__(
-        self, *, ping_seconds: float = 1.0, quiet: bool = False, trusted_proxies: tuple[str, ...] = ()
+        self,
+        *,
+        ping_seconds: float = 1.0,
+        quiet: bool = False,
+        trusted_proxies: tuple[str, ...] = (),
+        max_waiting: int = 1000,
     ) -> None:
         heartbeat_seconds, deadline_seconds = (60.0, 60.0) if quiet else (1.5, 1.0)
         self.key = DevelopmentKey(secrets.token_hex(32))
@@ -104,6 +109,7 @@ class StreamServer:
             drain=self.leave,
             signals=False,
             trusted_proxies=trusted_proxies,
+            max_waiting=max_waiting,
         )
 
     async def leave(self) -> None:
@@ -161,10 +167,16 @@ class StreamServer:
 
 @contextlib.asynccontextmanager
 async def stream_server(
-    *, ping_seconds: float = 1.0, quiet: bool = False, trusted_proxies: tuple[str, ...] = ()
+    *,
+    ping_seconds: float = 1.0,
+    quiet: bool = False,
+    trusted_proxies: tuple[str, ...] = (),
+    max_waiting: int = 1000,
 ) -> AsyncIterator[StreamServer]:
     """Serve while the context lasts."""
-    server = StreamServer(ping_seconds=ping_seconds, quiet=quiet, trusted_proxies=trusted_proxies)
+    server = StreamServer(
+        ping_seconds=ping_seconds, quiet=quiet, trusted_proxies=trusted_proxies, max_waiting=max_waiting
+    )
     async with server._server.running():
         pulse = asyncio.create_task(server.pulse.run(), name="pulse")
         server.hub.confirm(AS_OF, time.monotonic(), changed=[])
