@@ -93,7 +93,7 @@ SETTINGS: Final[Mapping[str, Setting]] = {
     "audit_seconds": Setting("GUARDWIRE_AUDIT_SECONDS", "how often one watched account is compared with a reduction of its raw log; 0 turns it off"),
     "audit_rows": Setting("GUARDWIRE_AUDIT_ROWS", "newest rows of each table that one such audit reads"),
     "max_sockets_per_user": Setting("GUARDWIRE_MAX_SOCKETS_PER_USER", "sockets that one user may hold, across nodes while Redis is up"),
-    "max_anonymous_sockets": Setting("GUARDWIRE_MAX_ANONYMOUS_SOCKETS", "sockets that may be open on a node before they said whose they are, and as many connections without a request; beyond it handshakes without a token get 503, and the oldest idle connections are cut"),
+    "max_anonymous_sockets": Setting("GUARDWIRE_MAX_ANONYMOUS_SOCKETS", "sockets that may be open on a node before they said whose they are, and as many connections of each kind: without a whole request, with a handshake that is not decided, and idle between two requests; beyond it handshakes without a token get 503, and the oldest of those connections are cut"),
     "max_anonymous_sockets_per_address": Setting("GUARDWIRE_MAX_ANONYMOUS_SOCKETS_PER_ADDRESS", "of those, how many may come from one address (of IPv6: one /64); beyond it 429. Behind a proxy set GUARDWIRE_TRUSTED_PROXIES, else all come from the proxy"),
     "max_frames_per_second": Setting("GUARDWIRE_MAX_FRAMES_PER_SECOND", "frames that a client may send in a second before 4029"),
     "max_frame_bytes": Setting("GUARDWIRE_MAX_FRAME_BYTES", "longest frame that a client may send"),

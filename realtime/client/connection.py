@@ -164,7 +164,9 @@ class Connection:
         if delay_seconds is None:
             problem = self._session.problem
             raise ConnectionRefused(ending.code, ending.reason or (problem.message if problem else "refused"))
-        log.info("the link ended (%s %s); next in %.1f s", ending.code, ending.reason, delay_seconds)
+        # What lies between client and server must be mended by somebody; whatever else ends comes back.
+        level = logging.WARNING if ending.verdict == "blocked" else logging.INFO
+        log.log(level, "the link ended (%s %s); next in %.1f s", ending.code, ending.reason, delay_seconds)
         self._hurry.clear()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(delay_seconds):

@@ -22,6 +22,8 @@ _TERMINAL: Final = frozenset(code.value for code in CloseCode if code.terminal) 
 _OURS: Final = frozenset(code.value for code in CloseCode if code is not CloseCode.NORMAL)
 #: Nothing that waiting could mend: the request itself is wrong, or not allowed.
 _REFUSED_STATUSES: Final = frozenset({400, 403, 422})
+#: As much of a problem's sentence as is of use to people.
+_DETAIL_CHARACTERS: Final = 300
 _TROUBLE_STATUSES: Final = frozenset({408, 425, 429, 500, 502, 503, 504})
 
 
@@ -131,4 +133,4 @@ def _detail(body: bytes) -> str:
         detail = msgspec.json.decode(body, type=_Problem).detail
     except msgspec.DecodeError:
         return ""
-    return f": {detail[:200]}" if detail else ""
+    return f": {detail[:_DETAIL_CHARACTERS]}" if detail else ""

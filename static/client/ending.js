@@ -15,6 +15,8 @@ const TERMINAL_CLOSE_CODES = new Set([1002, 1007, 1009, 4400, 4401, 4403]);
 const TERMINAL_STATUSES = new Set([400, 403, 422]);
 /** What Guardwire itself answers errors with (RFC 9457); the same status from a proxy on the way says nothing of ours. */
 const OUR_WORD = "application/problem+json";
+/** As much of a sentence as is of use to people. */
+const DETAIL_CHARACTERS = 300;
 
 /**
  * @param {string} reason
@@ -38,12 +40,27 @@ export function fromClose(code, text) {
 }
 
 /**
- * @param {{ status: number, headers: Headers }} response
- * @returns {Ending}
+ * Reads the sentence of a problem document, which says what mends it.
+ *
+ * @param {Response} response
+ * @returns {Promise<Ending>}
  */
-export function fromResponse({ status, headers }) {
+export async function fromResponse(response) {
+  const { status, headers } = response;
   const ours = headers.get("Content-Type")?.startsWith(OUR_WORD);
   const verdict = ours && TERMINAL_STATUSES.has(status) ? "refused" : ours && status === 401 ? "token" : "retry";
   const retryAfterMs = Number(headers.get("Retry-After")) * 1000 || 0;
-  return { verdict, code: status, reason: `HTTP ${status}`, retryAfterMs };
+  const detail = ours ? await detailOf(response) : "";
+  return { verdict, code: status, reason: `HTTP ${status}${detail && `: ${detail}`}`, retryAfterMs };
+}
+
+/** @param {Response} response */
+async function detailOf(response) {
+  try {
+    const { detail } = await response.json();
+    return typeof detail === "string" ? detail.slice(0, DETAIL_CHARACTERS) : "";
+  } catch {
+    // Whatever became of the document, the status counts.
+    return "";
+  }
 }

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 from collections.abc import AsyncIterator, Mapping
 from typing import Final
 from uuid import uuid4
@@ -9,7 +11,7 @@ from uuid import uuid4
 import pytest
 
 from tests.end_to_end.node import Node, node
-from tests.hostile.wire import answer, handshake, request
+from tests.hostile.wire import GOODBYE_SECONDS, answer, connection, handshake, request
 
 #: What a browser is told with every answer, whatever it is.
 SECURITY: Final = {
@@ -92,6 +94,32 @@ async def test_a_page_of_another_site_may_not_connect_even_with_a_good_token(ser
     ):
         found, _ = await asked(served, handshake(address(served), {**token, "Origin": origin}))
         assert found == status, origin
+
+
+async def test_an_event_stream_is_not_transformed_and_has_no_chunks_for_old_clients(served: Node) -> None:
+    headers = {"Host": "here", "Authorization": f"Bearer {served.token(uuid4())}"}
+    for version, is_chunked in (("1.1", True), ("1.0", False)):
+        async with connection(address(served)) as (reader, writer), asyncio.timeout(GOODBYE_SECONDS):
+            writer.write(request(f"GET /api/v1/stream HTTP/{version}", headers))
+            head = await reader.readuntil(b"\r\n\r\n")
+            assert b"\r\ncache-control: no-store, no-transform\r\n" in head
+            assert (b"\r\ntransfer-encoding: chunked\r\n" in head) == is_chunked
+            assert (b"\r\nconnection: close\r\n" in head) != is_chunked
+            first = await reader.readuntil(b"\n\n")
+            if is_chunked:
+                first = first.partition(b"\r\n")[2]
+            assert json.loads(first.removeprefix(b"data: "))["type"] == "welcome"
+            if not is_chunked:
+                second = await reader.readuntil(b"\n\n")
+                assert second.startswith(b"id: ")
+
+
+async def test_a_get_of_the_websocket_without_a_handshake_names_the_usual_cause(served: Node) -> None:
+    for path, status, cause in (("/ws", 426, "proxy"), ("/ws/", 404, "path")):
+        answered = await served.client.get(path)
+        assert answered.status_code == status
+        assert cause in answered.json()["detail"]
+        assert answered.headers.get("upgrade") == ("websocket" if status == 426 else None)
 
 
 async def test_a_user_without_the_scope_revokes_nobody(served: Node) -> None:

@@ -18,6 +18,8 @@ import typer
 import yaml  # type: ignore[import-untyped]
 
 from realtime.cli import application
+from realtime.delivery.heads import HEAD_BYTES
+from realtime.delivery.http import IDLE_SECONDS
 from realtime.delivery.server import EXIT_SECONDS
 from realtime.metrics import Histogram, Metrics
 from realtime.settings import SETTINGS
@@ -170,6 +172,15 @@ def test_the_composition_hangs_together() -> None:
     assert {f"{each}:8000" for each in upstreams} == set(scraped)
     assert set(upstreams) == {key for key in services if key.startswith("guardwire-")}
     assert [(DEPLOY / "prometheus" / file).is_file() for file in targets["rule_files"]] == [True]
+
+
+def test_the_proxy_ends_quiet_connections_before_a_node_does_and_takes_heads_as_long() -> None:
+    text = (DEPLOY / "nginx.conf").read_text("utf-8")
+    (seconds,) = re.findall(r"^ +keepalive_timeout (\d+)s;", text, re.MULTILINE)
+    assert int(seconds) + 10 <= IDLE_SECONDS
+    assert f"{IDLE_SECONDS:g} seconds" in (ROOT / "OPERATIONS.md").read_text("utf-8")
+    ((count, kilobytes),) = re.findall(r"large_client_header_buffers (\d+) (\d+)k;", text)
+    assert int(count) * int(kilobytes) * 1024 == HEAD_BYTES
 
 
 def unit() -> configparser.ConfigParser:

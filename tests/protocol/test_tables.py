@@ -12,9 +12,10 @@ import pytest
 
 from realtime import messages, state
 from realtime.client.ending import closed
-from realtime.delivery import state_endpoint
+from realtime.delivery import http, state_endpoint
 from realtime.delivery.allowance import CONTROL_PER_MESSAGE
 from realtime.delivery.answer import freshness_headers
+from realtime.delivery.heads import HEAD_BYTES
 from realtime.errors import AuthenticationError, CloseCode
 from realtime.settings import Settings
 from realtime.store.snapshot import Freshness
@@ -169,6 +170,8 @@ def test_the_limits_are_the_defaults_of_the_settings() -> None:
         "pings, pongs and unfinished fragments from the client": str(
             settings.max_frames_per_second * CONTROL_PER_MESSAGE
         ),
+        "request line and headers, of a handshake too": str(HEAD_BYTES),
+        "a request with its body; again for the decision on a handshake": f"{http._HEAD_SECONDS:.0f}",
         "frame from the client": str(settings.max_frame_bytes),
         "frames from the client": str(settings.max_frames_per_second),
         "connections of a user, all transports and nodes": str(settings.max_sockets_per_user),
