@@ -164,7 +164,7 @@ class Connection:
         if delay_seconds is None:
             problem = self._session.problem
             raise ConnectionRefused(ending.code, ending.reason or (problem.message if problem else "refused"))
-        # What lies between client and server must be mended by somebody; whatever else ends comes back.
+        # A person must mend what blocks a transport; after any other ending the client returns by itself.
         level = logging.WARNING if ending.verdict == "blocked" else logging.INFO
         log.log(level, "the link ended (%s %s); next in %.1f s", ending.code, ending.reason, delay_seconds)
         self._hurry.clear()

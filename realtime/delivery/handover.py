@@ -106,7 +106,7 @@ class HandoverProtocol(WebSocketsSansIOProtocol):
         self.handle_connect(request)
 
     def data_received(self, data: bytes) -> None:
-        """What comes in spite of the pause waits for the handover."""
+        """Keep frames that come in spite of the pause until the handover."""
         self._early += data
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -209,7 +209,7 @@ class HandoverProtocol(WebSocketsSansIOProtocol):
 
 
 def _malformed(error: BaseException | None) -> str | None:
-    """What is wrong with a handshake, without a word of what it said; None where only its class is known."""
+    """The header that is wrong with a handshake, without its value; None where ``error`` names no header."""
     if isinstance(error, InvalidHeader):
         return f"The handshake's `{error.name}` header is missing, malformed or there twice."
     return None

@@ -1,4 +1,4 @@
-"""What the head of a request may say before any route sees the request.
+"""Checks the head of a request before any route sees the request.
 
 The parser (httptools) reads the syntax of a head. This module refuses a head that is well-formed and still
 has two readings, because a proxy in front could take the other one: two names of the server, a body of
@@ -15,7 +15,7 @@ from realtime.delivery.problems import BAD_REQUEST, HEAD_TOO_LARGE, ProblemRespo
 
 RawHeaders = Sequence[tuple[bytes, bytes]]
 
-#: Of a request line and all headers; the same for a WebSocket handshake.
+#: Most bytes of a request line with all headers; the same for a WebSocket handshake.
 HEAD_BYTES: Final = 65_536
 
 _VERSIONS: Final = frozenset({"1.0", "1.1"})

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
 from operator import methodcaller
 from typing import Any, Final
 from urllib.parse import unquote
 
 import httptools
+from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from websockets.datastructures import Headers
 from websockets.http11 import Request
@@ -54,6 +56,30 @@ class Patience:
         self.idle = Waiting(seconds=IDLE_SECONDS, end=methodcaller("close"), most=most_waiting)
 
 
+def _nothing() -> None:
+    """In place of a connection that is gone."""
+
+
+class _Flow(FlowControl):
+    """uvicorn's, but after a pause the bytes that have come already are parsed first; `FlowControl` would
+    read more at once, and more after each answer, without a bound.
+    """
+
+    def __init__(self, transport: asyncio.Transport, go_on: Callable[[], None]) -> None:
+        super().__init__(transport)
+        self._go_on = go_on
+
+    def let_go(self) -> None:
+        """Refer to the connection no longer: both would wait for the garbage collector."""
+        self._go_on = _nothing
+
+    def resume_reading(self) -> None:
+        """End a pause, if there is one."""
+        if self.read_paused:
+            self.read_paused = False
+            self._go_on()
+
+
 class Http(HttpToolsProtocol):
     """uvicorn's HTTP/1.1, with deadlines for whoever sends or reads nothing, and a way for a route to cut."""
 
@@ -67,44 +93,55 @@ class Http(HttpToolsProtocol):
         self._reader_deadline: asyncio.TimerHandle | None = None
         self._is_deaf = self._is_upgraded = self._is_idle = False
         self._handshake: Request | None = None
-        # What is wrong with the head that is being parsed, and the answer to it when its turn has come.
+        # The problem of the head that is being parsed, and the encoded answer that waits for its turn.
         self._fault: ProblemResponse | None = None
         self._refusal = b""
         self._unparsed = _NOTHING
+        self._slice_is_planned = False
         self._answer_of = at_once_of(self.app)
         self._whole: bytes | None = None
         self._keeps_alive = True
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
+        self.flow = _Flow(transport, self._go_on)
         self._expect_or_forget()
 
     def data_received(self, data: bytes) -> None:
         if self._is_deaf:
             return
         self._end_idling()
-        if self._unparsed:
-            # The end of an answer has resumed reading before all that came earlier was parsed.
-            self._unparsed = memoryview(bytes(self._unparsed) + data)
-            self.transport.pause_reading()
-        elif len(data) <= _SLICE_BYTES:
+        if len(data) <= _SLICE_BYTES and not self._unparsed:
             self._take(data)
         else:
             # No frame may hold all of it while a slice is parsed: what the parser raises keeps every frame
             # until the garbage collector comes by.
-            self._unparsed = memoryview(data)
+            self._unparsed = memoryview(bytes(self._unparsed) + data)
             self.transport.pause_reading()
+            self._plan_slice()
+
+    def _plan_slice(self) -> None:
+        if not self._slice_is_planned:
+            self._slice_is_planned = True
             self.loop.call_soon(self._take_some)
 
     def _take_some(self) -> None:
-        """Parse a slice, and the rest when others had their turn."""
+        """Parse a slice, and the rest when others had their turn; nothing while earlier requests wait for
+        their answers, or a route is not ready for more of a body.
+        """
+        self._slice_is_planned = False
         if self._is_deaf or self.transport.is_closing():
             self._unparsed = _NOTHING
-        data = bytes(self._unparsed[:_SLICE_BYTES])
-        self._unparsed = self._unparsed[_SLICE_BYTES:]
-        if data:
+        if not self.flow.read_paused:
+            data = bytes(self._unparsed[:_SLICE_BYTES])
+            self._unparsed = self._unparsed[_SLICE_BYTES:]
             self._take(data)
-            self.loop.call_soon(self._take_some)
+            self._go_on()
+
+    def _go_on(self) -> None:
+        """Parse what has come already, and read on behind it."""
+        if self._unparsed:
+            self._plan_slice()
         elif not self.flow.read_paused and not self.transport.is_closing():
             self.transport.resume_reading()
 
@@ -346,7 +383,9 @@ class Http(HttpToolsProtocol):
         self._patience.idle.leave(self.transport)
 
     def _expect_or_forget(self) -> None:
-        if self._is_upgraded or (self._request_is_whole and self._is_answering()):
+        # While requests wait for their turn nothing is read, and no client is late.
+        waits_for_us = self._is_answering() and (self._request_is_whole or bool(self.pipeline))
+        if self._is_upgraded or waits_for_us:
             self._forget()
         elif self._is_idle:
             self._patience.requests.leave(self.transport)
@@ -387,7 +426,9 @@ class Http(HttpToolsProtocol):
         if not self._head_is_whole and self.headers:
             # Thousands of them would otherwise stay until the garbage collector comes by.
             self.headers.clear()
+        self.pipeline.clear()
         super().connection_lost(exc)
+        self.flow.let_go()
 
     def _forget_reader(self) -> None:
         if self._reader_deadline is not None:

@@ -60,7 +60,7 @@ async function detailOf(response) {
     const { detail } = await response.json();
     return typeof detail === "string" ? detail.slice(0, DETAIL_CHARACTERS) : "";
   } catch {
-    // Whatever became of the document, the status counts.
+    // A document that cannot be read adds nothing to its status.
     return "";
   }
 }

@@ -15,7 +15,7 @@ from typing import Final
 
 #: Stands in every request that one reading of a variation hides inside another; no server may ever read it.
 SMUGGLED: Final = "smuggled"
-#: What is longer than any head may be.
+#: More bytes than any head may have.
 TOO_LONG: Final = 80_000
 
 #: Statuses in their order; empty for a connection that is cut without an answer.
@@ -24,7 +24,7 @@ Answers = tuple[int, ...]
 
 @dataclass(frozen=True)
 class Variation:
-    """What one connection sends, and how it may be answered.
+    """The bytes that one connection sends, and the answers to them.
 
     ``pieces`` go out one after the other with ``pause_seconds`` between them. ``answers`` are all that are
     documented for it. ``replies_to_head``: the request is HEAD, whose answers have no body. ``waits``: the
@@ -224,7 +224,7 @@ def _of_targets() -> Iterator[Variation]:
         yield _case(f"handshake: target {target!r}", replace(HANDSHAKE, target=target), *statuses)
 
 
-# What makes a WebSocket handshake.
+# The headers of a WebSocket handshake.
 
 
 def _of_handshakes() -> Iterator[Variation]:
@@ -498,7 +498,7 @@ def _of_pipelines() -> Iterator[Variation]:
     )
 
 
-# What takes its time.
+# Slow clients.
 
 
 def _of_time() -> Iterator[Variation]:

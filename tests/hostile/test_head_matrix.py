@@ -1,10 +1,8 @@
-"""Whatever a head says, it is answered as documented or its connection is cut: straight to a node, and
-through nginx.
+"""Every head is answered as documented, or its connection is cut: straight to a node, and through nginx.
 
 The matrix (`head_matrix.py`) has one oracle. A connection gets the answers that are documented for it and no
-other, and it ends within ten seconds. The log has no stack trace. Nothing is left over: no file, no task, no
-object. Through nginx, node and proxy read the same requests, and everybody else gets the answers to what
-they asked.
+other, and it ends within ten seconds. The log has no stack trace. No file, task or object is left over.
+Through nginx, node and proxy read the same requests, and other clients get the answers to their own requests.
 """
 
 from __future__ import annotations
@@ -143,7 +141,7 @@ async def outcomes(address: str, cases: Iterable[Variation]) -> dict[str, Outcom
 
 
 def through_the_proxy(case: Variation) -> Variation:
-    """The same with a mark of its own, so that the node's log tells both ways apart."""
+    """``case`` with another mark, by which the node's log shows that a request came through the proxy."""
     pieces = tuple(piece.replace(SMUGGLED.encode(), PROXIED.encode()) for piece in case.pieces)
     return Variation(case.name, pieces, case.answers, case.pause_seconds, case.replies_to_head, case.waits)
 
@@ -176,7 +174,7 @@ def files_of(server: ServerProcess) -> int:
 
 
 def kilobytes_of(server: ServerProcess) -> int:
-    """What its process holds of memory."""
+    """The resident memory of its process."""
     (line,) = re.findall(r"VmRSS:\s+(\d+) kB", Path(f"/proc/{server.process.pid}/status").read_text("ascii"))
     return int(line)
 
@@ -208,7 +206,7 @@ async def test_each_head_is_answered_as_documented_or_cut_and_none_is_read_as_an
             done.set()
             asked = await others
         await asyncio.wait_for(_until(lambda: files_of(server) <= files), 30)
-        # What a server of Python keeps of its busiest moment, and not of each connection.
+        # The allocator keeps some memory of the busiest moment; two thousand connections would leave more.
         assert kilobytes_of(server) < kilobytes + 60_000
         lines = server.lines()
         requests = front.log.read_text("utf-8")
@@ -252,7 +250,7 @@ async def _until(condition: Any) -> None:
 async def test_nothing_is_left_of_any_of_them(
     migrated_url: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """In this process: no task, no connection and no object of a connection, whatever came in over it."""
+    """This process keeps no task, no connection and no object of a connection."""
     monkeypatch.setattr(http, "_HEAD_SECONDS", 2.0)
     quick = [case for case in variations() if not case.takes_time]
     async with node(migrated_url, max_anonymous_sockets_per_address=1000) as here:
