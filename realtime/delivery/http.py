@@ -83,6 +83,8 @@ class _Flow(FlowControl):
 class Http(HttpToolsProtocol):
     """uvicorn's HTTP/1.1, with deadlines for whoever sends or reads nothing, and a way for a route to cut."""
 
+    flow: _Flow
+
     def __init__(self, patience: Patience, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._patience = patience
@@ -132,14 +134,18 @@ class Http(HttpToolsProtocol):
         self._slice_is_planned = False
         if self._is_deaf or self.transport.is_closing():
             self._unparsed = _NOTHING
-        if not self.flow.read_paused:
+        if self._unparsed and not self.flow.read_paused:
             data = bytes(self._unparsed[:_SLICE_BYTES])
             self._unparsed = self._unparsed[_SLICE_BYTES:]
             self._take(data)
+        if not self.flow.read_paused:
             self._go_on()
 
     def _go_on(self) -> None:
         """Parse what has come already, and read on behind it."""
+        if self._is_upgraded:
+            # The handshake has paused the connection, and decides when more is read.
+            return
         if self._unparsed:
             self._plan_slice()
         elif not self.flow.read_paused and not self.transport.is_closing():
