@@ -19,13 +19,13 @@ from auth.tickets import Tickets
 from auth.tokens import Verifier
 
 
-def key_sources(*, secret: str, jwks_url: str) -> list[KeySource]:
+def key_sources(*, secret: str, jwks_url: str, jwks_refresh_seconds: float) -> list[KeySource]:
     """Where tokens' keys come from; "" for a source that is not used. Raises ConfigurationError."""
     sources: list[KeySource] = []
     if secret:
         sources.append(SharedSecret(secret))
     if jwks_url:
-        sources.append(Jwks(url=jwks_url))
+        sources.append(Jwks(url=jwks_url, refresh_seconds=jwks_refresh_seconds))
     return sources
 
 
@@ -44,11 +44,14 @@ class Access:
         self._keys = keys
         self._origins = origins
         self.revocations = Revocations(
-            engine=engine, redis=redis, max_token_lifetime_seconds=rules.max_lifetime_seconds
+            engine=engine,
+            redis=redis,
+            max_token_lifetime_seconds=rules.max_lifetime_seconds,
+            leeway_seconds=rules.leeway_seconds,
         )
-        self.is_revoked = self.revocations.is_revoked
-        self.tickets = Tickets(redis=redis, is_revoked=self.is_revoked)
-        self.verifier = Verifier(keys=keys, rules=rules, is_revoked=self.is_revoked)
+        self.verifier = Verifier(keys=keys, rules=rules, is_revoked=self.revocations.is_revoked)
+        self.recheck = self.verifier.recheck
+        self.tickets = Tickets(redis=redis, confirm=self.verifier.confirm)
         self.authenticator = Authenticator(verifier=self.verifier, tickets=self.tickets)
 
     async def of_handshake(self, scope: Scope) -> Identity | None:
@@ -57,6 +60,10 @@ class Access:
         """
         self._origins.check(scheme=scope["scheme"], headers=scope["headers"])
         return await self.authenticator.from_headers(scope)
+
+    def changes(self) -> int:
+        """A number that grows whenever `recheck` may refuse what it did not refuse before, but for time."""
+        return self.revocations.changes() + self.verifier.withdrawals()
 
     def tasks(self) -> Iterator[tuple[str, Callable[[], Awaitable[None]]]]:
         """What must run for ever, by name."""

@@ -50,7 +50,9 @@ class Rules:
             raise ConfigurationError(problems)
 
 
-def identify(claims: dict[str, Any], rules: Rules, *, now: float, fallback_token_id: str) -> Identity:
+def identify(
+    claims: dict[str, Any], rules: Rules, *, now: float, fallback_token_id: str, key_fingerprint: bytes
+) -> Identity:
     """Who ``claims`` speak of at ``now`` (unix seconds); AuthenticationError with the first rule broken."""
     _check_kind(claims)
     if claims.get("iss") != rules.issuer:
@@ -64,6 +66,7 @@ def identify(claims: dict[str, Any], rules: Rules, *, now: float, fallback_token
         issuer=rules.issuer,
         audience=audience,
         token_id=_token_id(claims.get("jti"), fallback_token_id),
+        key_fingerprint=key_fingerprint,
         issued_at=issued_at,
         expires_at=expires_at,
         scopes=_scopes(claims),

@@ -17,7 +17,8 @@ class Identity:
     """What a token proved; times are unix seconds.
 
     ``audience`` is the first configured audience that the token names. ``token_id`` is its ``jti``, or a
-    digest of the token when it has none. The repr shows whose it is and until when, and nothing of the token.
+    digest of what is signed when it has none. ``key_fingerprint`` names the key that signed it
+    (`VerifyingKey.fingerprint`). The repr shows whose it is and until when, and nothing of the token.
     """
 
     user_id: UUID
@@ -25,6 +26,7 @@ class Identity:
     issuer: str = field(repr=False)
     audience: str = field(repr=False)
     token_id: str = field(repr=False)
+    key_fingerprint: bytes = field(repr=False)
     issued_at: float = field(repr=False)
     expires_at: float
     scopes: frozenset[str] = field(default=frozenset(), repr=False)

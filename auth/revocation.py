@@ -39,8 +39,9 @@ logger = logging.getLogger(__name__)
 class Revocations:
     """What is revoked, in memory; `run` keeps it up to date, `revoke` adds to it for all nodes.
 
-    Revoking a user covers the tokens issued until then (their ``iat``, by the issuer's clock and mostly in
-    whole seconds), not later ones; revoking a token covers that one.
+    Revoking a user covers the tokens issued until then and not later ones; revoking a token covers that one.
+    "Until then" compares ``iat``, by the issuer's clock, with the database's clock. The issuer's clock may be
+    ahead by the leeway of tokens, so tokens with an ``iat`` of up to that many seconds later are covered too.
     """
 
     def __init__(
@@ -49,6 +50,7 @@ class Revocations:
         engine: AsyncEngine,
         redis: Redis | None,
         max_token_lifetime_seconds: float = 86_400.0,
+        leeway_seconds: float = 5.0,
         read_seconds: float = 3.0,
         poll_seconds: float = 0.5,
         full_read_seconds: float = 60.0,
@@ -57,11 +59,13 @@ class Revocations:
         """New rows are read every ``read_seconds``, all live ones every ``full_read_seconds``, the mark in
         Redis every ``poll_seconds``; ``capacity`` single tokens can be revoked at once.
 
-        ``max_token_lifetime_seconds`` is the verifier's: for so long a revocation has something to cover.
+        ``max_token_lifetime_seconds`` and ``leeway_seconds`` are the verifier's: for so long a revocation has
+        something to cover, and so far ahead may an issuer's clock be.
         """
         self._rows = RevokedRows(engine=engine)
         self._redis = redis
         self._keep_seconds = max_token_lifetime_seconds + 2 * MAX_LEEWAY_SECONDS
+        self._leeway_seconds = leeway_seconds
         self._read_seconds = read_seconds
         self._poll_seconds = poll_seconds
         self._full_read_seconds = full_read_seconds
@@ -86,8 +90,10 @@ class Revocations:
 
     def is_revoked(self, identity: Identity) -> bool:
         """Whether ``identity`` may no longer be served; from memory, at once."""
-        until = self._users.get(identity.user_id)
-        return (until is not None and identity.issued_at <= until) or identity.token_id in self._tokens
+        revoked_at = self._users.get(identity.user_id)
+        if revoked_at is not None and identity.issued_at <= revoked_at + self._leeway_seconds:
+            return True
+        return identity.token_id in self._tokens
 
     async def revoke(
         self, *, user_id: UUID | None = None, token_id: str | None = None, reason: str = ""

@@ -19,6 +19,8 @@ from realtime.errors import ConfigurationError
 Port = Annotated[int, msgspec.Meta(ge=0, le=65535)]
 Seconds = Annotated[float, msgspec.Meta(gt=0, le=86_400)]
 Count = Annotated[int, msgspec.Meta(ge=1)]
+#: Between two fetches of the same document lie 3 s at least, and a key withdrawn is believed until the next.
+RefreshSeconds = Annotated[float, msgspec.Meta(ge=5, le=3600)]
 SecondsOrOff = Annotated[float, msgspec.Meta(ge=0, le=86_400)]
 
 
@@ -44,6 +46,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     server_binaries: Literal["any", "installed", "wheels"] = "any"
     jwt_secret: str = ""
     jwks_url: str = ""
+    jwks_refresh_seconds: RefreshSeconds = 300.0
     jwt_issuer: str = ""
     jwt_audience: tuple[str, ...] = ()
     allowed_origins: tuple[str, ...] = ()
@@ -81,6 +84,7 @@ SETTINGS: Final[Mapping[str, Setting]] = {
     "server_binaries": Setting("GUARDWIRE_SERVER_BINARIES", "where the demo and the tests find PostgreSQL and Redis: `installed` on this machine, the `wheels` of the lock file, or `any` (default: installed, else wheels)"),
     "jwt_secret": Setting("GUARDWIRE_JWT_SECRET", "HS256 key, at least 32 random bytes; or use GUARDWIRE_JWKS_URL"),
     "jwks_url": Setting("GUARDWIRE_JWKS_URL", "where the identity provider publishes its RS256, ES256 or EdDSA keys"),
+    "jwks_refresh_seconds": Setting("GUARDWIRE_JWKS_REFRESH_SECONDS", "how often those keys are read again, 5 to 3600: for so long a key that was withdrawn may still be believed"),
     "jwt_issuer": Setting("GUARDWIRE_JWT_ISSUER", "the `iss` that a token must carry"),
     "jwt_audience": Setting("GUARDWIRE_JWT_AUDIENCE", "comma-separated; a token's `aud` must name one of them"),
     "allowed_origins": Setting("GUARDWIRE_ALLOWED_ORIGINS", "comma-separated origins of other sites whose pages may connect; the server's own is always allowed"),

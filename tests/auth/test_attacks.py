@@ -308,6 +308,12 @@ async def test_a_token_longer_than_eight_kilobytes_is_refused_before_it_is_read(
         def find(self, algorithm: str, key_id: str | None) -> list[Any]:
             raise AssertionError("the token was parsed")
 
+        def holds(self, fingerprint: bytes) -> bool:
+            raise AssertionError("the token was parsed")
+
+        def withdrawals(self) -> int:
+            return 0
+
         async def look_again(self) -> None:
             raise AssertionError("the token was parsed")
 

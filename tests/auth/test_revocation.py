@@ -40,6 +40,7 @@ def identity(*, issued_at: float | None = None, token_id: str = "one", user_id: 
         issuer=ISSUER,
         audience=AUDIENCE,
         token_id=token_id,
+        key_fingerprint=b"",
         issued_at=now - 60 if issued_at is None else issued_at,
         expires_at=now + 600,
     )
@@ -67,12 +68,22 @@ async def test_revoking_a_user_covers_the_tokens_issued_until_then(engine: Async
     await revocations.revoke(user_id=USER, reason="lost laptop")
     assert revocations.is_revoked(before)
     assert revocations.is_revoked(identity(token_id="another"))
-    assert not revocations.is_revoked(identity(issued_at=time.time() + 1))
+    assert not revocations.is_revoked(identity(issued_at=time.time() + RULES.leeway_seconds + 1))
     assert not revocations.is_revoked(identity(user_id=uuid4()))
 
 
-async def test_revoking_a_user_again_covers_the_tokens_issued_in_between(engine: AsyncEngine) -> None:
+async def test_revoking_a_user_covers_tokens_of_an_issuer_whose_clock_is_ahead(engine: AsyncEngine) -> None:
     revocations = Revocations(engine=engine, redis=None)
+    verifier = Verifier(keys=[SharedSecret(SECRET)], rules=RULES, is_revoked=revocations.is_revoked)
+    token = secret_token(iat=int(time.time() + RULES.leeway_seconds))
+    await verifier.verify(token)
+    await revocations.revoke(user_id=USER)
+    with refused("revoked", secret=token):
+        await verifier.verify(token)
+
+
+async def test_revoking_a_user_again_covers_the_tokens_issued_in_between(engine: AsyncEngine) -> None:
+    revocations = Revocations(engine=engine, redis=None, leeway_seconds=0.0)
     await revocations.revoke(user_id=USER)
     between = identity(issued_at=time.time())
     assert not revocations.is_revoked(between)

@@ -12,6 +12,7 @@ import time
 from collections.abc import AsyncIterator
 from typing import Any
 
+import httpx
 import pytest
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
@@ -419,3 +420,17 @@ async def test_a_client_that_vanishes_leaves_nothing_behind(server: StreamServer
         connection.transport.abort()
         await server.watched(clients=0)
     assert server.hub.is_watched(USER)
+
+
+async def test_a_long_poll_ends_with_its_token(server: StreamServer) -> None:
+    first = snapshot(5)
+    async with server.connect(headers=server.headers()) as connection:
+        await server.opened(first, connection)
+    token = server.token()
+    async with httpx.AsyncClient(base_url=f"http://{server.address}", trust_env=False, timeout=60) as client:
+        poll = asyncio.create_task(
+            client.get("/api/v1/state?since=9:5&wait=55", headers={"Authorization": f"Bearer {token}"})
+        )
+        await server.watched()
+        server.revoked.add((await server.verifier.verify(token)).token_id)
+        assert (await poll).status_code == 403

@@ -28,6 +28,7 @@ WRONG = {
     "GUARDWIRE_PORT": "65536",
     "GUARDWIRE_JWT_SECRET": "short",
     "GUARDWIRE_JWKS_URL": "ftp://issuer.example/keys",
+    "GUARDWIRE_JWKS_REFRESH_SECONDS": "4",
     "GUARDWIRE_JWT_ISSUER": " ",
     "GUARDWIRE_JWT_AUDIENCE": ",",
     "GUARDWIRE_ALLOWED_ORIGINS": "*",
