@@ -34,7 +34,7 @@ class Identity:
     def require_scope(self, scope: str) -> None:
         """Raise AuthenticationError(scope) unless the token carries ``scope``."""
         if scope not in self.scopes:
-            raise refusal("scope")
+            raise refusal("scope", f"The token does not carry the scope `{scope}`.")
 
     def renewed_by(self, newer: Identity) -> Identity:
         """``newer``, if an open stream may go on with it; else AuthenticationError(other_user)."""
