@@ -244,7 +244,7 @@ def _key_sources(settings: Settings, development: Development | None) -> list[Ke
     if development is not None:
         return [development.key.source]
     return key_sources(
-        secret=settings.jwt_secret,
+        secrets=settings.jwt_secrets,
         jwks_url=settings.jwks_url,
         jwks_refresh_seconds=settings.jwks_refresh_seconds,
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterator, Sequence
+from typing import Final
 
 from redis.asyncio import Redis
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -17,15 +18,40 @@ from auth.origins import OriginPolicy
 from auth.revocation import Revocations
 from auth.tickets import Tickets
 from auth.tokens import Verifier
+from realtime.errors import ConfigurationError
+
+#: A rotation needs two; a token is tried with each, so few are enough and many would cost.
+MAX_SECRETS: Final = 4
 
 
-def key_sources(*, secret: str, jwks_url: str, jwks_refresh_seconds: float) -> list[KeySource]:
-    """Where tokens' keys come from; "" for a source that is not used. Raises ConfigurationError."""
-    sources: list[KeySource] = []
-    if secret:
-        sources.append(SharedSecret(secret))
+def key_sources(
+    *, secrets: Sequence[str], jwks_url: str, jwks_refresh_seconds: float = 300.0
+) -> list[KeySource]:
+    """Where tokens' keys come from: the HS256 ``secrets``, newest first, and a JWKS address unless it is "".
+
+    Raises ConfigurationError with all that is wrong with them.
+    """
+    sources: list[KeySource] = list(_shared_secrets(secrets))
     if jwks_url:
         sources.append(Jwks(url=jwks_url, refresh_seconds=jwks_refresh_seconds))
+    return sources
+
+
+def _shared_secrets(secrets: Sequence[str]) -> list[SharedSecret]:
+    if len(secrets) > MAX_SECRETS:
+        raise ConfigurationError(
+            [f"There are {len(secrets)} HS256 secrets: {MAX_SECRETS} are the most. Remove the oldest."]
+        )
+    sources: list[SharedSecret] = []
+    problems: list[str] = []
+    for number, secret in enumerate(secrets, start=1):
+        which = "The HS256 secret" if len(secrets) == 1 else f"HS256 secret {number} of {len(secrets)}"
+        try:
+            sources.append(SharedSecret(secret, name=which))
+        except ConfigurationError as error:
+            problems += error.problems
+    if problems:
+        raise ConfigurationError(problems)
     return sources
 
 

@@ -83,15 +83,17 @@ class KeySource(Protocol):
 
 
 class SharedSecret:
-    """The HS256 secret that the platform's issuer and this server share; ``key_id`` of tokens is ignored."""
+    """An HS256 secret that the platform's issuer and this server share; ``key_id`` of tokens is ignored."""
 
     algorithms = frozenset({"HS256"})
 
-    def __init__(self, secret: str | bytes) -> None:
-        """Take ``secret`` (text counts as its UTF-8 bytes); ConfigurationError when it is weak."""
+    def __init__(self, secret: str | bytes, *, name: str = "The HS256 secret") -> None:
+        """Take ``secret`` (text counts as its UTF-8 bytes); ConfigurationError, which says ``name``, when the
+        secret is weak.
+        """
         problem = weakness(secret)
         if problem is not None:
-            raise ConfigurationError([f"The HS256 secret is too weak: {problem}. {MEND}"])
+            raise ConfigurationError([f"{name} is too weak: {problem}. {MEND}"])
         data = secret.encode() if isinstance(secret, str) else secret
         self._keys = (
             VerifyingKey(

@@ -11,13 +11,20 @@ from typing import Any
 
 import httpx
 import pytest
-from websockets.asyncio.client import ClientConnection, connect
+from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import ConnectionClosed
 
-from app import serving
-from realtime.settings import Settings
-from tests.auth.issuer import AUDIENCE, ISSUER, SECRET, USER, Signer, secret_token
+from tests.auth.issuer import (
+    SECRET,
+    USER,
+    Signer,
+    compact,
+    good_claims,
+    hs256,
+    secret_token,
+)
 from tests.auth.jwks_server import JwksServer
+from tests.end_to_end.production_node import bearer, serving_with, stream
 
 WITHDRAWN_SECONDS = 5.0
 
@@ -28,33 +35,6 @@ async def provider() -> AsyncIterator[JwksServer]:
     await server.start()
     yield server
     await server.stop()
-
-
-@contextlib.asynccontextmanager
-async def serving_with(database_url: str, redis_url: str, **keys: Any) -> AsyncIterator[httpx.AsyncClient]:
-    """A client of a node in production mode, whose tokens are signed with ``keys``."""
-    settings = Settings(
-        database_url=database_url,
-        redis_url=redis_url,
-        port=0,
-        jwt_issuer=ISSUER,
-        jwt_audience=(AUDIENCE,),
-        **keys,
-    )
-    async with (
-        serving(settings) as url,
-        httpx.AsyncClient(base_url=url, timeout=30, trust_env=False) as client,
-    ):
-        yield client
-
-
-def bearer(token: str) -> dict[str, str]:
-    return {"Authorization": f"Bearer {token}"}
-
-
-def stream(client: httpx.AsyncClient, token: str | None = None) -> connect:
-    url = str(client.base_url).replace("http", "ws", 1) + "/ws"
-    return connect(url, additional_headers=None if token is None else bearer(token))
 
 
 async def frame_of_type(connection: ClientConnection, kind: str) -> dict[str, Any]:
@@ -159,6 +139,25 @@ async def test_a_ticket_does_not_outlive_the_secret_that_signed_its_token(
         ticket, good = [await ticket_for(before, secret_token()) for _ in range(2)]
         assert await redeemed(after, ticket) == 401
         assert await redeemed(before, good) == 200
+
+
+async def test_two_secrets_overlap_while_nodes_are_restarted_one_after_the_other(
+    migrated_url: str, redis_url: str
+) -> None:
+    new = SECRET[::-1]
+    before, after = secret_token(), compact({"alg": "HS256"}, good_claims(), hs256(new.encode()))
+    async with (
+        serving_with(migrated_url, redis_url, jwt_secret=SECRET) as old_node,
+        serving_with(migrated_url, redis_url, jwt_secret=f"{new},{SECRET}") as overlapping,
+        serving_with(migrated_url, redis_url, jwt_secret=new) as new_node,
+    ):
+        for client, statuses in ((old_node, [200, 401]), (overlapping, [200, 200]), (new_node, [401, 200])):
+            answers = [
+                await client.get("/api/v1/positions/open", headers=bearer(token)) for token in (before, after)
+            ]
+            assert [answer.status_code for answer in answers] == statuses
+        assert await redeemed(overlapping, await ticket_for(old_node, before)) == 200
+        assert await redeemed(new_node, await ticket_for(overlapping, before)) == 401
 
 
 async def test_a_ticket_is_good_on_a_node_that_does_not_know_its_key_yet(
