@@ -85,8 +85,7 @@ class Jwks:
 
     def holds(self, fingerprint: bytes) -> bool:
         """Whether the key with this fingerprint is in the set, and the set was confirmed lately enough."""
-        self._drop_unconfirmed()
-        return fingerprint in self._keys
+        return fingerprint in self._keys and not self._is_unconfirmed()
 
     def withdrawals(self) -> int:
         """How many keys were believed once and then no longer."""
@@ -148,8 +147,11 @@ class Jwks:
             raise UnavailableError("it holds no key that could verify a token")
         return {key.fingerprint: key for key in keys}
 
+    def _is_unconfirmed(self) -> bool:
+        return self._confirmed_at is not None and self._clock() - self._confirmed_at > self._keep_seconds
+
     def _drop_unconfirmed(self) -> None:
-        if self._keys and (self.age_seconds or 0.0) > self._keep_seconds:
+        if self._keys and self._is_unconfirmed():
             logger.warning(
                 "Nobody has confirmed the JWKS for %.0f s: no key of it is believed.", self.age_seconds
             )

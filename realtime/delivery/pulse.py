@@ -86,6 +86,11 @@ class Pulse:
         if socket.closing_since is not None:
             return
         socket.rest(now)
+        reason = None if socket.identity is None else self._recheck(socket.identity)
+        if reason is not None:
+            # A blocked socket too: once it can take more, it would get an update.
+            end(socket, reason)
+            return
         if socket.blocked_since is not None:
             next_turn = socket.blocked_since + self._send_deadline_seconds
             if now > next_turn:
@@ -104,10 +109,7 @@ class Pulse:
         """Do what is due, and tell when something is next."""
         left_seconds = identity.expires_at - wall
         silent_seconds = now - socket.heard_at
-        reason = self._recheck(identity)
-        if reason is not None:
-            end(socket, reason)
-        elif silent_seconds > 2 * self._ping_seconds:
+        if silent_seconds > 2 * self._ping_seconds:
             socket.close(CloseCode.NO_PONG, "no sign of life")
         else:
             self._say(socket, now, silent_seconds)

@@ -93,6 +93,9 @@ class EventStreamEndpoint:
         with held, Waiter.attached(self._hub, identity.user_id) as waiter:
             position = None if resume is None else resume.position
             await waiter.watch.snapshot_for(position, self._store, time.monotonic())
+            reason = self._recheck(identity)
+            if reason is not None:  # the read may have taken seconds
+                raise refusal(reason)
             scope["extensions"][KEEP_SMALL]()
             session_id = secrets.token_hex(8)
             SESSION_ID.set(session_id)

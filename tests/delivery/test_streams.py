@@ -387,6 +387,24 @@ async def test_a_reader_that_is_stuck_costs_one_pointer_and_is_cut_at_the_deadli
     await server.watched(clients=0)
 
 
+async def test_a_reader_that_is_stuck_gets_nothing_more_once_its_token_is_revoked() -> None:
+    books = [snapshot(number, tickets=tuple(range(number, number + 500))) for number in range(5, 300)]
+    async with stream_server(quiet=True) as server:
+        with _stuck_reader(server):
+            await server.watched()
+            server.publish(books[0])
+            for old, new in itertools.pairwise(books):
+                server.publish(new, old)
+                await asyncio.sleep(0)
+            (stuck,) = server.streams
+            assert stuck.blocked_since is not None
+            assert stuck.identity is not None
+            server.revoked.add(stuck.identity.token_id)
+            async with asyncio.timeout(10):
+                while not stuck.has_ended():
+                    await asyncio.sleep(0.01)
+
+
 async def flooded_until_hung_up(client: socket.socket, data: bytes) -> None:
     """Send until the server has hung up, which it must within seconds."""
     loop = asyncio.get_running_loop()
