@@ -41,10 +41,10 @@ def revoke(
 ) -> None:
     """End a user's or a token's access now.
 
-    Committed in DATABASE_URL, so it works whatever becomes of Redis; every
-    node closes the streams that it covers within seconds. With REDIS_URL
-    nodes look at once. Tokens that the identity provider issues later are
-    good again: lock the user out there first, or use --until.
+    The revocation is committed in DATABASE_URL and holds without Redis too;
+    every node closes the streams that it covers within seconds. With
+    REDIS_URL nodes look at once. Tokens that are issued later are good:
+    lock the user out at the identity provider first, or use --until.
 
     [bold]Example[/bold]
 

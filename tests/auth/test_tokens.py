@@ -32,7 +32,7 @@ from tests.auth.jwks_server import JwksServer
 from tests.auth.refused import refused
 
 BASE64URL = string.ascii_uppercase + string.ascii_lowercase + string.digits + "-_"
-#: Of the group that P-256 signs in (FIPS 186-5).
+#: The order n of the group that P-256 signs in (FIPS 186-5).
 P256_ORDER = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
 
 

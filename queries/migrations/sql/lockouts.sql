@@ -1,4 +1,4 @@
--- What `guardwire revoke --until` and `guardwire revoke --undo` write.
+-- `guardwire revoke --until` and `guardwire revoke --undo` write these columns.
 
 ALTER TABLE guardwire.revocations ADD COLUMN locked_until timestamptz, ADD COLUMN undone_at timestamptz;
 
