@@ -115,8 +115,8 @@ class Node:
             hello_seconds=settings.hello_seconds,
             send_deadline_seconds=settings.send_deadline_seconds,
             ping_seconds=settings.ping_seconds,
-            is_revoked=self._access.is_revoked,
-            changes=self._access.revocations.changes,
+            recheck=self._access.recheck,
+            changes=self._access.changes,
         )
         self._supervisor = Supervisor()
 
@@ -165,7 +165,7 @@ class Node:
             hub=self.hub,
             store=self._store,
             authenticate=self._access.authenticator.from_headers_or_ticket,
-            is_revoked=self._access.is_revoked,
+            recheck=self._access.recheck,
             drain=self._drain,
             heartbeat_seconds=settings.heartbeat_seconds,
             send_deadline_seconds=settings.send_deadline_seconds,
@@ -176,6 +176,7 @@ class Node:
             store=self._store,
             authenticate=self._access.authenticator.require,
             known=self._access.authenticator.known,
+            recheck=self._access.recheck,
             admission=self._admission,
             drain=self._drain,
         )
@@ -243,7 +244,11 @@ def _rules(settings: Settings, development: Development | None) -> Rules:
 def _key_sources(settings: Settings, development: Development | None) -> list[KeySource]:
     if development is not None:
         return [development.key.source]
-    return key_sources(secret=settings.jwt_secret, jwks_url=settings.jwks_url)
+    return key_sources(
+        secrets=settings.jwt_secrets,
+        jwks_url=settings.jwks_url,
+        jwks_refresh_seconds=settings.jwks_refresh_seconds,
+    )
 
 
 def build(settings: Settings, *, development: Development | None = None) -> Application:

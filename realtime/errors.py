@@ -8,6 +8,7 @@
     │   ├── FolderUnusable      the data folder cannot be made, entered or written
     │   ├── FolderInUse         another process owns the data folder
     │   └── ServerNotReady      the server ended, or was not ready in time
+    ├── NothingRevoked          there is no revocation to undo
     ├── PortTaken               somebody else listens on the port that was asked for
     ├── AuthenticationError     who is asking is not known (401) or not welcome (403)
     ├── UnavailableError        the answer exists but cannot be had now (503)
@@ -83,6 +84,12 @@ class ServerNotReady(EmbeddedServerError):
     """The server program ended, or was not ready in time; the sentence quotes its own last word."""
 
     code = "server_not_ready"
+
+
+class NothingRevoked(GuardwireError):
+    """There is no revocation in force of the user or token that was named."""
+
+    code = "nothing_revoked"
 
 
 class PortTaken(GuardwireError):

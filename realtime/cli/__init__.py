@@ -13,9 +13,10 @@ from typing import Final
 
 import typer
 
-from realtime.cli.account import peak, rebuild, revoke
+from realtime.cli.account import peak, rebuild
 from realtime.cli.demo import demo
 from realtime.cli.migrate import migrate
+from realtime.cli.revoke import revoke
 from realtime.cli.serve import serve
 from realtime.cli.simulate import simulate
 from realtime.cli.token import token

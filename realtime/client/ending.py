@@ -88,6 +88,7 @@ _LAST_WORDS: Final = {
     "draining": CloseCode.DRAINING,
     "revoked": CloseCode.FORBIDDEN,
     "token_expired": CloseCode.TOKEN_EXPIRED,
+    "unauthenticated": CloseCode.UNAUTHENTICATED,
 }
 
 

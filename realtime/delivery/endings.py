@@ -6,7 +6,7 @@ import logging
 from collections.abc import Coroutine
 from typing import Any
 
-from auth.refusals import close_code
+from auth.refusals import Reason, close_code, refusal
 from realtime.delivery.hints import retry_after_ms
 from realtime.delivery.socket import Socket
 from realtime.errors import AuthenticationError, CloseCode, StreamClosed, UnavailableError
@@ -23,6 +23,12 @@ def refuse(socket: Socket, error: AuthenticationError) -> None:
     code = close_code(error)
     hint = retry_after_ms(1000, 5000) if code is CloseCode.OVERLOADED else None
     socket.close(code, str(error), retry_after_ms=hint)
+
+
+def end(socket: Socket, reason: Reason) -> None:
+    """Close it because the token that it began or went on with holds no longer."""
+    error = refusal(reason)
+    socket.close(close_code(error), str(error))
 
 
 def stop_crossing(socket: Socket) -> None:

@@ -70,7 +70,7 @@ class StreamServer:
             hello_seconds=deadline_seconds,
             send_deadline_seconds=deadline_seconds,
             ping_seconds=60.0 if quiet else ping_seconds,
-            is_revoked=self.is_revoked,
+            recheck=verifier.recheck,
             changes=lambda: len(self.revoked),
         )
         authenticator = Authenticator(verifier=verifier)
@@ -78,7 +78,7 @@ class StreamServer:
             hub=self.hub,
             store=None,
             authenticate=authenticator.from_headers_or_ticket,
-            is_revoked=self.is_revoked,
+            recheck=verifier.recheck,
             drain=self.drain,
             heartbeat_seconds=1.5,
             send_deadline_seconds=1.0,
@@ -89,6 +89,7 @@ class StreamServer:
             store=None,
             authenticate=authenticator.require,
             known=authenticator.known,
+            recheck=verifier.recheck,
             admission=self.admission,
             drain=self.drain,
         )

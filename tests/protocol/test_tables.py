@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import asyncio
 import re
 import types
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
@@ -10,6 +11,10 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 import msgspec
 import pytest
 
+from auth.claims import MAX_TOKEN_ID_CHARACTERS
+from auth.compact import MAX_TOKEN_BYTES
+from auth.keys import SharedSecret
+from auth.tokens import Verifier
 from realtime import messages, state
 from realtime.client.ending import closed
 from realtime.delivery import http, state_endpoint
@@ -19,6 +24,7 @@ from realtime.delivery.heads import HEAD_BYTES
 from realtime.errors import AuthenticationError, CloseCode
 from realtime.settings import Settings
 from realtime.store.snapshot import Freshness
+from tests.auth.issuer import RULES, SECRET, secret_token
 from tests.protocol.document import ROOT, section, table, tables
 
 FRAMES = [*get_args(messages.ClientFrame), *get_args(messages.ServerFrame)]
@@ -135,6 +141,34 @@ def test_the_codes_of_the_library_are_taken_as_they_are_told() -> None:
         for code in re.findall(r"\b1\d\d\d\b", words):
             assert closed(int(code), "").ending.verdict == verdict
     assert closed(4999, "").ending.verdict == "retry"
+
+
+def claims_that_the_server_reads() -> set[str]:
+    """Names of claims: every text that looks like one where `auth/claims.py` reads from a token."""
+    source = (ROOT / "auth" / "claims.py").read_text()
+    read = re.findall(r"""claims(?:\.get\(|\[|, )"(\w+)\"""", source)
+    kinds = re.search(r"_KIND_CLAIMS: Final = \((.*)\)", source)
+    assert kinds is not None
+    return {*read, *re.findall(r'"(\w+)"', kinds[1]), "scope", "scp"}
+
+
+def test_the_claims_are_those_that_the_server_reads_and_requires() -> None:
+    rows = {name.strip("`"): (required, limit) for name, required, _, limit in table("Tokens", level=2)}
+    assert set(rows) == claims_that_the_server_reads()
+    verifier = Verifier(keys=[SharedSecret(SECRET)], rules=RULES)
+    for name, (required, _) in rows.items():
+        left_out: dict[str, Any] = {name: ...}
+        token = secret_token(**left_out)
+        if required == "yes":
+            with pytest.raises(AuthenticationError, match=f"The token has no `{name}`."):
+                asyncio.run(verifier.verify(token))
+        else:
+            asyncio.run(verifier.verify(token))
+    for name in ("iat", "nbf"):
+        assert f"at most {RULES.leeway_seconds:.0f} s ahead" in rows[name][1]
+    assert f"at most {RULES.max_lifetime_seconds / 3600:.0f} h after" in rows["exp"][1]
+    assert f"1 to {MAX_TOKEN_ID_CHARACTERS} " in rows["jti"][1]
+    assert f"at most {MAX_TOKEN_BYTES:,} bytes" in section("Tokens", level=2)
 
 
 def codes_said_in_error_frames() -> set[str]:

@@ -33,7 +33,7 @@ GRANT USAGE ON SCHEMA guardwire TO guardwire_server;
 GRANT SELECT ON ALL TABLES IN SCHEMA guardwire TO guardwire_server;
 GRANT UPDATE ON guardwire.epoch TO guardwire_server;
 -- To lock rows that it deletes takes the right to update some column of them.
-GRANT INSERT, DELETE, UPDATE (reason) ON guardwire.revocations TO guardwire_server;
+GRANT INSERT, DELETE, UPDATE (undone_at, transaction_id) ON guardwire.revocations TO guardwire_server;
 GRANT EXECUTE ON FUNCTION
     guardwire.housekeep(), guardwire.apply_notes(integer), guardwire.prune(integer),
     guardwire.list_accounts(), guardwire.list_missed_accounts(), guardwire.reread_rates(), guardwire.backfill_next(), guardwire.unready(uuid), guardwire.read_history(uuid),
