@@ -24,8 +24,8 @@ LEASE_SECONDS: Final = 30.0
 #: An account that nobody has asked for and nothing has happened to for this long is packed. Reconciliation
 #: loops come every ten seconds, and what they touch is not worth packing in between.
 IDLE_SECONDS: Final = 12.0
-#: How often one user may say to hold more than this node has seen. All sockets of a user may come at once from a
-#: node that was first, and may do so twice.
+#: How often one user may say to hold more than this node has seen. All sockets of a user may come at once
+#: from a node that was first, and may do so twice.
 CLAIMS_PER_SECOND: Final = 2
 CLAIMS_BURST: Final = 20
 #: So late a tick means that a crowd has had all of this node's time.

@@ -16,15 +16,16 @@ from typing import Any, Final, NamedTuple
 from uuid import UUID
 
 import msgspec
-from redis.asyncio import BlockingConnectionPool, Redis
+from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.exceptions import RedisError
+from redis.exceptions import RedisError, ResponseError
 
 from realtime.owners import blocked
 from realtime.patch import State, apply
 from realtime.state import CHANNELS, STATE_VERSION
 from realtime.store.paths import Edge, find_path
+from realtime.store.redis_pool import PrimaryPool
 from realtime.store.snapshot import Snapshot
 
 log = logging.getLogger(__name__)
@@ -91,9 +92,9 @@ def connect(url: str) -> Redis:
     """A client whose every command fails within a second instead of hanging on a stopped server.
 
     Commands beyond ``_CONNECTIONS`` at once wait for their turn: a thousand clients that return together are
-    a queue of milliseconds, not an error.
+    a queue of milliseconds, not an error. A server that has become a replica is left (`PrimaryPool`).
     """
-    pool = BlockingConnectionPool.from_url(
+    pool = PrimaryPool.from_url(
         url,
         max_connections=_CONNECTIONS,
         timeout=_DEADLINE_SECONDS,
@@ -116,6 +117,7 @@ class SnapshotStore:
             resources.files(__package__).joinpath("commit.lua").read_text("utf-8")
         )
         self.available = True
+        self._takes_writes = True
 
     async def commit(self, steps: Sequence[Taken]) -> list[int]:
         """Store each snapshot unless a newer one is there: 1 stored, 0 not newer, -1 of an older epoch; []
@@ -125,10 +127,14 @@ class SnapshotStore:
         try:
             for start in range(0, len(steps), _BATCH):
                 results += await self._commit_some(steps[start : start + _BATCH])
+        except ResponseError as error:
+            self._refused(error)
+            return []
         except (RedisError, OSError, TimeoutError) as error:
             self._lost(error)
             return []
         self._found()
+        self._refused(None)
         return results
 
     async def _commit_some(self, steps: Sequence[Taken]) -> list[int]:
@@ -205,6 +211,14 @@ class SnapshotStore:
         if self.available:
             log.warning("Redis is out of reach; pushes go on without it: %s", type(error).__name__)
         self.available = False
+
+    def _refused(self, error: ResponseError | None) -> None:
+        """Log when Redis begins to answer writes with ``error``, and when it takes them again (None)."""
+        if error is not None and self._takes_writes:
+            log.warning("Redis refuses to remember; pushes go on without it: %s", type(error).__name__)
+        elif error is None and not self._takes_writes:
+            log.warning("Redis remembers again")
+        self._takes_writes = error is None
 
     def _found(self) -> None:
         if not self.available:
