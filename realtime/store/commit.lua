@@ -3,8 +3,8 @@
 -- A state is stored seldom, and an edge each time: the newest state is the stored one and the edges since. So an edge
 -- alone is taken only where it goes on from what is stored, and while those since the state are few and young.
 --
--- Whoever may write to Redis may have written anything. What this script would not have written is removed with all else
--- that is remembered of its account, and stored anew: no account stands in the way of the others in its batch.
+-- Another program may have written anything under these keys. A value that this script would not have written is removed
+-- with all else that is remembered of its account, so that no account stands in the way of the others in its batch.
 --
 -- KEYS: for account i, KEYS[2i-1] its snapshot (hash) and KEYS[2i] its edges (list, oldest first).
 -- ARGV: now_seconds, ttl_seconds, edge_count, edge_bytes, edge_seconds, steps, steps_bytes, steps_seconds; then in one
@@ -29,7 +29,7 @@ local function whole(text, limit)
   return number and number <= limit and number or nil
 end
 
--- What is remembered of an account, {} when nothing is, nil when it is not what this script writes.
+-- The numbers that are remembered of an account, {} when nothing is, nil when this script would not have written them.
 local function held_of(snapshot, edges)
   local kind, edges_kind = redis.call('TYPE', snapshot)['ok'], redis.call('TYPE', edges)['ok']
   if edges_kind ~= 'none' and (edges_kind ~= 'list' or redis.call('LLEN', edges) > 2 * most) then return nil end

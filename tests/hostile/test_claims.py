@@ -112,7 +112,7 @@ async def test_what_is_refused_says_when_to_come_back() -> None:
         assert refused.status_code == 429
         assert int(refused.headers["Retry-After"]) >= 1
         assert refused.json()["detail"].startswith("Too many requests from revisions")
-        # A state without a claim is answered from memory, whoever was refused.
+        # A state without a claim is answered from memory, also to a user who was refused.
         assert (
             await client.get(f"http://{server.address}/api/v1/state", headers=server.headers())
         ).is_success

@@ -46,9 +46,7 @@ class Pair(NamedTuple):
     client: Redis
 
     async def fail_over(self) -> None:
-        """The new one becomes the primary, the old one its replica; the address leads to the new one for
-        whoever connects from now on.
-        """
+        """The new one becomes the primary, the old one its replica, and the address leads to the new one."""
         await self.demote_old()
         self.address.target_port = _port(self.new)
 
@@ -156,7 +154,7 @@ async def test_redis_counts_as_down_while_it_takes_no_writes(pair: Pair, migrate
     METRICS.redis_up.set(0)
     try:
         await is_shown_as(1)
-        # The address still leads to the old one, which answers whatever is read.
+        # The address still leads to the old one, which answers every read.
         await pair.demote_old()
         await is_shown_as(0)
         pair.address.target_port = _port(pair.new)

@@ -21,7 +21,7 @@ FIELDS = (
     "epoch", "revision", "as_of", "owner", "state", "state_revision", "state_seconds", "steps", "steps_bytes",
     "edge_bytes",
 )  # fmt: skip
-#: What Lua's tonumber, HINCRBY, Python's int or a JSON reader could choke on, or believe too much of.
+#: Lua's tonumber, HINCRBY, Python's int or a JSON reader could fail on these, or believe too much of them.
 VALUES: dict[str, bytes] = {
     "empty": b"",
     "words": b"many",
