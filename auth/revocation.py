@@ -28,6 +28,9 @@ from realtime.errors import ConfigurationError, UnavailableError
 from realtime.metrics import METRICS
 
 MARK_KEY: Final = "guardwire:revocations"
+#: Written to find out whether Redis takes writes.
+_ALIVE_KEY: Final = "guardwire:alive"
+_ALIVE_SECONDS: Final = 60
 #: Single tokens that can be revoked at once; users always can. A node holds them in some 30 MB.
 CAPACITY: Final = 100_000
 MAX_REASON_CHARACTERS: Final = 500
@@ -225,12 +228,18 @@ class Revocations:
             return False
         try:
             async with asyncio.timeout(_REDIS_SECONDS):
-                mark: object = await self._redis.get(MARK_KEY)
+                pipeline = self._redis.pipeline(transaction=False)
+                # A replica, or a server that is full, answers what is read and refuses what is written.
+                pipeline.set(_ALIVE_KEY, b"", ex=_ALIVE_SECONDS)
+                pipeline.get(MARK_KEY)
+                written, mark = await pipeline.execute(raise_on_error=False)
         except (RedisError, OSError, TimeoutError):
             METRICS.redis_up.set(0)
             return False
-        METRICS.redis_up.set(1)
-        changed, self._mark = mark != self._mark, mark
+        METRICS.redis_up.set(0 if isinstance(written, Exception) else 1)
+        if isinstance(mark, Exception):
+            return False
+        changed, self._mark = bool(mark != self._mark), mark
         return changed
 
 

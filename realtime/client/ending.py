@@ -120,7 +120,8 @@ def answered(status: int, headers: Mapping[str, str], body: bytes, *, transport_
         verdict = "blocked"
     after = headers.get("retry-after", "")
     seconds = float(after) if re.fullmatch(r"\d{1,9}", after) else 0.0
-    return LinkEnded(Ending(verdict, status, f"HTTP {status}{_detail(body)}", seconds, verdict != "blocked"))
+    detail = ": redirects are not followed" if 300 <= status < 400 else _detail(body)
+    return LinkEnded(Ending(verdict, status, f"HTTP {status}{detail}", seconds, verdict != "blocked"))
 
 
 class _Problem(msgspec.Struct):

@@ -9,7 +9,7 @@ from typing import Any
 from auth.refusals import Reason, close_code, refusal
 from realtime.delivery.hints import retry_after_ms
 from realtime.delivery.socket import Socket
-from realtime.errors import AuthenticationError, CloseCode, StreamClosed, UnavailableError
+from realtime.errors import AuthenticationError, CloseCode, StreamClosed, TooManyClaims, UnavailableError
 from realtime.logs import SESSION_ID
 from realtime.metrics import METRICS
 from realtime.owners import WrongOwner
@@ -45,6 +45,9 @@ async def guard(socket: Socket, work: Coroutine[Any, Any, None]) -> None:
         socket.close(closed.close_code, closed.reason)
     except WrongOwner:
         stop_crossing(socket)
+    except TooManyClaims as error:
+        hint = 1000 * error.retry_after_seconds
+        socket.close(CloseCode.RATE_LIMITED, str(error), retry_after_ms=retry_after_ms(hint, 2 * hint))
     except UnavailableError as error:
         socket.close(CloseCode.OVERLOADED, str(error), retry_after_ms=retry_after_ms(1000, 5000))
     except Exception:

@@ -20,7 +20,7 @@ from auth.refusals import challenge
 from realtime.delivery.answer import Whole, send_json
 from realtime.delivery.headers import ANSWERING
 from realtime.delivery.request_id import request_id_of, shown_path
-from realtime.errors import AuthenticationError, UnavailableError
+from realtime.errors import AuthenticationError, TooManyClaims, UnavailableError
 from realtime.metrics import METRICS
 from realtime.owners import WrongOwner
 
@@ -206,6 +206,9 @@ def problem_of(error: Exception) -> ProblemResponse | None:
             return unavailable(str(error) or None)
         case WrongOwner():
             return unavailable()
+        case TooManyClaims():
+            headers = {"retry-after": str(error.retry_after_seconds)}
+            return ProblemResponse(TOO_MANY_REQUESTS, detail=f"{error}.".capitalize(), headers=headers)
         case AuthenticationError():
             return _of_authentication_error(error)
         case HTTPException():

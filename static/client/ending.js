@@ -15,8 +15,6 @@ const TERMINAL_CLOSE_CODES = new Set([1002, 1007, 1009, 4400, 4401, 4403]);
 const TERMINAL_STATUSES = new Set([400, 403, 422]);
 /** What Guardwire itself answers errors with (RFC 9457); the same status from a proxy on the way says nothing of ours. */
 const OUR_WORD = "application/problem+json";
-/** As much of a sentence as is of use to people. */
-const DETAIL_CHARACTERS = 300;
 
 /**
  * @param {string} reason
@@ -25,6 +23,17 @@ const DETAIL_CHARACTERS = 300;
  */
 export function lost(reason, retryAfterMs = 0) {
   return { verdict: "retry", code: LOST, reason, retryAfterMs };
+}
+
+/**
+ * A request that had no answer. `fetch` says "fetch failed", and why only in the `cause` of its error.
+ *
+ * @param {unknown} error
+ * @returns {Ending}
+ */
+export function failed(error) {
+  const cause = error instanceof Error && error.cause instanceof Error ? ` (${error.cause.message})` : "";
+  return lost(`${error}${cause}`);
 }
 
 /**
@@ -40,27 +49,18 @@ export function fromClose(code, text) {
 }
 
 /**
- * Reads the sentence of a problem document, which says what mends it.
- *
- * @param {Response} response
- * @returns {Promise<Ending>}
+ * @param {{ status: number, headers: Headers }} response
+ * @param {string} detail what the answer's problem document says, "" when it has none
+ * @returns {Ending}
  */
-export async function fromResponse(response) {
-  const { status, headers } = response;
-  const ours = headers.get("Content-Type")?.startsWith(OUR_WORD);
+export function fromResponse({ status, headers }, detail = "") {
+  const ours = isProblem(headers);
   const verdict = ours && TERMINAL_STATUSES.has(status) ? "refused" : ours && status === 401 ? "token" : "retry";
   const retryAfterMs = Number(headers.get("Retry-After")) * 1000 || 0;
-  const detail = ours ? await detailOf(response) : "";
   return { verdict, code: status, reason: `HTTP ${status}${detail && `: ${detail}`}`, retryAfterMs };
 }
 
-/** @param {Response} response */
-async function detailOf(response) {
-  try {
-    const { detail } = await response.json();
-    return typeof detail === "string" ? detail.slice(0, DETAIL_CHARACTERS) : "";
-  } catch {
-    // A document that cannot be read adds nothing to its status.
-    return "";
-  }
+/** Whether the answer's body is a problem document of Guardwire's. @param {Headers} headers */
+export function isProblem(headers) {
+  return headers.get("Content-Type")?.startsWith(OUR_WORD) ?? false;
 }

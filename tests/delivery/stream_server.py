@@ -44,6 +44,7 @@ class StreamServer:
         quiet: bool = False,
         trusted_proxies: tuple[str, ...] = (),
         max_waiting: int = 1000,
+        claims_burst: int = 20,
     ) -> None:
         heartbeat_seconds, deadline_seconds = (60.0, 60.0) if quiet else (1.5, 1.0)
         self.key = DevelopmentKey(secrets.token_hex(32))
@@ -51,7 +52,9 @@ class StreamServer:
         verifier = self.verifier = Verifier(
             keys=[self.key.source], rules=self.key.rules, is_revoked=self.is_revoked
         )
-        self.hub = Hub(mark_dirty=lambda _: None, stale_seconds=2.0)
+        #: Which accounts are to be read, one mark after the other.
+        self.marks: asyncio.Queue[UUID] = asyncio.Queue()
+        self.hub = Hub(mark_dirty=self.marks.put_nowait, stale_seconds=2.0, claims_burst=claims_burst)
         self.admission = Admission(leases=None, most_per_user=3)
         self.streams = Streams(
             hub=self.hub,

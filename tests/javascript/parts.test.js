@@ -2,7 +2,8 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 
 import { Backoff } from "../../static/client/backoff.js";
-import { fromClose, fromResponse } from "../../static/client/ending.js";
+import { fromClose } from "../../static/client/ending.js";
+import { refusalOf } from "../../static/client/http.js";
 import { EventStreamParser } from "../../static/client/event_stream.js";
 import { Ladder } from "../../static/client/ladder.js";
 import { parsePattern } from "../../static/client/watchers.js";
@@ -33,7 +34,7 @@ for (const [status, header, verdict, retryAfterMs] of [
 ]) {
   test(`an answer of ${status} with Retry-After ${header} means ${verdict} after ${retryAfterMs} ms`, async () => {
     const headers = new Headers({ "Content-Type": "application/problem+json", ...(header && { "Retry-After": header }) });
-    const ending = await fromResponse(new Response("{}", { status, headers }));
+    const ending = await refusalOf(new Response("{}", { status, headers }));
     assert.deepEqual([ending.verdict, ending.code, ending.retryAfterMs], [verdict, status, retryAfterMs]);
   });
 }
@@ -41,7 +42,7 @@ for (const [status, header, verdict, retryAfterMs] of [
 test("a proxy's refusal is not the server's, and its page is not quoted", async () => {
   for (const status of [400, 401, 403, 404, 422, 426]) {
     for (const headers of [{ "Content-Type": "text/html" }, {}]) {
-      const ending = await fromResponse(new Response('{"detail":"no"}', { status, headers }));
+      const ending = await refusalOf(new Response('{"detail":"no"}', { status, headers }));
       assert.deepEqual([ending.verdict, ending.reason], ["retry", `HTTP ${status}`]);
     }
   }
@@ -56,9 +57,9 @@ test("a problem's sentence is passed on, and a path that is not there is no lost
     ["null", "HTTP 404"],
     ["<html>", "HTTP 404"],
     ["", "HTTP 404"],
-    [JSON.stringify({ detail: "x".repeat(9_000) }), `HTTP 404: ${"x".repeat(300)}`],
+    [JSON.stringify({ detail: "x".repeat(9_000) }), `HTTP 404: ${"x".repeat(200)}`],
   ]) {
-    assert.deepEqual(await fromResponse(new Response(body, { status: 404, headers })), {
+    assert.deepEqual(await refusalOf(new Response(body, { status: 404, headers })), {
       verdict: "retry",
       code: 404,
       reason,

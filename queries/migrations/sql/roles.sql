@@ -8,6 +8,8 @@ DECLARE
     name text;
 BEGIN
     FOREACH name IN ARRAY ARRAY['guardwire_platform', 'guardwire_server'] LOOP
+        -- To make a role that is there already takes the right to make roles, too.
+        CONTINUE WHEN EXISTS (SELECT FROM pg_catalog.pg_roles AS r WHERE r.rolname = name);
         BEGIN
             EXECUTE format('CREATE ROLE %I NOLOGIN', name);
         EXCEPTION WHEN duplicate_object OR unique_violation THEN
