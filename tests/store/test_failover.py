@@ -32,6 +32,7 @@ IDENTITY = Identity(
     issuer="",
     audience="",
     token_id="t",
+    key_fingerprint=b"",
     issued_at=0.0,
     expires_at=4e9,
 )
@@ -94,8 +95,12 @@ async def pair(both: tuple[str, str]) -> AsyncIterator[Pair]:
         await client.aclose()
 
 
+async def _confirm(_identity: Identity) -> None:
+    """Every identity holds."""
+
+
 async def test_tickets_are_given_out_again_after_a_failover(pair: Pair) -> None:
-    tickets = Tickets(redis=pair.client, is_revoked=lambda _: False)
+    tickets = Tickets(redis=pair.client, confirm=_confirm)
     # As many connections as a crowd had opened.
     await asyncio.gather(*(tickets.issue(IDENTITY) for _ in range(50)))
     await pair.fail_over()
@@ -121,7 +126,7 @@ async def test_snapshots_and_leases_reach_the_new_primary(pair: Pair) -> None:
 
 
 async def test_a_crowd_under_way_while_a_server_is_demoted_leaves_it_at_once(pair: Pair) -> None:
-    tickets = Tickets(redis=pair.client, is_revoked=lambda _: False)
+    tickets = Tickets(redis=pair.client, confirm=_confirm)
     await asyncio.gather(*(tickets.issue(IDENTITY) for _ in range(50)))
     await pair.fail_over()
     await asyncio.gather(*(tickets.issue(IDENTITY) for _ in range(50)), return_exceptions=True)
