@@ -1,7 +1,11 @@
 -- What changes in a database that was migrated before: the objects that functions of this release need and that are not
 -- functions. Where the capture is new all of it is there already.
 
--- Writers that still run have their rows in this table; the lock of ALTER TABLE waits for them.
+-- A writer runs either the functions before or those of this release, never some of both: transactions that have written
+-- are waited for, and statements that come meanwhile wait here, before their triggers run.
+LOCK TABLE public.reconciliation_logs, public.equity_snapshots, public.guard_limits, public.instruments, public.fx_rates
+IN SHARE ROW EXCLUSIVE MODE;
+
 DROP TRIGGER IF EXISTS capture ON guardwire.pending;
 DO $$
 BEGIN
