@@ -55,11 +55,16 @@ class Housekeeping(NamedTuple):
 
 
 async def housekeep(driver: Driver, *, timeout_seconds: float = 10.0) -> Housekeeping:
-    """Turn what time brought about into commits; one cheap statement when nothing is due. Any node may."""
+    """Turn what time brought about into commits; one cheap statement when nothing is due. Any node may.
+
+    Notes are applied in batches of one transaction each, for as long as whole batches can be applied.
+    """
     alerts_ended, fell_silent, notes_due = await driver.fetchrow(HOUSEKEEP, timeout=timeout_seconds)
     notes_applied = 0
-    if notes_due:
-        notes_applied = await driver.fetchval(APPLY_NOTES, _NOTES_AT_ONCE, timeout=timeout_seconds)
+    while notes_due:
+        batch = await driver.fetchval(APPLY_NOTES, _NOTES_AT_ONCE, timeout=timeout_seconds)
+        notes_applied += batch
+        notes_due = batch >= _NOTES_AT_ONCE
     return Housekeeping(alerts_ended, fell_silent, notes_applied)
 
 

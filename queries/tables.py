@@ -14,6 +14,7 @@ from sqlalchemy import (
     DateTime,
     Double,
     Integer,
+    LargeBinary,
     MetaData,
     Numeric,
     SmallInteger,
@@ -276,6 +277,7 @@ CONFIGURATION = _table(
     notify=Boolean,
     told_channel=Text,
     arrival_hours=Integer,
+    told_secret=LargeBinary,
 )
 
 BACKFILL = _table(
@@ -315,6 +317,8 @@ CAPTURE_NOTES = _table(
     message=Text,
     attempts=Integer,
     given_up_at=_TIMESTAMP,
+    user_id=Uuid,
+    concerns_all=Boolean,
 )
 
 IGNORED_ROWS = _table(

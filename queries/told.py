@@ -4,7 +4,8 @@ Most commits are plain syncs: they move prices and times and nothing else. The c
 hand and tells it (`migrations/sql/tell.sql`) together with the revision that it follows on; who holds that
 revision has the next one. Everything told is absolute, so nothing adds up over many steps.
 
-An item is ``user base revision total_syncs last_sync_at last_sync_duration_ms last_position_at balance``,
+Each item ends in ``#`` and a code (`told_code`) that only the capture and the nodes can make. Before that an
+item is ``user base revision total_syncs last_sync_at last_sync_duration_ms last_position_at balance``,
 then for each position ``|ticket matched current_price profit pct updated_at``; items are divided by ``;``.
 Times are microseconds since 1970, and what is null is empty.
 """
@@ -14,6 +15,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
+from hashlib import sha256
+from hmac import compare_digest
 from typing import Any, Final, NamedTuple
 
 from queries.positions import percent
@@ -23,7 +26,13 @@ from realtime.patch import State
 #: A commit's times are mostly one and the same.
 _MOMENTS_REMEMBERED: Final = 1024
 _USER_CHARACTERS: Final = 36
+#: 128 bits.
+_CODE_CHARACTERS: Final = 32
 _FIRST_MOMENT: Final = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+class ForgedTellingError(ValueError):
+    """An item came on the channel of the capture, and the capture did not make it."""
 
 
 class Told(NamedTuple):
@@ -36,13 +45,25 @@ class Told(NamedTuple):
     positions: list[str]
 
 
-def read_told(payload: str, is_wanted: Callable[[str], bool] = lambda _: True) -> Iterator[Told]:
-    """The items of a notification whose users are wanted; raises ValueError where one is not the capture's.
+def told_code(secret: bytes, item: str) -> str:
+    """The code that proves that ``item`` comes from the capture, as `guardwire.told_mac` makes it."""
+    inner = sha256(secret + item.encode()).digest()
+    return sha256(secret + inner).hexdigest()[:_CODE_CHARACTERS]
+
+
+def read_told(
+    payload: str, secret: bytes, is_wanted: Callable[[str], bool] = lambda _: True
+) -> Iterator[Told]:
+    """The items of a notification whose users are wanted; raises ValueError where one is not the capture's:
+    its code is not made with ``secret``, or it has another shape.
 
     Every node hears of every commit, so what is of others is not looked at any further.
     """
-    for item in payload.split(";"):
-        if is_wanted(item[:_USER_CHARACTERS]):
+    for signed in payload.split(";"):
+        if is_wanted(signed[:_USER_CHARACTERS]):
+            item, _, code = signed.rpartition("#")
+            if not compare_digest(code.encode(), told_code(secret, item).encode()):
+                raise ForgedTellingError("an item whose code is wrong")
             head, *positions = item.split("|")
             user, base, revision, *account = head.split(" ")
             yield Told(user, int(base), int(revision), account, positions)

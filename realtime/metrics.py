@@ -119,8 +119,14 @@ class Metrics:
             "How much later than asked for the event loop ran a timer, four times a second.",
         )
         self.evaluated = Counter("guardwire_evaluations_total", "Accounts evaluated.")
-        self.followed = Counter(
-            "guardwire_followed_total", "Changes published as their commits told them, without a read."
+        self.followed, self.forged_tellings = (
+            Counter(
+                "guardwire_followed_total", "Changes published as their commits told them, without a read."
+            ),
+            Counter(
+                "guardwire_forged_notifications_total",
+                "Notifications on the channel of the capture that the capture did not make; left out.",
+            ),
         )
         self.evaluation_batches = Counter(
             "guardwire_evaluation_statements_total", "Evaluation statements run."

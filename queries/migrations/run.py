@@ -27,8 +27,22 @@ LOCK_TIMEOUT_MS: Final = 500
 PAUSE_SECONDS = 1.0
 ATTEMPTS = 300
 
-_ONE_AT_A_TIME: Final = 0x6755_6172  # key of the advisory lock of whoever migrates
+# The mode conflicts with itself, and not with what reads or writes this table. An advisory lock would do the
+# same, but any login that may connect could hold it.
+_ONE_AT_A_TIME: Final = "LOCK TABLE guardwire.migrations IN SHARE UPDATE EXCLUSIVE MODE"
+# Alembic's own version table, as it would make it.
+_VERSION_TABLE: Final = """
+CREATE SCHEMA IF NOT EXISTS guardwire;
+CREATE TABLE IF NOT EXISTS guardwire.migrations (
+    version_num varchar(32) NOT NULL, CONSTRAINT migrations_pkc PRIMARY KEY (version_num)
+)
+"""
+_UNIQUE_VIOLATION: Final = "23505"
+_DUPLICATE_SCHEMA: Final = "42P06"
+_DUPLICATE_TABLE: Final = "42P07"
 _LOCK_NOT_AVAILABLE: Final = "55P03"
+#: Another migration is at it: what it holds, or makes at this moment, is there to be used a little later.
+_WAIT_FOR: Final = frozenset({_LOCK_NOT_AVAILABLE, _UNIQUE_VIOLATION, _DUPLICATE_SCHEMA, _DUPLICATE_TABLE})
 _INSUFFICIENT_PRIVILEGE: Final = "42501"
 # Statements are SQLAlchemy's, whole scripts the driver's own.
 _DATABASE_ERRORS: Final = (DBAPIError, asyncpg.PostgresError)
@@ -43,6 +57,26 @@ WHERE c.relnamespace = 'public'::regnamespace AND c.relname = ANY (:tables)
 """)
 
 _CONFIGURE_NOTIFY = text("UPDATE guardwire.configuration SET notify = :notify WHERE notify <> :notify")
+
+_PUBLIC_MAY_MAKE_TEMPORARY = text("""
+SELECT EXISTS (SELECT FROM pg_database AS d, aclexplode(coalesce(d.datacl, acldefault('d', d.datdba))) AS a
+               WHERE d.datname = current_database() AND a.grantee = 0 AND a.privilege_type = 'TEMPORARY')
+""")
+_MAY_REVOKE = text("""
+SELECT pg_has_role(d.datdba, 'USAGE') FROM pg_database AS d WHERE d.datname = current_database()
+""")
+_REVOKE_TEMPORARY = text("""
+DO $$ BEGIN EXECUTE format('REVOKE TEMPORARY ON DATABASE %I FROM PUBLIC', current_database()); END $$
+""")
+_TEMPORARY_SAID: Final = {
+    "was so": "temporary tables: only logins that were granted TEMPORARY may make them",
+    "done": "temporary tables: PUBLIC may not make them any more;"
+    " a login that needs some takes GRANT TEMPORARY ON DATABASE … TO it",
+    "refused": "temporary tables: PUBLIC may still make them, because only the database's owner may change"
+    " that: REVOKE TEMPORARY ON DATABASE … FROM PUBLIC",
+}
+
+_ROTATE_CHANNEL = text("UPDATE guardwire.configuration SET told_channel = DEFAULT, told_secret = DEFAULT")
 
 
 def _silent(message: str) -> None:
@@ -69,22 +103,46 @@ async def migrate(
     interrupted, or left to a later `queries.capture.backfill` (``read_history=False``). Raises MigrationError
     with one sentence when a table of the platform cannot be used.
     """
-
-    async def connect() -> asyncpg.Connection[Any]:
-        return await asyncpg.connect(database_url)
-
-    engine = create_async_engine("postgresql+asyncpg://", async_creator=connect, poolclass=NullPool)
+    engine = _engine(database_url)
     try:
         await _upgrade_patiently(engine, progress)
         async with engine.begin() as connection:
-            await _configure(connection, notify=notify, roles=roles)
+            await _configure(connection, notify=notify, roles=roles, progress=progress)
     except _DATABASE_ERRORS as error:
-        if _sqlstate(error) == _INSUFFICIENT_PRIVILEGE:
-            raise MigrationError(f"this login may not migrate: {getattr(error, 'orig', error)}") from error
-        raise
+        raise _refusal(error, "migrate") from error
     finally:
         await engine.dispose()
     await _read_history(database_url, progress, every_account=read_history)
+
+
+def _engine(database_url: str) -> AsyncEngine:
+    async def connect() -> asyncpg.Connection[Any]:
+        return await asyncpg.connect(database_url)
+
+    return create_async_engine("postgresql+asyncpg://", async_creator=connect, poolclass=NullPool)
+
+
+def _refusal(error: Exception, attempt: str) -> Exception:
+    """What to raise in place of ``error``: one sentence where this login lacks a right."""
+    if _sqlstate(error) == _INSUFFICIENT_PRIVILEGE:
+        return MigrationError(f"this login may not {attempt}: {getattr(error, 'orig', error)}")
+    return error
+
+
+async def rotate_channel(database_url: str) -> None:
+    """Give the channel that commits send what they changed on another name, and its items another secret.
+
+    Nodes notice at their next canary, within some seconds; until then their sweeps find what changes. Raises
+    MigrationError where this login may not.
+    """
+    engine = _engine(database_url)
+    try:
+        async with engine.begin() as connection:
+            await connection.execute(_ROTATE_CHANNEL)
+    except _DATABASE_ERRORS as error:
+        raise _refusal(error, "rotate the channel") from error
+    finally:
+        await engine.dispose()
 
 
 async def _read_history(database_url: str, progress: Callable[[str], None], *, every_account: bool) -> None:
@@ -95,20 +153,35 @@ async def _read_history(database_url: str, progress: Callable[[str], None], *, e
         await connection.close()
 
 
-async def _configure(connection: AsyncConnection, *, notify: bool | None, roles: bool) -> None:
+async def _configure(
+    connection: AsyncConnection, *, notify: bool | None, roles: bool, progress: Callable[[str], None]
+) -> None:
     if notify is not None:
         await connection.execute(_CONFIGURE_NOTIFY, {"notify": notify})
     if roles:
         await connection.run_sync(execute_script, read_sql("roles.sql"))
+        progress(_TEMPORARY_SAID[await _revoke_temporary(connection)])
+
+
+async def _revoke_temporary(connection: AsyncConnection) -> str:
+    """Take the right to make temporary objects from PUBLIC: "done", "was so", or "refused" to this login.
+
+    Nothing that runs as the owner looks names up among temporary objects first: this is the second wall.
+    """
+    if not (await connection.execute(_PUBLIC_MAY_MAKE_TEMPORARY)).scalar_one():
+        return "was so"
+    if (await connection.execute(_MAY_REVOKE)).scalar_one():
+        await connection.execute(_REVOKE_TEMPORARY)
+    return "refused" if (await connection.execute(_PUBLIC_MAY_MAKE_TEMPORARY)).scalar_one() else "done"
 
 
 async def _upgrade_patiently(engine: AsyncEngine, progress: Callable[[str], None]) -> None:
     for _ in range(ATTEMPTS):
-        async with engine.connect() as connection:
+        async with engine.connect() as connection, engine.connect() as guard:
             try:
-                await _upgrade_once(connection, progress)
+                await _upgrade_once(connection, guard, progress)
             except _DATABASE_ERRORS as error:
-                if _sqlstate(error) != _LOCK_NOT_AVAILABLE:
+                if _sqlstate(error) not in _WAIT_FOR:
                     raise
                 await connection.rollback()
                 progress(await _who_holds(connection))
@@ -133,17 +206,21 @@ async def _who_holds(connection: AsyncConnection) -> str:
     return f"waiting for the platform's tables: {named or 'their lock was not to be had in time'}"
 
 
-async def _upgrade_once(connection: AsyncConnection, progress: Callable[[str], None]) -> None:
-    await connection.execute(text(f"SET lock_timeout = {LOCK_TIMEOUT_MS}"))
-    # Held by the session, through all the transactions of the revisions.
-    await connection.execute(text("SELECT pg_advisory_lock(:key)"), {"key": _ONE_AT_A_TIME})
-    await connection.commit()
+async def _upgrade_once(
+    connection: AsyncConnection, guard: AsyncConnection, progress: Callable[[str], None]
+) -> None:
+    for each in (connection, guard):
+        await each.execute(text(f"SET lock_timeout = {LOCK_TIMEOUT_MS}"))
+        await each.commit()
     if not await _is_migrated(connection):
         for advice in await check_existing_tables(connection):
             progress(advice)
-        # Alembic's version table lives there, so the schema comes before the first revision.
-        await connection.execute(text("CREATE SCHEMA IF NOT EXISTS guardwire"))
+        # The lock is on this table, so it comes before the first revision.
+        await connection.run_sync(execute_script, _VERSION_TABLE)
     await connection.commit()
+    # In a transaction of its own, because the lock must outlast those of the revisions.
+    await guard.execute(text("SET LOCAL idle_in_transaction_session_timeout = 0"))
+    await guard.execute(text(_ONE_AT_A_TIME))
     await connection.run_sync(_upgrade)
     for mended in await connection.run_sync(mend_triggers):
         progress(mended)

@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+import re
 from importlib.resources import files
-from typing import Any, cast
+from typing import Any, Final, cast
 
 from alembic import op
 from sqlalchemy import Connection, text
+
+#: A function with its body, which is either quoted with dollars or one expression of standard SQL.
+_FUNCTION: Final = re.compile(
+    r"^CREATE (FUNCTION guardwire\.[^;]*?(?:\$\$.*?\$\$|AS '[^']*'|\nRETURN\b[^;]*);)$",
+    re.DOTALL | re.MULTILINE,
+)
+
+#: What it returns is the operator's choice and not this release's.
+_CONFIGURED: Final = "FUNCTION guardwire.notifies()"
 
 
 def read_sql(name: str) -> str:
@@ -30,3 +40,14 @@ def run_sql(*names: str) -> None:
     """Runs these files of `queries/migrations/sql`, from within a revision."""
     for name in names:
         execute_script(op.get_bind(), read_sql(name))
+
+
+def replace_functions(*names: str) -> None:
+    """Makes every function of these files anew, whether it is there or not; from within a revision.
+
+    A function keeps its rights. One whose arguments or result have changed must have been dropped before.
+    """
+    for name in names:
+        for function in _FUNCTION.finditer(read_sql(name)):
+            if not function[1].startswith(_CONFIGURED):
+                execute_script(op.get_bind(), f"CREATE OR REPLACE {function[1]}")

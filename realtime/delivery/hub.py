@@ -55,6 +55,8 @@ class Hub:
         self._delivered: tuple[list[UUID], list[int]] | None = None
         self._was_blind = True
         self._claims = RateLimit(per_second=CLAIMS_PER_SECOND, burst=claims_burst)
+        # Accounts with committed rows that the capture has not applied; None when any account may have some.
+        self._waiting: frozenset[UUID] | None = frozenset()
         self._next_cleanup = 0.0
         self.swept_at = float("-inf")
         self._answered_at = float("-inf")
@@ -137,7 +139,7 @@ class Hub:
                 if delivered == -1:
                     # Most of a crowd that connects is idle. What changes is unpacked with its first change.
                     watch.pack()
-                watch.wake(now, stale=watch.suspect)
+                watch.wake(now, stale=watch.is_doubtful)
                 if delivered not in (-1, snapshot.revision):
                     _measure(watch, snapshot, base)
 
@@ -162,7 +164,29 @@ class Hub:
             watch.suspect = wrong
             watch.tell_staleness(now, stale=self._is_stale(watch, now))
 
+    def set_waiting(self, accounts: frozenset[UUID] | None) -> None:
+        """Call the ``accounts`` stale, because the capture has not applied committed rows of theirs, and no
+        others any more; None: any account may have such rows.
+        """
+        before, self._waiting = self._waiting, accounts
+        if before == accounts:
+            return
+        now = time.monotonic()
+        for watch in self._concerned(before, accounts):
+            watch.tell_staleness(now, stale=self._is_stale(watch, now))
+
+    def _concerned(self, *sets: frozenset[UUID] | None) -> tuple[Watch, ...]:
+        """The watches of accounts in any of these sets; None is a set of all."""
+        if None in sets:
+            return tuple(self._watches.values())
+        found = (self._watches.get(user_id) for each in sets for user_id in each or ())
+        return tuple(watch for watch in found if watch is not None)
+
     # What transports and REST call.
+
+    def has_waiting_rows(self, user_id: UUID) -> bool:
+        """Whether committed rows of this account wait to be applied, as far as the last sweep knows."""
+        return self._waiting is None or user_id in self._waiting
 
     def attach(self, user_id: UUID, subscriber: Subscriber) -> Watch:
         """Watch an account for a client; `Watch.first_snapshot` then waits for what to send it."""
@@ -225,7 +249,7 @@ class Hub:
             self._cool_down(now)
 
     def _is_stale(self, watch: Watch, now: float) -> bool:
-        return watch.suspect or now - watch.confirmed_at > self._stale_seconds
+        return watch.is_doubtful or now - watch.confirmed_at > self._stale_seconds
 
     def _watch(self, user_id: UUID) -> Watch:
         watch = self._watches.get(user_id)

@@ -54,6 +54,8 @@ class Sweeps(Protocol):
 
     def is_answered(self, now: float) -> bool: ...
 
+    def has_waiting_rows(self, user_id: UUID) -> bool: ...
+
     def look_again(self, watch: Watch) -> None: ...
 
     def claim(self, user_id: UUID, now: float) -> None: ...
@@ -116,6 +118,11 @@ class Watch:
         """
         return self._own_read_at if self.behind else max(self._own_read_at, self._sweeps.swept_at)
 
+    @property
+    def is_doubtful(self) -> bool:
+        """Whether an audit has found the snapshot to be wrong, or committed rows wait to be applied."""
+        return self.suspect or self._sweeps.has_waiting_rows(self.user_id)
+
     def pack(self) -> None:
         """Keep what is idle in as little memory as can be; the steps that led here are in Redis by now."""
         if self.snapshot is not None:
@@ -130,9 +137,9 @@ class Watch:
 
     def freshness(self, now: float) -> Freshness:
         """When ``snapshot`` was last known to be the newest; of unknown age when only Redis remembered it, or
-        while an audit has found it to be wrong.
+        while it `is_doubtful`.
         """
-        if self._own_read_at < 0 or self.suspect:
+        if self._own_read_at < 0 or self.is_doubtful:
             return Freshness("" if self.snapshot is None else self.snapshot.as_of, UNKNOWN_AGE_MS)
         if not self.behind and self._sweeps.swept_at > self._own_read_at:
             return Freshness(self._sweeps.swept_as_of, int((now - self._sweeps.swept_at) * 1000))

@@ -21,7 +21,7 @@ from realtime.metrics import METRICS
 log = logging.getLogger(__name__)
 
 NOTIFY_CHANNEL: Final = "guardwire"
-_TOLD_CHANNEL: Final = "SELECT told_channel FROM guardwire.configuration"
+_TOLD_CHANNEL: Final = "SELECT told_channel, told_secret FROM guardwire.configuration"
 _SEND: Final = "SELECT pg_notify(told_channel, $1) FROM guardwire.configuration"
 _CANARY: Final = "canary="
 _CANARY_SECONDS: Final = 5.0
@@ -39,8 +39,8 @@ def parse_payload(payload: str) -> Iterator[tuple[str, str]]:
 
 
 class Listener:
-    """Calls ``on_told(payload)`` for what a commit told, ``on_hint(account, revision)`` for every hint, and
-    ``on_hearing(bool)`` when hearing is gained or lost.
+    """Calls ``on_told(payload, secret)`` for what a commit told, with the secret of its codes,
+    ``on_hint(account, revision)`` for every hint, and ``on_hearing(bool)`` when hearing is gained or lost.
 
     A hint may be late, lost, doubled or forged: it only ever makes somebody look.
     """
@@ -49,7 +49,7 @@ class Listener:
         self,
         *,
         database_url: str,
-        on_told: Callable[[str], None],
+        on_told: Callable[[str, bytes], None],
         on_hint: Callable[[UUID, int], None],
         on_hearing: Callable[[bool], None],
         send_canary: Callable[[str], Awaitable[object]] | None = None,
@@ -65,6 +65,7 @@ class Listener:
         self._send_canary = send_canary
         self._canary_seconds = canary_seconds
         self._expected = ""
+        self._told_channel, self._told_secret = "", b""
         self._heard = asyncio.Event()
         self._told_deaf = False
 
@@ -88,8 +89,8 @@ class Listener:
         ended = asyncio.Event()
         connection.add_termination_listener(lambda _: ended.set())
         try:
-            told_channel = await connection.fetchval(_TOLD_CHANNEL)
-            await connection.add_listener(told_channel, self._on_telling)
+            self._told_channel, self._told_secret = await connection.fetchrow(_TOLD_CHANNEL)
+            await connection.add_listener(self._told_channel, self._on_telling)
             # Last, because the last statement of a connection is what the database's statistics show of it.
             await connection.add_listener(NOTIFY_CHANNEL, self._on_notification)
             while not ended.is_set() and await self._hears(connection):
@@ -115,16 +116,24 @@ class Listener:
             async with asyncio.timeout(_CANARY_DEADLINE_SECONDS):
                 await self._heard.wait()
         except TimeoutError:
+            if await self._is_renamed(connection):
+                log.info("the channel that commits tell on has another name by now")
+                return False
             METRICS.canary_misses.add()
             self._say_deaf()
             return False
         METRICS.canary_round_trip.set(time.monotonic() - sent_at)
         return True
 
+    async def _is_renamed(self, connection: asyncpg.Connection[Any]) -> bool:
+        """Whether commits send to another channel than this one hears, as after a rotation."""
+        found = await connection.fetchval(_TOLD_CHANNEL, timeout=_CANARY_DEADLINE_SECONDS)
+        return bool(found != self._told_channel)
+
     def _on_telling(self, _connection: object, _pid: int, _channel: str, payload: object) -> None:
         told = str(payload)
         if not told.startswith(_CANARY):
-            self._on_told(told)
+            self._on_told(told, self._told_secret)
         elif told == self._expected:
             self._heard.set()
 

@@ -21,11 +21,15 @@ log = logging.getLogger(__name__)
 # One statement for all watched accounts; it costs what is watched, never what is kept. An account without a
 # row is at revision 0: one that was delivered at another has been lost, and that is no less of a change. Now
 # and then it takes along what the listener must hear, sent as writers send, over another connection than its.
+# Rows that wait as notes (given up or not) are committed and not shown: their accounts are not fresh.
 SWEEP: Final = """
 SELECT statement_timestamp() AS as_of,
        (SELECT epoch FROM guardwire.epoch) AS epoch,
        (SELECT count(*) FROM (SELECT pg_notify(told_channel, $3) FROM guardwire.configuration
                               WHERE $3 <> '' OFFSET 0) AS canary) AS sent,
+       EXISTS (SELECT FROM guardwire.capture_notes WHERE concerns_all) AS all_wait,
+       ARRAY(SELECT DISTINCT user_id FROM guardwire.capture_notes
+             WHERE user_id IS NOT NULL LIMIT $4) AS waiting,
        ARRAY(SELECT ROW(known.user_id, known.revision, coalesce(account.revision, 0))
              FROM unnest($1::uuid[], $2::bigint[]) AS known (user_id, revision)
              LEFT JOIN guardwire.accounts AS account ON account.user_id = known.user_id
@@ -33,6 +37,9 @@ SELECT statement_timestamp() AS as_of,
 """
 #: A change that is found while notifications are heard may be one whose own is on its way.
 _GRACE_SECONDS: Final = 0.05
+
+#: Of more accounts with waiting rows than this, all are taken to have some.
+_WAITING_ACCOUNTS: Final = 1000
 
 #: An account, the revision of it that was delivered, and the one that was found.
 Changed = tuple[UUID, int, int]
@@ -47,14 +54,21 @@ class Watched(Protocol):
 
     def confirm(self, as_of: str, read_at: float, changed: list[Changed]) -> None: ...
 
+    def set_waiting(self, accounts: frozenset[UUID] | None) -> None: ...
+
 
 class Swept(NamedTuple):
-    """What one sweep found; ``read_at`` is the monotonic time just before it began."""
+    """What one sweep found; ``read_at`` is the monotonic time just before it began.
+
+    ``waiting`` are the accounts with committed rows that the capture has not applied; None: any may have
+    some.
+    """
 
     as_of: datetime
     read_at: float
     epoch: int
     changed: list[Changed]
+    waiting: frozenset[UUID] | None
 
 
 async def sweep(
@@ -62,8 +76,12 @@ async def sweep(
 ) -> Swept:
     """Compare the delivered ``revisions`` of ``users`` with the database, and send the ``canary``."""
     read_at = time.monotonic()
-    row = await driver.fetchrow(SWEEP, users, revisions, canary, timeout=timeout_seconds)
-    return Swept(row["as_of"], read_at, row["epoch"], [tuple(each) for each in row["changed"]])
+    row = await driver.fetchrow(
+        SWEEP, users, revisions, canary, _WAITING_ACCOUNTS + 1, timeout=timeout_seconds
+    )
+    all_wait = row["all_wait"] or len(row["waiting"]) > _WAITING_ACCOUNTS
+    waiting = None if all_wait else frozenset(row["waiting"])
+    return Swept(row["as_of"], read_at, row["epoch"], [tuple(each) for each in row["changed"]], waiting)
 
 
 class Sweeper:
@@ -131,6 +149,7 @@ class Sweeper:
         if sent is not None and not sent.done():
             sent.set_result(None)
         self.epoch = swept.epoch
+        self._hub.set_waiting(swept.waiting)
         self._hub.confirm(iso(swept.as_of), swept.read_at, swept.changed)
         METRICS.sweeps.add()
         if swept.changed:

@@ -19,7 +19,7 @@ from tests.end_to_end.examples import examples
 from tests.end_to_end.histories import histories
 from tests.end_to_end.scribe import Scribe
 from tests.end_to_end.statements import InsertLog, Transaction
-from tests.queries.ears import Ears, told_of
+from tests.queries.ears import Ears
 
 
 class Follower:
@@ -33,7 +33,7 @@ class Follower:
 
     async def compare(self, users: Sequence[UUID]) -> None:
         """Follow all that was committed, and fail where a read shows anything else."""
-        steps = told_of(await self._ears.all(self._connection))
+        steps = self._ears.told_of(await self._ears.all(self._connection))
         found = {each.user_id: each for each in await LIVE_QUERIES.evaluate(self._connection, users)}
         for told in steps:
             held = self._held.get(UUID(told.user))

@@ -85,7 +85,7 @@ async def test_a_platform_without_any_right_on_our_schema_is_captured_whole(
     for statement in (
         "SELECT * FROM guardwire.accounts",
         "SELECT guardwire.housekeep()",
-        "INSERT INTO guardwire.pending DEFAULT VALUES",
+        "INSERT INTO guardwire.pending (token, wakes) VALUES ('-', true)",
     ):
         with pytest.raises(asyncpg.InsufficientPrivilegeError):
             await logins.platform.execute(statement)

@@ -18,15 +18,17 @@ END
 $$;
 
 -- What instruments and rates are is read by every account, and no account's lock guards it. So a commit that may read them
--- holds this lock together with others, and one that changes them holds it alone: neither can miss the other.
+-- holds this lock together with others, and one that changes them holds it alone: neither can miss the other. It is a lock
+-- of a table and not an advisory one, which any login could hold: these modes take a right to write that only the owner has.
+-- Reading the table needs neither.
 CREATE FUNCTION guardwire.lock_reference(changes boolean) RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
     IF changes THEN
-        PERFORM pg_advisory_xact_lock(1735750770);
+        LOCK TABLE guardwire.reference IN EXCLUSIVE MODE;
         UPDATE guardwire.reference SET changes = reference.changes + 1;
         RETURN;
     END IF;
-    PERFORM pg_advisory_xact_lock_shared(1735750770);
+    LOCK TABLE guardwire.reference IN ROW SHARE MODE;
     IF current_setting('transaction_isolation') <> 'read committed' THEN
         -- Such a writer sees what was there when it began: it fails here where that is no longer so, and leaves a note.
         PERFORM FROM guardwire.reference FOR SHARE;

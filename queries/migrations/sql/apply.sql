@@ -113,10 +113,39 @@ BEGIN
 END
 $$;
 
+-- The rows that a list of tokens names, each once, in the order in which they were listed last.
+CREATE FUNCTION guardwire.listed_rows(tokens text[]) RETURNS TABLE (source text, row_key text, inserted boolean, nth bigint)
+LANGUAGE sql IMMUTABLE AS $$
+    SELECT left(t.token, 1), substr(t.token, 3), substr(t.token, 2, 1) = 'i', max(t.nth)
+    FROM unnest(tokens) WITH ORDINALITY AS t (token, nth)
+    WHERE t.token <> '-'
+    GROUP BY t.token
+$$;
+
+-- Whose account the rows of a list are about: null for a row of the log or of equity whose user is of no use (of_nobody).
+-- Rates, instruments and rows that are gone have no row here.
+CREATE FUNCTION guardwire.users_of(tokens text[]) RETURNS TABLE (source text, row_key text, user_id uuid, of_nobody boolean)
+LANGUAGE plpgsql STABLE SET enable_seqscan = off AS $$
+#variable_conflict use_column
+BEGIN
+    RETURN QUERY
+    SELECT DISTINCT n.source, n.row_key, found.user_id, found.user_id IS NULL
+    FROM guardwire.listed_rows(tokens) AS n
+    CROSS JOIN LATERAL (
+        SELECT guardwire.read_user(l.user_id) AS user_id FROM public.reconciliation_logs AS l
+        WHERE n.source = 'l' AND l.id = guardwire.read_user(n.row_key)
+        UNION ALL
+        SELECT guardwire.read_user(e.user_id) FROM public.equity_snapshots AS e
+        WHERE n.source = 'e' AND e.id = guardwire.read_user(n.row_key)
+        UNION ALL
+        SELECT guardwire.read_user(n.row_key) WHERE n.source = 'g') AS found;
+END
+$$;
+
 -- Applies what a list of tokens names, in their order, as one commit. A token is the source (l log, e equity, g limits,
 -- i instrument, x rate), i or u for inserted or updated, and the row's key.
 CREATE FUNCTION guardwire.apply_tokens(tokens text[]) RETURNS void
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET jit = off SET enable_seqscan = off
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET client_min_messages = warning SET trace_notify = off SET jit = off SET enable_seqscan = off
 SET plan_cache_mode = force_generic_plan AS $$
 DECLARE
     arrived_at timestamptz := clock_timestamp();

@@ -3,6 +3,14 @@
 -- While an account is not ready its rows only queue in arrivals, and nobody but the one who reads its history writes its
 -- derived rows. They appear in one commit, with the account ready.
 
+-- Who reads the history of an account inserts a row here and deletes it in the same transaction: a second reader waits at the
+-- unique index. An advisory lock would do the same, but any login could hold it.
+CREATE UNLOGGED TABLE guardwire.history_readers (
+    user_id uuid PRIMARY KEY
+);
+COMMENT ON TABLE guardwire.history_readers IS 'Accounts whose history is being read; no row is ever committed';
+COMMENT ON COLUMN guardwire.history_readers.user_id IS 'The account';
+
 -- How the users of the log are written where the column is text, so that their rows can be found by its index.
 CREATE TABLE guardwire.log_users (
     written text PRIMARY KEY,
@@ -35,7 +43,7 @@ $$;
 
 -- Lists every account that has history, once.
 CREATE FUNCTION guardwire.list_accounts() RETURNS integer
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET client_min_messages = warning SET trace_notify = off AS $$
 DECLARE
     added integer;
 BEGIN
@@ -108,7 +116,7 @@ $$;
 -- Makes an account's derived rows from its history, and the account ready. Raises its revision. Nobody waits for it: the
 -- account is locked at the end, for what arrived meanwhile. The number of rows read; null when the account was ready.
 CREATE FUNCTION guardwire.read_history(account uuid) RETURNS bigint
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET jit = off AS $$
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET client_min_messages = warning SET trace_notify = off SET jit = off AS $$
 DECLARE
     no_time timestamptz := clock_timestamp();
     upto bigint;
@@ -120,7 +128,8 @@ DECLARE
     seen bigint := 0;
 BEGIN
     -- One reader of an account at a time; writers are not in its way.
-    PERFORM pg_advisory_xact_lock(hashtextextended('guardwire.read_history ' || account::text, 0));
+    INSERT INTO guardwire.history_readers (user_id) VALUES (account);
+    DELETE FROM guardwire.history_readers AS h WHERE h.user_id = account;
     IF (SELECT a.ready FROM guardwire.accounts AS a WHERE a.user_id = account) IS NOT FALSE THEN
         RETURN NULL;
     END IF;
@@ -244,7 +253,7 @@ $$;
 
 -- Lists accounts whose every row was written past the triggers, so that their history is read.
 CREATE FUNCTION guardwire.list_missed_accounts() RETURNS integer
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET client_min_messages = warning SET trace_notify = off AS $$
 DECLARE
     added integer;
 BEGIN
@@ -262,7 +271,7 @@ $$;
 
 -- Makes the newest rate of each pair current again, whatever was written past the triggers or altered by hand.
 CREATE FUNCTION guardwire.reread_rates() RETURNS void
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET client_min_messages = warning SET trace_notify = off AS $$
 DECLARE
     newest text[] := ARRAY(
         SELECT 'xi' || f.id::text
@@ -288,7 +297,7 @@ $$;
 
 -- Reads the history of one account that waits for it and that nobody else is reading; null when none does.
 CREATE FUNCTION guardwire.backfill_next() RETURNS uuid
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET client_min_messages = warning SET trace_notify = off AS $$
 DECLARE
     account uuid;
 BEGIN
@@ -304,7 +313,7 @@ $$;
 
 -- Makes one account's derived rows anew from the raw log and equity history; until that is done it is not ready.
 CREATE FUNCTION guardwire.unready(account uuid) RETURNS void
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET client_min_messages = warning SET trace_notify = off AS $$
 DECLARE
     users uuid[];
     revisions bigint[];
@@ -320,7 +329,7 @@ $$;
 
 -- The same in one transaction, which holds the account's lock throughout; for an operator at psql.
 CREATE FUNCTION guardwire.rebuild(account uuid) RETURNS bigint
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET client_min_messages = warning SET trace_notify = off AS $$
 BEGIN
     PERFORM guardwire.unready(account);
     RETURN guardwire.read_history(account);

@@ -4,7 +4,7 @@
 -- nothing is due this reads a few small indexes and nothing else. notes_due says whether guardwire.apply_notes has work:
 -- that is another transaction, because its locks are taken in another order.
 CREATE FUNCTION guardwire.housekeep() RETURNS TABLE (alerts_ended integer, fell_silent integer, notes_due boolean)
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET jit = off SET enable_seqscan = off AS $$
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET client_min_messages = warning SET trace_notify = off SET jit = off SET enable_seqscan = off AS $$
 DECLARE
     due uuid[];
     -- No index is used with what changes within a statement, so the clock is read here.
@@ -12,7 +12,7 @@ DECLARE
 BEGIN
     alerts_ended := 0;
     fell_silent := 0;
-    DELETE FROM guardwire.pending;
+    PERFORM guardwire.note_left_rows();
     IF EXISTS (SELECT FROM guardwire.market_alerts AS m WHERE m.expires_at <= now_at)
        OR EXISTS (SELECT FROM guardwire.accounts AS a WHERE a.sync_due_at <= now_at) THEN
         due := guardwire.lock_due(now_at, 1000);
@@ -25,6 +25,22 @@ BEGIN
         PERFORM guardwire.prune(5000);
     END IF;
     RETURN NEXT;
+END
+$$;
+
+-- Makes notes of listed rows whose writers have committed and whose capture could not even leave a note.
+CREATE FUNCTION guardwire.note_left_rows() RETURNS void LANGUAGE plpgsql AS $$
+DECLARE
+    tokens text[];
+BEGIN
+    WITH taken AS (
+        DELETE FROM guardwire.pending AS p WHERE p.xid = ANY (ARRAY(SELECT DISTINCT o.xid FROM guardwire.pending AS o LIMIT 1000))
+        RETURNING p.xid, p.nth, p.token
+    )
+    SELECT array_agg(t.token ORDER BY t.nth) INTO tokens FROM taken AS t;
+    IF tokens IS NOT NULL THEN
+        PERFORM guardwire.note_rows(tokens, '57000', 'the capture was cut short');
+    END IF;
 END
 $$;
 
@@ -93,7 +109,7 @@ $$;
 
 -- Forgets some of what is kept for a while only.
 CREATE FUNCTION guardwire.prune(most integer) RETURNS integer
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET jit = off AS $$
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET client_min_messages = warning SET trace_notify = off SET jit = off AS $$
 DECLARE
     kept_since timestamptz := clock_timestamp() - make_interval(hours => (SELECT c.arrival_hours FROM guardwire.configuration AS c));
     forgotten integer;

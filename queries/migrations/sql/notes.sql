@@ -3,16 +3,19 @@
 -- Applies notes in their order: a batch at once, and one by one when that fails. A row that cannot be applied is kept with
 -- its error and stands in nobody's way; one that was only unlucky is tried again, but not for ever.
 CREATE FUNCTION guardwire.apply_notes(most integer) RETURNS integer
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '5s' AS $$
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET client_min_messages = warning SET trace_notify = off SET lock_timeout = '5s' AS $$
 DECLARE
     notes guardwire.capture_notes[];
     n guardwire.capture_notes;
     applied integer := 0;
 BEGIN
-    -- One node at a time, for their order matters.
-    IF NOT pg_try_advisory_xact_lock(1735750773) THEN
+    -- One node at a time, for their order matters. Writers that leave notes are not in the way of this mode; the vacuum of
+    -- this table is, and then the next turn comes soon enough.
+    BEGIN
+        LOCK TABLE guardwire.capture_notes IN SHARE UPDATE EXCLUSIVE MODE NOWAIT;
+    EXCEPTION WHEN lock_not_available THEN
         RETURN 0;
-    END IF;
+    END;
     notes := ARRAY(SELECT o FROM guardwire.capture_notes AS o WHERE o.given_up_at IS NULL ORDER BY o.id LIMIT most);
     BEGIN
         PERFORM guardwire.apply_tokens(ARRAY(SELECT guardwire.note_token(o) FROM unnest(notes) AS o ORDER BY o.id));

@@ -382,12 +382,14 @@ CREATE TABLE guardwire.configuration (
     singleton boolean PRIMARY KEY DEFAULT true CHECK (singleton),
     notify boolean NOT NULL DEFAULT true,
     told_channel text NOT NULL DEFAULT 'guardwire_' || replace(gen_random_uuid()::text, '-', ''),
-    arrival_hours integer NOT NULL DEFAULT 48 CHECK (arrival_hours BETWEEN 1 AND 87600)
+    arrival_hours integer NOT NULL DEFAULT 48 CHECK (arrival_hours BETWEEN 1 AND 87600),
+    told_secret bytea NOT NULL DEFAULT uuid_send(gen_random_uuid()) || uuid_send(gen_random_uuid())
 );
 COMMENT ON TABLE guardwire.configuration IS 'One row: settings that every writer and node shares';
 COMMENT ON COLUMN guardwire.configuration.singleton IS 'Keeps the table at one row';
 COMMENT ON COLUMN guardwire.configuration.notify IS 'Whether a commit sends NOTIFY; without it nodes find changes by their sweep alone';
-COMMENT ON COLUMN guardwire.configuration.told_channel IS 'Notify channel on which commits tell what they changed: a secret, for whoever knows it can listen to it and speak on it';
+COMMENT ON COLUMN guardwire.configuration.told_channel IS 'Notify channel on which commits tell what they changed: a secret, because a login that knows the name can listen';
+COMMENT ON COLUMN guardwire.configuration.told_secret IS '32 random bytes that prove that an item comes from the capture; `guardwire rotate-channel` replaces it and told_channel';
 COMMENT ON COLUMN guardwire.configuration.arrival_hours IS 'How long arrivals and ignored rows are kept';
 INSERT INTO guardwire.configuration DEFAULT VALUES;
 
@@ -434,9 +436,13 @@ CREATE TABLE guardwire.capture_notes (
     sqlstate text NOT NULL,
     message text NOT NULL,
     attempts integer NOT NULL DEFAULT 0,
-    given_up_at timestamptz
+    given_up_at timestamptz,
+    user_id uuid,
+    concerns_all boolean NOT NULL DEFAULT true
 );
 CREATE INDEX capture_notes_due ON guardwire.capture_notes (id) WHERE given_up_at IS NULL;
+CREATE INDEX capture_notes_of_all ON guardwire.capture_notes (id) WHERE concerns_all;
+CREATE INDEX capture_notes_by_user ON guardwire.capture_notes (user_id);
 CREATE INDEX capture_notes_by_row ON guardwire.capture_notes (source, row_key);
 COMMENT ON TABLE guardwire.capture_notes IS 'Rows whose capture failed; a node applies them at its next sweep';
 COMMENT ON COLUMN guardwire.capture_notes.id IS 'Order of the notes';
@@ -448,6 +454,8 @@ COMMENT ON COLUMN guardwire.capture_notes.inserted IS 'False when the row was up
 COMMENT ON COLUMN guardwire.capture_notes.sqlstate IS 'Of the last failure';
 COMMENT ON COLUMN guardwire.capture_notes.message IS 'Of the last failure';
 COMMENT ON COLUMN guardwire.capture_notes.attempts IS 'How often a node tried';
+COMMENT ON COLUMN guardwire.capture_notes.user_id IS 'Whose account the row is about; null when that is unknown, or nobody''s';
+COMMENT ON COLUMN guardwire.capture_notes.concerns_all IS 'Whether any account may depend on the row: a rate, an instrument, or a row that could not be read';
 COMMENT ON COLUMN guardwire.capture_notes.given_up_at IS 'When the row was found to be poison; it is kept and not tried again';
 
 CREATE TABLE guardwire.ignored_rows (

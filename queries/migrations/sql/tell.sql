@@ -5,6 +5,12 @@ CREATE FUNCTION guardwire.unix_us(at timestamptz) RETURNS bigint
 LANGUAGE sql STABLE PARALLEL SAFE
 RETURN (extract(epoch FROM at) * 1000000)::bigint;
 
+-- Proves that an item comes from the capture: 128 bits of SHA-256 over the secret and SHA-256 over the secret and the item.
+-- The outer digest keeps a shorter item from being continued (length extension), as HMAC does with its padding. It is
+-- not HMAC, which would take an extension.
+CREATE FUNCTION guardwire.told_mac(secret bytea, item text) RETURNS text LANGUAGE sql STABLE PARALLEL SAFE
+RETURN left(encode(sha256(secret || sha256(secret || convert_to(item, 'UTF8'))), 'hex'), 32);
+
 -- A profit in another currency, to the cent, as queries/conversion.py converts it; in its own where there is no rate.
 CREATE FUNCTION guardwire.converted(pnl numeric, quote_currency text, account_currency text) RETURNS numeric
 LANGUAGE plpgsql STABLE AS $$
@@ -31,33 +37,34 @@ RETURN concat('|', (p).ticket, ' ', (p).matched, ' ', (p).current_price, ' ',
 -- half full. An account that does not fit by itself is hinted at.
 CREATE FUNCTION guardwire.tell_nodes(moved guardwire.positions[]) RETURNS void LANGUAGE plpgsql AS $$
 DECLARE
-    channel text;
+    settings guardwire.configuration;
     told record;
     chunk text := '';
 BEGIN
     IF NOT guardwire.notifies() OR pg_notification_queue_usage() >= 0.5 THEN
         RETURN;
     END IF;
-    SELECT c.told_channel INTO channel FROM guardwire.configuration AS c WHERE c.singleton;
+    SELECT c.* INTO settings FROM guardwire.configuration AS c WHERE c.singleton;
     FOR told IN
         SELECT a.user_id, a.revision,
                concat(a.user_id, ' ', a.base_revision, ' ', a.revision, ' ', a.total_syncs, ' ', guardwire.unix_us(a.last_sync_at),
-                      ' ', a.last_sync_duration_ms, ' ', guardwire.unix_us(a.last_position_at), ' ', a.balance,
+                      ' ', a.last_sync_duration_ms::numeric, ' ', guardwire.unix_us(a.last_position_at), ' ', a.balance,
                       string_agg(guardwire.told_position(p, a.currency), '')) AS item
         FROM unnest(moved) AS p JOIN guardwire.accounts AS a ON a.user_id = p.user_id
         GROUP BY a.user_id
     LOOP
+        told.item := told.item || '#' || guardwire.told_mac(settings.told_secret, told.item);
         IF length(told.item) > 7900 THEN
             PERFORM guardwire.notify_nodes(ARRAY[told.user_id], ARRAY[told.revision]);
         ELSIF length(chunk) + length(told.item) < 7900 THEN
             chunk := chunk || CASE WHEN chunk = '' THEN '' ELSE ';' END || told.item;
         ELSE
-            PERFORM pg_notify(channel, chunk);
+            PERFORM pg_notify(settings.told_channel, chunk);
             chunk := told.item;
         END IF;
     END LOOP;
     IF chunk <> '' THEN
-        PERFORM pg_notify(channel, chunk);
+        PERFORM pg_notify(settings.told_channel, chunk);
     END IF;
 END
 $$;

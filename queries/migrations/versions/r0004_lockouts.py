@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from queries.migrations.script import run_sql
 
-revision = "0003"
-down_revision = "0002"
+revision = "0004"
+down_revision = "0003"
 branch_labels = None
 depends_on = None
 
