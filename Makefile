@@ -7,7 +7,7 @@ RUN := .venv/bin/python -m
 unexport PYTHONHOME PYTHONPATH PYTHONSTARTUP PYTHONOPTIMIZE PYTHONWARNINGS PYTHONDEVMODE VIRTUAL_ENV
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test faults lint bench bench-full lock clean venv
+.PHONY: help demo test faults lint bench bench-full lock audit clean venv
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
@@ -43,6 +43,16 @@ lock: ## requirements*.lock anew from pyproject.toml, newest versions, all platf
 	    --no-emit-index-url --no-emit-find-links --custom-compile-command 'make lock' \
 	    $${extra:+--extra dev} --output-file requirements$$extra.lock pyproject.toml || exit 1; \
 	done
+
+# A package of which the index has no advisory data counts as a failure (--strict): it was not looked at.
+audit: ## known vulnerabilities in what the lock files name, for Python and for JavaScript
+	@rm -rf build/audit && python3 -m venv build/audit && build/audit/bin/python -m pip install --quiet pip-audit
+	@failed=; \
+	for lock in requirements.lock requirements-dev.lock; do \
+	  build/audit/bin/pip-audit --strict --disable-pip --require-hashes --requirement "$$lock" || failed=1; \
+	done; \
+	npm audit --package-lock-only || failed=1; \
+	test -z "$$failed"
 
 clean: ## removes what make and the tools made, but no data
 	@rm -rf .venv build *.egg-info .import_linter_cache .mypy_cache .pytest_cache .ruff_cache .hypothesis

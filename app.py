@@ -35,7 +35,7 @@ from realtime.delivery.sse import EventStreamEndpoint
 from realtime.delivery.state_endpoint import StateEndpoint
 from realtime.delivery.strangers import Strangers
 from realtime.delivery.streams import Streams
-from realtime.delivery.websocket import WebSocketEndpoint
+from realtime.delivery.websocket import UpgradeRequired, WebSocketEndpoint
 from realtime.errors import ConfigurationError
 from realtime.feed.dirty import DirtySet
 from realtime.feed.intake import Intake
@@ -115,8 +115,8 @@ class Node:
             hello_seconds=settings.hello_seconds,
             send_deadline_seconds=settings.send_deadline_seconds,
             ping_seconds=settings.ping_seconds,
-            is_revoked=self._access.is_revoked,
-            changes=self._access.revocations.changes,
+            recheck=self._access.recheck,
+            changes=self._access.changes,
         )
         self._supervisor = Supervisor()
 
@@ -144,6 +144,7 @@ class Node:
         sockets = WebSocketEndpoint(streams=self.streams, authenticate=access.of_handshake)
         return [
             WebSocketRoute("/ws", sockets),
+            Route("/ws", UpgradeRequired(), methods=["GET"]),
             *rest.routes(
                 hub=self.hub,
                 store=self._store,
@@ -164,7 +165,7 @@ class Node:
             hub=self.hub,
             store=self._store,
             authenticate=self._access.authenticator.from_headers_or_ticket,
-            is_revoked=self._access.is_revoked,
+            recheck=self._access.recheck,
             drain=self._drain,
             heartbeat_seconds=settings.heartbeat_seconds,
             send_deadline_seconds=settings.send_deadline_seconds,
@@ -175,6 +176,7 @@ class Node:
             store=self._store,
             authenticate=self._access.authenticator.require,
             known=self._access.authenticator.known,
+            recheck=self._access.recheck,
             admission=self._admission,
             drain=self._drain,
         )
@@ -242,7 +244,11 @@ def _rules(settings: Settings, development: Development | None) -> Rules:
 def _key_sources(settings: Settings, development: Development | None) -> list[KeySource]:
     if development is not None:
         return [development.key.source]
-    return key_sources(secret=settings.jwt_secret, jwks_url=settings.jwks_url)
+    return key_sources(
+        secrets=settings.jwt_secrets,
+        jwks_url=settings.jwks_url,
+        jwks_refresh_seconds=settings.jwks_refresh_seconds,
+    )
 
 
 def build(settings: Settings, *, development: Development | None = None) -> Application:

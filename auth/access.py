@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterator, Sequence
+from typing import Final
 
 from redis.asyncio import Redis
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -17,15 +18,40 @@ from auth.origins import OriginPolicy
 from auth.revocation import Revocations
 from auth.tickets import Tickets
 from auth.tokens import Verifier
+from realtime.errors import ConfigurationError
+
+#: A rotation needs two; a token is tried with each, so few are enough and many would cost.
+MAX_SECRETS: Final = 4
 
 
-def key_sources(*, secret: str, jwks_url: str) -> list[KeySource]:
-    """Where tokens' keys come from; "" for a source that is not used. Raises ConfigurationError."""
-    sources: list[KeySource] = []
-    if secret:
-        sources.append(SharedSecret(secret))
+def key_sources(
+    *, secrets: Sequence[str], jwks_url: str, jwks_refresh_seconds: float = 300.0
+) -> list[KeySource]:
+    """Where tokens' keys come from: the HS256 ``secrets``, newest first, and a JWKS address unless it is "".
+
+    Raises ConfigurationError with all that is wrong with them.
+    """
+    sources: list[KeySource] = list(_shared_secrets(secrets))
     if jwks_url:
-        sources.append(Jwks(url=jwks_url))
+        sources.append(Jwks(url=jwks_url, refresh_seconds=jwks_refresh_seconds))
+    return sources
+
+
+def _shared_secrets(secrets: Sequence[str]) -> list[SharedSecret]:
+    if len(secrets) > MAX_SECRETS:
+        raise ConfigurationError(
+            [f"There are {len(secrets)} HS256 secrets: {MAX_SECRETS} are the most. Remove the oldest."]
+        )
+    sources: list[SharedSecret] = []
+    problems: list[str] = []
+    for number, secret in enumerate(secrets, start=1):
+        which = "The HS256 secret" if len(secrets) == 1 else f"HS256 secret {number} of {len(secrets)}"
+        try:
+            sources.append(SharedSecret(secret, name=which))
+        except ConfigurationError as error:
+            problems += error.problems
+    if problems:
+        raise ConfigurationError(problems)
     return sources
 
 
@@ -44,11 +70,14 @@ class Access:
         self._keys = keys
         self._origins = origins
         self.revocations = Revocations(
-            engine=engine, redis=redis, max_token_lifetime_seconds=rules.max_lifetime_seconds
+            engine=engine,
+            redis=redis,
+            max_token_lifetime_seconds=rules.max_lifetime_seconds,
+            leeway_seconds=rules.leeway_seconds,
         )
-        self.is_revoked = self.revocations.is_revoked
-        self.tickets = Tickets(redis=redis, is_revoked=self.is_revoked)
-        self.verifier = Verifier(keys=keys, rules=rules, is_revoked=self.is_revoked)
+        self.verifier = Verifier(keys=keys, rules=rules, is_revoked=self.revocations.is_revoked)
+        self.recheck = self.verifier.recheck
+        self.tickets = Tickets(redis=redis, confirm=self.verifier.confirm)
         self.authenticator = Authenticator(verifier=self.verifier, tickets=self.tickets)
 
     async def of_handshake(self, scope: Scope) -> Identity | None:
@@ -57,6 +86,10 @@ class Access:
         """
         self._origins.check(scheme=scope["scheme"], headers=scope["headers"])
         return await self.authenticator.from_headers(scope)
+
+    def changes(self) -> int:
+        """A number that grows whenever `recheck` may refuse what it did not refuse before, but for time."""
+        return self.revocations.changes() + self.verifier.withdrawals()
 
     def tasks(self) -> Iterator[tuple[str, Callable[[], Awaitable[None]]]]:
         """What must run for ever, by name."""

@@ -17,6 +17,7 @@ from realtime.errors import ConfigurationError
 MAX_LEEWAY_SECONDS: Final = 10.0
 MAX_TOKEN_ID_CHARACTERS: Final = 256
 
+_SECONDS_IN_AN_HOUR: Final = 3600.0
 _LATEST_UNIX_SECONDS: Final = 253_402_300_799  # the end of the year 9999
 _UUID: Final = re.compile(
     r"[0-9a-f]{32}|[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}", re.ASCII | re.IGNORECASE
@@ -50,11 +51,12 @@ class Rules:
             raise ConfigurationError(problems)
 
 
-def identify(claims: dict[str, Any], rules: Rules, *, now: float, fallback_token_id: str) -> Identity:
+def identify(
+    claims: dict[str, Any], rules: Rules, *, now: float, fallback_token_id: str, key_fingerprint: bytes
+) -> Identity:
     """Who ``claims`` speak of at ``now`` (unix seconds); AuthenticationError with the first rule broken."""
     _check_kind(claims)
-    if claims.get("iss") != rules.issuer:
-        raise refusal("wrong_issuer")
+    _check_issuer(claims.get("iss"), rules.issuer)
     audience = _audience(claims.get("aud"), rules.audiences)
     subject, user_id = _subject(claims.get("sub"))
     issued_at, expires_at = _validity(claims, rules, now)
@@ -64,6 +66,7 @@ def identify(claims: dict[str, Any], rules: Rules, *, now: float, fallback_token
         issuer=rules.issuer,
         audience=audience,
         token_id=_token_id(claims.get("jti"), fallback_token_id),
+        key_fingerprint=key_fingerprint,
         issued_at=issued_at,
         expires_at=expires_at,
         scopes=_scopes(claims),
@@ -74,46 +77,81 @@ def _check_kind(claims: dict[str, Any]) -> None:
     for name in _KIND_CLAIMS:
         kind = claims.get(name)
         if kind is not None and (not isinstance(kind, str) or kind.lower() not in _ACCESS_KINDS):
-            raise refusal("wrong_type")
+            raise refusal("wrong_type", f"The token's `{name}` says that it is no access token.")
+
+
+def _check_issuer(value: object, accepted: str) -> None:
+    if value is None:
+        raise refusal("wrong_issuer", "The token has no `iss`.")
+    if value != accepted:
+        raise refusal("wrong_issuer", "The token's `iss` is not the issuer that is accepted here.")
 
 
 def _audience(value: object, accepted: tuple[str, ...]) -> str:
+    if value is None:
+        raise refusal("wrong_audience", "The token has no `aud`.")
     named = [value] if isinstance(value, str) else value
     if not isinstance(named, list) or not all(isinstance(name, str) for name in named):
-        raise refusal("wrong_audience")
+        raise refusal("wrong_audience", "The token's `aud` is neither text nor a list of texts.")
     for audience in accepted:
         if audience in named:
             return audience
-    raise refusal("wrong_audience")
+    raise refusal("wrong_audience", "The token's `aud` names no audience that is accepted here.")
 
 
 def _subject(value: object) -> tuple[str, UUID]:
     # UUID() alone takes braces, URNs and dashes anywhere; many spellings of one user invite mistakes.
+    if value is None:
+        raise refusal("bad_subject", "The token has no `sub`.")
     if not isinstance(value, str) or not _UUID.fullmatch(value):
-        raise refusal("bad_subject")
+        raise refusal("bad_subject", "The token's `sub` is not the UUID of an account.")
     user_id = UUID(value)
     if user_id.int == 0:  # the nil UUID is a variable that nobody set
-        raise refusal("bad_subject")
+        raise refusal("bad_subject", "The token's `sub` is the nil UUID, which is no account.")
     return str(user_id), user_id
 
 
 def _validity(claims: dict[str, Any], rules: Rules, now: float) -> tuple[float, float]:
-    issued_at, expires_at = _date(claims.get("iat")), _date(claims.get("exp"))
-    not_before = _date(claims["nbf"]) if "nbf" in claims else issued_at
+    issued_at, expires_at = _date(claims, "iat"), _date(claims, "exp")
     if expires_at <= now:
         raise refusal("expired")
-    if max(issued_at, not_before) > now + rules.leeway_seconds:
-        raise refusal("not_yet_valid")
+    _check_start("iat", issued_at, rules, now)
+    if "nbf" in claims:
+        _check_start("nbf", _date(claims, "nbf"), rules, now)
     if expires_at - issued_at > rules.max_lifetime_seconds:
-        raise refusal("too_long_lived")
+        lifetime, most = _duration(expires_at - issued_at), _duration(rules.max_lifetime_seconds)
+        raise refusal(
+            "too_long_lived",
+            f"The token is valid for {lifetime} (`exp` - `iat`); at most {most} are accepted.",
+        )
     return issued_at, expires_at
 
 
-def _date(value: object) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise refusal("malformed")
-    if not 0 <= value <= _LATEST_UNIX_SECONDS:  # false for NaN too; 1e999 reads as infinity
-        raise refusal("malformed")
+def _check_start(name: str, start: float, rules: Rules, now: float) -> None:
+    if start > now + rules.leeway_seconds:
+        ahead, most = _duration(start - now), _duration(rules.leeway_seconds)
+        raise refusal(
+            "not_yet_valid",
+            f"The token's `{name}` is {ahead} ahead of this server's clock; at most {most} are accepted.",
+        )
+
+
+def _duration(seconds: float) -> str:
+    """``seconds`` for people, rounded up, so that a length beyond a limit never reads as the limit."""
+    if seconds < _SECONDS_IN_AN_HOUR:
+        return f"{math.ceil(seconds)} s"
+    hours = math.ceil(seconds / _SECONDS_IN_AN_HOUR * 100) / 100
+    return f"{hours:.2f}".rstrip("0").rstrip(".") + " h"
+
+
+def _date(claims: dict[str, Any], name: str) -> float:
+    if name not in claims:
+        raise refusal("bad_claim", f"The token has no `{name}`.")
+    value = claims[name]
+    # The comparison is false for NaN too; 1e999 reads as infinity.
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not is_number or not 0 <= value <= _LATEST_UNIX_SECONDS:
+        raise refusal("bad_claim", f"The token's `{name}` is not a number of unix seconds.")
     return float(value)
 
 
@@ -121,7 +159,8 @@ def _token_id(value: object, fallback: str) -> str:
     if value is None:
         return fallback
     if not is_token_id(value):
-        raise refusal("malformed")
+        what = f"1 to {MAX_TOKEN_ID_CHARACTERS} printable ASCII characters"
+        raise refusal("bad_claim", f"The token's `jti` is not {what}.")
     return str(value)
 
 
@@ -136,15 +175,19 @@ def is_token_id(value: object) -> bool:
 
 
 def _scopes(claims: dict[str, Any]) -> frozenset[str]:
-    value = claims.get("scope", claims.get("scp"))
+    claim = "scope" if "scope" in claims else "scp"
+    value = claims.get(claim)
     if value is None:
         return _shared(())
     names = value.split() if isinstance(value, str) else value
-    if not isinstance(names, list):
-        raise refusal("malformed")
-    if not all(isinstance(name, str) and _SCOPE.fullmatch(name) for name in names):
-        raise refusal("malformed")
+    if not isinstance(names, list) or not all(_is_scope(name) for name in names):
+        problem = "is neither text with names between spaces nor a list of names"
+        raise refusal("bad_claim", f"The token's `{claim}` {problem}.")
     return _shared(tuple(names))
+
+
+def _is_scope(name: object) -> bool:
+    return isinstance(name, str) and _SCOPE.fullmatch(name) is not None
 
 
 @functools.lru_cache(maxsize=64)

@@ -60,7 +60,7 @@ def _check_type(value: object) -> None:
     if value is None:
         return
     if not isinstance(value, str) or value.lower() not in ACCESS_TOKEN_TYPES:
-        raise refusal("wrong_type")
+        raise refusal("wrong_type", "The `typ` in the token's header says that it is no access token.")
 
 
 def _key_id(header: dict[str, Any]) -> str | None:

@@ -6,7 +6,6 @@ file holds cannot be configured as a production secret either: it starts with a 
 
 from __future__ import annotations
 
-import contextlib
 import os
 import secrets
 import stat
@@ -40,6 +39,8 @@ class DevelopmentKey:
         self.source = SharedSecret(secret)
         self.rules = Rules(issuer=ISSUER, audiences=(AUDIENCE,), max_lifetime_seconds=MAX_TTL_SECONDS)
         self._secret = secret
+        #: Whether this process made the key and put it into its folder.
+        self.is_new = False
 
     @classmethod
     def open(cls, folder: Path) -> DevelopmentKey:
@@ -50,15 +51,16 @@ class DevelopmentKey:
         path = folder / FILE_NAME
         try:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            if not path.exists():
-                _create(path)
+            is_new = not path.exists() and _create(path)
             text = _read(path)
         except OSError as error:
             problem = f"The development key {path} cannot be used: {error.strerror}."
             raise ConfigurationError([problem]) from error
         if not text.startswith(_PREFIX):
             raise ConfigurationError([f"{path} is not a development key. Delete it: a new one is made."])
-        return cls(text.removeprefix(_PREFIX))
+        key = cls(text.removeprefix(_PREFIX))
+        key.is_new = is_new
+        return key
 
     def issue(
         self,
@@ -88,8 +90,8 @@ class DevelopmentKey:
         return jwt.encode(claims, self._secret, algorithm="HS256", headers={"typ": "at+jwt"})
 
 
-def _create(path: Path) -> None:
-    """Put a whole new key at ``path``, or leave the one that another process put there first."""
+def _create(path: Path) -> bool:
+    """Put a whole new key at ``path``; False where another process did so first, whose key stays."""
     draft = path.with_name(f"{path.name}.{secrets.token_hex(8)}")
     descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     try:
@@ -97,10 +99,12 @@ def _create(path: Path) -> None:
             file.write(f"{_PREFIX}{secrets.token_urlsafe(_KEY_BYTES)}\n")
             file.flush()
             os.fsync(file.fileno())
-        with contextlib.suppress(FileExistsError):
-            os.link(draft, path)  # unlike a rename, it never replaces a key that is in use already
+        os.link(draft, path)  # unlike a rename, it never replaces a key that is in use already
+    except FileExistsError:
+        return False
     finally:
         draft.unlink()
+    return True
 
 
 def _read(path: Path) -> str:

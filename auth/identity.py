@@ -17,7 +17,8 @@ class Identity:
     """What a token proved; times are unix seconds.
 
     ``audience`` is the first configured audience that the token names. ``token_id`` is its ``jti``, or a
-    digest of the token when it has none. The repr shows whose it is and until when, and nothing of the token.
+    digest of what is signed when it has none. ``key_fingerprint`` names the key that signed it
+    (`VerifyingKey.fingerprint`). The repr shows whose it is and until when, and nothing of the token.
     """
 
     user_id: UUID
@@ -25,6 +26,7 @@ class Identity:
     issuer: str = field(repr=False)
     audience: str = field(repr=False)
     token_id: str = field(repr=False)
+    key_fingerprint: bytes = field(repr=False)
     issued_at: float = field(repr=False)
     expires_at: float
     scopes: frozenset[str] = field(default=frozenset(), repr=False)
@@ -32,7 +34,7 @@ class Identity:
     def require_scope(self, scope: str) -> None:
         """Raise AuthenticationError(scope) unless the token carries ``scope``."""
         if scope not in self.scopes:
-            raise refusal("scope")
+            raise refusal("scope", f"The token does not carry the scope `{scope}`.")
 
     def renewed_by(self, newer: Identity) -> Identity:
         """``newer``, if an open stream may go on with it; else AuthenticationError(other_user)."""

@@ -33,8 +33,8 @@ logger = logging.getLogger(__name__)
 class Jwks:
     """The keys at one JWKS address: found in memory, renewed by `run`, looked for again on an unknown key.
 
-    Each fetch replaces the set: new keys enter, missing ones are retired at once, so what they signed is no
-    longer believed. A document without one usable key counts as a failed fetch.
+    Each fetch replaces the set: new keys enter, and a key that is missing is believed no longer, nor is any
+    token that it signed. A document without one usable key counts as a failed fetch.
     """
 
     algorithms = frozenset({"RS256", "ES256", "EdDSA", "Ed25519"})
@@ -60,6 +60,7 @@ class Jwks:
         self._tls = tls or (ssl.create_default_context() if self._address.secure else None)
         self._clock = clock
         self._keys: dict[bytes, VerifyingKey] = {}
+        self._withdrawals = 0
         self._confirmed_at: float | None = None
         self._attempted_at: float | None = None
         self._flight: asyncio.Task[bool] | None = None
@@ -74,14 +75,22 @@ class Jwks:
 
     def find(self, algorithm: str, key_id: str | None) -> Sequence[VerifyingKey]:
         """The keys in memory for this header; a token without ``kid`` may be of any key of its algorithm."""
-        if (self.age_seconds or 0.0) > self._keep_seconds:
-            self._replace({})
+        self._drop_unconfirmed()
         found = [
             key
             for key in self._keys.values()
             if algorithm in key.algorithms and (key_id is None or key.key_id == key_id)
         ]
         return found[:MAX_CANDIDATES]
+
+    def holds(self, fingerprint: bytes) -> bool:
+        """Whether the key with this fingerprint is in the set, and the set was confirmed lately enough."""
+        return fingerprint in self._keys and not self._is_unconfirmed()
+
+    def withdrawals(self) -> int:
+        """How many keys were believed once and then no longer."""
+        self._drop_unconfirmed()
+        return self._withdrawals
 
     async def look_again(self) -> None:
         """Wait for the next fetch; AuthenticationError(unavailable) when it fails or too many wait."""
@@ -138,15 +147,21 @@ class Jwks:
             raise UnavailableError("it holds no key that could verify a token")
         return {key.fingerprint: key for key in keys}
 
+    def _is_unconfirmed(self) -> bool:
+        return self._confirmed_at is not None and self._clock() - self._confirmed_at > self._keep_seconds
+
+    def _drop_unconfirmed(self) -> None:
+        if self._keys and self._is_unconfirmed():
+            logger.warning(
+                "Nobody has confirmed the JWKS for %.0f s: no key of it is believed.", self.age_seconds
+            )
+            self._replace({})
+
     def _replace(self, keys: dict[bytes, VerifyingKey]) -> None:
-        # A key that stays keeps its object, and with it the verified tokens that are remembered.
-        kept = {fingerprint: self._keys.get(fingerprint, key) for fingerprint, key in keys.items()}
-        for fingerprint, key in self._keys.items():
-            if fingerprint not in kept:
-                key.retired = True
-        if kept.keys() != self._keys.keys():
-            logger.info("The JWKS holds %d usable keys now, before %d.", len(kept), len(self._keys))
-        self._keys = kept
+        if keys.keys() != self._keys.keys():
+            logger.info("The JWKS holds %d usable keys now, before %d.", len(keys), len(self._keys))
+        self._withdrawals += len(self._keys.keys() - keys.keys())
+        self._keys = keys
 
 
 def read_keys(body: bytes) -> list[VerifyingKey]:

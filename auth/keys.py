@@ -7,6 +7,7 @@ RSA key cannot be taken for an HMAC secret, and ``none`` is a name that no key h
 from __future__ import annotations
 
 import hashlib
+import hmac
 from collections.abc import Sequence
 from typing import Any, Final, Protocol
 
@@ -18,9 +19,12 @@ from jwt.exceptions import InvalidKeyError
 from auth.strength import MEND, weakness
 from realtime.errors import ConfigurationError
 
+FINGERPRINT_BYTES: Final = 16
 MIN_RSA_BITS: Final = 2048
 MAX_RSA_BITS: Final = 8192  # verifying costs the square of it
 
+#: A secret's fingerprint is an HMAC under the secret: a plain hash of the secret might be in use elsewhere.
+_FINGERPRINT_MESSAGE: Final = b"guardwire: the fingerprint of this key"
 _ES256: Final = ECAlgorithm(ECAlgorithm.SHA256)
 _RS256: Final = RSAAlgorithm(RSAAlgorithm.SHA256)
 _EDDSA: Final = OKPAlgorithm()
@@ -35,7 +39,7 @@ _PUBLIC_KINDS: Final[dict[tuple[object, object], tuple[tuple[str, ...], Algorith
 class VerifyingKey:
     """One key and the one algorithm that it may be used with."""
 
-    __slots__ = ("_algorithm", "_key", "algorithms", "fingerprint", "key_id", "retired")
+    __slots__ = ("_algorithm", "_key", "algorithms", "fingerprint", "key_id")
 
     def __init__(
         self,
@@ -48,9 +52,8 @@ class VerifyingKey:
     ) -> None:
         self.algorithms = algorithms
         self.key_id = key_id
+        #: 16 bytes by which any node recognises the key; they reveal nothing of it.
         self.fingerprint = fingerprint
-        #: Set once the key has left its source: what it signed is then no longer believed.
-        self.retired = False
         self._algorithm = algorithm
         self._key = key
 
@@ -69,20 +72,28 @@ class KeySource(Protocol):
     def find(self, algorithm: str, key_id: str | None) -> Sequence[VerifyingKey]:
         """The few keys in memory that may have signed a token with this header; at once."""
 
+    def holds(self, fingerprint: bytes) -> bool:
+        """Whether the key with this fingerprint is believed now; at once."""
+
+    def withdrawals(self) -> int:
+        """A number that grows whenever a key stops being believed; at once."""
+
     async def look_again(self) -> None:
         """Look for keys that are not in memory yet; AuthenticationError(unavailable) when that fails."""
 
 
 class SharedSecret:
-    """The HS256 secret that the platform's issuer and this server share; ``key_id`` of tokens is ignored."""
+    """An HS256 secret that the platform's issuer and this server share; ``key_id`` of tokens is ignored."""
 
     algorithms = frozenset({"HS256"})
 
-    def __init__(self, secret: str | bytes) -> None:
-        """Take ``secret`` (text counts as its UTF-8 bytes); ConfigurationError when it is weak."""
+    def __init__(self, secret: str | bytes, *, name: str = "The HS256 secret") -> None:
+        """Take ``secret`` (text counts as its UTF-8 bytes); ConfigurationError, which says ``name``, when the
+        secret is weak.
+        """
         problem = weakness(secret)
         if problem is not None:
-            raise ConfigurationError([f"The HS256 secret is too weak: {problem}. {MEND}"])
+            raise ConfigurationError([f"{name} is too weak: {problem}. {MEND}"])
         data = secret.encode() if isinstance(secret, str) else secret
         self._keys = (
             VerifyingKey(
@@ -90,13 +101,21 @@ class SharedSecret:
                 algorithm=HMACAlgorithm(HMACAlgorithm.SHA256),
                 key=data,
                 key_id=None,
-                fingerprint=hashlib.sha256(data).digest(),
+                fingerprint=hmac.digest(data, _FINGERPRINT_MESSAGE, "sha256")[:FINGERPRINT_BYTES],
             ),
         )
 
     def find(self, algorithm: str, key_id: str | None) -> Sequence[VerifyingKey]:
         """The secret, for HS256."""
         return self._keys if algorithm == "HS256" else ()
+
+    def holds(self, fingerprint: bytes) -> bool:
+        """Whether the fingerprint is the secret's."""
+        return any(key.fingerprint == fingerprint for key in self._keys)
+
+    def withdrawals(self) -> int:
+        """Always 0: a process keeps the secret that it was started with."""
+        return 0
 
     async def look_again(self) -> None:
         """Nothing to look for."""
@@ -120,7 +139,7 @@ def public_key(document: object) -> VerifyingKey | None:
     if document.get("alg") not in (None, *names) or not _is_strong(key):
         return None
     key_id = document.get("kid")
-    fingerprint = hashlib.sha256(repr((key_id, sorted(public.items()))).encode()).digest()
+    fingerprint = hashlib.sha256(repr((key_id, sorted(public.items()))).encode()).digest()[:FINGERPRINT_BYTES]
     return VerifyingKey(
         algorithms=names, algorithm=algorithm, key=key, key_id=key_id, fingerprint=fingerprint
     )

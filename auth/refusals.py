@@ -20,6 +20,7 @@ Reason = Literal[
     "wrong_issuer",
     "wrong_audience",
     "bad_subject",
+    "bad_claim",
     "not_yet_valid",
     "expired",
     "too_long_lived",
@@ -31,7 +32,9 @@ Reason = Literal[
     "unavailable",
 ]
 
-#: What the caller is told. Sentences hold nothing of the request: it may carry a credential in any place.
+#: The caller is answered with these sentences, unless `refusal` is given a more exact one. No sentence
+#: repeats text of the request, which may carry a credential in any place: of a token, sentences say names of
+#: claims and lengths of time.
 SENTENCES: Final[dict[Reason, str]] = {
     "missing": "A bearer token is required in the Authorization header.",
     "malformed": "The credentials are not one well-formed bearer token.",
@@ -43,6 +46,7 @@ SENTENCES: Final[dict[Reason, str]] = {
     "wrong_issuer": "The token is from another issuer.",
     "wrong_audience": "The token is meant for another audience.",
     "bad_subject": "The token's subject is not the UUID of an account.",
+    "bad_claim": "A claim of the token is missing or has no form that is accepted here.",
     "not_yet_valid": "The token is not valid yet.",
     "expired": "The token has expired.",
     "too_long_lived": "The token is valid for longer than is accepted here.",
@@ -55,9 +59,13 @@ SENTENCES: Final[dict[Reason, str]] = {
 }
 
 
-def refusal(reason: Reason) -> AuthenticationError:
-    """The error to raise for ``reason``."""
-    return AuthenticationError(reason, SENTENCES[reason])
+def refusal(reason: Reason, sentence: str | None = None) -> AuthenticationError:
+    """The error to raise for ``reason``; ``sentence`` says it more exactly than the reason's own does.
+
+    A sentence is ASCII without double quotes and backslashes, because `challenge` quotes it, and short enough
+    for a close frame (123 bytes).
+    """
+    return AuthenticationError(reason, sentence or SENTENCES[reason])
 
 
 def challenge(error: AuthenticationError) -> str:

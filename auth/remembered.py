@@ -6,7 +6,6 @@ import hashlib
 from collections import OrderedDict
 
 from auth.identity import Identity
-from auth.keys import VerifyingKey
 
 
 def digest(token: str) -> bytes:
@@ -15,30 +14,28 @@ def digest(token: str) -> bytes:
 
 
 class Remembered:
-    """The ``capacity`` identities used last, by the digest of their token. Failures are never remembered."""
+    """The ``capacity`` identities used last, by the digest of their token. Failures are never remembered.
+
+    The digest covers the signature: a look-up stands for its check.
+    """
 
     def __init__(self, *, capacity: int) -> None:
         self._capacity = capacity
-        self._entries: OrderedDict[bytes, tuple[Identity, VerifyingKey]] = OrderedDict()
+        self._entries: OrderedDict[bytes, Identity] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self._entries)
 
-    def get(self, token_digest: bytes, *, now: float) -> Identity | None:
-        """The identity, unless it is unknown, expired at ``now``, or its key has been withdrawn."""
-        entry = self._entries.get(token_digest)
-        if entry is None:
-            return None
-        identity, key = entry
-        if identity.expires_at <= now or key.retired:
-            del self._entries[token_digest]
-            return None
-        self._entries.move_to_end(token_digest)
+    def get(self, token_digest: bytes) -> Identity | None:
+        """The identity as it was verified, or None; whether it still holds is for the caller to find out."""
+        identity = self._entries.get(token_digest)
+        if identity is not None:
+            self._entries.move_to_end(token_digest)
         return identity
 
-    def put(self, token_digest: bytes, identity: Identity, key: VerifyingKey) -> None:
+    def put(self, token_digest: bytes, identity: Identity) -> None:
         """Remember ``identity``, forgetting the one that was used longest ago when there are too many."""
-        self._entries[token_digest] = identity, key
+        self._entries[token_digest] = identity
         self._entries.move_to_end(token_digest)
         if len(self._entries) > self._capacity:
             self._entries.popitem(last=False)

@@ -12,7 +12,8 @@ import contextlib
 import logging
 import secrets
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime, timedelta
 from typing import Final
 from uuid import UUID
 
@@ -22,14 +23,18 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from auth.claims import MAX_LEEWAY_SECONDS, is_token_id
 from auth.identity import Identity
-from auth.revoked_rows import Revocation, RevokedRows
+from auth.revoked_rows import Cover, Revocation, RevokedRows
 from realtime.errors import ConfigurationError, UnavailableError
 from realtime.metrics import METRICS
 
 MARK_KEY: Final = "guardwire:revocations"
+#: Written to find out whether Redis takes writes.
+_ALIVE_KEY: Final = "guardwire:alive"
+_ALIVE_SECONDS: Final = 60
 #: Single tokens that can be revoked at once; users always can. A node holds them in some 30 MB.
 CAPACITY: Final = 100_000
 MAX_REASON_CHARACTERS: Final = 500
+MAX_LOCK: Final = timedelta(days=3660)
 
 _REDIS_SECONDS: Final = 1.0
 
@@ -39,8 +44,11 @@ logger = logging.getLogger(__name__)
 class Revocations:
     """What is revoked, in memory; `run` keeps it up to date, `revoke` adds to it for all nodes.
 
-    Revoking a user covers the tokens issued until then (their ``iat``, by the issuer's clock and mostly in
-    whole seconds), not later ones; revoking a token covers that one.
+    Revoking a user covers the tokens issued until then. A user may also be locked out until a later time,
+    which covers the tokens issued until that time. Revoking a token covers that token.
+
+    Times of issue (``iat``) are the issuer's, times of revocations the database's. The issuer's clock may be
+    ahead by the leeway of tokens, so tokens with an ``iat`` of up to the leeway later are covered too.
     """
 
     def __init__(
@@ -49,6 +57,7 @@ class Revocations:
         engine: AsyncEngine,
         redis: Redis | None,
         max_token_lifetime_seconds: float = 86_400.0,
+        leeway_seconds: float = 5.0,
         read_seconds: float = 3.0,
         poll_seconds: float = 0.5,
         full_read_seconds: float = 60.0,
@@ -57,11 +66,13 @@ class Revocations:
         """New rows are read every ``read_seconds``, all live ones every ``full_read_seconds``, the mark in
         Redis every ``poll_seconds``; ``capacity`` single tokens can be revoked at once.
 
-        ``max_token_lifetime_seconds`` is the verifier's: for so long a revocation has something to cover.
+        ``max_token_lifetime_seconds`` and ``leeway_seconds`` are the verifier's: for so long a revocation has
+        something to cover, and so far ahead may an issuer's clock be.
         """
         self._rows = RevokedRows(engine=engine)
         self._redis = redis
         self._keep_seconds = max_token_lifetime_seconds + 2 * MAX_LEEWAY_SECONDS
+        self._leeway_seconds = leeway_seconds
         self._read_seconds = read_seconds
         self._poll_seconds = poll_seconds
         self._full_read_seconds = full_read_seconds
@@ -86,31 +97,57 @@ class Revocations:
 
     def is_revoked(self, identity: Identity) -> bool:
         """Whether ``identity`` may no longer be served; from memory, at once."""
-        until = self._users.get(identity.user_id)
-        return (until is not None and identity.issued_at <= until) or identity.token_id in self._tokens
+        covers_until = self._users.get(identity.user_id)
+        if covers_until is not None and identity.issued_at <= covers_until + self._leeway_seconds:
+            return True
+        return identity.token_id in self._tokens
 
     async def revoke(
-        self, *, user_id: UUID | None = None, token_id: str | None = None, reason: str = ""
-    ) -> None:
+        self,
+        *,
+        user_id: UUID | None = None,
+        token_id: str | None = None,
+        locked_until: datetime | None = None,
+        reason: str = "",
+    ) -> Revocation:
         """Revoke all tokens that ``user_id`` has so far, or the one named ``token_id``: committed on return.
 
-        Raises ConfigurationError unless exactly one is given and well-formed, and UnavailableError when
-        PostgreSQL does not answer or too many single tokens are revoked already.
+        ``locked_until`` (aware) also covers the user's tokens that are issued until that time. Raises
+        ConfigurationError unless exactly one of user and token is given and all is well-formed, and
+        UnavailableError when PostgreSQL does not answer or too many single tokens are revoked already.
         """
-        if (user_id is None) == (token_id is None):
-            raise ConfigurationError(["Revoke either a user or a token."])
-        if token_id is not None and not is_token_id(token_id):
-            raise ConfigurationError(["A token's id is 1 to 256 printable ASCII characters."])
+        _check_what(user_id, token_id)
+        if locked_until is not None:
+            _check_lock(user_id, locked_until)
         told = "".join(character for character in reason if character.isprintable())[:MAX_REASON_CHARACTERS]
         added = await self._rows.add(
             user_id=user_id,
             token_id=token_id,
+            locked_until=locked_until,
             keep_seconds=self._keep_seconds,
             reason=told,
             capacity=self._capacity,
         )
-        if not added:
+        if added is None:
             raise UnavailableError(f"{self._capacity} tokens are revoked already: revoke their user instead.")
+        await self._announce()
+        return added
+
+    async def list_in_force(self) -> Sequence[Revocation]:
+        """The revocations in force, the newest first, at most `CAPACITY`; raises UnavailableError."""
+        return await self._rows.list_live(most=self._capacity)
+
+    async def undo(self, *, user_id: UUID | None = None, token_id: str | None = None) -> int:
+        """Undo every revocation in force of ``user_id``, or of ``token_id``: committed on return. How many
+        there were; raises as `revoke` does.
+        """
+        _check_what(user_id, token_id)
+        undone = await self._rows.undo(user_id=user_id, token_id=token_id)
+        if undone:
+            await self._announce()
+        return undone
+
+    async def _announce(self) -> None:
         await self._change_mark()
         with contextlib.suppress(UnavailableError):  # it is committed: `run` reads it in a moment
             await self.read()
@@ -121,7 +158,9 @@ class Revocations:
             began = time.monotonic()
             whole = self._horizon == 0 or began - self._full_read_at >= self._full_read_seconds
             rows, horizon = await self._rows.read(since=0 if whole else self._horizon)
-            if horizon < self._horizon:  # another copy of the database, that counts from further back
+            # In another copy of the database transactions may count from further back. After an undoing, only
+            # all rows say what is still covered.
+            if horizon < self._horizon or any(row.is_undone for row in rows):
                 rows, horizon = await self._rows.read(since=0)
                 whole = True
             self._read_at, self._horizon = began, horizon
@@ -154,13 +193,15 @@ class Revocations:
             if changed:
                 return
 
-    def _learn(self, rows: Iterable[Revocation], *, whole: bool) -> None:
+    def _learn(self, rows: Iterable[Cover], *, whole: bool) -> None:
         """Take in ``rows``, in place of all that is known when ``whole``."""
         users: dict[UUID, float] = {} if whole else self._users
         tokens: set[str] = set() if whole else self._tokens
         for row in rows:
+            if row.is_undone:
+                continue
             if row.user_id is not None:
-                until = max(row.revoked_at, users.get(row.user_id, -1.0))
+                until = max(row.covers_until, users.get(row.user_id, -1.0))
                 is_news = until > self._users.get(row.user_id, -1.0)
                 users[row.user_id] = until
             elif row.token_id is not None:
@@ -187,13 +228,36 @@ class Revocations:
             return False
         try:
             async with asyncio.timeout(_REDIS_SECONDS):
-                mark: object = await self._redis.get(MARK_KEY)
+                pipeline = self._redis.pipeline(transaction=False)
+                # A replica, or a server that is full, answers what is read and refuses what is written.
+                pipeline.set(_ALIVE_KEY, b"", ex=_ALIVE_SECONDS)
+                pipeline.get(MARK_KEY)
+                written, mark = await pipeline.execute(raise_on_error=False)
         except (RedisError, OSError, TimeoutError):
             METRICS.redis_up.set(0)
             return False
-        METRICS.redis_up.set(1)
-        changed, self._mark = mark != self._mark, mark
+        METRICS.redis_up.set(0 if isinstance(written, Exception) else 1)
+        if isinstance(mark, Exception):
+            return False
+        changed, self._mark = bool(mark != self._mark), mark
         return changed
+
+
+def _check_what(user_id: UUID | None, token_id: str | None) -> None:
+    if (user_id is None) == (token_id is None):
+        raise ConfigurationError(["Revoke either a user or a token."])
+    if token_id is not None and not is_token_id(token_id):
+        raise ConfigurationError(["A token's id is 1 to 256 printable ASCII characters."])
+
+
+def _check_lock(user_id: UUID | None, locked_until: datetime) -> None:
+    if user_id is None:
+        raise ConfigurationError(["Only a user can be locked out until a time: a token ends by itself."])
+    left = locked_until - datetime.now(UTC)
+    if not timedelta(0) < left <= MAX_LOCK:
+        raise ConfigurationError(
+            [f"A user can be locked out until a time to come, at most {MAX_LOCK.days} days from now."]
+        )
 
 
 def _end_if_cancelled() -> None:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Final
 from uuid import UUID
 
@@ -24,8 +25,9 @@ _READ: Final = text("""
 SELECT CAST(pg_snapshot_xmin(pg_current_snapshot()) AS text) AS horizon,
        revocation.user_id,
        revocation.token_id,
-       CAST(extract(epoch FROM revocation.revoked_at) AS double precision) AS revoked_at,
-       CAST(extract(epoch FROM revocation.expires_at) AS double precision) AS expires_at
+       CAST(extract(epoch FROM greatest(revocation.revoked_at, revocation.locked_until)) AS double precision)
+           AS covers_until,
+       revocation.undone_at IS NOT NULL AS is_undone
 FROM (VALUES (0)) AS one_row_at_least
 LEFT JOIN guardwire.revocations AS revocation
        ON revocation.transaction_id >= CAST(CAST(:since AS text) AS xid8) AND revocation.expires_at > now()
@@ -33,12 +35,30 @@ LEFT JOIN guardwire.revocations AS revocation
 
 #: A new revocation, unless it names a token and the live ones are as many as a node remembers.
 _ADD: Final = text("""
-INSERT INTO guardwire.revocations (user_id, token_id, revoked_at, expires_at, reason)
-SELECT CAST(:user_id AS uuid), CAST(:token_id AS text), clock_timestamp(),
-       clock_timestamp() + make_interval(secs => :keep_seconds), CAST(:reason AS text)
+INSERT INTO guardwire.revocations (user_id, token_id, revoked_at, locked_until, expires_at, reason)
+SELECT CAST(:user_id AS uuid), CAST(:token_id AS text), at, until,
+       greatest(at, until) + make_interval(secs => :keep_seconds), CAST(:reason AS text)
+FROM (SELECT clock_timestamp() AS at, CAST(:locked_until AS timestamptz) AS until) AS times
 WHERE CAST(:token_id AS text) IS NULL
-   OR (SELECT count(*) FROM guardwire.revocations WHERE expires_at > now()) < :capacity
-RETURNING revocation_id
+   OR (SELECT count(*) FROM guardwire.revocations WHERE expires_at > now() AND undone_at IS NULL) < :capacity
+RETURNING revocation_id, user_id, token_id, revoked_at, locked_until, expires_at, reason
+""")
+
+#: The live rows for people, the newest first.
+_LIST: Final = text("""
+SELECT revocation_id, user_id, token_id, revoked_at, locked_until, expires_at, reason
+FROM guardwire.revocations
+WHERE expires_at > now() AND undone_at IS NULL
+ORDER BY revoked_at DESC, revocation_id DESC
+LIMIT :most
+""")
+
+#: The rows of one user or one token count no longer; a new transaction_id shows them to readers once more.
+_UNDO: Final = text("""
+UPDATE guardwire.revocations
+SET undone_at = clock_timestamp(), transaction_id = pg_current_xact_id()
+WHERE (user_id = CAST(:user_id AS uuid) OR token_id = CAST(:token_id AS text))
+  AND expires_at > now() AND undone_at IS NULL
 """)
 
 #: Rows whose end is a week past, a bounded number at a time: what they covered has expired by itself.
@@ -50,13 +70,33 @@ DELETE FROM guardwire.revocations WHERE revocation_id IN (
 
 
 @dataclass(frozen=True, slots=True)
-class Revocation:
-    """One revocation, of a user's tokens issued until ``revoked_at`` or of one token; in unix seconds."""
+class Cover:
+    """The tokens that one row covers: a user's, issued until ``covers_until`` (unix seconds), or one alone.
+
+    ``is_undone``: the row covers nothing any more.
+    """
 
     user_id: UUID | None
     token_id: str | None
-    revoked_at: float
-    expires_at: float
+    covers_until: float
+    is_undone: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Revocation:
+    """One revocation as people are shown it; either ``user_id`` or ``token_id`` is None.
+
+    ``locked_until`` is None unless a user's later tokens are covered too. After ``expires_at`` all tokens
+    that the revocation covers have expired by themselves.
+    """
+
+    revocation_id: int
+    user_id: UUID | None
+    token_id: str | None
+    revoked_at: datetime
+    locked_until: datetime | None
+    expires_at: datetime
+    reason: str
 
 
 class RevokedRows:
@@ -66,30 +106,50 @@ class RevokedRows:
         self._engine = engine.execution_options(isolation_level="AUTOCOMMIT")  # each call is one statement
         self._timeout_seconds = timeout_seconds
 
-    async def read(self, *, since: int) -> tuple[list[Revocation], int]:
+    async def read(self, *, since: int) -> tuple[list[Cover], int]:
         """Live rows not visible yet at horizon ``since`` (0 for all), and the horizon to ask from next."""
         async with self._connection() as connection:
             rows = (await connection.execute(_READ, {"since": str(since)})).all()
         found = [
-            Revocation(row.user_id, row.token_id, row.revoked_at, row.expires_at)
+            Cover(row.user_id, row.token_id, row.covers_until, row.is_undone)
             for row in rows
-            if row.revoked_at is not None
+            if row.covers_until is not None
         ]
         return found, int(rows[0].horizon)
 
     async def add(
-        self, *, user_id: UUID | None, token_id: str | None, keep_seconds: float, reason: str, capacity: int
-    ) -> bool:
-        """Write one revocation, committed on return; False when ``capacity`` live ones are there already."""
+        self,
+        *,
+        user_id: UUID | None,
+        token_id: str | None,
+        locked_until: datetime | None,
+        keep_seconds: float,
+        reason: str,
+        capacity: int,
+    ) -> Revocation | None:
+        """Write one revocation, committed on return; None when ``capacity`` live ones are there already."""
         values = {
             "user_id": user_id,
             "token_id": token_id,
+            "locked_until": locked_until,
             "keep_seconds": keep_seconds,
             "reason": reason,
             "capacity": capacity,
         }
         async with self._connection() as connection:
-            return (await connection.execute(_ADD, values)).one_or_none() is not None
+            row = (await connection.execute(_ADD, values)).mappings().one_or_none()
+        return None if row is None else Revocation(**row)
+
+    async def list_live(self, *, most: int) -> Sequence[Revocation]:
+        """The live revocations, the newest first and at most ``most``."""
+        async with self._connection() as connection:
+            rows = (await connection.execute(_LIST, {"most": most})).mappings().all()
+        return [Revocation(**row) for row in rows]
+
+    async def undo(self, *, user_id: UUID | None, token_id: str | None) -> int:
+        """Undo every live revocation of this user or this token, committed on return; how many there were."""
+        async with self._connection() as connection:
+            return (await connection.execute(_UNDO, {"user_id": user_id, "token_id": token_id})).rowcount
 
     async def prune(self) -> None:
         """Delete some rows that ended long ago."""

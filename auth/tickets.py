@@ -10,7 +10,7 @@ import asyncio
 import re
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -46,13 +46,15 @@ class Tickets:
         self,
         *,
         redis: Redis | None,
-        is_revoked: Callable[[Identity], bool],
+        confirm: Callable[[Identity], Awaitable[None]],
         ticket_seconds: float = TICKET_SECONDS,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        """``clock`` tells unix seconds."""
+        """``confirm`` raises AuthenticationError for an identity that no longer holds; ``clock`` gives unix
+        seconds.
+        """
         self._redis = redis
-        self._is_revoked = is_revoked
+        self._confirm = confirm
         self._ticket_seconds = ticket_seconds
         self._clock = clock
 
@@ -84,10 +86,7 @@ class Tickets:
         if value is None:
             raise refusal("bad_ticket")
         identity = _identity(value)
-        if identity.expires_at <= self._clock():
-            raise refusal("expired")
-        if self._is_revoked(identity):
-            raise refusal("revoked")
+        await self._confirm(identity)
         return identity
 
     def _connected(self) -> Redis:

@@ -10,7 +10,7 @@ from auth.claims import Rules, identify
 from auth.compact import MAX_TOKEN_BYTES, Compact, decode
 from auth.identity import ADMIN_SCOPE, Identity
 from auth.keys import KeySource, VerifyingKey
-from auth.refusals import refusal
+from auth.refusals import Reason, refusal
 from auth.remembered import Remembered, digest
 from realtime.errors import ConfigurationError
 
@@ -21,8 +21,12 @@ DEFAULT_CAPACITY: Final = 10_000
 
 
 def token_id_of(token: str) -> str:
-    """The id under which a token without ``jti`` is known and can be revoked."""
-    return f"sha256:{digest(token).hex()}"
+    """The id under which a token without ``jti`` is known and can be revoked: ``sha256:`` and 64 hexadecimal
+    digits, the digest of its signed part (the text before the second dot).
+
+    The signature is left out because one token can carry several: ES256 accepts (r, n - s) beside (r, s).
+    """
+    return f"sha256:{digest(token.rpartition('.')[0]).hex()}"
 
 
 def _nobody_is_revoked(_: Identity) -> bool:
@@ -30,7 +34,7 @@ def _nobody_is_revoked(_: Identity) -> bool:
 
 
 class Verifier:
-    """Tells who a token speaks for, or raises AuthenticationError and nothing else."""
+    """Finds whom a token speaks for, or raises AuthenticationError and nothing else."""
 
     def __init__(
         self,
@@ -54,8 +58,12 @@ class Verifier:
         """The identity of a token that was verified before and is still good, at once; else None."""
         if len(token) > MAX_TOKEN_BYTES:
             return None
-        identity = self._remembered.get(digest(token), now=self._clock())
-        if identity is None or self._is_revoked(identity):
+        token_digest = digest(token)
+        identity = self._remembered.get(token_digest)
+        if identity is None:
+            return None
+        if self.recheck(identity) is not None:
+            self._remembered.forget(token_digest)
             return None
         return identity
 
@@ -66,15 +74,49 @@ class Verifier:
             return known
         compact = decode(token)
         key = await self._signer(compact)
-        token_digest = digest(token)
         identity = identify(
-            compact.claims, self._rules, now=self._clock(), fallback_token_id=f"sha256:{token_digest.hex()}"
+            compact.claims,
+            self._rules,
+            now=self._clock(),
+            fallback_token_id=token_id_of(token),
+            key_fingerprint=key.fingerprint,
         )
         if self._is_revoked(identity):
-            self._remembered.forget(token_digest)
             raise refusal("revoked")
-        self._remembered.put(token_digest, identity, key)
+        self._remembered.put(digest(token), identity)
         return identity
+
+    def recheck(self, identity: Identity) -> Reason | None:
+        """Why ``identity``, verified before, holds no longer: "expired", "unknown_key" (its key was
+        withdrawn) or "revoked"; None while it holds. At once, from memory.
+        """
+        if identity.expires_at <= self._clock():
+            return "expired"
+        if not self._believes(identity.key_fingerprint):
+            return "unknown_key"
+        return "revoked" if self._is_revoked(identity) else None
+
+    def _believes(self, fingerprint: bytes) -> bool:
+        for source in self._sources:  # noqa: SIM110 - any() would make a generator at every use of a token
+            if source.holds(fingerprint):
+                return True
+        return False
+
+    async def confirm(self, identity: Identity) -> None:
+        """Raise AuthenticationError unless ``identity`` still holds. Another node may have verified it, so a
+        key that this node does not know yet is looked for, as by `verify`.
+        """
+        reason = self.recheck(identity)
+        if reason == "unknown_key":
+            for source in self._sources:
+                await source.look_again()
+            reason = self.recheck(identity)
+        if reason is not None:
+            raise refusal(reason)
+
+    def withdrawals(self) -> int:
+        """A number that grows whenever a key stops being believed, and with it what the key signed."""
+        return sum(source.withdrawals() for source in self._sources)
 
     async def _signer(self, compact: Compact) -> VerifyingKey:
         sources = [source for source in self._sources if compact.algorithm in source.algorithms]

@@ -40,4 +40,6 @@ async def main(url: str) -> None:
                 await close(account, order[1])
 
 
+if len(sys.argv) != 2 or "TOKEN" not in os.environ:
+    sys.exit(f"usage: TOKEN=… python {sys.argv[0]} https://guardwire.example")
 asyncio.run(main(sys.argv[1]))

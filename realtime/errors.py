@@ -8,9 +8,11 @@
     │   ├── FolderUnusable      the data folder cannot be made, entered or written
     │   ├── FolderInUse         another process owns the data folder
     │   └── ServerNotReady      the server ended, or was not ready in time
+    ├── NothingRevoked          there is no revocation to undo
     ├── PortTaken               somebody else listens on the port that was asked for
     ├── AuthenticationError     who is asking is not known (401) or not welcome (403)
     ├── UnavailableError        the answer exists but cannot be had now (503)
+    ├── TooManyClaims           a user asks too often for what makes the server read (429)
     ├── StreamClosed            a stream that must end, with its close code
     └── ClientError             raised by the bots' client
         ├── ConnectionRefused   the server said no, and would say no again
@@ -85,6 +87,12 @@ class ServerNotReady(EmbeddedServerError):
     code = "server_not_ready"
 
 
+class NothingRevoked(GuardwireError):
+    """There is no revocation in force of the user or token that was named."""
+
+    code = "nothing_revoked"
+
+
 class PortTaken(GuardwireError):
     """Somebody else listens on the port that was asked for."""
 
@@ -115,6 +123,19 @@ class AuthenticationError(GuardwireError):
         if self.reason in self.UNAVAILABLE:
             return 503
         return 403 if self.reason in self.FORBIDDEN else 401
+
+
+class TooManyClaims(GuardwireError):
+    """A user resumes too often from revisions that this node has not seen, each a reason to read the account;
+    ``retry_after_seconds`` is when the next one may come.
+    """
+
+    code = "rate_limited"
+    retry = True
+
+    def __init__(self, retry_after_seconds: int) -> None:
+        self.retry_after_seconds = retry_after_seconds
+        super().__init__("too many requests from revisions that this node has not seen yet")
 
 
 class UnavailableError(GuardwireError):

@@ -39,6 +39,7 @@ _EXTRAS: Final = ("user", "method", "path", "status", "code", "duration_ms")
 _MESSAGE_CHARACTERS: Final = 2_000
 _FOREIGN_CHARACTERS: Final = 200
 _FRAMES: Final = 30
+_SEPARATORS: Final = frozenset(' "=')
 _CAUSES: Final = 5
 _FLUSH_SECONDS: Final = 1.0
 _FULL_PIPE_SECONDS: Final = 0.05
@@ -57,7 +58,7 @@ class Lines(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         """The line, without its end."""
         fields = self._fields(record)
-        return _as_text(fields) if self._is_text else json.dumps(fields, ensure_ascii=False)
+        return _as_text(fields) if self._is_text else _as_json(fields)
 
     def _fields(self, record: logging.LogRecord) -> Fields:
         fields: Fields = {
@@ -125,16 +126,40 @@ def _time(seconds: float) -> str:
     return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
+def _as_json(value: object) -> str:
+    """JSON in one line that a terminal shows as it is: what is not printable is escaped, be it a control
+    character (JSON itself would let C1 through) or one that turns the direction of writing.
+    """
+    text = json.dumps(value, ensure_ascii=False)
+    return text if text.isprintable() else json.dumps(value)
+
+
 def _as_text(fields: Fields) -> str:
     said = {"time", "level", "logger", "message", "node", "exception"}
-    rest = "".join(f" {name}={value}" for name, value in fields.items() if name not in said)
-    line = f"{fields['time']} {fields['level']} {fields['logger']} {fields['message']}{rest}"
+    rest = "".join(f" {name}={_word(value)}" for name, value in fields.items() if name not in said)
+    line = f"{fields['time']} {fields['level']} {fields['logger']} {_printable(fields['message'])}{rest}"
     error = fields.get("exception")
     while error:
-        line += f"\n  {error['type']}: {error.get('message', '')}".rstrip(": ")
-        line += "".join(f"\n    {frame}" for frame in error["frames"])
+        line += f"\n  {error['type']}: {_printable(error.get('message', ''))}".rstrip(": ")
+        line += "".join(f"\n    {_printable(frame)}" for frame in error["frames"])
         error = error.get("cause")
     return line
+
+
+def _printable(text: str) -> str:
+    """``text`` in one line, with escapes for what is not printable, and for the backslash that begins one."""
+    if text.isprintable():
+        return text
+    return "".join(
+        each if each.isprintable() and each != "\\" else each.encode("unicode_escape").decode()
+        for each in text
+    )
+
+
+def _word(value: object) -> str:
+    """``value`` so that no part of it passes for another field: in quotes where it has spaces or quotes."""
+    text = str(value)
+    return text if text.isprintable() and not _SEPARATORS.intersection(text) else _as_json(text)
 
 
 class Sink(logging.Handler):

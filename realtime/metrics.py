@@ -149,7 +149,7 @@ class Metrics:
         self.stored = Counter(
             "guardwire_snapshot_commits_total", "Compare-and-set results in Redis, by result.", "result"
         )
-        self.redis_up = Gauge("guardwire_redis_up", "1 while Redis answers; 0 also where none is used.")
+        self.redis_up = Gauge("guardwire_redis_up", "1 while Redis takes writes; 0 also where none is used.")
         self.epoch_raises = Counter(
             "guardwire_epoch_raises_total", "Times that the database's history was found to have changed."
         )

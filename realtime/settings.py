@@ -19,6 +19,8 @@ from realtime.errors import ConfigurationError
 Port = Annotated[int, msgspec.Meta(ge=0, le=65535)]
 Seconds = Annotated[float, msgspec.Meta(gt=0, le=86_400)]
 Count = Annotated[int, msgspec.Meta(ge=1)]
+#: Between two fetches of the same document lie 3 s at least, and a key withdrawn is believed until the next.
+RefreshSeconds = Annotated[float, msgspec.Meta(ge=5, le=3600)]
 SecondsOrOff = Annotated[float, msgspec.Meta(ge=0, le=86_400)]
 
 
@@ -44,6 +46,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     server_binaries: Literal["any", "installed", "wheels"] = "any"
     jwt_secret: str = ""
     jwks_url: str = ""
+    jwks_refresh_seconds: RefreshSeconds = 300.0
     jwt_issuer: str = ""
     jwt_audience: tuple[str, ...] = ()
     allowed_origins: tuple[str, ...] = ()
@@ -65,6 +68,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     log_format: Literal["json", "text"] = "json"
 
+    @property
+    def jwt_secrets(self) -> tuple[str, ...]:
+        """The HS256 secrets, the newest first; none where tokens are verified with published keys alone."""
+        return tuple(filter(None, (secret.strip() for secret in self.jwt_secret.split(","))))
+
 
 #: Where each field of `Settings` is read from, and what it means. The documentation's table is made from this.
 # fmt: off
@@ -79,8 +87,9 @@ SETTINGS: Final[Mapping[str, Setting]] = {
     "port": Setting("GUARDWIRE_PORT", "port to listen on; 0 takes a free one"),
     "data_folder": Setting("GUARDWIRE_DATA", "folder for the demo's databases and the development key"),
     "server_binaries": Setting("GUARDWIRE_SERVER_BINARIES", "where the demo and the tests find PostgreSQL and Redis: `installed` on this machine, the `wheels` of the lock file, or `any` (default: installed, else wheels)"),
-    "jwt_secret": Setting("GUARDWIRE_JWT_SECRET", "HS256 key, at least 32 random bytes; or use GUARDWIRE_JWKS_URL"),
+    "jwt_secret": Setting("GUARDWIRE_JWT_SECRET", "HS256 key, at least 32 random bytes; or use GUARDWIRE_JWKS_URL. During a [rotation](docs/rotation.md) several, comma-separated, the newest first: a token may be signed with any of them"),
     "jwks_url": Setting("GUARDWIRE_JWKS_URL", "where the identity provider publishes its RS256, ES256 or EdDSA keys"),
+    "jwks_refresh_seconds": Setting("GUARDWIRE_JWKS_REFRESH_SECONDS", "how often those keys are read again, 5 to 3600: for so long a key that was withdrawn may still be believed"),
     "jwt_issuer": Setting("GUARDWIRE_JWT_ISSUER", "the `iss` that a token must carry"),
     "jwt_audience": Setting("GUARDWIRE_JWT_AUDIENCE", "comma-separated; a token's `aud` must name one of them"),
     "allowed_origins": Setting("GUARDWIRE_ALLOWED_ORIGINS", "comma-separated origins of other sites whose pages may connect; the server's own is always allowed"),
@@ -93,7 +102,7 @@ SETTINGS: Final[Mapping[str, Setting]] = {
     "audit_seconds": Setting("GUARDWIRE_AUDIT_SECONDS", "how often one watched account is compared with a reduction of its raw log; 0 turns it off"),
     "audit_rows": Setting("GUARDWIRE_AUDIT_ROWS", "newest rows of each table that one such audit reads"),
     "max_sockets_per_user": Setting("GUARDWIRE_MAX_SOCKETS_PER_USER", "sockets that one user may hold, across nodes while Redis is up"),
-    "max_anonymous_sockets": Setting("GUARDWIRE_MAX_ANONYMOUS_SOCKETS", "sockets that may be open on a node before they said whose they are, and as many connections without a request; beyond it handshakes without a token get 503, and the oldest idle connections are cut"),
+    "max_anonymous_sockets": Setting("GUARDWIRE_MAX_ANONYMOUS_SOCKETS", "sockets that may be open on a node before they said whose they are, and as many connections of each kind: without a whole request, with a handshake that is not decided, and idle between two requests; beyond it handshakes without a token get 503, and the oldest of those connections are cut"),
     "max_anonymous_sockets_per_address": Setting("GUARDWIRE_MAX_ANONYMOUS_SOCKETS_PER_ADDRESS", "of those, how many may come from one address (of IPv6: one /64); beyond it 429. Behind a proxy set GUARDWIRE_TRUSTED_PROXIES, else all come from the proxy"),
     "max_frames_per_second": Setting("GUARDWIRE_MAX_FRAMES_PER_SECOND", "frames that a client may send in a second before 4029"),
     "max_frame_bytes": Setting("GUARDWIRE_MAX_FRAME_BYTES", "longest frame that a client may send"),
@@ -145,7 +154,7 @@ def check_production(settings: Settings) -> None:
     ]
     if settings.mode != "production":
         problems.append("GUARDWIRE_MODE is not production: `guardwire serve` runs in production mode only.")
-    if not settings.jwt_secret and not settings.jwks_url:
+    if not settings.jwt_secrets and not settings.jwks_url:
         problems.append(
             "Neither GUARDWIRE_JWT_SECRET nor GUARDWIRE_JWKS_URL is set: there would be no way to verify a token."
         )

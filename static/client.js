@@ -37,6 +37,8 @@ import { CHANNELS } from "./messages.js";
  * @property {import("./client/links.js").Transport[]} [transports] instead of WebSocket, Server-Sent Events, long poll
  * @property {import("./client/clock.js").Clock} [clock]
  * @property {() => number} [random] jitter, in [0, 1)
+ * @property {(sentence: string) => void} [warn] is given why there is no connection, within 10 s and then once a minute; the
+ *   console's when left out
  */
 
 /**
@@ -71,7 +73,7 @@ export class Account {
   /** @param {ConnectOptions} options */
   constructor({ url = globalThis.document?.baseURI, token, channels = CHANNELS, clock = systemClock, ...rest }) {
     if (!url && !rest.transports) throw new TypeError("connect() needs the server's url where there is no page");
-    const { WebSocket = globalThis.WebSocket, fetch = globalThis.fetch, random = Math.random } = rest;
+    const { WebSocket = globalThis.WebSocket, fetch = globalThis.fetch, random = Math.random, warn = toConsole } = rest;
     const transports = rest.transports ?? transportsFor({ url: new URL("./", url), WebSocket, fetch });
     this.#clock = clock;
     this.#channels = [...channels];
@@ -87,6 +89,7 @@ export class Account {
       onStatus: (status) => this.#follow(status),
       onProblem: (problem) => this.#emitter.emit("problem", problem),
       onTick: () => this.#judge(),
+      warn,
     });
     this.#stopWatching = watchSurroundings({
       onOnline: () => this.#connection.networkChanged(),
@@ -225,4 +228,9 @@ export class Account {
     this.#level = level;
     this.#emitter.emit("freshness", level);
   }
+}
+
+/** @param {string} sentence */
+function toConsole(sentence) {
+  console.warn(sentence);
 }

@@ -42,7 +42,7 @@ const signOut = /** @type {HTMLButtonElement} */ (document.getElementById("sign-
 const accountName = /** @type {HTMLElement} */ (document.getElementById("account"));
 
 const tokens = new Tokens({ ask: (problem) => signIn.ask(problem), storage: sessionStorage, fetch });
-const account = connect({ token: (reason) => tokens.next(reason) });
+const account = connect({ token: (reason) => tokens.next(reason), warn() {} });
 
 /** @returns {import("./elements/view.js").View} */
 function view() {

@@ -58,6 +58,10 @@ class Databases:
         """What ``coroutine`` returns, run to its end in the thread of the connection."""
         return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(CALL_SECONDS)
 
+    async def execute(self, statement: str) -> None:
+        """Run a statement on the server, outside of every database made here; for `run`."""
+        await self._connection.execute(statement)
+
     def make(self, *, like: str | None = None) -> str:
         """The URL of a new database: empty, or a copy of the one at URL ``like``."""
         self._made += 1

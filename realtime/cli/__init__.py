@@ -13,9 +13,10 @@ from typing import Final
 
 import typer
 
-from realtime.cli.account import peak, rebuild, revoke
+from realtime.cli.account import peak, rebuild
 from realtime.cli.demo import demo
-from realtime.cli.migrate import migrate
+from realtime.cli.migrate import migrate, rotate_channel
+from realtime.cli.revoke import revoke
 from realtime.cli.serve import serve
 from realtime.cli.simulate import simulate
 from realtime.cli.token import token
@@ -32,7 +33,7 @@ application: Final = typer.Typer(
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (demo, serve, migrate, token, watch, simulate, revoke, verify, rebuild):
+for command in (demo, serve, migrate, rotate_channel, token, watch, simulate, revoke, verify, rebuild):
     application.command()(command)
 application.add_typer(peak, name="peak")
 

@@ -1,4 +1,4 @@
-"""Commands about one account or token: `guardwire revoke`, `guardwire rebuild` and `guardwire peak reset`."""
+"""Commands about one account: `guardwire rebuild` and `guardwire peak reset`."""
 
 from __future__ import annotations
 
@@ -23,43 +23,6 @@ _APPLIED_SECONDS: Final = 5.0
 User = Annotated[UUID, typer.Option(help="Whose account.")]
 
 peak: typer.Typer = typer.Typer(help="The peak that drawdown is measured from.", no_args_is_help=True)
-
-
-def revoke(
-    user: Annotated[UUID | None, typer.Option(help="Revoke all tokens that this user has so far.")] = None,
-    token_id: Annotated[str | None, typer.Option(help="Revoke the one token with this jti.")] = None,
-    reason: Annotated[str, typer.Option(help="Kept beside the revocation, for people.")] = "",
-) -> None:
-    """End a user's or a token's access now.
-
-    Committed in DATABASE_URL, so it works whatever becomes of Redis; every
-    node closes the streams that it covers within seconds. With REDIS_URL
-    nodes look at once.
-
-    [bold]Example[/bold]
-
-    guardwire revoke --user 0e1550bf-b861-4cc3-875b-4b54a426f907 --reason "left the desk"
-    """
-    read = _read("revoke")
-    asyncio.run(_revoke(read, user, token_id, reason))
-    say("revoked")
-
-
-async def _revoke(read: Settings, user: UUID | None, token_id: str | None, reason: str) -> None:
-    from auth.revocation import Revocations
-    from realtime.database import engine_for
-    from realtime.store.snapshots import connect
-
-    await check_database(read.database_url)
-    engine = engine_for(read.database_url, pool_size=1, pooled=read.database_pooled)
-    redis = connect(read.redis_url) if read.redis_url else None
-    try:
-        revocations = Revocations(engine=engine, redis=redis)
-        await revocations.revoke(user_id=user, token_id=token_id, reason=reason)
-    finally:
-        await engine.dispose()
-        if redis is not None:
-            await redis.aclose()
 
 
 def rebuild(
@@ -123,7 +86,8 @@ def reset(user: User) -> None:
     say(_with_connection("reset the peak of", work))
 
 
-def _read(what: str) -> Settings:
+def read_settings_with_database(what: str) -> Settings:
+    """The environment's settings; ConfigurationError when they name no database to ``what`` in."""
     read = settings.read(os.environ)
     if not read.database_url:
         raise ConfigurationError([f"DATABASE_URL is not set: it names the database to {what} in."])
@@ -131,7 +95,7 @@ def _read(what: str) -> Settings:
 
 
 def _with_connection(what: str, work: Callable[[Any], Awaitable[str]]) -> str:
-    read = _read(what)
+    read = read_settings_with_database(what)
 
     async def run() -> str:
         import asyncpg

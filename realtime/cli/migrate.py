@@ -1,4 +1,4 @@
-"""`guardwire migrate`: the database's shape."""
+"""`guardwire migrate` and `guardwire rotate-channel`: the database's shape, and its secrets."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def migrate(
         typer.Option(
             "--roles",
             help="Also make the roles guardwire_server and guardwire_platform, with no more rights than they"
-            " need.",
+            " need, and revoke TEMPORARY on the database from PUBLIC.",
         ),
     ] = False,
 ) -> None:
@@ -47,6 +47,38 @@ def migrate(
         raise ConfigurationError(["DATABASE_URL is not set: it names the database to migrate."])
     asyncio.run(_migrate(read.database_url, notify, roles=roles))
     say("the database is up to date")
+
+
+def rotate_channel() -> None:
+    """Replace the secrets by which nodes know what commits send them.
+
+    Commits send what they changed as notifications on a channel with a secret
+    name, and each item carries a code that is made with a second secret. Both
+    are random, and in guardwire.configuration. Run this when somebody may have
+    learnt them: a login that listened, a dump in the wrong hands, a taken-over
+    node whose role was since withdrawn.
+
+    Takes the login that migrates. Writers and nodes go on: a node notices at
+    its next canary, within about seven seconds, and finds changes by its sweep
+    until then. `guardwire migrate` does this by itself when it upgrades a
+    database of an earlier release.
+
+    [bold]Example[/bold]
+
+    DATABASE_URL=postgresql://owner:secret@db.example/platform guardwire rotate-channel
+    """
+    read = settings.read(os.environ)
+    if not read.database_url:
+        raise ConfigurationError(["DATABASE_URL is not set: it names the database whose channel to rotate."])
+    asyncio.run(_rotate_channel(read.database_url))
+    say("the channel has another name and its items another secret")
+
+
+async def _rotate_channel(database_url: str) -> None:
+    from queries.migrations.run import rotate_channel as rotate
+
+    await check_database(database_url)
+    await rotate(database_url)
 
 
 async def _migrate(database_url: str, notify: bool | None, *, roles: bool) -> None:

@@ -86,13 +86,10 @@ def _is_named(variable: str, problems: list[str]) -> bool:
 
 def _auth_checks(read: Settings) -> list[Callable[[], object]]:
     """What the parts that verify tokens would refuse when they are made."""
-    from auth.jwks import Jwks
-    from auth.keys import SharedSecret
+    from auth.access import key_sources
     from auth.origins import policy
 
     checks: list[Callable[[], object]] = [lambda: policy(read.allowed_origins, production=True)]
-    if read.jwt_secret:
-        checks.append(lambda: SharedSecret(read.jwt_secret))
-    if read.jwks_url:
-        checks.append(lambda: Jwks(url=read.jwks_url))
+    checks.append(lambda: key_sources(secrets=read.jwt_secrets, jwks_url=""))
+    checks.append(lambda: key_sources(secrets=(), jwks_url=read.jwks_url))
     return checks

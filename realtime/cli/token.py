@@ -8,6 +8,7 @@ from uuid import UUID
 import typer
 
 from realtime.cli.development import data_folder, development_key, read_settings
+from realtime.cli.migrate import say
 
 
 def token(
@@ -19,7 +20,8 @@ def token(
     """Print a development token, and nothing else.
 
     It is signed by the key in the data folder (GUARDWIRE_DATA), which only
-    a demo on this machine accepts. Refused where the settings say production.
+    a demo with the same folder accepts. Where the folder has no key a new one
+    is made, with a warning. Refused where the settings say production.
 
     [bold]Example[/bold]
 
@@ -27,5 +29,9 @@ def token(
     """
     from realtime.simulator import demo_user_id
 
-    key = development_key(data_folder(read_settings()))
+    folder = data_folder(read_settings())
+    key = development_key(folder)
+    if key.is_new:
+        say(f"warning: {folder} had no key, so a new one was made. Only a demo that is started with this")
+        say("folder (GUARDWIRE_DATA) from now on accepts the token.")
     print(key.issue(user or demo_user_id(), ttl_seconds=ttl))

@@ -19,6 +19,7 @@ from realtime.client.freshness import BLIND_AFTER_SECONDS
 from realtime.client.homecoming import first_answer
 from realtime.client.line import Line
 from realtime.client.link import Opening
+from realtime.client.outage import Outage
 from realtime.client.pulse import BEAT_SECONDS, Pulse
 from realtime.client.session import Ask, Session
 from realtime.client.signal import Signal
@@ -68,6 +69,7 @@ class Connection:
         self._attempts = Attempts(len(transports), renewable=tokens.renewable)
         self._chores = Chores(self._fail)
         self._pulse = Pulse(clock.now())
+        self._outage = Outage(clock.now())
         self._wait = SnapshotWait()
         self._hurry = asyncio.Event()
         self._arrived: Line | None = None
@@ -155,6 +157,8 @@ class Connection:
         finally:
             self.line = None
             self._lived_seconds = line.life.lived_seconds(clock.now())
+            if self._lived_seconds is not None:
+                self._outage.begin(clock.now())
             await self._chores.cancel()
             await line.link.close()
 
@@ -164,11 +168,19 @@ class Connection:
         if delay_seconds is None:
             problem = self._session.problem
             raise ConnectionRefused(ending.code, ending.reason or (problem.message if problem else "refused"))
-        log.info("the link ended (%s %s); next in %.1f s", ending.code, ending.reason, delay_seconds)
+        # A person must mend what blocks a transport; after any other ending the client returns by itself.
+        is_loud = ending.verdict == "blocked" or self._is_worth_a_warning(ending)
+        level = logging.WARNING if is_loud else logging.INFO
+        log.log(level, "the link ended (%s %s); next in %.1f s", ending.code, ending.reason, delay_seconds)
         self._hurry.clear()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(delay_seconds):
                 await self._hurry.wait()
+
+    def _is_worth_a_warning(self, ending: Ending) -> bool:
+        # A transport that is blocked is followed by another one at once.
+        failed = self._lived_seconds is None and ending.verdict != "blocked"
+        return failed and self._outage.warns_of_failure(clock.now())
 
     # One frame after another.
 
@@ -187,6 +199,7 @@ class Connection:
 
     def _prove(self, line: Line) -> None:
         self._attempts.proved()
+        self._outage.end()
         log.info("connected over %s", line.transport.name)
         if self._attempts.ladder.fallen_back:
             self._chores.begin("homecoming", lambda: self._come_home(line))
@@ -258,6 +271,9 @@ class Connection:
                 line.cut(lost(silence).ending)
             elif self._wait.asks_again(now):
                 self._chores.begin("resync", lambda: self._ask_again(line))
+        if self._outage.warns_of_silence(now):
+            reason = self.last_ending.reason if self.last_ending else "the server has not answered yet"
+            log.warning("not connected after 8 s: %s", reason)
         status = self._session.status(now)
         if status != self._status_told:
             self._status_told = status

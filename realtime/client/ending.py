@@ -22,6 +22,8 @@ _TERMINAL: Final = frozenset(code.value for code in CloseCode if code.terminal) 
 _OURS: Final = frozenset(code.value for code in CloseCode if code is not CloseCode.NORMAL)
 #: Nothing that waiting could mend: the request itself is wrong, or not allowed.
 _REFUSED_STATUSES: Final = frozenset({400, 403, 422})
+#: As much of a problem's sentence as is of use to people.
+_DETAIL_CHARACTERS: Final = 300
 _TROUBLE_STATUSES: Final = frozenset({408, 425, 429, 500, 502, 503, 504})
 
 
@@ -86,6 +88,7 @@ _LAST_WORDS: Final = {
     "draining": CloseCode.DRAINING,
     "revoked": CloseCode.FORBIDDEN,
     "token_expired": CloseCode.TOKEN_EXPIRED,
+    "unauthenticated": CloseCode.UNAUTHENTICATED,
 }
 
 
@@ -117,7 +120,8 @@ def answered(status: int, headers: Mapping[str, str], body: bytes, *, transport_
         verdict = "blocked"
     after = headers.get("retry-after", "")
     seconds = float(after) if re.fullmatch(r"\d{1,9}", after) else 0.0
-    return LinkEnded(Ending(verdict, status, f"HTTP {status}{_detail(body)}", seconds, verdict != "blocked"))
+    detail = ": redirects are not followed" if 300 <= status < 400 else _detail(body)
+    return LinkEnded(Ending(verdict, status, f"HTTP {status}{detail}", seconds, verdict != "blocked"))
 
 
 class _Problem(msgspec.Struct):
@@ -131,4 +135,4 @@ def _detail(body: bytes) -> str:
         detail = msgspec.json.decode(body, type=_Problem).detail
     except msgspec.DecodeError:
         return ""
-    return f": {detail[:200]}" if detail else ""
+    return f": {detail[:_DETAIL_CHARACTERS]}" if detail else ""

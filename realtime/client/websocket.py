@@ -55,10 +55,17 @@ class WebSocketLink:
             await self._connection.close()
 
 
+class _Handshake(connect):
+    """The library's handshake, without redirects: a token is for the one address that it was given for."""
+
+    def process_redirect(self, exc: Exception) -> Exception:
+        return exc
+
+
 async def open_websocket(opening: Opening) -> WebSocketLink:
     """A connected WebSocket whose first frame is on its way; raises LinkEnded."""
     try:
-        connection = await connect(
+        connection = await _Handshake(
             opening.address.websocket_url(**opening.parameters),
             additional_headers={"Authorization": f"Bearer {opening.token}"},
             subprotocols=[Subprotocol(SUBPROTOCOL)],

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Collection, Sequence
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Final, Protocol, runtime_checkable
 
-from starlette.routing import BaseRoute, Match, Route, Router
+from starlette.routing import BaseRoute, Match, Route, Router, WebSocketRoute
 from starlette.types import ASGIApp, Lifespan, Receive, Scope, Send
 
 from realtime.delivery.answer import Whole
 from realtime.delivery.headers import Headers
-from realtime.delivery.problems import Problems
+from realtime.delivery.problems import NOT_FOUND, ProblemResponse, Problems
+
+_NO_SOCKET: Final = (
+    "No WebSocket is at this path: check the client's address, and how proxies in between change it."
+)
 
 
 @runtime_checkable
@@ -37,6 +41,9 @@ class Application:
     ) -> None:
         # A path with a slash too many is an unknown path: a redirect would trust the request's Host.
         self.router = Router(routes, redirect_slashes=False, lifespan=lifespan)
+        # Files are served to a WebSocket as little as its route to anybody else.
+        sockets = [route for route in routes if isinstance(route, WebSocketRoute)]
+        self._sockets = Router(sockets, redirect_slashes=False, default=_no_socket)
         self._literal = _literal(routes)
         self._at_once = {key: at_once_of(endpoint) for key, endpoint in self._literal.items()}
         self._headers = Headers(Problems(self._route), allowed_origins=allowed_origins)
@@ -54,7 +61,7 @@ class Application:
 
     def _route(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         """To the route that the router would find, without its search where the path alone decides."""
-        endpoint: ASGIApp = self.router
+        endpoint: ASGIApp = self._sockets if scope["type"] == "websocket" else self.router
         if scope["type"] == "http" and not scope.get("root_path"):
             scope["path_params"] = {}
             endpoint = self._literal.get((scope["method"], scope["path"]), self.router)
@@ -64,6 +71,11 @@ class Application:
 def at_once_of(app: object) -> Callable[[Scope], Whole | None]:
     """What ``app`` answers at once; None to every request where it is not `AtOnce`."""
     return app.at_once if isinstance(app, AtOnce) else _never
+
+
+async def _no_socket(scope: Scope, receive: Receive, send: Send) -> None:
+    """The answer to a handshake at a path that no route knows; Starlette's own is 403 without a word."""
+    await ProblemResponse(NOT_FOUND, detail=_NO_SOCKET)(scope, receive, send)
 
 
 def _never(scope: Scope) -> None:

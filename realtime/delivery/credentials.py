@@ -4,6 +4,7 @@ operators.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Awaitable, Callable
 from typing import Annotated, Final
 from uuid import UUID
@@ -18,8 +19,13 @@ from auth.identity import ADMIN_SCOPE, Identity
 from auth.revocation import MAX_REASON_CHARACTERS, Revocations
 from auth.tickets import Tickets
 from realtime.delivery.answer import send_json
+from realtime.delivery.rate_limit import RateLimit
 
 Authenticate = Callable[[Scope], Awaitable[Identity]]
+
+#: A page fetches one ticket for each event stream that it opens; each is kept in Redis for half a minute.
+TICKETS_AT_ONCE: Final = 20
+TICKETS_PER_SECOND: Final = 1.0
 
 _MAX_BODY_BYTES: Final = 4096
 _NO_STORE: Final = [(b"cache-control", b"no-store")]
@@ -67,10 +73,15 @@ class TicketEndpoint:
     def __init__(self, authenticate: Authenticate, tickets: Tickets) -> None:
         self._authenticate = authenticate
         self._tickets = tickets
+        self._limit = RateLimit(per_second=TICKETS_PER_SECOND, burst=TICKETS_AT_ONCE)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Issue a ticket for whoever asks."""
-        ticket = await self._tickets.issue(await self._authenticate(scope))
+        """Issue a ticket to the token's user; 429 when the user has had too many lately, on this node."""
+        identity = await self._authenticate(scope)
+        wait_seconds = self._limit.wait_seconds(identity.user_id, time.monotonic())
+        if wait_seconds:
+            raise HTTPException(429, headers={"retry-after": str(wait_seconds)})
+        ticket = await self._tickets.issue(identity)
         document = TicketDocument(ticket.text, ticket.expires_in_seconds)
         await send_json(scope, send, msgspec.json.encode(document), _NO_STORE)
 

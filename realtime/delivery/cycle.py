@@ -28,13 +28,15 @@ class Cycle(RequestResponseCycle):
     """See the module."""
 
     _head: bytes | None = None
+    # Whether the answer is a stream that the end of its connection ends: HTTP/1.0 knows no chunks.
+    _ends_by_close = False
 
     async def send(self, message: Any) -> None:
         """ASGI's ``send``."""
         head, self._head = self._head, None
         if head is None:
             if self.response_started or not self._hold(message):
-                await super().send(message)
+                await self._stream(message)
             return
         if self.flow.write_paused and not self.disconnected:
             await self.flow.drain()
@@ -47,6 +49,16 @@ class Cycle(RequestResponseCycle):
             await super().send(message)
         else:
             self._answer(head, body)
+
+    async def _stream(self, message: Any) -> None:
+        if message["type"] == "http.response.start":
+            self._ends_by_close = self.scope["http_version"] == "1.0"
+            if self._ends_by_close:
+                self.chunked_encoding = False
+        elif self._ends_by_close:
+            # uvicorn counts what a length promised, and here none did.
+            self.expected_content_length = len(message.get("body", b""))
+        await super().send(message)
 
     def _hold(self, start: Any) -> bool:
         """Make the head of an answer that says its length; False for what uvicorn is to send.

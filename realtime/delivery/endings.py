@@ -6,10 +6,10 @@ import logging
 from collections.abc import Coroutine
 from typing import Any
 
-from auth.refusals import close_code
+from auth.refusals import Reason, close_code, refusal
 from realtime.delivery.hints import retry_after_ms
 from realtime.delivery.socket import Socket
-from realtime.errors import AuthenticationError, CloseCode, StreamClosed, UnavailableError
+from realtime.errors import AuthenticationError, CloseCode, StreamClosed, TooManyClaims, UnavailableError
 from realtime.logs import SESSION_ID
 from realtime.metrics import METRICS
 from realtime.owners import WrongOwner
@@ -23,6 +23,12 @@ def refuse(socket: Socket, error: AuthenticationError) -> None:
     code = close_code(error)
     hint = retry_after_ms(1000, 5000) if code is CloseCode.OVERLOADED else None
     socket.close(code, str(error), retry_after_ms=hint)
+
+
+def end(socket: Socket, reason: Reason) -> None:
+    """Close it because the token that it began or went on with holds no longer."""
+    error = refusal(reason)
+    socket.close(close_code(error), str(error))
 
 
 def stop_crossing(socket: Socket) -> None:
@@ -39,6 +45,9 @@ async def guard(socket: Socket, work: Coroutine[Any, Any, None]) -> None:
         socket.close(closed.close_code, closed.reason)
     except WrongOwner:
         stop_crossing(socket)
+    except TooManyClaims as error:
+        hint = 1000 * error.retry_after_seconds
+        socket.close(CloseCode.RATE_LIMITED, str(error), retry_after_ms=retry_after_ms(hint, 2 * hint))
     except UnavailableError as error:
         socket.close(CloseCode.OVERLOADED, str(error), retry_after_ms=retry_after_ms(1000, 5000))
     except Exception:

@@ -9,18 +9,37 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from http import HTTPStatus
 from typing import Any, Final
+from urllib.parse import unquote
 
 from starlette.types import Scope
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+from websockets.datastructures import Headers
+from websockets.exceptions import InvalidHeader
 from websockets.http11 import Request, Response
-from websockets.server import ServerProtocol
 from websockets.typing import StatusLike
 
 from realtime.delivery.headers import security_headers
+from realtime.delivery.problems import (
+    BAD_REQUEST,
+    INTERNAL,
+    METHOD_NOT_ALLOWED,
+    UPGRADE_REQUIRED,
+    ProblemResponse,
+)
+from realtime.delivery.request_id import request_id_of
+from realtime.delivery.waiting import Waiting
 
 _EXTENSION: Final = "guardwire.handover"
 _VERSION: Final = "13"
+_OTHER_VERSION: Final = (
+    f"Version {_VERSION} of the WebSocket protocol is spoken here: send `Sec-WebSocket-Version: {_VERSION}`."
+)
+_OLD_HTTP: Final = (
+    "A WebSocket handshake needs HTTP/1.1, and this one came over HTTP/1.0: usually a proxy in between speaks"
+    " that to the server (nginx: proxy_http_version 1.1)."
+)
 
 
 #: Makes the next protocol of a transport, which takes messages of so many bytes; None for any size.
@@ -70,32 +89,78 @@ class HandoverProtocol(WebSocketsSansIOProtocol):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._early = b""
+        self._undecided: Waiting | None = None
         self.conn.reject = self._reject  # type: ignore[method-assign]
 
-    def handle_connect(self, event: Request) -> None:
-        """Begin the handshake, and read no further until it is decided: what a hasty client sends meanwhile
-        would be answered and kept without any limit of ours.
+    def begin(self, request: Request, early: bytes, undecided: Waiting) -> None:
+        """Begin the handshake, and read no further until it is decided: what a hasty client sends meanwhile,
+        and has sent already (``early``), would be answered and kept without any limit of ours.
+
+        The connection is in ``undecided``, which cuts it in time, until a socket has taken it over or it is
+        gone.
         """
-        super().handle_connect(event)
+        self._undecided = undecided
+        undecided.enter(self.transport, self.loop)
+        self._early = early
         self.transport.pause_reading()
+        self.handle_connect(request)
 
     def data_received(self, data: bytes) -> None:
-        """Take the handshake; what came with it or in spite of the pause waits for the handover."""
-        if self.handshake_initiated:
-            self._early += data
-        else:
-            super().data_received(data)
+        """Keep frames that come in spite of the pause until the handover."""
+        self._early += data
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The client left during the handshake, or was sent away."""
+        self._decided()
+        super().connection_lost(exc)
+
+    async def send(self, message: Any) -> None:
+        """ASGI's ``send``."""
+        await super().send(message)
+        if message["type"] == "websocket.accept":
+            self._decided()
+
+    def _decided(self) -> None:
+        if self._undecided is not None:
+            self._undecided.leave(self.transport)
+            self._undecided = None
 
     def _reject(self, status: StatusLike, text: str) -> Response:
-        """uvicorn's own refusals (of no handshake, of a failure) carry the headers of all other answers."""
-        asked = self.request.headers
-        if _VERSION not in asked.get_all("Sec-WebSocket-Version"):
-            status = 426  # RFC 6455, 4.2.2: whoever speaks another version is told which one is spoken here
-        response = ServerProtocol.reject(self.conn, status, text)
-        response.headers["Sec-WebSocket-Version"] = _VERSION
-        for name, value in security_headers(asked.get("Host", "").encode()):
-            response.headers[name.decode()] = value.decode()
-        return response
+        """The answer to what is no handshake, or to a failure: a problem document, with the headers of all
+        other answers, in place of the library's text.
+        """
+        scope = {
+            "type": "websocket",
+            "path": unquote(self.request.path.partition("?")[0]),
+            "headers": [(b"x-request-id", value.encode("latin-1")) for value in self._asked("X-Request-Id")],
+        }
+        answer = self._problem(HTTPStatus(status)).whole(scope)
+        headers = [
+            *answer.headers,
+            (b"connection", b"close"),
+            (b"x-request-id", request_id_of(scope).encode()),
+            *security_headers(b"".join(value.encode("latin-1") for value in self._asked("Host"))),
+        ]
+        lines = [(name.decode(), value.decode("latin-1")) for name, value in headers]
+        return Response(answer.status, HTTPStatus(answer.status).phrase, Headers(lines), answer.body)
+
+    def _problem(self, status: HTTPStatus) -> ProblemResponse:
+        upgrade = {"upgrade": "websocket", "sec-websocket-version": _VERSION}
+        if status == HTTPStatus.METHOD_NOT_ALLOWED:
+            return ProblemResponse(METHOD_NOT_ALLOWED, headers={"allow": "GET"})
+        if status == HTTPStatus.INTERNAL_SERVER_ERROR:
+            return ProblemResponse(INTERNAL)
+        if status == HTTPStatus.HTTP_VERSION_NOT_SUPPORTED:
+            return ProblemResponse(UPGRADE_REQUIRED, detail=_OLD_HTTP, headers=upgrade)
+        if _VERSION not in self._asked("Sec-WebSocket-Version"):
+            # RFC 6455, 4.2.2: the answer to another version names the one that is spoken here.
+            return ProblemResponse(UPGRADE_REQUIRED, detail=_OTHER_VERSION, headers=upgrade)
+        if status == HTTPStatus.UPGRADE_REQUIRED:
+            return ProblemResponse(UPGRADE_REQUIRED, headers=upgrade)
+        return ProblemResponse(BAD_REQUEST, detail=_malformed(self.conn.handshake_exc))
+
+    def _asked(self, name: str) -> list[str]:
+        return self.request.headers.get_all(name)
 
     async def run_asgi(self) -> None:
         """Run the application with its handover in the scope."""
@@ -131,6 +196,7 @@ class HandoverProtocol(WebSocketsSansIOProtocol):
         if self.disconnected or self.transport.is_closing():
             raise ConnectionResetError("the client left during the handshake")
         self.stop_keepalive()
+        self._decided()
         transport, self.transport = self.transport, _Released()
         made = make(transport, self.conn.max_message_size)
         # uvicorn forgets the connection: who took it over drains it.
@@ -140,3 +206,10 @@ class HandoverProtocol(WebSocketsSansIOProtocol):
             self.loop.call_soon(made.data_received, self._early)
         transport.resume_reading()
         return made
+
+
+def _malformed(error: BaseException | None) -> str | None:
+    """The header that is wrong with a handshake, without its value; None where ``error`` names no header."""
+    if isinstance(error, InvalidHeader):
+        return f"The handshake's `{error.name}` header is missing, malformed or there twice."
+    return None

@@ -3,30 +3,42 @@
 from __future__ import annotations
 
 import asyncio
+import logging
+from collections.abc import Callable
 from operator import methodcaller
 from typing import Any, Final
 from urllib.parse import unquote
 
 import httptools
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn.protocols.http.flow_control import FlowControl
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from websockets.datastructures import Headers
+from websockets.http11 import Request
 
+from realtime.delivery import heads
 from realtime.delivery.application import at_once_of
 from realtime.delivery.buffers import KEEP_SMALL, keep_buffers_small
 from realtime.delivery.cycle import Cycle, head_of
+from realtime.delivery.handover import HandoverProtocol
 from realtime.delivery.headers import security_headers
+from realtime.delivery.problems import ProblemResponse
+from realtime.delivery.request_id import request_id_of
 from realtime.delivery.sse import ABORT
 from realtime.delivery.waiting import Waiting
 
-#: For a whole request, head and body.
+log = logging.getLogger(__name__)
+
+#: For a whole request, head and body; and again for the decision on a WebSocket handshake.
 _HEAD_SECONDS: Final = 10.0
-#: From an answer to the first byte of the next request.
-_IDLE_SECONDS: Final = 5.0
-#: Of a head, or of anything else between two pieces of a body; the parser itself would take it without end.
-_HEAD_BYTES: Final = 65_536
+#: From an answer to the first byte of the next request. Longer than proxies keep a quiet connection to a
+#: server (nginx 60 s, others up to 75 s): the side that sends requests must be the one that hangs up.
+#: Otherwise a request meets a connection that is being closed, and a proxy does not send a POST twice.
+IDLE_SECONDS: Final = 90.0
 #: What is parsed before others have their turn, and before anybody looks whether it was too much: a chunk of
 #: a body may be a byte.
 _SLICE_BYTES: Final = 8192
 _NOTHING: Final = memoryview(b"")
+_EARLY_HANDSHAKE: Final = "Wait for the answers to earlier requests before the WebSocket handshake."
 #: For a reader who has let every buffer fill. Streams of events have a shorter deadline of their own.
 _READER_SECONDS: Final = 30.0
 #: Whoever names one of these says more than a head, or waits to be told to.
@@ -34,15 +46,44 @@ _OF_A_BODY: Final = frozenset({b"content-length", b"transfer-encoding", b"expect
 
 
 class Patience:
-    """The connections of one server that it waits for: without a whole request, and idle since an answer."""
+    """The connections of one server that it waits for: without a whole request, with a WebSocket handshake
+    that is not decided, and idle since an answer; of each kind at most ``most_waiting``.
+    """
 
     def __init__(self, *, most_waiting: int) -> None:
         self.requests = Waiting(seconds=_HEAD_SECONDS, end=methodcaller("abort"), most=most_waiting)
-        self.idle = Waiting(seconds=_IDLE_SECONDS, end=methodcaller("close"))
+        self.handshakes = Waiting(seconds=_HEAD_SECONDS, end=methodcaller("abort"), most=most_waiting)
+        self.idle = Waiting(seconds=IDLE_SECONDS, end=methodcaller("close"), most=most_waiting)
+
+
+def _nothing() -> None:
+    """In place of a connection that is gone."""
+
+
+class _Flow(FlowControl):
+    """uvicorn's, but after a pause the bytes that have come already are parsed first; `FlowControl` would
+    read more at once, and more after each answer, without a bound.
+    """
+
+    def __init__(self, transport: asyncio.Transport, go_on: Callable[[], None]) -> None:
+        super().__init__(transport)
+        self._go_on = go_on
+
+    def let_go(self) -> None:
+        """Refer to the connection no longer: both would wait for the garbage collector."""
+        self._go_on = _nothing
+
+    def resume_reading(self) -> None:
+        """End a pause, if there is one."""
+        if self.read_paused:
+            self.read_paused = False
+            self._go_on()
 
 
 class Http(HttpToolsProtocol):
     """uvicorn's HTTP/1.1, with deadlines for whoever sends or reads nothing, and a way for a route to cut."""
+
+    flow: _Flow
 
     def __init__(self, patience: Patience, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -52,70 +93,107 @@ class Http(HttpToolsProtocol):
         self._head_is_whole = self._request_is_whole = False
         self._unfinished_bytes = 0
         self._reader_deadline: asyncio.TimerHandle | None = None
-        self._is_deaf = self._is_upgraded = False
+        self._is_deaf = self._is_upgraded = self._is_idle = False
+        self._handshake: Request | None = None
+        # The problem of the head that is being parsed, and the encoded answer that waits for its turn.
+        self._fault: ProblemResponse | None = None
+        self._refusal = b""
         self._unparsed = _NOTHING
+        self._slice_is_planned = False
         self._answer_of = at_once_of(self.app)
         self._whole: bytes | None = None
         self._keeps_alive = True
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
+        self.flow = _Flow(transport, self._go_on)
         self._expect_or_forget()
 
     def data_received(self, data: bytes) -> None:
         if self._is_deaf:
             return
-        self._patience.idle.leave(self.transport)
-        if len(data) <= _SLICE_BYTES:
+        self._end_idling()
+        if len(data) <= _SLICE_BYTES and not self._unparsed:
             self._take(data)
         else:
             # No frame may hold all of it while a slice is parsed: what the parser raises keeps every frame
             # until the garbage collector comes by.
-            self._unparsed = memoryview(data)
+            self._unparsed = memoryview(bytes(self._unparsed) + data)
             self.transport.pause_reading()
+            self._plan_slice()
+
+    def _plan_slice(self) -> None:
+        if not self._slice_is_planned:
+            self._slice_is_planned = True
             self.loop.call_soon(self._take_some)
 
     def _take_some(self) -> None:
-        """Parse a slice, and the rest when others had their turn."""
+        """Parse a slice, and the rest when others had their turn; nothing while earlier requests wait for
+        their answers, or a route is not ready for more of a body.
+        """
+        self._slice_is_planned = False
         if self._is_deaf or self.transport.is_closing():
             self._unparsed = _NOTHING
-        data = bytes(self._unparsed[:_SLICE_BYTES])
-        self._unparsed = self._unparsed[_SLICE_BYTES:]
-        if data:
+        if self._unparsed and not self.flow.read_paused:
+            data = bytes(self._unparsed[:_SLICE_BYTES])
+            self._unparsed = self._unparsed[_SLICE_BYTES:]
             self._take(data)
-            self.loop.call_soon(self._take_some)
-        elif not self.transport.is_closing():
+        if not self.flow.read_paused:
+            self._go_on()
+
+    def _go_on(self) -> None:
+        """Parse what has come already, and read on behind it."""
+        if self._is_upgraded:
+            # The handshake has paused the connection, and decides when more is read.
+            return
+        if self._unparsed:
+            self._plan_slice()
+        elif not self.flow.read_paused and not self.transport.is_closing():
             self.transport.resume_reading()
 
     def _take(self, data: bytes) -> None:
         self._unfinished_bytes += len(data)
         try:
-            self.parser.feed_data(data)
-        except httptools.HttpParserUpgrade as upgrade:
-            if self._should_upgrade():
-                self._upgrade(data[int(upgrade.args[0]) :])
-            else:
-                self._unsupported_upgrade_warning()
+            self._parse(data)
         except httptools.HttpParserError:
-            self.send_400_response("Invalid HTTP request received.")
+            self._refuse(self._fault or heads.not_http())
         else:
-            if self._unfinished_bytes > _HEAD_BYTES:
-                self.send_400_response("The request's head is too long.")
+            if self._unfinished_bytes > heads.HEAD_BYTES:
+                self._refuse(heads.not_http() if self._head_is_whole else heads.too_large())
         # A first byte ends the deadline of idle connections, and an endless head or body would hold its
         # connection for ever.
         self._expect_or_forget()
 
-    def _upgrade(self, early: bytes) -> None:
-        """Hand the connection over; ``early`` are a hasty client's first frames, or some of them."""
-        self._is_upgraded = True
-        self.handle_websocket_upgrade()
-        protocol = self.transport.get_protocol()
+    def _parse(self, data: bytes) -> None:
+        """Parse ``data``; raises httptools.HttpParserError."""
+        while data:
+            try:
+                self.parser.feed_data(data)
+                return
+            except httptools.HttpParserUpgrade as upgrade:
+                data = data[int(upgrade.args[0]) :]
+            if self._handshake is not None:
+                self._upgrade(self._handshake, data)
+                return
+            # A protocol that is not spoken here is passed over (RFC 9110, 7.8), and the next request follows.
+
+    def _upgrade(self, request: Request, early: bytes) -> None:
+        """Hand the connection over; ``early`` are a hasty client's first frames, or some of them.
+
+        uvicorn would write the request down again for the parser of websockets, whose limits are others: what
+        httptools has parsed goes over as it is.
+        """
+        self._is_upgraded, self._handshake = True, None
+        self.connections.discard(self)
+        protocol = HandoverProtocol(self.config, self.server_state, self.app_state)
+        protocol.connection_made(self.transport)
+        self.transport.set_protocol(protocol)
         early, self._unparsed = early + bytes(self._unparsed), _NOTHING
-        if early and isinstance(protocol, asyncio.Protocol):
-            protocol.data_received(early)
+        protocol.begin(request, early, self._patience.handshakes)
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
+        self._end_idling()
         self._head_is_whole = self._request_is_whole = False
 
     def on_headers_complete(self) -> None:
@@ -129,15 +207,19 @@ class Http(HttpToolsProtocol):
         scope: Any = self.scope
         scope["http_version"] = self.parser.get_http_version()
         scope["method"] = self.parser.get_method().decode("ascii")
-        if self.parser.should_upgrade() and self._should_upgrade():
-            return
+        try:
+            self._read_target(scope)
+            if self.parser.should_upgrade():
+                heads.refuse_body(self.headers)
+                if heads.wants_websocket(self.headers):
+                    self._handshake = self._read_handshake(scope)
+                    return
+        except heads.RefusedHead as refused:
+            # The parser stops, and `_take` sends the answer.
+            self._fault = refused.problem
+            raise
         # What stands behind a body must not be taken for something said before it.
         self.headers = []
-        url = httptools.parse_url(self.url)
-        path = url.path.decode("ascii")
-        scope["path"] = unquote(path) if "%" in path else path
-        scope["raw_path"] = url.path
-        scope["query_string"] = url.query or b""
         scope["extensions"] = {ABORT: self.transport.abort, KEEP_SMALL: self._keep_small}
         self._keeps_alive = scope["http_version"] != "1.0" and self.parser.should_keep_alive()
         if self._is_answering():
@@ -149,6 +231,22 @@ class Http(HttpToolsProtocol):
         if self._whole is None:
             self.cycle = self._new_cycle()
             self._start_asgi_task(self.cycle, self.app)
+
+    def _read_target(self, scope: Any) -> None:
+        target = heads.target_of(self.url, scope["http_version"], self.headers)
+        path = target.raw_path.decode("ascii")
+        scope["path"] = unquote(path) if "%" in path else path
+        scope["raw_path"] = target.raw_path
+        scope["query_string"] = target.query
+
+    def _read_handshake(self, scope: Any) -> Request:
+        """The handshake as the websockets library names its parts; raises RefusedHead."""
+        if self._is_answering():
+            # The answers that are due would be written among the frames.
+            raise heads.RefusedHead(_EARLY_HANDSHAKE)
+        path = scope["raw_path"] + (b"?" + scope["query_string"] if scope["query_string"] else b"")
+        lines = [(name.decode("ascii"), value.decode("latin-1")) for name, value in self.headers]
+        return Request(path.decode("ascii"), Headers(lines), scope["method"], f"HTTP/{scope['http_version']}")
 
     def _may_be_answered_at_once(self) -> bool:
         """Whether this is all of a request, and its sender takes answers."""
@@ -216,21 +314,87 @@ class Http(HttpToolsProtocol):
             self.flow.resume_reading()
             if self.pipeline:
                 self._start_asgi_task(*self.pipeline.pop())
-            else:
+            elif self._refusal:
+                self._send_refusal()
+            elif self._head_is_whole and not self._request_is_whole:
+                # Answered amid its body: nobody looks at the rest.
+                self._hang_up()
+            elif self._request_is_whole:
+                self._is_idle = True
                 self._patience.idle.enter(self.transport, self.loop)
-            if not self._request_is_whole:
-                self._grow_deaf()
         self._expect_or_forget()
 
-    def _grow_deaf(self) -> None:
-        """Answered amid its body: nobody looks at the rest, and the client is told to stop."""
+    def _refuse(self, problem: ProblemResponse) -> None:
+        """Answer with ``problem`` what is no request, or none that may be read, and read no further.
+
+        It is answered in its turn: requests before it may still wait for their answers.
+        """
+        self._is_deaf, self._unparsed, self._handshake = True, _NOTHING, None
+        self._refusal = self._encoded(problem)
+        if (
+            self._fault is None
+            and self._is_answering()
+            and self._head_is_whole
+            and not self._request_is_whole
+        ):
+            self._drop_newest()
+        if self._is_answering():
+            self.flow.pause_reading()
+        else:
+            self._send_refusal()
+
+    def _drop_newest(self) -> None:
+        """The request whose body turned out to be none: its route need not go on."""
+        cycle: Cycle = self.cycle  # type: ignore[assignment]
+        if self.pipeline:
+            self.pipeline.popleft()
+            return
+        if cycle.response_started:
+            # A second answer would be taken for a part of the first.
+            self.transport.abort()
+        cycle.disconnected = cycle.response_complete = True
+        cycle.message_event.set()
+
+    def _encoded(self, problem: ProblemResponse) -> bytes:
+        """The whole answer, with the headers of every other."""
+        scope: Any = self.scope
+        answer, request_id = problem.whole(scope), request_id_of(scope)
+        log.debug("refused", extra={"status": answer.status, "request_id": request_id})
+        headers = [
+            *answer.headers,
+            (b"connection", b"close"),
+            (b"x-request-id", request_id.encode()),
+            *security_headers(b""),
+        ]
+        return head_of(answer.status, headers, dict(headers)) + answer.body
+
+    def _send_refusal(self) -> None:
+        if not self.transport.is_closing():
+            self.transport.write(self._refusal)
+            self._hang_up()
+
+    def _hang_up(self) -> None:
+        """Read what still comes and throw it away until the client has hung up, too, or its time is over:
+        unread data would make the kernel cut the line, and the last answer with it.
+        """
         self._is_deaf = True
         if self.transport.can_write_eof():
             self.transport.write_eof()
+        else:
+            self.transport.close()
+
+    def _end_idling(self) -> None:
+        """Something has come: from now on it must become a request in time."""
+        self._is_idle = False
+        self._patience.idle.leave(self.transport)
 
     def _expect_or_forget(self) -> None:
-        if self._is_upgraded or (self._request_is_whole and self._is_answering()):
+        # While requests wait for their turn nothing is read, and no client is late.
+        waits_for_us = self._is_answering() and (self._request_is_whole or bool(self.pipeline))
+        if self._is_upgraded or waits_for_us:
             self._forget()
+        elif self._is_idle:
+            self._patience.requests.leave(self.transport)
         else:
             self._patience.requests.enter(self.transport, self.loop)
 
@@ -242,6 +406,10 @@ class Http(HttpToolsProtocol):
     def _is_answering(self) -> bool:
         cycle: Cycle | None = self.cycle  # type: ignore[assignment]
         return cycle is not None and not cycle.response_complete
+
+    def _should_upgrade(self) -> bool:
+        """Whether the request that is being parsed is a WebSocket handshake."""
+        return self._handshake is not None
 
     def _unset_keepalive_if_required(self) -> None:
         """uvicorn's own deadline for idle connections is never set."""
@@ -264,20 +432,9 @@ class Http(HttpToolsProtocol):
         if not self._head_is_whole and self.headers:
             # Thousands of them would otherwise stay until the garbage collector comes by.
             self.headers.clear()
+        self.pipeline.clear()
         super().connection_lost(exc)
-
-    def send_400_response(self, msg: str) -> None:
-        """Say that it was no HTTP, with the headers of every other answer."""
-        body = msg.encode("ascii")
-        headers = [
-            (b"content-type", b"text/plain; charset=utf-8"),
-            (b"content-length", b"%d" % len(body)),
-            (b"connection", b"close"),
-            *security_headers(b""),
-        ]
-        lines = b"".join(b"%b: %b\r\n" % header for header in headers)
-        self.transport.write(STATUS_LINE[400] + lines + b"\r\n" + body)
-        self.transport.close()
+        self.flow.let_go()
 
     def _forget_reader(self) -> None:
         if self._reader_deadline is not None:

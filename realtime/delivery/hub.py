@@ -11,7 +11,9 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Final
 from uuid import UUID
 
+from realtime.delivery.rate_limit import RateLimit
 from realtime.delivery.watch import UNSURE, Subscriber, Watch
+from realtime.errors import TooManyClaims
 from realtime.inbox import NOTHING_WAITS, WaitingAccounts
 from realtime.metrics import METRICS
 from realtime.store.snapshot import Snapshot
@@ -23,6 +25,10 @@ LEASE_SECONDS: Final = 30.0
 #: An account that nobody has asked for and nothing has happened to for this long is packed. Reconciliation
 #: loops come every ten seconds, and what they touch is not worth packing in between.
 IDLE_SECONDS: Final = 12.0
+#: How often one user may say to hold more than this node has seen. All sockets of a user may come at once
+#: from a node that was first, and may do so twice.
+CLAIMS_PER_SECOND: Final = 2
+CLAIMS_BURST: Final = 20
 #: So late a tick means that a crowd has had all of this node's time.
 _STANDSTILL_SECONDS: Final = 1.0
 
@@ -30,7 +36,13 @@ _STANDSTILL_SECONDS: Final = 1.0
 class Hub:
     """The watched accounts of this node. All times are monotonic seconds."""
 
-    def __init__(self, *, mark_dirty: Callable[[UUID], None], stale_seconds: float) -> None:
+    def __init__(
+        self,
+        *,
+        mark_dirty: Callable[[UUID], None],
+        stale_seconds: float,
+        claims_burst: int = CLAIMS_BURST,
+    ) -> None:
         self._mark_dirty = mark_dirty
         self._stale_seconds = stale_seconds
         self._watches: dict[UUID, Watch] = {}
@@ -43,6 +55,7 @@ class Hub:
         # Of many idle accounts it would be the same, second after second.
         self._delivered: tuple[list[UUID], list[int]] | None = None
         self._was_blind = True
+        self._claims = RateLimit(per_second=CLAIMS_PER_SECOND, burst=claims_burst)
         self._next_cleanup = 0.0
         self._waiting: set[Watch] = set()
         self._all_have_old_rows = False
@@ -216,6 +229,12 @@ class Hub:
         """Have an account read: a client has seen more of it elsewhere than this node has."""
         self._fell_behind(watch, UNSURE)
         self._mark_dirty(watch.user_id)
+
+    def claim(self, user_id: UUID, now: float) -> None:
+        """Count a client that says to hold more than this node has seen; raises TooManyClaims."""
+        wait_seconds = self._claims.wait_seconds(user_id, now)
+        if wait_seconds:
+            raise TooManyClaims(wait_seconds)
 
     def tick(self, now: float) -> None:
         """Tell clients whose freshness changed; forget accounts that nobody reads any more. A few times a

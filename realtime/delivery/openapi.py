@@ -16,7 +16,9 @@ from starlette.types import Receive, Scope, Send
 from realtime.delivery import etags
 from realtime.delivery.answer import is_held, not_modified, send_json, send_whole
 from realtime.delivery.problems import (
+    BAD_REQUEST,
     FORBIDDEN,
+    HEAD_TOO_LARGE,
     INTERNAL,
     MEDIA_TYPE,
     METHOD_NOT_ALLOWED,
@@ -130,7 +132,7 @@ def _responses(operation: Operation, schema: Json) -> Json:
     content = {"schema": schema, "example": msgspec.to_builtins(operation.example)}
     answer: Json = {"description": "The document.", "content": {operation.media_type: content}}
     responses: Json = {"200": answer, **operation.other_answers}
-    problems = [METHOD_NOT_ALLOWED, INTERNAL, *operation.problems]
+    problems = [BAD_REQUEST, METHOD_NOT_ALLOWED, HEAD_TOO_LARGE, INTERNAL, *operation.problems]
     if operation.is_versioned:
         answer["headers"] = _references(_FRESHNESS_HEADERS)
         responses["304"] = {
@@ -174,7 +176,9 @@ _DESCRIPTION: Final = (
     " token's `sub`, and nothing in a request names another. `GET` is also answered as `HEAD`. Errors are"
     " problem details (RFC 9457), each with the request id under which the server logged it. `X-Request-Id`"
     " is taken from the request when it is 1 to 64 of letters, digits, `.`, `_` and `-`, else made, and it is"
-    " echoed on every answer."
+    " echoed on every answer. What is no request of HTTP/1.1 with one `Host` is answered with 400, and a head"
+    " of more than 65,536 bytes with 431; both end their connection. The WebSocket at `/ws` is described in"
+    " asyncapi.json and PROTOCOL.md."
 )
 _FRESHNESS_HEADERS: Final = (
     "ETag", "Guardwire-Revision", "Guardwire-As-Of", "Guardwire-Age-Ms", "Guardwire-Stale", "X-Request-Id",

@@ -17,10 +17,10 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from auth.refusals import challenge
-from realtime.delivery.answer import send_json
+from realtime.delivery.answer import Whole, send_json
 from realtime.delivery.headers import ANSWERING
 from realtime.delivery.request_id import request_id_of, shown_path
-from realtime.errors import AuthenticationError, UnavailableError
+from realtime.errors import AuthenticationError, TooManyClaims, UnavailableError
 from realtime.metrics import METRICS
 from realtime.owners import WrongOwner
 
@@ -47,7 +47,9 @@ class ProblemType(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Problem(msgspec.Struct, frozen=True, kw_only=True):
-    """A problem document (RFC 9457, 3.1); ``instance`` is the path that was asked for."""
+    """A problem document (RFC 9457, 3.1); ``instance`` is the path that was asked for, empty where none could
+    be read.
+    """
 
     type: str
     title: str
@@ -57,6 +59,12 @@ class Problem(msgspec.Struct, frozen=True, kw_only=True):
     request_id: str
 
 
+BAD_REQUEST: Final = ProblemType(
+    name="bad-request",
+    status=400,
+    title="This is no request that can be answered",
+    mend="Send a well-formed request of HTTP/1.1 with one `Host` header; the detail says what is wrong.",
+)
 UNAUTHENTICATED: Final = ProblemType(
     name="unauthenticated",
     status=401,
@@ -95,12 +103,25 @@ INVALID_PARAMETER: Final = ProblemType(
     title="A parameter has no meaning",
     mend="Correct the parameter that the detail names.",
 )
+UPGRADE_REQUIRED: Final = ProblemType(
+    name="upgrade-required",
+    status=426,
+    title="Only a WebSocket handshake is answered here",
+    mend="Send `Upgrade: websocket` and `Connection: Upgrade`. Where the client does, the usual cause is a"
+    " proxy in between that drops them: let it pass both headers on, over HTTP/1.1.",
+)
 TOO_MANY_REQUESTS: Final = ProblemType(
     name="too-many-requests",
     status=429,
     title="Asked too often",
     mend="Wait as long as `Retry-After` says; to follow an account use the stream, which costs less for both"
     " sides.",
+)
+HEAD_TOO_LARGE: Final = ProblemType(
+    name="head-too-large",
+    status=431,
+    title="The request's head is too large",
+    mend="Send fewer or shorter headers; the detail says how many bytes are taken.",
 )
 INTERNAL: Final = ProblemType(
     name="internal",
@@ -118,8 +139,8 @@ UNAVAILABLE: Final = ProblemType(
 TYPES: Final[Mapping[str, ProblemType]] = {
     kind.name: kind
     for kind in (
-        UNAUTHENTICATED, FORBIDDEN, NOT_FOUND, METHOD_NOT_ALLOWED, CONTENT_TOO_LARGE, INVALID_PARAMETER,
-        TOO_MANY_REQUESTS, INTERNAL, UNAVAILABLE,
+        BAD_REQUEST, UNAUTHENTICATED, FORBIDDEN, NOT_FOUND, METHOD_NOT_ALLOWED, CONTENT_TOO_LARGE,
+        INVALID_PARAMETER, UPGRADE_REQUIRED, TOO_MANY_REQUESTS, HEAD_TOO_LARGE, INTERNAL, UNAVAILABLE,
     )
 }  # fmt: skip
 _BY_STATUS: Final = {kind.status: kind for kind in TYPES.values()}
@@ -137,6 +158,18 @@ class ProblemResponse:
         self.headers = dict(headers or {})
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        answer = self.whole(scope)
+        prefix = "websocket." if scope["type"] == "websocket" else ""
+        start: Message = {
+            "type": f"{prefix}http.response.start",
+            "status": answer.status,
+            "headers": answer.headers,
+        }
+        await send(start)
+        await send({"type": f"{prefix}http.response.body", "body": answer.body})
+
+    def whole(self, scope: Scope) -> Whole:
+        """The answer to the request in ``scope``, without what `Headers` adds; HEAD gets no document."""
         body = msgspec.json.encode(self.document(scope))
         headers = {
             "content-type": MEDIA_TYPE,
@@ -144,16 +177,8 @@ class ProblemResponse:
             "cache-control": "no-store",
             **self.headers,
         }
-        prefix = "websocket." if scope["type"] == "websocket" else ""
-        start: Message = {
-            "type": f"{prefix}http.response.start",
-            "status": self.kind.status,
-            "headers": [(name.encode(), value.encode("latin-1")) for name, value in headers.items()],
-        }
-        await send(start)
-        await send(
-            {"type": f"{prefix}http.response.body", "body": b"" if scope.get("method") == "HEAD" else body}
-        )
+        lines = [(name.encode(), value.encode("latin-1")) for name, value in headers.items()]
+        return Whole(self.kind.status, lines, b"" if scope.get("method") == "HEAD" else body)
 
     def document(self, scope: Scope) -> Problem:
         """What is told of this problem to the request in ``scope``."""
@@ -162,7 +187,7 @@ class ProblemResponse:
             title=self.kind.title,
             status=self.kind.status,
             detail=self.detail,
-            instance=quote(scope["path"][:_INSTANCE_CHARACTERS], safe="/:@!$&'()*+,;=-._~"),
+            instance=quote(scope.get("path", "")[:_INSTANCE_CHARACTERS], safe="/:@!$&'()*+,;=-._~"),
             request_id=request_id_of(scope),
         )
 
@@ -181,6 +206,9 @@ def problem_of(error: Exception) -> ProblemResponse | None:
             return unavailable(str(error) or None)
         case WrongOwner():
             return unavailable()
+        case TooManyClaims():
+            headers = {"retry-after": str(error.retry_after_seconds)}
+            return ProblemResponse(TOO_MANY_REQUESTS, detail=f"{error}.".capitalize(), headers=headers)
         case AuthenticationError():
             return _of_authentication_error(error)
         case HTTPException():

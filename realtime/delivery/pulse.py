@@ -9,6 +9,8 @@ from collections.abc import Callable
 from typing import Final
 
 from auth.identity import Identity
+from auth.refusals import Reason
+from realtime.delivery.endings import end
 from realtime.delivery.hub import Hub
 from realtime.delivery.socket import Socket
 from realtime.delivery.streams import Streams
@@ -17,7 +19,7 @@ from realtime.errors import CloseCode
 from realtime.messages import AuthRequired, encode
 from realtime.metrics import METRICS
 
-#: When access is revoked, all sockets are looked at within a second, and no tick is long.
+#: When access is revoked or a key withdrawn, all sockets are looked at within a second, and no tick is long.
 _SHARES: Final = 4
 _AUTH_WARNING_SECONDS: Final = 60
 #: A loop that stood still for so long is worth a line.
@@ -31,7 +33,8 @@ class Pulse:
     tokens.
 
     A look costs more than most of what it is for, so what is put off meanwhile (by an update, by a sign of
-    life) is noticed at the look itself. ``changes`` grows when ``is_revoked`` may say something else.
+    life) is noticed at the look itself. ``recheck`` gives the reason for which an identity holds no longer,
+    else None; ``changes`` grows when that may be another than before, but for time.
     """
 
     def __init__(
@@ -43,7 +46,7 @@ class Pulse:
         hello_seconds: float,
         send_deadline_seconds: float,
         ping_seconds: float,
-        is_revoked: Callable[[Identity], bool],
+        recheck: Callable[[Identity], Reason | None],
         changes: Callable[[], int],
     ) -> None:
         self._hub = hub
@@ -52,7 +55,7 @@ class Pulse:
         self._hello_seconds = hello_seconds
         self._send_deadline_seconds = send_deadline_seconds
         self._ping_seconds = ping_seconds
-        self._is_revoked = is_revoked
+        self._recheck = recheck
         self._changes = changes
         self._seen = changes()
         # A ping that would be due before the next heartbeat goes with this one: two frames, one write.
@@ -68,11 +71,11 @@ class Pulse:
             now, wall = time.monotonic(), time.time()
             _measure_lag(now - due)
             self._hub.tick(now)
-            self._hasten_when_revoked(now)
+            self._hasten_after_changes(now)
             for socket in self._streams.turns.take(now):
                 self._look(socket, now, wall)
 
-    def _hasten_when_revoked(self, now: float) -> None:
+    def _hasten_after_changes(self, now: float) -> None:
         changes = self._changes()
         if changes != self._seen:
             self._seen = changes
@@ -83,6 +86,11 @@ class Pulse:
         if socket.closing_since is not None:
             return
         socket.rest(now)
+        reason = None if socket.identity is None else self._recheck(socket.identity)
+        if reason is not None:
+            # A blocked socket too: once it can take more, it would get an update.
+            end(socket, reason)
+            return
         if socket.blocked_since is not None:
             next_turn = socket.blocked_since + self._send_deadline_seconds
             if now > next_turn:
@@ -101,11 +109,7 @@ class Pulse:
         """Do what is due, and tell when something is next."""
         left_seconds = identity.expires_at - wall
         silent_seconds = now - socket.heard_at
-        if left_seconds <= 0:
-            socket.close(CloseCode.TOKEN_EXPIRED, "the token expired")
-        elif self._is_revoked(identity):
-            socket.close(CloseCode.FORBIDDEN, "access has been revoked")
-        elif silent_seconds > 2 * self._ping_seconds:
+        if silent_seconds > 2 * self._ping_seconds:
             socket.close(CloseCode.NO_PONG, "no sign of life")
         else:
             self._say(socket, now, silent_seconds)

@@ -6,9 +6,15 @@ from typing import Final
 from uuid import UUID
 
 from auth.identity import ADMIN_SCOPE
-from realtime.delivery.credentials import RevocationDocument, RevocationRequest, TicketDocument
+from realtime.delivery.credentials import (
+    TICKETS_AT_ONCE,
+    TICKETS_PER_SECOND,
+    RevocationDocument,
+    RevocationRequest,
+    TicketDocument,
+)
 from realtime.delivery.openapi import Operation
-from realtime.delivery.problems import CONTENT_TOO_LARGE, INVALID_PARAMETER
+from realtime.delivery.problems import CONTENT_TOO_LARGE, INVALID_PARAMETER, TOO_MANY_REQUESTS
 
 SERVICE_OPERATIONS: Final = (
     Operation(
@@ -16,11 +22,13 @@ SERVICE_OPERATIONS: Final = (
         operation_id="issueTicket",
         method="post",
         summary="A one-time ticket, for browsers that cannot set headers",
-        description="To be used once, as `?ticket=` of /api/v1/stream; it is good for seconds.",
+        description="To be used once, as `?ticket=` of /api/v1/stream; it is good for seconds. A user gets"
+        f" {TICKETS_AT_ONCE} at once, and {TICKETS_PER_SECOND:g} a second after that.",
         tag="credentials",
         answers=TicketDocument,
         example=TicketDocument("x" * 43, 30.0),
         needs_token=True,
+        problems=(TOO_MANY_REQUESTS,),
     ),
     Operation(
         path="/api/v1/admin/revocations",

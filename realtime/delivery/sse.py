@@ -15,6 +15,7 @@ from starlette.datastructures import QueryParams
 from starlette.types import Receive, Scope, Send
 
 from auth.identity import Identity
+from auth.refusals import Reason, close_code, refusal
 from realtime.delivery.admission import Admission
 from realtime.delivery.buffers import KEEP_SMALL
 from realtime.delivery.drain import Drain
@@ -35,7 +36,8 @@ log = logging.getLogger(__name__)
 
 _HEADERS: Final = [
     (b"content-type", b"text/event-stream; charset=utf-8"),
-    (b"cache-control", b"no-store"),
+    # A proxy that compresses would collect events until its own buffer is full.
+    (b"cache-control", b"no-store, no-transform"),
     # nginx would collect events until its buffer is full.
     (b"x-accel-buffering", b"no"),
 ]
@@ -55,7 +57,7 @@ class EventStreamEndpoint:
         hub: Hub,
         store: Store | None,
         authenticate: Callable[[Scope], Awaitable[Identity]],
-        is_revoked: Callable[[Identity], bool],
+        recheck: Callable[[Identity], Reason | None],
         drain: Drain,
         heartbeat_seconds: float,
         send_deadline_seconds: float,
@@ -64,7 +66,7 @@ class EventStreamEndpoint:
         self._hub = hub
         self._store = store
         self._authenticate = authenticate
-        self._is_revoked = is_revoked
+        self._recheck = recheck
         self._drain = drain
         self._heartbeat_seconds = heartbeat_seconds
         self._send_deadline_seconds = send_deadline_seconds
@@ -92,6 +94,9 @@ class EventStreamEndpoint:
         with held, Waiter.attached(self._hub, identity.user_id) as waiter:
             position = None if resume is None else resume.position
             await waiter.watch.snapshot_for(position, self._store, time.monotonic())
+            reason = self._recheck(identity)
+            if reason is not None:  # the read may have taken seconds
+                raise refusal(reason)
             scope["extensions"][KEEP_SMALL]()
             session_id = secrets.token_hex(8)
             SESSION_ID.set(session_id)
@@ -116,6 +121,7 @@ class EventStreamEndpoint:
             await send({"type": "http.response.body", "body": b""})
 
     async def _ended(self, stream: _EventStream, identity: Identity) -> bool:
+        reason = self._recheck(identity)
         if self._drain.asks_to_leave():
             code = CloseCode.DRAINING
             hint = retry_after_ms(100, 2000)
@@ -123,12 +129,8 @@ class EventStreamEndpoint:
                 code="draining", message="the server is restarting", retry=True, retry_after_ms=hint
             )
             await stream.hint(hint)
-        elif self._is_revoked(identity):
-            code = CloseCode.FORBIDDEN
-            error = Error(code="revoked", message="access has been revoked", retry=False)
-        elif time.time() >= identity.expires_at:
-            code = CloseCode.TOKEN_EXPIRED
-            error = Error(code="token_expired", message="the token expired", retry=True)
+        elif reason is not None:
+            code, error = close_code(refusal(reason)), _last_frame(reason)
         else:
             return False
         METRICS.closes.add(1, str(code.value))
@@ -220,6 +222,16 @@ class _EventStream:
         self._sent_at = time.monotonic()
         async with asyncio.timeout(self._deadline_seconds):
             await self._send({"type": "http.response.body", "body": event, "more_body": True})
+
+
+def _last_frame(reason: Reason) -> Error:
+    """How an event stream ends whose token holds no longer for ``reason``."""
+    message = str(refusal(reason))
+    if reason == "expired":
+        return Error(code="token_expired", message=message, retry=True)
+    if reason == "revoked":
+        return Error(code="revoked", message=message, retry=False)
+    return Error(code="unauthenticated", message=message, retry=False)
 
 
 def _last_event_id(scope: Scope) -> Resume | None:

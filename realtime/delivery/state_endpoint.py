@@ -11,6 +11,7 @@ from starlette.exceptions import HTTPException
 from starlette.types import Receive, Scope, Send
 
 from auth.identity import Identity
+from auth.refusals import Reason, refusal
 from realtime.delivery import etags
 from realtime.delivery.admission import Admission
 from realtime.delivery.answer import (
@@ -35,7 +36,7 @@ from realtime.state import CHANNELS
 from realtime.store.snapshot import Snapshot
 
 MAX_WAIT_SECONDS: Final = 55.0
-#: How often a waiting poll looks whether this node is going away.
+#: How often a waiting poll looks whether this node is going away, and whether its token still holds.
 _LOOK_SECONDS: Final = 1.0
 
 _NO_QUERY: Final = QueryParams()
@@ -51,6 +52,7 @@ class StateEndpoint:
         store: Store | None,
         authenticate: Callable[[Scope], Awaitable[Identity]],
         known: Callable[[Scope], Identity | None],
+        recheck: Callable[[Identity], Reason | None],
         admission: Admission,
         drain: Drain,
     ) -> None:
@@ -58,6 +60,7 @@ class StateEndpoint:
         self._store = store
         self._authenticate = authenticate
         self._known = known
+        self._recheck = recheck
         self._admission = admission
         self._drain = drain
 
@@ -88,13 +91,20 @@ class StateEndpoint:
             async with self._admission.admitted(identity.user_id):
                 held = self._drain.holding(METRICS.long_polls)
                 with held, Waiter.attached(self._hub, identity.user_id) as waiter:
-                    await self._poll(scope, send, waiter, session, since, wait_seconds)
+                    await self._poll(scope, send, waiter, identity, session, since, wait_seconds)
 
     async def _poll(
-        self, scope: Scope, send: Send, waiter: Waiter, session: Session, since: Resume, wait_seconds: float
+        self,
+        scope: Scope,
+        send: Send,
+        waiter: Waiter,
+        identity: Identity,
+        session: Session,
+        since: Resume,
+        wait_seconds: float,
     ) -> None:
         """One update from ``since``; 304 when nothing changed in time; a snapshot where history does not
-        reach back.
+        reach back. Raises AuthenticationError when the token ends meanwhile.
         """
         watch = waiter.watch
         newest = await watch.snapshot_for(since.position, self._store, time.monotonic())
@@ -115,6 +125,9 @@ class StateEndpoint:
             if self._drain.asks_to_leave():
                 break
             await waiter.wait(min(left, _LOOK_SECONDS))
+            reason = self._recheck(identity)
+            if reason is not None:
+                raise refusal(reason)
             assert watch.snapshot is not None
             payload = session.update(watch.snapshot, watch.freshness(time.monotonic()))
         held = session.held

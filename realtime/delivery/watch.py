@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import deque
 from typing import Final, Protocol
 from uuid import UUID
@@ -21,6 +22,8 @@ _FIRST_READ_WHILE_STARTING_SECONDS: Final = 3.0
 _FIRST_READ_WHILE_BLIND_SECONDS: Final = 0.2
 #: Where memory has nothing either; a node that a crowd keeps from looking takes itself for blind.
 _LAST_CHANCE_SECONDS: Final = 2.0
+#: A client that says to hold more than this node has seen is a reason to read its account, so often at most.
+_LOOK_AGAIN_SECONDS: Final = 1.0
 #: Greater than every revision: only a read can tell what is there.
 UNSURE: Final = 2**53
 #: Steps kept in memory, to bridge the moment until Redis has them and to do without it on the same node.
@@ -56,6 +59,8 @@ class Sweeps(Protocol):
 
     def look_again(self, watch: Watch) -> None: ...
 
+    def claim(self, user_id: UUID, now: float) -> None: ...
+
 
 class Store(Protocol):
     """Where snapshots are remembered beyond this process."""
@@ -69,7 +74,7 @@ class Watch:
     """
 
     __slots__ = (
-        "_arrived", "_edges", "_known", "_known_at", "_own_as_of", "_own_read_at", "_sweeps",
+        "_arrived", "_edges", "_known", "_known_at", "_looked_at", "_own_as_of", "_own_read_at", "_sweeps",
         "behind", "has_old_rows", "lease_until", "snapshot", "stale", "subscribers", "suspect", "touched_at",
         "user_id", "waits_as_of", "waits_since",
     )  # fmt: skip
@@ -97,6 +102,8 @@ class Watch:
         # The newest revision that is known of, and when that was learnt.
         self._known = 0
         self._known_at = float("-inf")
+        # When a client's claim last made this node read.
+        self._looked_at = float("-inf")
         self._arrived: asyncio.Future[None] | None = None
         self._edges: deque[Edge] | None = None
 
@@ -240,18 +247,38 @@ class Watch:
         """`first_snapshot` for a client that says what it holds; never older than that, unless a read that
         began after ``now`` shows that there is nothing newer.
 
-        Nodes learn of a commit one after the other, and a client may come from one that was first.
+        Nodes learn of a commit one after the other, and a client may come from one that was first. Anybody
+        may say to hold anything, so all who do share one read a second, and a user who does so all the time
+        is refused: raises TooManyClaims, and UnavailableError when no read comes.
         """
         newest = await self.first_snapshot(store, now)
-        while held is not None and (newest.epoch, newest.revision) < held and self._own_read_at < now:
-            self._sweeps.look_again(self)
-            if not await self._read_arrives(self._patience_seconds(now)):
-                raise UnavailableError(
-                    "this node has not yet read what you have seen already; try again in a few seconds"
-                )
+        if held is None or not self._is_ahead(held, newest, now):
+            return newest
+        self._sweeps.claim(self.user_id, now)
+        while self._is_ahead(held, newest, now):
+            await self._look_again(now)
             assert self.snapshot is not None
             newest = self.snapshot
         return newest
+
+    def _is_ahead(self, held: Position, newest: Snapshot, now: float) -> bool:
+        return (newest.epoch, newest.revision) < held and self._own_read_at < now
+
+    async def _look_again(self, asked_at: float) -> None:
+        """Wait for a read: for any that comes until this account may be looked at again, then for one that
+        began after ``asked_at``.
+        """
+        pause_seconds = self._looked_at + _LOOK_AGAIN_SECONDS - time.monotonic()
+        if self._looked_at < asked_at and pause_seconds > 0:
+            await self._read_arrives(pause_seconds)
+            return
+        if self._looked_at < asked_at:
+            self._looked_at = time.monotonic()
+            self._sweeps.look_again(self)
+        if not await self._read_arrives(self._patience_seconds(asked_at)):
+            raise UnavailableError(
+                "this node has not yet read what you have seen already; try again in a few seconds"
+            )
 
     async def path_from(self, revision: int, newest: Snapshot, store: Store | None) -> list[Edge] | None:
         """Steps from ``revision`` to ``newest``, of this node or of any other; None when history does not

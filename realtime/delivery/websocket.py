@@ -14,7 +14,13 @@ from starlette.websockets import WebSocket
 from auth.identity import Identity
 from realtime.delivery.admission import RETRY_AFTER_SECONDS, TOO_MANY
 from realtime.delivery.handover import handover_of
-from realtime.delivery.problems import TOO_MANY_REQUESTS, ProblemResponse, problem_of, unavailable
+from realtime.delivery.problems import (
+    TOO_MANY_REQUESTS,
+    UPGRADE_REQUIRED,
+    ProblemResponse,
+    problem_of,
+    unavailable,
+)
 from realtime.delivery.selection import channels_parameter, since_parameter
 from realtime.delivery.socket import Socket
 from realtime.delivery.strangers import address_of
@@ -98,6 +104,16 @@ class WebSocketEndpoint:
         socket = handover_of(scope).take(make)
         assert isinstance(socket, Socket)
         return socket
+
+
+class UpgradeRequired:
+    """`GET /ws` without a handshake, as an ASGI application: a proxy that drops ``Upgrade`` makes such a
+    request of a good one.
+    """
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        headers = {"upgrade": "websocket", "connection": "upgrade", "sec-websocket-version": "13"}
+        await ProblemResponse(UPGRADE_REQUIRED, headers=headers)(scope, receive, send)
 
 
 async def _accept(websocket: WebSocket) -> None:

@@ -32,6 +32,13 @@ LEAST_OPEN_FILES: Final = 4096
 _HEARING_SECONDS: Final = 5.0
 _AGAIN_SECONDS: Final = 2.0
 _STARTING: Final = "starting"
+#: Whether the login is, or may become, a superuser; and the same of an owner.
+_LOGIN: Final = """
+SELECT (SELECT bool_or(role.rolsuper) FROM pg_roles AS role WHERE pg_has_role(role.oid, 'MEMBER')),
+       (SELECT bool_or(pg_has_role(relation.relowner, 'MEMBER')) FROM pg_class AS relation
+        WHERE relation.relnamespace = 'guardwire'::regnamespace
+           OR relation.oid = 'public.reconciliation_logs'::regclass)
+"""
 
 
 class Memory(Protocol):
@@ -84,6 +91,7 @@ class SelfTest:
                     found = "; ".join(map(str, complaints)) or None
                 if found is None:
                     self._warn("clock", await check_clock(driver))
+                    self._warn("login", await check_login(driver))
         except DATABASE_ERRORS as error:
             log.debug("the self-test waits for the database: %s", type(error).__name__)
             return _STARTING
@@ -137,6 +145,23 @@ async def check_revision(driver: Any, known: Iterable[str] = REVISIONS) -> str |
             "the database's schema is %s, newer than %s, which this release reads; upgrade it", found, ours
         )
     return None
+
+
+async def check_login(driver: Any) -> str | None:
+    """Why this node's login may do more than it needs, and an attacker who takes the node over may, too; None
+    when it may not.
+    """
+    is_superuser, is_owner = await driver.fetchrow(_LOGIN)
+    if is_superuser:
+        found = "a superuser"
+    elif is_owner:
+        found = "the owner of tables that it only has to read"
+    else:
+        return None
+    return (
+        f"this node's login is {found}: whoever takes the node over may change every row and every table;"
+        " give DATABASE_URL a login that is a member of guardwire_server (`guardwire migrate --roles`)"
+    )
 
 
 async def check_clock(driver: Any) -> str | None:

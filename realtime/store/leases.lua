@@ -15,6 +15,8 @@ for i, key in ipairs(KEYS) do
   else
     if what == 'claim' then
       redis.call('ZREMRANGEBYSCORE', key, '-inf', now)
+      -- No lease lasts so long: somebody else wrote it, and it would lock its user out.
+      redis.call('ZREMRANGEBYSCORE', key, '(' .. now + seconds, '+inf')
       if redis.call('ZCARD', key) >= most then results[i] = 0 end
     end
     if results[i] == 1 then

@@ -11,20 +11,22 @@ import logging
 import struct
 import time
 from collections.abc import Iterable, Sequence
+from datetime import datetime
 from importlib import resources
 from typing import Any, Final, NamedTuple
 from uuid import UUID
 
 import msgspec
-from redis.asyncio import BlockingConnectionPool, Redis
+from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.exceptions import RedisError
+from redis.exceptions import RedisError, ResponseError
 
 from realtime.owners import blocked
 from realtime.patch import State, apply
 from realtime.state import CHANNELS, STATE_VERSION
 from realtime.store.paths import Edge, find_path
+from realtime.store.redis_pool import PrimaryPool
 from realtime.store.snapshot import Snapshot
 
 log = logging.getLogger(__name__)
@@ -49,6 +51,9 @@ _LIMITS: Final = (
     SNAPSHOT_TTL_SECONDS, EDGE_COUNT, EDGE_BYTES, EDGE_SECONDS, STEPS, STEPS_BYTES, STEPS_SECONDS,
 )  # fmt: skip
 _STATE_WANTED: Final = 2
+_MOST_DIGITS: Final = 16
+#: Those of a stored snapshot that a reader needs; a hash may hold any number of others.
+_FIELDS: Final = (b"owner", b"state", b"state_revision", b"epoch", b"revision", b"as_of")
 
 _length = struct.Struct(">I").pack
 _decode_state = msgspec.json.Decoder(dict[str, Any]).decode
@@ -91,9 +96,9 @@ def connect(url: str) -> Redis:
     """A client whose every command fails within a second instead of hanging on a stopped server.
 
     Commands beyond ``_CONNECTIONS`` at once wait for their turn: a thousand clients that return together are
-    a queue of milliseconds, not an error.
+    a queue of milliseconds, not an error. A server that has become a replica is left (`PrimaryPool`).
     """
-    pool = BlockingConnectionPool.from_url(
+    pool = PrimaryPool.from_url(
         url,
         max_connections=_CONNECTIONS,
         timeout=_DEADLINE_SECONDS,
@@ -116,6 +121,7 @@ class SnapshotStore:
             resources.files(__package__).joinpath("commit.lua").read_text("utf-8")
         )
         self.available = True
+        self._takes_writes = True
 
     async def commit(self, steps: Sequence[Taken]) -> list[int]:
         """Store each snapshot unless a newer one is there: 1 stored, 0 not newer, -1 of an older epoch; []
@@ -125,10 +131,14 @@ class SnapshotStore:
         try:
             for start in range(0, len(steps), _BATCH):
                 results += await self._commit_some(steps[start : start + _BATCH])
+        except ResponseError as error:
+            self._refused(error)
+            return []
         except (RedisError, OSError, TimeoutError) as error:
             self._lost(error)
             return []
         self._found()
+        self._refused(None)
         return results
 
     async def _commit_some(self, steps: Sequence[Taken]) -> list[int]:
@@ -145,8 +155,11 @@ class SnapshotStore:
         keys = [key(snapshot.user_id) for snapshot, _, _ in steps for key in (_snapshot_key, _edges_key)]
         accounts = b"".join(_account(step, with_state=with_states) for step in steps)
         arguments = (int(time.time()), *_LIMITS, accounts)
-        results: list[int] = await self._commit(keys=keys, args=arguments)
-        return results
+        results, removed = await self._commit(keys=keys, args=arguments)
+        for number in removed:
+            user_id = str(steps[number - 1].snapshot.user_id)
+            log.warning("a stored snapshot is not one of ours and is replaced", extra={"user": user_id})
+        return list(results)
 
     async def load(self, user_ids: Iterable[UUID]) -> dict[UUID, Stored]:
         """What is remembered of these accounts; absent where nothing is, or where it cannot be believed."""
@@ -154,27 +167,31 @@ class SnapshotStore:
         try:
             pipeline = self._redis.pipeline(transaction=False)
             for user_id in wanted:
-                pipeline.hgetall(_snapshot_key(user_id))
-                pipeline.lrange(_edges_key(user_id), 0, -1)
+                pipeline.hmget(_snapshot_key(user_id), _FIELDS)
+                pipeline.lrange(_edges_key(user_id), -EDGE_COUNT, -1)
             answers = await pipeline.execute(raise_on_error=False)
         except (RedisError, OSError, TimeoutError) as error:
             self._lost(error)
             return {}
         self._found()
         found = {}
-        for user_id, fields, edges in zip(wanted, answers[::2], answers[1::2], strict=True):
-            stored = self._believe(user_id, fields, edges)
+        for user_id, values, edges in zip(wanted, answers[::2], answers[1::2], strict=True):
+            stored = self._believe(user_id, values, edges)
             if stored is not None:
                 found[user_id] = stored
         return found
 
-    def _believe(self, user_id: UUID, fields: Any, edges: Any) -> Stored | None:
+    def _believe(self, user_id: UUID, values: Any, edges: Any) -> Stored | None:
         """The stored value, or None when it is missing, another user's, or not what this release would have
-        written.
+        written. ``values`` are those of `_FIELDS`, None where one is missing, or the error of a key of
+        another type.
         """
-        if not isinstance(fields, dict) or not fields:
+        if isinstance(values, list) and not any(values):
             return None
         try:
+            if not isinstance(values, list) or None in values:
+                raise ValueError("a key of another type, or a field that is missing")
+            fields: dict[bytes, bytes] = dict(zip(_FIELDS, values, strict=True))
             owner, document = fields[b"owner"], fields[b"state"]
             # Said twice, so that no field alone can be swapped for another account's.
             if owner != user_id.bytes or not document.startswith(owner):
@@ -182,22 +199,25 @@ class SnapshotStore:
                 return None
             state: State = _decode_state(document[_OWNER_BYTES:])
             own = _own(user_id, edges) if isinstance(edges, list) else ()
-            since = find_path(own, int(fields[b"state_revision"]), int(fields[b"revision"]))
+            since = find_path(own, _whole(fields[b"state_revision"]), _whole(fields[b"revision"]))
             if since is None:
                 return None
             for edge in since:
                 state = apply(state, _decode_state(edge.patch))
             if state.keys() != self._channels:
                 return None
+            as_of = fields[b"as_of"].decode()
+            # It goes into frames as it is.
+            datetime.fromisoformat(as_of)
             snapshot = Snapshot(
                 user_id=user_id,
-                epoch=int(fields[b"epoch"]),
-                revision=int(fields[b"revision"]),
-                as_of=fields[b"as_of"].decode(),
+                epoch=_whole(fields[b"epoch"]),
+                revision=_whole(fields[b"revision"]),
+                as_of=as_of,
                 state=state,
             )
             return Stored(snapshot, own)
-        except (KeyError, ValueError, msgspec.DecodeError):
+        except (ValueError, TypeError, AttributeError, RecursionError, msgspec.DecodeError):
             log.warning("a stored snapshot cannot be read and is not used", extra={"user": str(user_id)})
             return None
 
@@ -206,10 +226,25 @@ class SnapshotStore:
             log.warning("Redis is out of reach; pushes go on without it: %s", type(error).__name__)
         self.available = False
 
+    def _refused(self, error: ResponseError | None) -> None:
+        """Log when Redis begins to answer writes with ``error``, and when it takes them again (None)."""
+        if error is not None and self._takes_writes:
+            log.warning("Redis refuses to remember; pushes go on without it: %s", type(error).__name__)
+        elif error is None and not self._takes_writes:
+            log.warning("Redis remembers again")
+        self._takes_writes = error is None
+
     def _found(self) -> None:
         if not self.available:
             log.warning("Redis is back")
         self.available = True
+
+
+def _whole(text: bytes) -> int:
+    """The number in ``text``, as `commit.lua` reads it: digits alone; raises ValueError."""
+    if not text.isdigit() or len(text) > _MOST_DIGITS:
+        raise ValueError("not a whole number")
+    return int(text)
 
 
 def _snapshot_key(user_id: UUID) -> str:
@@ -231,7 +266,7 @@ def _own(user_id: UUID, texts: Sequence[bytes]) -> tuple[Edge, ...]:
 
 def _edge(text: bytes) -> Edge:
     base, revision, _, owned = text.split(b" ", 3)
-    return Edge(UUID(bytes=owned[:_OWNER_BYTES]), int(base), int(revision), owned[_OWNER_BYTES:])
+    return Edge(UUID(bytes=owned[:_OWNER_BYTES]), _whole(base), _whole(revision), owned[_OWNER_BYTES:])
 
 
 def _account(step: Taken, *, with_state: bool) -> bytes:

@@ -2,6 +2,7 @@ import { Attempts } from "./attempts.js";
 import { lost } from "./ending.js";
 import { Homecoming } from "./homecoming.js";
 import { LinkLife } from "./link_life.js";
+import { Outage } from "./outage.js";
 import { SnapshotWait } from "./snapshot_wait.js";
 import { Watchdog } from "./watchdog.js";
 
@@ -27,6 +28,7 @@ import { Watchdog } from "./watchdog.js";
  * @property {(status: ConnectionStatus) => void} onStatus
  * @property {(problem: { code: string, message: string }) => void} onProblem
  * @property {() => void} onTick
+ * @property {(sentence: string) => void} warn
  */
 
 const UNAUTHENTICATED = 4401;
@@ -38,7 +40,10 @@ export class Connection {
   #homecoming;
   #watchdog;
   #life;
+  #outage;
   #snapshotWait = new SnapshotWait();
+  /** Why the last link ended; "" before one did. */
+  #lastReason = "";
   /** @type {Link | null} */
   #link = null;
   /** @type {import("./clock.js").Timer | undefined} */
@@ -53,6 +58,7 @@ export class Connection {
     const { clock, transports, random } = parts;
     this.#parts = parts;
     this.#life = new LinkLife(clock.now());
+    this.#outage = new Outage(clock.now());
     this.#attempts = new Attempts(transports.length, random);
     this.#watchdog = new Watchdog(clock, { onTick: () => this.#tick(), onSlept: () => this.reconnect() });
     this.#homecoming = new Homecoming({
@@ -202,6 +208,7 @@ export class Connection {
 
   #proved() {
     this.#attempts.proved();
+    this.#outage.end();
     if (this.#attempts.ladder.fallenBack) this.#homecoming.plan();
     this.#report("open");
   }
@@ -227,6 +234,10 @@ export class Connection {
     const delayMs = this.#attempts.ended(ending, livedMs);
     if (delayMs === null) return this.#giveUp(ending);
     this.#drop();
+    this.#lastReason = ending.reason;
+    const now = this.#parts.clock.now();
+    if (livedMs !== null) this.#outage.begin(now);
+    else if (this.#outage.warnsOfFailure(now)) this.#parts.warn(`Guardwire: no connection (${ending.code} ${ending.reason})`);
     this.#retry = this.#parts.clock.after(delayMs, () => void this.#connect());
     this.#report("waiting", { ending, retryInMs: delayMs });
   }
@@ -251,6 +262,9 @@ export class Connection {
     const ending = this.#link && this.#life.ending(now);
     if (ending) this.#again(ending, this.#life.livedMs(now));
     else if (this.#link && this.#snapshotWait.asksAgain(now)) this.tell({ type: "resync" });
+    if (this.#outage.warnsOfSilence(now)) {
+      this.#parts.warn(`Guardwire: not connected after 8 s: ${this.#lastReason || "the server has not answered yet"}`);
+    }
     this.#parts.onTick();
   }
 

@@ -26,6 +26,17 @@ export function lost(reason, retryAfterMs = 0) {
 }
 
 /**
+ * A request that had no answer. `fetch` says "fetch failed", and why only in the `cause` of its error.
+ *
+ * @param {unknown} error
+ * @returns {Ending}
+ */
+export function failed(error) {
+  const cause = error instanceof Error && error.cause instanceof Error ? ` (${error.cause.message})` : "";
+  return lost(`${error}${cause}`);
+}
+
+/**
  * @param {number} code
  * @param {string} text the close frame's reason: a sentence, or `{"reason": …, "retry_after_ms": …}`
  * @returns {Ending}
@@ -39,11 +50,17 @@ export function fromClose(code, text) {
 
 /**
  * @param {{ status: number, headers: Headers }} response
+ * @param {string} detail what the answer's problem document says, "" when it has none
  * @returns {Ending}
  */
-export function fromResponse({ status, headers }) {
-  const ours = headers.get("Content-Type")?.startsWith(OUR_WORD);
+export function fromResponse({ status, headers }, detail = "") {
+  const ours = isProblem(headers);
   const verdict = ours && TERMINAL_STATUSES.has(status) ? "refused" : ours && status === 401 ? "token" : "retry";
   const retryAfterMs = Number(headers.get("Retry-After")) * 1000 || 0;
-  return { verdict, code: status, reason: `HTTP ${status}`, retryAfterMs };
+  return { verdict, code: status, reason: `HTTP ${status}${detail && `: ${detail}`}`, retryAfterMs };
+}
+
+/** Whether the answer's body is a problem document of Guardwire's. @param {Headers} headers */
+export function isProblem(headers) {
+  return headers.get("Content-Type")?.startsWith(OUR_WORD) ?? false;
 }

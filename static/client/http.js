@@ -1,3 +1,17 @@
+import { fromResponse, isProblem } from "./ending.js";
+
+/** A problem document is a few hundred bytes; more than this is none. */
+const MAX_PROBLEM_CHARACTERS = 65_536;
+const MAX_DETAIL_CHARACTERS = 200;
+
+/**
+ * How every request is fetched: from the server itself and from nobody whom an answer names, for a token is meant for
+ * one address. In browsers and in Node.js a redirect fails the request.
+ *
+ * @type {RequestInit}
+ */
+export const ONE_ADDRESS = Object.freeze({ cache: "no-store", redirect: "error" });
+
 /**
  * Headers and address of one request for the state over HTTP.
  *
@@ -21,4 +35,35 @@ export function resumePoint({ resume, channels }) {
   if (!resume || resume.channels.length !== channels.length) return null;
   if (!channels.every((channel) => resume.channels.includes(channel))) return null;
   return `${resume.epoch}:${resume.revision}`;
+}
+
+/**
+ * Why a request was refused: its status, and the sentence of the problem document that came with it.
+ *
+ * @param {Response} response
+ */
+export async function refusalOf(response) {
+  return fromResponse(response, isProblem(response.headers) ? await problemDetail(response) : "");
+}
+
+/** The `detail` of a problem document; "" for what is none. @param {Response} response */
+async function problemDetail({ body }) {
+  if (!body) return "";
+  const reader = body.pipeThrough(new TextDecoderStream()).getReader();
+  let text = "";
+  for (;;) {
+    const { value, done } = await reader.read();
+    if (done) break;
+    text += value;
+    if (text.length > MAX_PROBLEM_CHARACTERS) {
+      void reader.cancel();
+      return "";
+    }
+  }
+  try {
+    const detail = JSON.parse(text)?.detail;
+    return typeof detail === "string" ? detail.slice(0, MAX_DETAIL_CHARACTERS) : "";
+  } catch {
+    return "";
+  }
 }

@@ -1,6 +1,6 @@
 import { isObject } from "../patch.js";
-import { fromResponse, lost } from "./ending.js";
-import { request, resumePoint } from "./http.js";
+import { failed, lost } from "./ending.js";
+import { ONE_ADDRESS, refusalOf, request, resumePoint } from "./http.js";
 
 /** How long the server may hold a request: less than the 15 s of silence after which a client calls itself blind. */
 const WAIT_SECONDS = 10;
@@ -56,7 +56,7 @@ class LongPollLink {
         await pause;
       }
     } catch (error) {
-      this.#end(lost(String(error)));
+      this.#end(failed(error));
     }
   }
 
@@ -68,8 +68,8 @@ class LongPollLink {
     this.#settled = true;
     // Bound: browsers refuse to call a `fetch` that has lost its window.
     const fetch = this.#fetch;
-    const response = await fetch(address, { headers, signal: this.#abort.signal, cache: "no-store" });
-    if (response.status !== 304 && !response.ok) return fromResponse(response);
+    const response = await fetch(address, { headers, signal: this.#abort.signal, ...ONE_ADDRESS });
+    if (response.status !== 304 && !response.ok) return refusalOf(response);
     const frame = response.ok ? await response.json() : null;
     if (response.ok && !isObject(frame)) return lost("not a frame");
     if (this.#abort.signal.aborted) return null;

@@ -1,7 +1,7 @@
 import { decode } from "../messages.js";
-import { fromResponse, lost } from "./ending.js";
+import { failed, lost } from "./ending.js";
 import { EventStreamParser } from "./event_stream.js";
-import { request, resumePoint } from "./http.js";
+import { ONE_ADDRESS, refusalOf, request, resumePoint } from "./http.js";
 
 /**
  * The stream as Server-Sent Events, read with `fetch`: `EventSource` cannot send an `Authorization` header.
@@ -18,9 +18,9 @@ export function openEventStream(fetch, url, options) {
   headers.set("Accept", "text/event-stream");
   if (resume) headers.set("Last-Event-ID", resume);
   const { signal } = abort;
-  read(fetch(address, { headers, signal, cache: "no-store" }), signal, options.onFrame).then(
+  read(fetch(address, { headers, signal, ...ONE_ADDRESS }), signal, options.onFrame).then(
     (ending) => signal.aborted || options.onEnd(ending),
-    (error) => signal.aborted || options.onEnd(lost(String(error))),
+    (error) => signal.aborted || options.onEnd(failed(error)),
   );
   return { send: null, close: () => abort.abort() };
 }
@@ -32,7 +32,7 @@ export function openEventStream(fetch, url, options) {
  */
 async function read(responding, signal, onFrame) {
   const response = await responding;
-  if (!response.ok || !response.body) return fromResponse(response);
+  if (!response.ok || !response.body) return refusalOf(response);
   const parser = new EventStreamParser();
   const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
   for (;;) {

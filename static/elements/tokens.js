@@ -71,7 +71,7 @@ export class Tokens {
   async #fromDemo() {
     try {
       const fetch = this.#fetch;
-      const response = await fetch("demo/token", { cache: "no-store" });
+      const response = await fetch("demo/token", { cache: "no-store", redirect: "error" });
       if (response.status === 404 && this.#demo === null) return (this.#demo = false);
       if (!response.ok) throw new Error(`HTTP ${response.status}`);
       this.#token = (await response.json()).token;

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import resource
+import secrets
+from urllib.parse import urlsplit
 
 import asyncpg
 import pytest
@@ -12,7 +14,8 @@ from alembic.script import ScriptDirectory
 
 from queries.migrations.revisions import REVISIONS
 from queries.migrations.run import migrate
-from realtime.feed.self_test import check_clock, check_files, check_redis, check_revision
+from realtime.cli.roles import server_login
+from realtime.feed.self_test import check_clock, check_files, check_login, check_redis, check_revision
 from realtime.metrics import METRICS
 from realtime.store.snapshots import connect
 from tests.end_to_end.node import Node, node
@@ -30,11 +33,35 @@ async def answer(server: Node, *, status: int) -> str:
 async def test_a_sound_database_makes_a_node_ready_without_a_warning(
     migrated_url: str, redis_url: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async with node(migrated_url, redis_url) as server:
+    await migrate(migrated_url, roles=True)
+    async with node(await server_login(migrated_url), redis_url) as server:
         assert await answer(server, status=200) == "ready\n"
     assert [record.getMessage() for record in caplog.records if record.levelname == "WARNING"] == []
-    for check in ("schema", "triggers", "clock", "files", "redis", "notify"):
+    for check in ("schema", "triggers", "clock", "login", "files", "redis", "notify"):
         assert METRICS.self_test_failed.get(check) == 0, check
+
+
+async def test_a_login_that_may_more_than_a_node_needs_is_a_warning(migrated_url: str) -> None:
+    await migrate(migrated_url, roles=True)
+    login = f"node_{secrets.token_hex(4)}"
+    async with connected(migrated_url) as superuser:
+        warning = await check_login(superuser)
+        assert warning is not None
+        assert warning.startswith("this node's login is a superuser")
+        await superuser.execute(f"CREATE ROLE {login} LOGIN PASSWORD 'secret' IN ROLE guardwire_server")
+        parts = urlsplit(migrated_url)
+        url = parts._replace(netloc=f"{login}:secret@{parts.netloc.rpartition('@')[2]}").geturl()
+        async with connected(url) as connection:
+            assert await check_login(connection) is None
+            # A login that may become the owner is as good as the owner.
+            owner = f"{login}_owner"
+            await superuser.execute(f"CREATE ROLE {owner}; ALTER TABLE guardwire.accounts OWNER TO {owner}")
+            assert await check_login(connection) is None
+            await superuser.execute(f"GRANT {owner} TO {login}")
+            warning = await check_login(connection)
+            assert warning is not None
+            assert warning.startswith("this node's login is the owner of tables")
+        await superuser.execute(f"DROP OWNED BY {owner} CASCADE; DROP ROLE {owner}, {login}")
 
 
 async def test_a_database_that_was_never_migrated_is_waited_for(database_url: str) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import traceback
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 
 import pytest
@@ -15,12 +15,15 @@ _SHORTEST_TELLING_PIECE = 16
 
 
 @contextmanager
-def refused(reason: Reason, *, secret: str = "") -> Iterator[None]:
-    """The block must be refused for ``reason``, and no trace of the error may hold a piece of ``secret``."""
+def refused(reason: Reason, *, secret: str = "", claims: Collection[str] = ()) -> Iterator[None]:
+    """The block must be refused for ``reason`` with its own sentence, or with one that names one of
+    ``claims``; and no trace of the error may hold a piece of ``secret``.
+    """
     with pytest.raises(AuthenticationError) as caught:
         yield
     assert caught.value.reason == reason
-    assert str(caught.value) == SENTENCES[reason]
+    sentence = str(caught.value)
+    assert any(f"`{claim}`" in sentence for claim in claims) or (not claims and sentence == SENTENCES[reason])
     # As a log handler would print it: with causes and contexts, without the test's own source lines.
     told = "".join(
         line for chain in _chain(caught.value) for line in traceback.format_exception_only(type(chain), chain)

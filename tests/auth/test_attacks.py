@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Collection
 from typing import Any
 
 import pytest
@@ -11,8 +12,9 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from auth.jwks import Jwks
 from auth.keys import SharedSecret
-from auth.refusals import Reason
+from auth.refusals import Reason, challenge
 from auth.tokens import Verifier
+from realtime.errors import AuthenticationError
 from tests.auth.issuer import (
     AUDIENCE,
     ISSUER,
@@ -30,10 +32,12 @@ from tests.auth.jwks_server import JwksServer
 from tests.auth.refused import refused
 
 NOW = int(time.time())
+#: RFC 6455, 5.5.1, less the code.
+LONGEST_CLOSE_REASON_BYTES = 123
 
 
-async def check(verifier: Verifier, token: str, reason: Reason) -> None:
-    with refused(reason, secret=token):
+async def check(verifier: Verifier, token: str, reason: Reason, claims: Collection[str] = ()) -> None:
+    with refused(reason, secret=token, claims=claims):
         await verifier.verify(token)
     assert verifier.cached(token) is None
 
@@ -41,8 +45,8 @@ async def check(verifier: Verifier, token: str, reason: Reason) -> None:
 @pytest.mark.parametrize(
     ("claims", "reason"),
     [
-        pytest.param({"exp": ...}, "malformed", id="no expiry"),
-        pytest.param({"iat": ...}, "malformed", id="no time of issue"),
+        pytest.param({"exp": ...}, "bad_claim", id="no expiry"),
+        pytest.param({"iat": ...}, "bad_claim", id="no time of issue"),
         pytest.param({"iss": ...}, "wrong_issuer", id="no issuer"),
         pytest.param({"aud": ...}, "wrong_audience", id="no audience"),
         pytest.param({"sub": ...}, "bad_subject", id="no subject"),
@@ -74,23 +78,23 @@ async def check(verifier: Verifier, token: str, reason: Reason) -> None:
         pytest.param({"sub": "0b7f6f0e-7b0e-4f7e-9d0a-2f3c4d5e6f7０"}, "bad_subject", id="a wide digit"),
         pytest.param({"sub": "00000000-0000-0000-0000-000000000000"}, "bad_subject", id="the nil UUID"),
         pytest.param({"sub": [str(USER)]}, "bad_subject", id="a list of subjects"),
-        pytest.param({"exp": str(NOW + 60)}, "malformed", id="an expiry that is text"),
-        pytest.param({"exp": True}, "malformed", id="an expiry that is true"),
-        pytest.param({"exp": None}, "malformed", id="an expiry that is null"),
-        pytest.param({"exp": [NOW + 60]}, "malformed", id="an expiry that is a list"),
-        pytest.param({"exp": -1}, "malformed", id="an expiry before 1970"),
-        pytest.param({"exp": 10**30}, "malformed", id="an expiry after the year 9999"),
-        pytest.param({"iat": "now"}, "malformed", id="a time of issue that is text"),
-        pytest.param({"nbf": None}, "malformed", id="a start that is null"),
-        pytest.param({"nbf": "soon"}, "malformed", id="a start that is text"),
-        pytest.param({"jti": 7}, "malformed", id="an id that is a number"),
-        pytest.param({"jti": ""}, "malformed", id="an empty id"),
-        pytest.param({"jti": "a" * 257}, "malformed", id="an id that is too long"),
-        pytest.param({"jti": "a\x00b"}, "malformed", id="an id with a null byte"),
-        pytest.param({"jti": "\ud800"}, "malformed", id="an id that is half a character"),
-        pytest.param({"scope": 7}, "malformed", id="scopes that are a number"),
-        pytest.param({"scope": ["read", None]}, "malformed", id="scopes with a null"),
-        pytest.param({"scope": ["guardwire:admin read"]}, "malformed", id="a scope with a space"),
+        pytest.param({"exp": str(NOW + 60)}, "bad_claim", id="an expiry that is text"),
+        pytest.param({"exp": True}, "bad_claim", id="an expiry that is true"),
+        pytest.param({"exp": None}, "bad_claim", id="an expiry that is null"),
+        pytest.param({"exp": [NOW + 60]}, "bad_claim", id="an expiry that is a list"),
+        pytest.param({"exp": -1}, "bad_claim", id="an expiry before 1970"),
+        pytest.param({"exp": 10**30}, "bad_claim", id="an expiry after the year 9999"),
+        pytest.param({"iat": "now"}, "bad_claim", id="a time of issue that is text"),
+        pytest.param({"nbf": None}, "bad_claim", id="a start that is null"),
+        pytest.param({"nbf": "soon"}, "bad_claim", id="a start that is text"),
+        pytest.param({"jti": 7}, "bad_claim", id="an id that is a number"),
+        pytest.param({"jti": ""}, "bad_claim", id="an empty id"),
+        pytest.param({"jti": "a" * 257}, "bad_claim", id="an id that is too long"),
+        pytest.param({"jti": "a\x00b"}, "bad_claim", id="an id with a null byte"),
+        pytest.param({"jti": "\ud800"}, "bad_claim", id="an id that is half a character"),
+        pytest.param({"scope": 7}, "bad_claim", id="scopes that are a number"),
+        pytest.param({"scope": ["read", None]}, "bad_claim", id="scopes with a null"),
+        pytest.param({"scope": ["guardwire:admin read"]}, "bad_claim", id="a scope with a space"),
         pytest.param({"typ": "Refresh"}, "wrong_type", id="a Keycloak refresh token"),
         pytest.param({"typ": "ID"}, "wrong_type", id="a Keycloak ID token"),
         pytest.param({"token_use": "id"}, "wrong_type", id="a Cognito ID token"),
@@ -101,21 +105,49 @@ async def check(verifier: Verifier, token: str, reason: Reason) -> None:
 async def test_claims_that_break_a_rule_are_refused(
     verifier: Verifier, claims: dict[str, Any], reason: Reason
 ) -> None:
-    await check(verifier, secret_token(**claims), reason)
+    await check(verifier, secret_token(**claims), reason, () if reason == "expired" else claims)
 
 
-@pytest.mark.parametrize("text", ["NaN", "Infinity", "-Infinity", "1e999", "-1e999", "1" * 5000])
+@pytest.mark.parametrize(
+    ("claims", "sentence"),
+    [
+        ({"iat": ...}, "The token has no `iat`."),
+        ({"exp": NOW + 30 * 3600, "iat": NOW}, "valid for 30 h (`exp` - `iat`); at most 24 h are accepted."),
+        ({"exp": NOW + 86_401, "iat": NOW}, "valid for 24.01 h (`exp` - `iat`); at most 24 h are accepted."),
+        ({"iat": NOW * 1000}, "The token's `iat` is not a number of unix seconds."),
+        ({"nbf": NOW + 7 * 3600}, "ahead of this server's clock; at most 5 s are accepted."),
+        ({"aud": "nobody"}, "The token's `aud` names no audience that is accepted here."),
+    ],
+)
+async def test_a_refusal_says_which_claim_is_wrong_and_what_the_limit_is(
+    verifier: Verifier, claims: dict[str, Any], sentence: str
+) -> None:
+    with pytest.raises(AuthenticationError) as caught:
+        await verifier.verify(secret_token(**claims))
+    assert str(caught.value).endswith(sentence)
+    assert len(str(caught.value)) <= LONGEST_CLOSE_REASON_BYTES
+    assert challenge(caught.value).count('"') == 6
+
+
+@pytest.mark.parametrize("text", ["NaN", "Infinity", "-Infinity", "1" * 5000])
 @pytest.mark.parametrize("name", ["exp", "iat", "nbf"])
-async def test_dates_that_are_no_finite_number_are_refused(verifier: Verifier, name: str, text: str) -> None:
+async def test_dates_that_are_no_json_number_are_refused(verifier: Verifier, name: str, text: str) -> None:
     claims = json.dumps(good_claims() | {name: "here"}).replace('"here"', text)
     await check(verifier, compact({"alg": "HS256"}, claims, hs256(SECRET.encode())), "malformed")
+
+
+@pytest.mark.parametrize("text", ["1e999", "-1e999", "1" * 4000])
+@pytest.mark.parametrize("name", ["exp", "iat", "nbf"])
+async def test_dates_that_no_calendar_holds_are_refused(verifier: Verifier, name: str, text: str) -> None:
+    claims = json.dumps(good_claims() | {name: "here"}).replace('"here"', text)
+    await check(verifier, compact({"alg": "HS256"}, claims, hs256(SECRET.encode())), "bad_claim", [name])
 
 
 @pytest.mark.parametrize(
     "kind", ["refresh", "rt+jwt", "id+jwt", "logout+jwt", "secevent+jwt", "dpop+jwt", "", 1]
 )
 async def test_tokens_of_another_type_are_refused(verifier: Verifier, kind: object) -> None:
-    await check(verifier, secret_token({"typ": kind}), "wrong_type")
+    await check(verifier, secret_token({"typ": kind}), "wrong_type", ["typ"])
 
 
 @pytest.mark.parametrize(
@@ -307,6 +339,12 @@ async def test_a_token_longer_than_eight_kilobytes_is_refused_before_it_is_read(
 
         def find(self, algorithm: str, key_id: str | None) -> list[Any]:
             raise AssertionError("the token was parsed")
+
+        def holds(self, fingerprint: bytes) -> bool:
+            raise AssertionError("the token was parsed")
+
+        def withdrawals(self) -> int:
+            return 0
 
         async def look_again(self) -> None:
             raise AssertionError("the token was parsed")

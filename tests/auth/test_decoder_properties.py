@@ -88,7 +88,7 @@ def test_a_token_changed_in_any_character_is_refused(data: st.DataObject) -> Non
 def test_any_claims_at_all_never_raise_anything_else(claims: Any) -> None:
     with suppress(AuthenticationError):
         named = claims if isinstance(claims, dict) else {"sub": claims}
-        identify(named, RULES, now=0.0, fallback_token_id="x")
+        identify(named, RULES, now=0.0, fallback_token_id="x", key_fingerprint=b"")
 
 
 @unhurried

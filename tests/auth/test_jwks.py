@@ -185,6 +185,44 @@ async def test_keys_that_nobody_confirmed_for_a_day_are_dropped(
     assert verifier.cached(token) is None
 
 
+async def test_a_known_token_does_not_outlive_the_belief_in_its_key(
+    provider: JwksServer, verifier: Verifier, signer: Signer, clock: Clock
+) -> None:
+    provider.publish(signer.jwk())
+    token = signer.token()
+    identity = await verifier.verify(token)
+    await provider.stop()
+    clock.leap_seconds = 86_399
+    assert verifier.cached(token) is identity
+    clock.leap_seconds = 86_401
+    assert verifier.cached(token) is None
+    with refused("unavailable", secret=token):
+        await verifier.verify(token)
+
+
+async def test_what_was_verified_ends_when_nobody_confirms_its_key(
+    provider: JwksServer, verifier: Verifier, signer: Signer, clock: Clock
+) -> None:
+    provider.publish(signer.jwk())
+    identity = await verifier.verify(signer.token())
+    before = verifier.withdrawals()
+    clock.leap_seconds = 86_401
+    assert verifier.withdrawals() == before + 1
+    assert verifier.recheck(identity) == "unknown_key"
+
+
+async def test_keys_that_are_confirmed_again_are_believed_again(
+    provider: JwksServer, jwks: Jwks, verifier: Verifier, signer: Signer, clock: Clock
+) -> None:
+    provider.publish(signer.jwk())
+    token = signer.token()
+    await verifier.verify(token)
+    clock.leap_seconds = 86_401
+    assert verifier.cached(token) is None
+    assert await jwks.refresh()
+    assert (await verifier.verify(token)).user_id == USER
+
+
 async def test_an_unknown_key_is_no_bad_token_while_the_provider_is_down(
     provider: JwksServer, verifier: Verifier, signer: Signer
 ) -> None:

@@ -9,9 +9,11 @@ import signal
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
+import asyncpg
 import pytest
 from redis.asyncio import Redis
 from sqlalchemy import text
@@ -22,6 +24,7 @@ from auth.identity import Identity
 from auth.keys import SharedSecret
 from auth.revocation import MARK_KEY, Revocations
 from auth.tokens import Verifier
+from queries.migrations.run import driver_url, migrate
 from realtime.embedded import EmbeddedServers
 from realtime.errors import ConfigurationError, UnavailableError
 from tests.auth.issuer import AUDIENCE, ISSUER, RULES, SECRET, USER, secret_token
@@ -40,6 +43,7 @@ def identity(*, issued_at: float | None = None, token_id: str = "one", user_id: 
         issuer=ISSUER,
         audience=AUDIENCE,
         token_id=token_id,
+        key_fingerprint=b"",
         issued_at=now - 60 if issued_at is None else issued_at,
         expires_at=now + 600,
     )
@@ -67,12 +71,22 @@ async def test_revoking_a_user_covers_the_tokens_issued_until_then(engine: Async
     await revocations.revoke(user_id=USER, reason="lost laptop")
     assert revocations.is_revoked(before)
     assert revocations.is_revoked(identity(token_id="another"))
-    assert not revocations.is_revoked(identity(issued_at=time.time() + 1))
+    assert not revocations.is_revoked(identity(issued_at=time.time() + RULES.leeway_seconds + 1))
     assert not revocations.is_revoked(identity(user_id=uuid4()))
 
 
-async def test_revoking_a_user_again_covers_the_tokens_issued_in_between(engine: AsyncEngine) -> None:
+async def test_revoking_a_user_covers_tokens_of_an_issuer_whose_clock_is_ahead(engine: AsyncEngine) -> None:
     revocations = Revocations(engine=engine, redis=None)
+    verifier = Verifier(keys=[SharedSecret(SECRET)], rules=RULES, is_revoked=revocations.is_revoked)
+    token = secret_token(iat=int(time.time() + RULES.leeway_seconds))
+    await verifier.verify(token)
+    await revocations.revoke(user_id=USER)
+    with refused("revoked", secret=token):
+        await verifier.verify(token)
+
+
+async def test_revoking_a_user_again_covers_the_tokens_issued_in_between(engine: AsyncEngine) -> None:
+    revocations = Revocations(engine=engine, redis=None, leeway_seconds=0.0)
     await revocations.revoke(user_id=USER)
     between = identity(issued_at=time.time())
     assert not revocations.is_revoked(between)
@@ -95,6 +109,60 @@ async def test_news_is_told_from_what_is_read_again(engine: AsyncEngine) -> None
     await one.revoke(user_id=USER)
     await other.read()
     assert other.changes() > seen
+
+
+async def test_a_lock_covers_the_tokens_that_are_issued_before_it_ends(engine: AsyncEngine) -> None:
+    revocations = Revocations(engine=engine, redis=None)
+    ends_at = datetime.now(UTC) + timedelta(hours=8)
+    await revocations.revoke(user_id=USER, locked_until=ends_at)
+    assert revocations.is_revoked(identity())
+    assert revocations.is_revoked(identity(issued_at=ends_at.timestamp() - 1))
+    assert not revocations.is_revoked(identity(issued_at=ends_at.timestamp() + RULES.leeway_seconds + 1))
+    assert not revocations.is_revoked(identity(issued_at=ends_at.timestamp() - 1, user_id=uuid4()))
+    # A revocation that comes later and covers less takes nothing back.
+    await revocations.revoke(user_id=USER)
+    assert revocations.is_revoked(identity(issued_at=ends_at.timestamp() - 1))
+
+
+async def test_what_is_undone_is_covered_no_longer_on_any_node_and_the_rest_is(
+    engine: AsyncEngine, redis: Redis
+) -> None:
+    # The rows are not read by the clock here: what arrives in time came by the mark in Redis.
+    async with node(engine, redis, read_seconds=600) as one, node(engine, redis, read_seconds=600) as two:
+        await one.revoke(user_id=USER, locked_until=datetime.now(UTC) + timedelta(hours=8))
+        await one.revoke(token_id="one")
+        await one.revoke(token_id="two")
+        await until(lambda: two._tokens == {"one", "two"})
+        assert await one.undo(user_id=USER) == 1
+        assert await one.undo(token_id="one") == 1
+        assert await one.undo(token_id="one") == 0
+        await until(lambda: not one.is_revoked(identity()) and not two.is_revoked(identity()))
+        assert one._tokens == two._tokens == {"two"}
+    fresh = Revocations(engine=engine, redis=None)
+    await fresh.read()
+    assert not fresh.is_revoked(identity())
+    assert [each.token_id for each in await fresh.list_in_force()] == ["two"]
+
+
+async def test_a_database_of_the_revision_before_is_migrated_and_keeps_what_was_revoked(
+    database_url: str,
+) -> None:
+    await migrate(database_url)
+    connection = await asyncpg.connect(database_url)
+    await connection.execute(
+        "ALTER TABLE guardwire.revocations DROP COLUMN locked_until, DROP COLUMN undone_at;"
+        "UPDATE guardwire.migrations SET version_num = '0002'"
+    )
+    await connection.execute(
+        "INSERT INTO guardwire.revocations (user_id, expires_at) VALUES ($1, now() + interval '1 hour')", USER
+    )
+    await connection.close()
+    await migrate(database_url)
+    engine = create_async_engine(driver_url(database_url))
+    revocations = Revocations(engine=engine, redis=None)
+    await revocations.read()
+    assert revocations.is_revoked(identity())
+    await engine.dispose()
 
 
 async def test_revoking_a_token_covers_that_token_alone(engine: AsyncEngine) -> None:
@@ -352,8 +420,6 @@ async def test_a_database_that_is_out_of_reach_is_said_so_and_forgets_nothing(en
 async def test_a_node_outlives_an_outage_of_the_database(
     own_postgres: EmbeddedServers, caplog: pytest.LogCaptureFixture
 ) -> None:
-    from queries.migrations.run import driver_url, migrate
-
     assert own_postgres.postgres is not None
     await migrate(own_postgres.database_url)
     engine = create_async_engine(driver_url(own_postgres.database_url), pool_pre_ping=True)

@@ -14,21 +14,22 @@ from starlette.types import Scope
 
 from auth.authenticator import Authenticator
 from auth.identity import Identity
+from auth.keys import SharedSecret
 from auth.tickets import KEY_PREFIX, TICKET_SECONDS, Ticket, Tickets
 from auth.tokens import Verifier
 from realtime.embedded import EmbeddedServers
 from realtime.errors import AuthenticationError
-from tests.auth.issuer import secret_token
+from tests.auth.issuer import RULES, SECRET, secret_token
 from tests.auth.refused import refused
 
 
-def nobody(_: Identity) -> bool:
-    return False
+async def confirmed(_: Identity) -> None:
+    """Every identity holds."""
 
 
 @pytest.fixture
 def tickets(redis: Redis) -> Tickets:
-    return Tickets(redis=redis, is_revoked=nobody)
+    return Tickets(redis=redis, confirm=confirmed)
 
 
 @pytest.fixture
@@ -54,7 +55,7 @@ async def test_of_a_hundred_attempts_on_two_nodes_one_succeeds(
     redis: Redis, redis_url: str, identity: Identity
 ) -> None:
     other_redis = Redis.from_url(redis_url)
-    nodes = [Tickets(redis=redis, is_revoked=nobody), Tickets(redis=other_redis, is_revoked=nobody)]
+    nodes = [Tickets(redis=redis, confirm=confirmed), Tickets(redis=other_redis, confirm=confirmed)]
     ticket = await nodes[0].issue(identity)
     attempts = (nodes[number % 2].redeem(ticket.text) for number in range(100))
     outcomes = await asyncio.gather(*attempts, return_exceptions=True)
@@ -77,7 +78,7 @@ async def test_a_ticket_is_256_random_bits_and_redis_holds_only_its_digest(
 
 
 async def test_a_ticket_that_was_not_used_in_time_is_gone(redis: Redis, identity: Identity) -> None:
-    tickets = Tickets(redis=redis, is_revoked=nobody, ticket_seconds=0.02)
+    tickets = Tickets(redis=redis, confirm=confirmed, ticket_seconds=0.02)
     ticket, began = await tickets.issue(identity), time.monotonic()
     while [key async for key in redis.scan_iter(match=f"{KEY_PREFIX}*")]:
         assert time.monotonic() < began + 5
@@ -87,7 +88,8 @@ async def test_a_ticket_that_was_not_used_in_time_is_gone(redis: Redis, identity
 
 async def test_a_ticket_lives_no_longer_than_the_token_behind_it(redis: Redis, identity: Identity) -> None:
     clock = [identity.expires_at - 2.0]
-    tickets = Tickets(redis=redis, is_revoked=nobody, clock=lambda: clock[0])
+    holding = Verifier(keys=[SharedSecret(SECRET)], rules=RULES, clock=lambda: clock[0])
+    tickets = Tickets(redis=redis, confirm=holding.confirm, clock=lambda: clock[0])
     ticket = await tickets.issue(identity)
     assert ticket.expires_in_seconds == 2.0
     (key,) = [key async for key in redis.scan_iter(match=f"{KEY_PREFIX}*")]
@@ -100,9 +102,19 @@ async def test_a_ticket_lives_no_longer_than_the_token_behind_it(redis: Redis, i
 
 
 async def test_a_ticket_of_a_revoked_user_is_refused(redis: Redis, identity: Identity) -> None:
-    ticket = await Tickets(redis=redis, is_revoked=nobody).issue(identity)
+    revoking = Verifier(keys=[SharedSecret(SECRET)], rules=RULES, is_revoked=lambda _: True)
+    tickets = Tickets(redis=redis, confirm=revoking.confirm)
+    ticket = await tickets.issue(identity)
     with refused("revoked", secret=ticket.text):
-        await Tickets(redis=redis, is_revoked=lambda _: True).redeem(ticket.text)
+        await tickets.redeem(ticket.text)
+
+
+async def test_a_ticket_of_another_secrets_token_is_refused(redis: Redis, identity: Identity) -> None:
+    rotated = Verifier(keys=[SharedSecret(SECRET[::-1])], rules=RULES)
+    tickets = Tickets(redis=redis, confirm=rotated.confirm)
+    ticket = await tickets.issue(identity)
+    with refused("unknown_key", secret=ticket.text):
+        await tickets.redeem(ticket.text)
 
 
 @pytest.mark.parametrize(
@@ -110,7 +122,7 @@ async def test_a_ticket_of_a_revoked_user_is_refused(redis: Redis, identity: Ide
 )
 async def test_text_that_is_no_ticket_never_reaches_redis(text: str) -> None:
     with refused("bad_ticket", secret=text):
-        await Tickets(redis=None, is_revoked=nobody).redeem(text)
+        await Tickets(redis=None, confirm=confirmed).redeem(text)
 
 
 @pytest.mark.parametrize(
@@ -128,7 +140,7 @@ async def test_a_poisoned_ticket_is_refused(
 
 
 async def test_tickets_are_unavailable_without_redis(identity: Identity) -> None:
-    tickets = Tickets(redis=None, is_revoked=nobody)
+    tickets = Tickets(redis=None, confirm=confirmed)
     with refused("unavailable"):
         await tickets.issue(identity)
     with refused("unavailable"):
@@ -139,7 +151,7 @@ async def test_tickets_are_unavailable_where_redis_is_gone_or_has_something_else
     redis: Redis, tickets: Tickets, identity: Identity
 ) -> None:
     nowhere = Redis.from_url("redis://127.0.0.1:1/0", socket_connect_timeout=1.0)
-    gone = Tickets(redis=nowhere, is_revoked=nobody)
+    gone = Tickets(redis=nowhere, confirm=confirmed)
     with refused("unavailable"):
         await gone.issue(identity)
     with refused("unavailable"):
@@ -167,7 +179,7 @@ async def test_a_redis_that_hangs_is_given_up_in_seconds(
     pid = own_redis.redis.pid
     assert pid is not None
     client = Redis.from_url(own_redis.redis_url)
-    tickets = Tickets(redis=client, is_revoked=nobody)
+    tickets = Tickets(redis=client, confirm=confirmed)
     ticket = await tickets.issue(identity)
     os.kill(pid, signal.SIGSTOP)
     try:

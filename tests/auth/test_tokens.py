@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import string
 import time
 from typing import Any
 from uuid import UUID
@@ -9,11 +11,29 @@ from uuid import UUID
 import pytest
 
 from auth.identity import Identity
+from auth.jwks import Jwks
 from auth.keys import SharedSecret
 from auth.tokens import Rules, Verifier, token_id_of
 from realtime.errors import ConfigurationError
-from tests.auth.issuer import AUDIENCE, ISSUER, RULES, SECRET, USER, compact, good_claims, hs256, secret_token
+from tests.auth.issuer import (
+    AUDIENCE,
+    ISSUER,
+    RULES,
+    SECRET,
+    USER,
+    Signer,
+    base64url,
+    compact,
+    good_claims,
+    hs256,
+    secret_token,
+)
+from tests.auth.jwks_server import JwksServer
 from tests.auth.refused import refused
+
+BASE64URL = string.ascii_uppercase + string.ascii_lowercase + string.digits + "-_"
+#: The order n of the group that P-256 signs in (FIPS 186-5).
+P256_ORDER = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
 
 
 class Clock:
@@ -39,6 +59,7 @@ async def test_an_honest_token_proves_its_user(verifier: Verifier) -> None:
         issuer=ISSUER,
         audience=AUDIENCE,
         token_id="login-7",
+        key_fingerprint=SharedSecret(SECRET).find("HS256", None)[0].fingerprint,
         issued_at=claims["iat"],
         expires_at=claims["exp"],
         scopes=frozenset({"read", "guardwire:admin"}),
@@ -50,6 +71,55 @@ async def test_a_token_without_an_id_is_known_by_its_digest(verifier: Verifier) 
     identity = await verifier.verify(token)
     assert identity.token_id == token_id_of(token)
     assert identity.token_id not in token
+
+
+def twin_of(token: str) -> str:
+    """The same ES256 token under its other valid signature, (r, n - s)."""
+    signed, _, signature = token.rpartition(".")
+    raw = base64.urlsafe_b64decode(signature + "==")
+    mirrored = P256_ORDER - int.from_bytes(raw[32:], "big")
+    return f"{signed}.{base64url(raw[:32] + mirrored.to_bytes(32, 'big'))}"
+
+
+async def test_a_revoked_token_is_refused_under_its_other_signature_too(
+    provider: JwksServer, jwks: Jwks, signer: Signer
+) -> None:
+    provider.publish(signer.jwk())
+    revoked: set[str] = set()
+    verifier = Verifier(keys=[jwks], rules=RULES, is_revoked=lambda identity: identity.token_id in revoked)
+    token = signer.token()
+    twin = twin_of(token)
+    assert twin != token
+    identity = await verifier.verify(token)
+    assert identity == await verifier.verify(twin)
+    revoked.add(identity.token_id)
+    for spelling in (token, twin):
+        assert verifier.cached(spelling) is None
+        with refused("revoked", secret=spelling):
+            await verifier.verify(spelling)
+
+
+async def test_a_known_token_does_not_vouch_for_another_signature_of_it(verifier: Verifier) -> None:
+    token = secret_token()
+    await verifier.verify(token)
+    forged = f"{token.rpartition('.')[0]}.{base64url(bytes(32))}"
+    assert verifier.cached(forged) is None
+    with refused("bad_signature", secret=forged):
+        await verifier.verify(forged)
+
+
+@pytest.mark.parametrize("ending", ["=", "==", "\n", " ", ".", "%3D"])
+async def test_a_token_has_one_spelling(verifier: Verifier, ending: str) -> None:
+    token = secret_token()
+    await verifier.verify(token)
+    respelt = [token + ending, token.replace(".", ending + ".", 1)]
+    # HS256 signatures are 32 bytes, 43 characters: the last one has two bits that nothing uses.
+    last = BASE64URL.index(token[-1])
+    respelt += [token[:-1] + BASE64URL[last ^ bits] for bits in (1, 2, 3)]
+    for spelling in respelt:
+        assert verifier.cached(spelling) is None
+        with refused("malformed", secret=spelling):
+            await verifier.verify(spelling)
 
 
 @pytest.mark.parametrize(
@@ -99,7 +169,7 @@ async def test_an_issuer_whose_clock_is_a_little_ahead_is_understood() -> None:
     token = secret_token(iat=clock.now + 4.9, nbf=clock.now + 4.9, exp=clock.now + 60)
     assert (await verifier_with(clock).verify(token)).user_id == USER
     clock.now -= 0.2
-    with refused("not_yet_valid", secret=token):
+    with refused("not_yet_valid", secret=token, claims=["iat"]):
         await verifier_with(clock).verify(token)
 
 
@@ -198,7 +268,7 @@ async def test_an_open_stream_goes_on_only_with_a_token_of_the_same_user_issuer_
 
 async def test_a_scope_is_required_by_name(verifier: Verifier) -> None:
     (await verifier.verify(secret_token(scope="guardwire:admin"))).require_scope("guardwire:admin")
-    with refused("scope"):
+    with refused("scope", claims=["guardwire:admin"]):
         (await verifier.verify(secret_token(scope="guardwire:admins"))).require_scope("guardwire:admin")
 
 

@@ -23,10 +23,19 @@ async def verify(folder: Path, printed: str) -> Identity:
 async def test_it_prints_a_token_of_the_demos_first_user_and_nothing_else(
     guardwire: Guardwire, tmp_path: Path
 ) -> None:
+    DevelopmentKey.open(tmp_path)
     done = guardwire("token", GUARDWIRE_DATA=tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
     assert len(done.stdout.split()) == 1
     assert (await verify(tmp_path, done.stdout)).user_id == demo_user_id()
+
+
+def test_a_key_that_is_new_is_warned_of_once(guardwire: Guardwire, tmp_path: Path) -> None:
+    first, second = (guardwire("token", GUARDWIRE_DATA=tmp_path) for _ in range(2))
+    assert "warning" in first.stderr
+    assert str(tmp_path) in first.stderr
+    assert len(first.stdout.split()) == len(second.stdout.split()) == 1
+    assert second.stderr == ""
 
 
 async def test_it_is_made_for_whom_and_as_long_as_asked(guardwire: Guardwire, tmp_path: Path) -> None:

@@ -129,6 +129,7 @@ def test_returns_to_the_best_transport_are_tried_less_and_less_often() -> None:
         (422, "blocked", "refused"),
         (426, "blocked", "blocked"),
         (429, "retry", "retry"),
+        (431, "blocked", "blocked"),
         (500, "retry", "retry"),
         (502, "retry", "retry"),
         (503, "retry", "retry"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import subprocess
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -178,3 +179,18 @@ async def test_a_bot_that_is_refused_ends_loudly(peer: Peer, bot: Bot) -> None:
 def test_the_bot_is_short_enough_to_be_read() -> None:
     code = [line for line in BOT.read_text().splitlines() if line.strip()]
     assert len(code) <= 40
+
+
+@pytest.mark.parametrize("arguments", [[], ["http://127.0.0.1:1"], ["one", "two"]])
+def test_a_bot_without_its_token_or_address_says_how_it_is_called(arguments: list[str]) -> None:
+    environment = {name: value for name, value in os.environ.items() if name != "TOKEN"}
+    ended = subprocess.run(
+        [sys.executable, str(BOT), *arguments],
+        env={**environment, "PYTHONPATH": str(BOT.parent.parent)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ended.returncode == 1
+    assert ended.stderr.startswith("usage: TOKEN=")
+    assert "Traceback" not in ended.stderr

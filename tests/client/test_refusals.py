@@ -114,6 +114,19 @@ async def test_a_forbidden_handshake_is_final_and_says_why(peer: Peer) -> None:
     assert len(peer.tokens) == 1
 
 
+@pytest.mark.parametrize("status", [404, 426])
+async def test_a_handshake_that_finds_no_websocket_passes_its_sentence_on_and_is_not_final(
+    peer: Peer, status: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    peer.deny = denial(status, detail="a proxy drops Upgrade")
+    with pytest.raises(TimeoutError, match=f"HTTP {status}: a proxy drops Upgrade"):
+        async with follow(peer, transports=["websocket"], open_timeout_seconds=1.5):
+            pass
+    assert len(peer.tokens) > 1
+    warned = [record for record in caplog.records if record.levelno == logging.WARNING]
+    assert f"HTTP {status}: a proxy drops Upgrade" in warned[0].getMessage()
+
+
 async def test_a_token_that_is_refused_is_final_when_there_is_no_other(peer: Peer) -> None:
     peer.deny = denial(401, detail="the token has expired")
     with pytest.raises(ConnectionRefused, match="the token has expired") as refused:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -113,11 +114,17 @@ class Proxy:
         self.url = ""
         self.requests: list[str] = []
         self.refuses = False
+        #: Sent behind the answer to CONNECT, in the same segment.
+        self.injected = b""
+        #: Sent once the client has sent something through the tunnel, and before the server's answer.
+        self.injected_later = b""
+        self.answer = b"HTTP/1.1 200 Connection established\r\n\r\n"
 
     @asynccontextmanager
-    async def listening(self) -> AsyncIterator[None]:
-        server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
-        self.url = f"http://user:pass%20word@127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    async def listening(self, tls: ssl.SSLContext | None = None) -> AsyncIterator[None]:
+        server = await asyncio.start_server(self._serve, "localhost", 0, ssl=tls)
+        scheme, port = "http" if tls is None else "https", server.sockets[0].getsockname()[1]
+        self.url = f"{scheme}://user:pass%20word@localhost:{port}"
         try:
             yield
         finally:
@@ -134,7 +141,10 @@ class Proxy:
             else:
                 host, port = head.split(" ")[1].rsplit(":", 1)
                 there = await asyncio.open_connection(host, int(port))
-                writer.write(b"HTTP/1.1 200 Connection established\r\n\r\n")
+                writer.write(self.answer + self.injected)
+                if self.injected_later:
+                    there[1].write(await reader.read(65_536))
+                    writer.write(self.injected_later)
                 await asyncio.gather(pump(reader, there[1]), pump(there[0], writer))
         writer.close()
 
@@ -172,6 +182,23 @@ async def test_every_transport_goes_through_the_proxy_of_the_environment(
     assert "Bearer" not in request
 
 
+async def test_a_proxy_may_be_reached_over_tls_itself(
+    certificate: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inside = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    inside.load_cert_chain(certificate)
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+    proxy = Proxy()
+    async with proxy.listening(inside), serving(certificate) as peer:
+        monkeypatch.setenv("https_proxy", proxy.url)
+        for name in ("no_proxy", "NO_PROXY"):
+            monkeypatch.delenv(name, raising=False)
+        assert await reaches(peer, "sse")
+        proxy.injected = forged("sse")
+        with pytest.raises(TimeoutError, match="bytes came behind the proxy's answer"):
+            await reaches(peer, "sse", within_seconds=1)
+
+
 async def test_hosts_that_the_environment_exempts_are_reached_directly(
     proxy: Proxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -185,4 +212,62 @@ async def test_a_proxy_that_refuses_is_no_refusal_of_the_server(proxy: Proxy) ->
     proxy.refuses = True
     async with serving(None) as peer:
         with pytest.raises(TimeoutError, match="the proxy refused"):
+            await reaches(peer, "sse", within_seconds=1)
+
+
+def forged(transport: TransportName) -> bytes:
+    """A whole answer to the request that a client would send over ``transport``, with a state."""
+    frame = json.dumps(snapshot(999, STATE))
+    if transport == "poll":
+        head = f"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {len(frame)}"
+        return f"{head}\r\n\r\n{frame}".encode()
+    return f"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\ndata: {frame}\n\n".encode()
+
+
+@pytest.mark.parametrize("transport", ["sse", "poll"])
+@pytest.mark.parametrize("over_tls", [False, True])
+async def test_bytes_behind_a_proxys_answer_are_not_taken_for_the_servers(
+    certificate: Path, proxy: Proxy, transport: TransportName, over_tls: bool
+) -> None:
+    proxy.injected = forged(transport)
+    async with serving(certificate if over_tls else None) as peer:
+        tls = ssl.create_default_context(cafile=str(certificate)) if over_tls else None
+        with pytest.raises(TimeoutError, match="bytes came behind the proxy's answer"):
+            await reaches(peer, transport, tls, within_seconds=1)
+        assert peer.streaming.empty()
+        assert peer.polling.empty()
+
+
+async def test_one_byte_behind_a_proxys_answer_is_one_too_many(certificate: Path, proxy: Proxy) -> None:
+    proxy.injected = b"\n"
+    async with serving(certificate) as peer:
+        with pytest.raises(TimeoutError, match="bytes came behind the proxy's answer"):
+            await reaches(peer, "sse", ssl.create_default_context(cafile=str(certificate)), within_seconds=1)
+
+
+async def test_bytes_that_come_a_moment_behind_the_answer_fail_in_tls(
+    certificate: Path, proxy: Proxy
+) -> None:
+    """They are read as part of the TLS handshake, which they are not."""
+    proxy.injected_later = forged("sse")
+    async with serving(certificate) as peer:
+        with pytest.raises(TimeoutError, match=r"SSL|TLS"):
+            await reaches(peer, "sse", ssl.create_default_context(cafile=str(certificate)), within_seconds=1)
+        assert peer.streaming.empty()
+
+
+async def test_a_forged_websocket_behind_a_proxys_answer_is_not_taken_for_the_servers(
+    certificate: Path, proxy: Proxy
+) -> None:
+    """The `websockets` library connects through proxies by itself."""
+    answer = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n"
+    proxy.injected = answer + b"\x81\x02{}"
+    async with serving(certificate) as peer:
+        assert await reaches(peer, "websocket", ssl.create_default_context(cafile=str(certificate)))
+
+
+async def test_an_answer_of_a_proxy_without_an_end_is_given_up(proxy: Proxy) -> None:
+    proxy.answer = b"HTTP/1.1 200 OK\r\n" + b"X: " + b"x" * 100_000
+    async with serving(None) as peer:
+        with pytest.raises(TimeoutError, match="no answer that ends"):
             await reaches(peer, "sse", within_seconds=1)

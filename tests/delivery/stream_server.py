@@ -38,7 +38,13 @@ class StreamServer:
     """
 
     def __init__(
-        self, *, ping_seconds: float = 1.0, quiet: bool = False, trusted_proxies: tuple[str, ...] = ()
+        self,
+        *,
+        ping_seconds: float = 1.0,
+        quiet: bool = False,
+        trusted_proxies: tuple[str, ...] = (),
+        max_waiting: int = 1000,
+        claims_burst: int = 20,
     ) -> None:
         heartbeat_seconds, deadline_seconds = (60.0, 60.0) if quiet else (1.5, 1.0)
         self.key = DevelopmentKey(secrets.token_hex(32))
@@ -46,7 +52,9 @@ class StreamServer:
         verifier = self.verifier = Verifier(
             keys=[self.key.source], rules=self.key.rules, is_revoked=self.is_revoked
         )
-        self.hub = Hub(mark_dirty=lambda _: None, stale_seconds=2.0)
+        #: Which accounts are to be read, one mark after the other.
+        self.marks: asyncio.Queue[UUID] = asyncio.Queue()
+        self.hub = Hub(mark_dirty=self.marks.put_nowait, stale_seconds=2.0, claims_burst=claims_burst)
         self.admission = Admission(leases=None, most_per_user=3)
         self.streams = Streams(
             hub=self.hub,
@@ -65,7 +73,7 @@ class StreamServer:
             hello_seconds=deadline_seconds,
             send_deadline_seconds=deadline_seconds,
             ping_seconds=60.0 if quiet else ping_seconds,
-            is_revoked=self.is_revoked,
+            recheck=verifier.recheck,
             changes=lambda: len(self.revoked),
         )
         authenticator = Authenticator(verifier=verifier)
@@ -73,7 +81,7 @@ class StreamServer:
             hub=self.hub,
             store=None,
             authenticate=authenticator.from_headers_or_ticket,
-            is_revoked=self.is_revoked,
+            recheck=verifier.recheck,
             drain=self.drain,
             heartbeat_seconds=1.5,
             send_deadline_seconds=1.0,
@@ -84,6 +92,7 @@ class StreamServer:
             store=None,
             authenticate=authenticator.require,
             known=authenticator.known,
+            recheck=verifier.recheck,
             admission=self.admission,
             drain=self.drain,
         )
@@ -104,6 +113,7 @@ class StreamServer:
             drain=self.leave,
             signals=False,
             trusted_proxies=trusted_proxies,
+            max_waiting=max_waiting,
         )
 
     async def leave(self) -> None:
@@ -161,10 +171,16 @@ class StreamServer:
 
 @contextlib.asynccontextmanager
 async def stream_server(
-    *, ping_seconds: float = 1.0, quiet: bool = False, trusted_proxies: tuple[str, ...] = ()
+    *,
+    ping_seconds: float = 1.0,
+    quiet: bool = False,
+    trusted_proxies: tuple[str, ...] = (),
+    max_waiting: int = 1000,
 ) -> AsyncIterator[StreamServer]:
     """Serve while the context lasts."""
-    server = StreamServer(ping_seconds=ping_seconds, quiet=quiet, trusted_proxies=trusted_proxies)
+    server = StreamServer(
+        ping_seconds=ping_seconds, quiet=quiet, trusted_proxies=trusted_proxies, max_waiting=max_waiting
+    )
     async with server._server.running():
         pulse = asyncio.create_task(server.pulse.run(), name="pulse")
         server.hub.confirm(AS_OF, time.monotonic(), changed=[])

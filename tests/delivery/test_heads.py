@@ -120,7 +120,7 @@ async def test_a_head_without_end_is_refused_before_it_costs_memory(port: int, l
             writer.write(line * (16_384 // len(line)))
             await writer.drain()
     async with asyncio.timeout(5):
-        assert (await reader.readline()).startswith(b"HTTP/1.1 400")
+        assert (await reader.readline()).startswith(b"HTTP/1.1 431")
     writer.close()
 
 

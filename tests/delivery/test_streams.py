@@ -12,6 +12,7 @@ import time
 from collections.abc import AsyncIterator
 from typing import Any
 
+import httpx
 import pytest
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
@@ -386,6 +387,24 @@ async def test_a_reader_that_is_stuck_costs_one_pointer_and_is_cut_at_the_deadli
     await server.watched(clients=0)
 
 
+async def test_a_reader_that_is_stuck_gets_nothing_more_once_its_token_is_revoked() -> None:
+    books = [snapshot(number, tickets=tuple(range(number, number + 500))) for number in range(5, 300)]
+    async with stream_server(quiet=True) as server:
+        with _stuck_reader(server):
+            await server.watched()
+            server.publish(books[0])
+            for old, new in itertools.pairwise(books):
+                server.publish(new, old)
+                await asyncio.sleep(0)
+            (stuck,) = server.streams
+            assert stuck.blocked_since is not None
+            assert stuck.identity is not None
+            server.revoked.add(stuck.identity.token_id)
+            async with asyncio.timeout(10):
+                while not stuck.has_ended():
+                    await asyncio.sleep(0.01)
+
+
 async def flooded_until_hung_up(client: socket.socket, data: bytes) -> None:
     """Send until the server has hung up, which it must within seconds."""
     loop = asyncio.get_running_loop()
@@ -419,3 +438,17 @@ async def test_a_client_that_vanishes_leaves_nothing_behind(server: StreamServer
         connection.transport.abort()
         await server.watched(clients=0)
     assert server.hub.is_watched(USER)
+
+
+async def test_a_long_poll_ends_with_its_token(server: StreamServer) -> None:
+    first = snapshot(5)
+    async with server.connect(headers=server.headers()) as connection:
+        await server.opened(first, connection)
+    token = server.token()
+    async with httpx.AsyncClient(base_url=f"http://{server.address}", trust_env=False, timeout=60) as client:
+        poll = asyncio.create_task(
+            client.get("/api/v1/state?since=9:5&wait=55", headers={"Authorization": f"Bearer {token}"})
+        )
+        await server.watched()
+        server.revoked.add((await server.verifier.verify(token)).token_id)
+        assert (await poll).status_code == 403

@@ -129,7 +129,7 @@ async def server(
     monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
 ) -> AsyncIterator[StreamServer]:
     monkeypatch.setattr(http, "_HEAD_SECONDS", 2 * SECONDS)
-    monkeypatch.setattr(http, "_IDLE_SECONDS", SECONDS)
+    monkeypatch.setattr(http, "IDLE_SECONDS", SECONDS)
     async with stream_server(trusted_proxies=request.param) as server:
         server.hub.reading(USER)
         server.publish(snapshot(1, tickets=(1, 2, 3)))

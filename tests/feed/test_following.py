@@ -13,6 +13,7 @@ import pytest
 
 from queries.channels import LIVE_QUERIES
 from queries.live_query import wire_epoch
+from queries.told import told_code
 from realtime.feed.following import Following
 from realtime.metrics import METRICS
 from realtime.store.snapshot import Snapshot
@@ -39,9 +40,9 @@ class Reader:
             on_hint=lambda user_id, revision: self.hints.append((user_id, revision)),
         )
 
-    def hear(self, payload: str) -> None:
-        """A notification arrives."""
-        self.following.on_told(payload)
+    def hear(self, payload: str, secret: bytes) -> None:
+        """A notification arrives, in a database whose secret is ``secret``."""
+        self.following.on_told(payload, secret)
 
 
 @contextlib.asynccontextmanager
@@ -75,7 +76,7 @@ async def test_what_a_commit_tells_is_shown_as_a_read_shows_it_and_nothing_is_re
         await sync(connection, user, price=1960)
         reader = Reader(node)
         (payload,) = await told(ears, connection)
-        reader.hear(payload)
+        reader.hear(payload, ears.secret)
         shown = client.seen[-1]
         assert METRICS.evaluated.get() == evaluated
     (found,) = await LIVE_QUERIES.evaluate(connection, [user])
@@ -84,7 +85,7 @@ async def test_what_a_commit_tells_is_shown_as_a_read_shows_it_and_nothing_is_re
     assert node.kept.steps[-1].snapshot is shown
     assert node.kept.steps[-1].base is before
     # Heard twice, it is nothing new.
-    reader.hear(payload)
+    reader.hear(payload, ears.secret)
     assert client.seen[-1] is shown
 
 
@@ -97,12 +98,12 @@ async def test_what_follows_on_something_else_is_a_hint(
             await sync(connection, user, price=price)
         first, second = await told(ears, connection)
         reader = Reader(node)
-        reader.hear(second)
+        reader.hear(second, ears.secret)
         assert client.seen[-1] is before
         revision = await connection.fetchval("SELECT revision FROM guardwire.accounts")
         assert reader.hints == [(user, revision)]
-        reader.hear(first)
-        reader.hear(second)
+        reader.hear(first, ears.secret)
+        reader.hear(second, ears.secret)
         assert client.seen[-1].revision == revision
 
 
@@ -121,7 +122,7 @@ async def test_a_read_that_told_steps_overtook_takes_nothing_back(
             found = await evaluate(*args, **options)
             await sync(connection, user, price=1960)
             for payload in await told(ears, connection):
-                reader.hear(payload)
+                reader.hear(payload, ears.secret)
             return found
 
     async with node.connections[1].driver():
@@ -147,7 +148,7 @@ async def test_in_another_epoch_what_is_told_is_read(
         await sync(connection, user, price=1960)
         reader = Reader(node)
         for payload in await told(ears, connection):
-            reader.hear(payload)
+            reader.hear(payload, ears.secret)
         assert client.seen[-1] is before
         assert [hinted for hinted, _ in reader.hints] == [user]
     after = await client.sees(revision_above=before.revision)
@@ -163,7 +164,9 @@ async def test_what_cannot_be_understood_is_left_to_the_sweep(
     await sync(connection, user)
     client = node.watch(user)
     before = await client.sees()
-    Reader(node).hear(payload.format(user=user, base=before.revision))
+    item = payload.format(user=user, base=before.revision)
+    secret = bytes(32)
+    Reader(node).hear(f"{item}#{told_code(secret, item)}", secret)
     assert client.seen[-1] is before
 
 
@@ -185,6 +188,42 @@ async def test_what_is_told_of_accounts_that_nobody_watches_here_is_passed_over(
         reader = Reader(node)
         for each in (user, other):
             await sync(connection, each, price=1960)
-        reader.hear(";".join(await told(ears, connection)))
+        reader.hear(";".join(await told(ears, connection)), ears.secret)
         assert client.seen[-1].state["positions"]["open"]["7"]["current_price"] == 1960
         assert reader.hints == []
+
+
+async def told_step(node: FeedNode, connection: asyncpg.Connection[Any], ears: Ears, user: UUID) -> str:
+    """The item of one more sync, without its code."""
+    await sync(connection, user, price=1960)
+    (payload,) = await told(ears, connection)
+    return payload.rpartition("#")[0]
+
+
+async def test_a_login_that_knows_the_channels_name_cannot_speak_there(
+    node: FeedNode, connection: asyncpg.Connection[Any], ears: Ears, user: UUID
+) -> None:
+    client, before = await followed(node, connection, ears, user)
+    async with paused(node):
+        item = await told_step(node, connection, ears, user)
+        reader, forged = Reader(node), METRICS.forged_tellings.get()
+        for payload in (item, f"{item}#{told_code(bytes(32), item)}", f"{item.replace(' ', '  ', 1)}#0"):
+            reader.hear(payload, ears.secret)
+        assert client.seen[-1] is before
+        assert METRICS.forged_tellings.get() == forged + 3
+        reader.hear(f"{item}#{told_code(ears.secret, item)}", ears.secret)
+        assert client.seen[-1].revision > before.revision
+
+
+async def test_a_step_from_the_future_is_a_hint(
+    node: FeedNode, connection: asyncpg.Connection[Any], ears: Ears, user: UUID
+) -> None:
+    client, before = await followed(node, connection, ears, user)
+    async with paused(node):
+        user_text, base, revision, *rest = (await told_step(node, connection, ears, user)).split(" ")
+        ahead = int(revision) + 60_000_000
+        item = " ".join((user_text, base, str(ahead), *rest))
+        reader = Reader(node)
+        reader.hear(f"{item}#{told_code(ears.secret, item)}", ears.secret)
+        assert client.seen[-1] is before
+        assert reader.hints == [(user, ahead)]

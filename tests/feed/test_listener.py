@@ -10,6 +10,7 @@ from uuid import UUID
 import asyncpg
 import pytest
 
+from queries.migrations.run import rotate_channel
 from realtime.feed.listener import NOTIFY_CHANNEL, Listener, parse_payload
 
 USER = UUID("6a4a7d1c-0c1d-4f0e-9d5f-0d7d3f4b8a01")
@@ -19,12 +20,12 @@ class Ears:
     """A running listener and what it reported."""
 
     def __init__(self, database_url: str, *, canary_seconds: float = 0.2) -> None:
-        self.told: list[str] = []
+        self.told: list[tuple[str, bytes]] = []
         self.hints: list[tuple[UUID, int]] = []
         self.hearing: list[bool] = []
         self.listener = Listener(
             database_url=database_url,
-            on_told=self.told.append,
+            on_told=lambda payload, secret: self.told.append((payload, secret)),
             on_hint=lambda user_id, revision: self.hints.append((user_id, revision)),
             on_hearing=self.hearing.append,
             canary_seconds=canary_seconds,
@@ -113,18 +114,25 @@ async def test_what_commits_tell_is_heard_apart_from_hints(
     await connection.execute("SELECT pg_notify(told_channel, 'told') FROM guardwire.configuration")
     await notify(connection, f"{USER}=1")
     await ears.until(hints=1)
-    assert ears.told == ["told"]
+    secret = await connection.fetchval("SELECT told_secret FROM guardwire.configuration")
+    assert ears.told == [("told", secret)]
     assert ears.hints == [(USER, 1)]
 
 
 async def test_a_channel_of_another_name_is_listened_to_within_one_canary(
-    ears: Ears, connection: asyncpg.Connection[Any]
+    ears: Ears, connection: asyncpg.Connection[Any], migrated_url: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     await ears.until(hearing=True)
-    await connection.execute("UPDATE guardwire.configuration SET told_channel = DEFAULT")
+    before = await connection.fetchrow("SELECT told_channel, told_secret FROM guardwire.configuration")
+    await rotate_channel(migrated_url)
     await ears.until(hearing=False)
     await ears.until(hearing=True)
     await connection.execute("SELECT pg_notify(told_channel, 'told') FROM guardwire.configuration")
     async with asyncio.timeout(10):
-        while ears.told != ["told"]:
+        while not ears.told:
             await asyncio.sleep(0.01)
+    after = await connection.fetchrow("SELECT told_channel, told_secret FROM guardwire.configuration")
+    assert ears.told == [("told", after["told_secret"])]
+    assert not set(before) & set(after)
+    assert len(after["told_secret"]) == 32
+    assert [record for record in caplog.records if record.levelname == "WARNING"] == []

@@ -7,7 +7,6 @@ import contextlib
 import json
 import time
 from collections.abc import AsyncIterator
-from typing import Final
 from uuid import uuid4
 
 import pytest
@@ -130,27 +129,6 @@ async def test_no_offer_of_compression_is_taken(server: StreamServer, offer: str
     head = await http_answer(server.address, handshake(server.address, {"Sec-WebSocket-Extensions": offer}))
     assert head.startswith(b"HTTP/1.1 101 ")
     assert b"sec-websocket-extensions" not in head.lower()
-
-
-BAD_HANDSHAKES: Final[dict[str, tuple[dict[str, str], int]]] = {
-    "of another version": ({"Sec-WebSocket-Version": "8"}, 426),
-    "of no version": ({"Sec-WebSocket-Version": ""}, 426),
-    "without a key": ({"Sec-WebSocket-Key": ""}, 400),
-    "with a key that is too short": ({"Sec-WebSocket-Key": "c2hvcnQ="}, 400),
-    "with a key that is not base64": ({"Sec-WebSocket-Key": "*" * 24}, 400),
-    "with nonsense for a subprotocol": ({"Sec-WebSocket-Protocol": "@,="}, 400),
-}
-
-
-@pytest.mark.parametrize("bad", BAD_HANDSHAKES)
-async def test_a_handshake_that_is_none_gets_a_status_and_the_headers_of_every_answer(
-    server: StreamServer, bad: str
-) -> None:
-    changes, status = BAD_HANDSHAKES[bad]
-    head = await http_answer(server.address, handshake(server.address, changes))
-    assert head.startswith(b"HTTP/1.1 %d " % status)
-    for header in (b"content-security-policy: default-src 'none'", b"x-content-type-options: nosniff"):
-        assert header in head.lower()
 
 
 @contextlib.asynccontextmanager

@@ -168,6 +168,19 @@ async def long(_: Request) -> PlainTextResponse:
     return PlainTextResponse("x" * 1_000_000)
 
 
+async def waits(_: Request) -> PlainTextResponse:
+    await asyncio.sleep(30)
+    return PlainTextResponse("at last")
+
+
+async def until_connected(serving: Server) -> list[Any]:
+    """The connections of the server, as soon as one has a request that waits for its answer."""
+    async with asyncio.timeout(10):
+        while not any(getattr(each, "pipeline", ()) for each in serving.server_state.connections):
+            await asyncio.sleep(0.005)
+    return list(serving.server_state.connections)
+
+
 async def nothing() -> None:
     """Nobody is drained."""
 
@@ -178,7 +191,7 @@ async def server_of_who(
 ) -> AsyncIterator[Server]:
     """A server that says who asks."""
     serving = Server(
-        Application([Route("/who", who), Route("/long", long)]),
+        Application([Route("/who", who), Route("/long", long), Route("/waits", waits)]),
         host="127.0.0.1",
         port=0,
         max_frame_bytes=16_384,
@@ -233,7 +246,7 @@ async def test_of_connections_without_a_request_the_oldest_make_room(monkeypatch
     monkeypatch.setattr(waiting, "_GRACE_SECONDS", 0.0)
     async with plain_server(max_waiting=3) as address, contextlib.AsyncExitStack() as stack:
         readers = []
-        for begun in (b"", b"GET /who HTTP/1.1\r\n", ASKS, b"", b"POST /who HTTP/1.1\r\nHost: h\r\n", b""):
+        for begun in (b"", b"GET /who HTTP/1.1\r\n", b"\r\n", b"", b"POST /who HTTP/1.1\r\nHost: h\r\n", b""):
             reader, writer = await stack.enter_async_context(connection(address))
             writer.write(begun)
             readers.append(reader)
@@ -243,6 +256,35 @@ async def test_of_connections_without_a_request_the_oldest_make_room(monkeypatch
             async with asyncio.timeout(5):
                 with contextlib.suppress(ConnectionError):
                     await cut.read()
+
+
+async def test_of_idle_connections_the_oldest_make_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(waiting, "_GRACE_SECONDS", 0.0)
+    async with plain_server(max_waiting=3) as address, contextlib.AsyncExitStack() as stack:
+        readers = []
+        for _ in range(6):
+            reader, writer = await stack.enter_async_context(connection(address))
+            writer.write(ASKS)
+            assert (await asyncio.wait_for(reader.readuntil(b"127.0.0.1"), 5)).startswith(b"HTTP/1.1 200")
+            readers.append(reader)
+        for cut in readers[:3]:
+            assert await asyncio.wait_for(cut.read(), 5) == b""
+
+
+async def test_a_pipeline_behind_a_slow_answer_is_not_read_to_its_end() -> None:
+    """A client that sends without end while it waits for an answer is held up by its own connection."""
+    async with server_of_who() as serving, connection(address_at(serving)) as (_, writer):
+        writer.write(request("GET /waits HTTP/1.1", {"Host": "here"}) + ASKS * 100)
+        (protocol,) = await until_connected(serving)
+        sent = 0
+        with contextlib.suppress(TimeoutError):
+            while sent < 64_000_000:
+                writer.write(ASKS * 20_000)
+                async with asyncio.timeout(2):
+                    await writer.drain()
+                sent += len(ASKS) * 20_000
+        assert sent < 64_000_000
+        assert len(protocol.pipeline) < 1000
 
 
 async def test_a_crowd_that_has_just_come_is_not_cut() -> None:

@@ -86,9 +86,9 @@ FLOODS: Final[dict[str, tuple[Attack, set[int | None]]]] = {
     "messages that are nested deep": (websocket(b"", NESTED), {4400}),
     "messages that are too big": (websocket(b"", frame(TEXT, b" " * 100_000)), {1009}),
     "one endless message": (websocket(frame(TEXT, length=2**62), b" "), {1009}),
-    "an endless header": (http(LINE + b"X-Long: ", b"a" * 1000), {400, None}),
-    "endless headers": (http(LINE, b"X-Many: 1\r\n"), {400, None}),
-    "an endless line of request": (http(b"GET /", b"a" * 1000), {400, None}),
+    "an endless header": (http(LINE + b"X-Long: ", b"a" * 1000), {431, None}),
+    "endless headers": (http(LINE, b"X-Many: 1\r\n"), {431, None}),
+    "an endless line of request": (http(b"GET /", b"a" * 1000), {431, None}),
     "an endless body": (http(POST + b"Content-Length: 1000000000\r\n\r\n", b"x" * 1000), {405}),
     "an endless body in chunks": (
         http(POST + b"Transfer-Encoding: chunked\r\n\r\n", b"1\r\nx\r\n"), {405}

@@ -1,7 +1,9 @@
-"""Requests that are none, and the headers of every answer: a whole node, over bare connections."""
+"""The headers of every answer, and who may ask: a whole node, over bare connections."""
 
 from __future__ import annotations
 
+import asyncio
+import json
 from collections.abc import AsyncIterator, Mapping
 from typing import Final
 from uuid import uuid4
@@ -9,7 +11,7 @@ from uuid import uuid4
 import pytest
 
 from tests.end_to_end.node import Node, node
-from tests.hostile.wire import answer, handshake, request
+from tests.hostile.wire import GOODBYE_SECONDS, answer, connection, handshake, request
 
 #: What a browser is told with every answer, whatever it is.
 SECURITY: Final = {
@@ -67,7 +69,7 @@ ASKED: Final[dict[str, tuple[str, Mapping[str, str], int]]] = {
         f"OPTIONS {HEALTH} HTTP/1.1", {"Origin": EVIL, "Access-Control-Request-Method": "GET"}, 405
     ),
     "a ticket for nobody": ("POST /api/v1/tickets HTTP/1.1", {"Content-Length": "0"}, 401),
-    "a WebSocket's path without one": ("GET /ws HTTP/1.1", {}, 404),
+    "a WebSocket's path without one": ("GET /ws HTTP/1.1", {}, 426),
 }  # fmt: skip
 
 
@@ -79,25 +81,6 @@ async def test_every_answer_carries_the_security_headers_and_none_of_cors(served
             assert told[name].startswith(value), (what, name)
         assert not [name for name in told if name.startswith(b"access-control-")], what
         assert b"server" not in told, what
-
-
-HANDSHAKES: Final[dict[str, tuple[Mapping[str, str], int]]] = {
-    "of a bad token": ({"Authorization": "Bearer x.y.z"}, 401),
-    "of two tokens": ({"Authorization": "Bearer a.b.c, Bearer d.e.f"}, 401),
-    "of a page of another site": ({"Origin": EVIL}, 403),
-    "of a page without an origin": ({"Origin": "null"}, 403),
-    "of another version": ({"Sec-WebSocket-Version": "8"}, 426),
-    "without a key": ({"Sec-WebSocket-Key": ""}, 400),
-}
-
-
-async def test_every_refused_handshake_carries_them_too(served: Node) -> None:
-    for what, (headers, status) in HANDSHAKES.items():
-        found, told = await asked(served, handshake(address(served), headers))
-        assert found == status, what
-        assert told.keys() >= SECURITY.keys(), what
-    found, told = await asked(served, handshake(address(served), path="/ws?token=x.y.z"))
-    assert (found, told.keys() >= SECURITY.keys()) == (401, True)
 
 
 async def test_a_page_of_another_site_may_not_connect_even_with_a_good_token(served: Node) -> None:
@@ -113,37 +96,30 @@ async def test_a_page_of_another_site_may_not_connect_even_with_a_good_token(ser
         assert found == status, origin
 
 
-NO_HTTP: Final[dict[str, bytes]] = {
-    "no request at all": b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n",
-    "another protocol": b"SSH-2.0-OpenSSH_9.6\r\n\r\n",
-    "the preface of HTTP/2": b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
-    "no version": b"GET / \r\n\r\n",
-    "a version that is none": b"GET / HTTP/9.9\r\nHost: here\r\n\r\n",
-    "a space before a colon": b"GET / HTTP/1.1\r\nHost : here\r\n\r\n",
-    "a header without a name": b"GET / HTTP/1.1\r\n: here\r\n\r\n",
-    "a line that goes on": b"GET / HTTP/1.1\r\nHost: here\r\nX-A: b\r\n c\r\n\r\n",
-    "a zero in a header": b"GET / HTTP/1.1\r\nHost: he\x00re\r\n\r\n",
-    "a line break in a header": b"GET / HTTP/1.1\r\nHost: here\r\nX-A: b\rX-B: c\r\n\r\n",
-    "two lengths": b"POST / HTTP/1.1\r\nHost: here\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nab",
-    "a length that is none": b"POST / HTTP/1.1\r\nHost: here\r\nContent-Length: -1\r\n\r\n",
-    "a length with a plus": b"POST / HTTP/1.1\r\nHost: here\r\nContent-Length: +1\r\n\r\na",
-    "a length and chunks": (
-        b"POST / HTTP/1.1\r\nHost: here\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"
-    ),
-    "an encoding after chunks": (
-        b"POST / HTTP/1.1\r\nHost: here\r\nTransfer-Encoding: chunked, identity\r\n\r\n0\r\n\r\n"
-    ),
-    "a head of 80,000 bytes": b"GET / HTTP/1.1\r\nHost: here\r\nX-A: " + b"a" * 80_000 + b"\r\n\r\n",
-    "a path of 80,000 bytes": b"GET /" + b"a" * 80_000 + b" HTTP/1.1\r\nHost: here\r\n\r\n",
-}
+async def test_an_event_stream_is_not_transformed_and_has_no_chunks_for_old_clients(served: Node) -> None:
+    headers = {"Host": "here", "Authorization": f"Bearer {served.token(uuid4())}"}
+    for version, is_chunked in (("1.1", True), ("1.0", False)):
+        async with connection(address(served)) as (reader, writer), asyncio.timeout(GOODBYE_SECONDS):
+            writer.write(request(f"GET /api/v1/stream HTTP/{version}", headers))
+            head = await reader.readuntil(b"\r\n\r\n")
+            assert b"\r\ncache-control: no-store, no-transform\r\n" in head
+            assert (b"\r\ntransfer-encoding: chunked\r\n" in head) == is_chunked
+            assert (b"\r\nconnection: close\r\n" in head) != is_chunked
+            first = await reader.readuntil(b"\n\n")
+            if is_chunked:
+                first = first.partition(b"\r\n")[2]
+            assert json.loads(first.removeprefix(b"data: "))["type"] == "welcome"
+            if not is_chunked:
+                second = await reader.readuntil(b"\n\n")
+                assert second.startswith(b"id: ")
 
 
-async def test_what_is_no_request_gets_400_with_the_same_headers_and_the_line_is_cut(served: Node) -> None:
-    found = {what: await asked(served, data) for what, data in NO_HTTP.items()}
-    assert {what: status for what, (status, _) in found.items()} == dict.fromkeys(NO_HTTP, 400)
-    for what, (_, told) in found.items():
-        assert told.keys() >= SECURITY.keys(), what
-        assert told[b"connection"] == b"close", what
+async def test_a_get_of_the_websocket_without_a_handshake_names_the_usual_cause(served: Node) -> None:
+    for path, status, cause in (("/ws", 426, "proxy"), ("/ws/", 404, "path")):
+        answered = await served.client.get(path)
+        assert answered.status_code == status
+        assert cause in answered.json()["detail"]
+        assert answered.headers.get("upgrade") == ("websocket" if status == 426 else None)
 
 
 async def test_a_user_without_the_scope_revokes_nobody(served: Node) -> None:

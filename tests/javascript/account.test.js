@@ -390,3 +390,35 @@ async function fallenBack() {
   await play.link.answer(welcome(), snapshot(100, { guards: { alerts: {} } }));
   return play;
 }
+
+test("a client that cannot connect warns of the first failure, and then once a minute", async () => {
+  const play = new Play({ transports: ["websocket"] });
+  await settled();
+  await play.link.end({ reason: "no such host" });
+  assert.deepEqual(play.warnings, ["Guardwire: no connection (1006 no such host)"]);
+  for (let second = 0; second < 50; second += 1) {
+    await play.clock.pass(1_000);
+    await play.link.end({ reason: "no such host" });
+  }
+  assert.equal(play.warnings.length, 1);
+  for (let second = 0; second < 30; second += 1) {
+    await play.clock.pass(1_000);
+    await play.link.end({ reason: "no such host" });
+  }
+  assert.equal(play.warnings.length, 2);
+});
+
+test("a client that is not answered warns within 10 s", async () => {
+  const play = new Play({ transports: ["websocket"] });
+  await settled();
+  for (let second = 0; second < 9; second += 1) await play.clock.pass(1_000);
+  assert.deepEqual(play.warnings, ["Guardwire: not connected after 8 s: the server has not answered yet"]);
+});
+
+test("a client that was connected and comes back at once warns of nothing", async () => {
+  const play = await new Play().begun();
+  await play.link.end({ reason: "the server is restarting" });
+  await play.clock.pass(1_500);
+  await play.link.answer(welcome(), snapshot(100, {}));
+  assert.deepEqual(play.warnings, []);
+});

@@ -2,7 +2,8 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 
 import { Backoff } from "../../static/client/backoff.js";
-import { fromClose, fromResponse } from "../../static/client/ending.js";
+import { fromClose } from "../../static/client/ending.js";
+import { refusalOf } from "../../static/client/http.js";
 import { EventStreamParser } from "../../static/client/event_stream.js";
 import { Ladder } from "../../static/client/ladder.js";
 import { parsePattern } from "../../static/client/watchers.js";
@@ -31,17 +32,39 @@ for (const [status, header, verdict, retryAfterMs] of [
   [500, null, "retry", 0],
   [503, "Wed, 21 Oct 2026 07:28:00 GMT", "retry", 0],
 ]) {
-  test(`an answer of ${status} with Retry-After ${header} means ${verdict} after ${retryAfterMs} ms`, () => {
+  test(`an answer of ${status} with Retry-After ${header} means ${verdict} after ${retryAfterMs} ms`, async () => {
     const headers = new Headers({ "Content-Type": "application/problem+json", ...(header && { "Retry-After": header }) });
-    const ending = fromResponse({ status, headers });
+    const ending = await refusalOf(new Response("{}", { status, headers }));
     assert.deepEqual([ending.verdict, ending.code, ending.retryAfterMs], [verdict, status, retryAfterMs]);
   });
 }
 
-test("a proxy's refusal is not the server's", () => {
-  for (const status of [400, 401, 403, 422]) {
-    assert.equal(fromResponse({ status, headers: new Headers({ "Content-Type": "text/html" }) }).verdict, "retry");
-    assert.equal(fromResponse({ status, headers: new Headers() }).verdict, "retry");
+test("a proxy's refusal is not the server's, and its page is not quoted", async () => {
+  for (const status of [400, 401, 403, 404, 422, 426]) {
+    for (const headers of [{ "Content-Type": "text/html" }, {}]) {
+      const ending = await refusalOf(new Response('{"detail":"no"}', { status, headers }));
+      assert.deepEqual([ending.verdict, ending.reason], ["retry", `HTTP ${status}`]);
+    }
+  }
+});
+
+test("a problem's sentence is passed on, and a path that is not there is no lost right", async () => {
+  const headers = { "Content-Type": "application/problem+json" };
+  for (const [body, reason] of [
+    ['{"detail":"Check the path."}', "HTTP 404: Check the path."],
+    ['{"detail":7}', "HTTP 404"],
+    ["[]", "HTTP 404"],
+    ["null", "HTTP 404"],
+    ["<html>", "HTTP 404"],
+    ["", "HTTP 404"],
+    [JSON.stringify({ detail: "x".repeat(9_000) }), `HTTP 404: ${"x".repeat(200)}`],
+  ]) {
+    assert.deepEqual(await refusalOf(new Response(body, { status: 404, headers })), {
+      verdict: "retry",
+      code: 404,
+      reason,
+      retryAfterMs: 0,
+    });
   }
 });
 

@@ -28,6 +28,7 @@ export class Play {
   clock = new FakeClock();
   links = [];
   tokens = [];
+  warnings = [];
   seen = { freshness: [], connection: [], change: [], problem: [] };
 
   constructor({ token = () => `token-${this.tokens.length}`, transports = ["websocket", "sse", "poll"], ...options } = {}) {
@@ -39,6 +40,7 @@ export class Play {
       transports: transports.map((name) => ({ name, open: (opening) => this.#open(name, opening) })),
       clock: this.clock,
       random: () => 0.999,
+      warn: (sentence) => this.warnings.push(sentence),
       ...options,
     });
     for (const [event, values] of Object.entries(this.seen)) this.account.on(event, (value) => values.push(value));

@@ -217,3 +217,65 @@ test("an answer that is no frame ends the link", async (t) => {
     assert.equal((await heard.next()).ending.verdict, "retry");
   }
 });
+
+for (const name of ["sse", "poll"]) {
+  test(`over ${name} a redirect is not followed, neither elsewhere nor within the origin`, async (t) => {
+    const elsewhere = [];
+    const other = createServer((request, response) => {
+      elsewhere.push(request.headers);
+      response.end("{}");
+    }).listen(0, "127.0.0.1");
+    await once(other, "listening");
+    t.after(() => other.close());
+    for (const location of [`http://127.0.0.1:${other.address().port}/take`, "/another/path"]) {
+      const asked = [];
+      const { heard } = await linkTo(t, name, (request, response) => {
+        asked.push(request.url);
+        response.writeHead(307, { Location: location, "Access-Control-Allow-Origin": "*" }).end();
+      });
+      const { ending } = await heard.next();
+      assert.equal(ending.verdict, "retry");
+      assert.match(ending.reason, /fetch failed \(.*redirect.*\)/);
+      assert.equal(asked.length, 1);
+    }
+    assert.deepEqual(elsewhere, []);
+  });
+}
+
+for (const name of ["sse", "poll"]) {
+  test(`over ${name} a refusal's reason is the sentence of its problem document`, async (t) => {
+    const cases = [
+      [{ detail: "The token is meant for another audience." }, "HTTP 401: The token is meant for another audience."],
+      [{ detail: "x".repeat(5_000) }, `HTTP 401: ${"x".repeat(200)}`],
+      [{ detail: ["no sentence"] }, "HTTP 401"],
+      [{ detail: "y", filler: "x".repeat(100_000) }, "HTTP 401"],
+      [null, "HTTP 401"],
+    ];
+    for (const [problem, reason] of cases) {
+      const { heard } = await linkTo(t, name, (_, response) => {
+        response.writeHead(401, { "Content-Type": "application/problem+json" }).end(JSON.stringify(problem));
+      });
+      const { ending } = await heard.next();
+      assert.deepEqual([ending.verdict, ending.code, ending.reason], ["token", 401, reason]);
+    }
+  });
+
+  test(`over ${name} a page of somebody in between is not quoted`, async (t) => {
+    const { heard } = await linkTo(t, name, (_, response) => {
+      response.writeHead(401, { "Content-Type": "text/html" }).end('{"detail": "log in to the hotel"}');
+    });
+    assert.equal((await heard.next()).ending.reason, "HTTP 401");
+  });
+
+  test(`over ${name} a server that is not there is named by the cause`, async (t) => {
+    const nobody = createServer().listen(0, "127.0.0.1");
+    await once(nobody, "listening");
+    const url = `http://127.0.0.1:${nobody.address().port}/`;
+    await new Promise((resolve) => nobody.close(resolve));
+    const transport = transportsFor({ url, WebSocket: undefined, fetch }).find((each) => each.name === name);
+    const ending = await new Promise((resolve) => {
+      transport.open({ token: "secret", channels: ["guards"], resume: null, onFrame() {}, onEnd: resolve });
+    });
+    assert.match(ending.reason, /fetch failed \(.*ECONNREFUSED/);
+  });
+}

@@ -65,8 +65,14 @@ async def server_process(
     *,
     output: int | None = None,
 ) -> AsyncIterator[ServerProcess]:
-    """Serve while the context lasts; standard error goes to ``output``, else to a file in ``folder``."""
-    port, log = free_port(), folder / f"serve-{time.monotonic_ns()}.log"
+    """Serve while the context lasts; standard error goes to ``output``, else to a file in ``folder``.
+
+    ``variables`` are further settings; without ``GUARDWIRE_PORT`` among them a free port is taken.
+    """
+    port, log = (
+        int(variables.get("GUARDWIRE_PORT") or free_port()),
+        folder / f"serve-{time.monotonic_ns()}.log",
+    )
     environment = {
         "PATH": os.environ["PATH"],
         "DATABASE_URL": database_url,

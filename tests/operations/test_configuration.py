@@ -28,6 +28,7 @@ WRONG = {
     "GUARDWIRE_PORT": "65536",
     "GUARDWIRE_JWT_SECRET": "short",
     "GUARDWIRE_JWKS_URL": "ftp://issuer.example/keys",
+    "GUARDWIRE_JWKS_REFRESH_SECONDS": "4",
     "GUARDWIRE_JWT_ISSUER": " ",
     "GUARDWIRE_JWT_AUDIENCE": ",",
     "GUARDWIRE_ALLOWED_ORIGINS": "*",
@@ -81,6 +82,24 @@ def test_all_that_is_wrong_is_named_at_once(monkeypatch: pytest.MonkeyPatch) -> 
         named = "HS256" if variable == "GUARDWIRE_JWT_SECRET" else variable
         assert [each for each in said if named in each], variable
     assert not [each for each in said for secret in SECRETS if secret in each]
+
+
+def test_several_secrets_are_taken_and_each_must_be_strong(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert problems(monkeypatch, {"GUARDWIRE_JWT_SECRET": f"{SECRET[::-1]}, {SECRET}"}) == []
+    said = problems(monkeypatch, {"GUARDWIRE_JWT_SECRET": f"{SECRET},short,{SECRET}0,tiny"})
+    assert [each.partition(" is too weak")[0] for each in said] == [
+        "HS256 secret 2 of 4",
+        "HS256 secret 4 of 4",
+    ]
+    (too_many,) = problems(monkeypatch, {"GUARDWIRE_JWT_SECRET": ",".join([SECRET] * 5)})
+    assert "There are 5 HS256 secrets" in too_many
+    assert not [each for each in (*said, too_many) if SECRET in each or "tiny" in each]
+
+
+@pytest.mark.parametrize("written", [",", " , ,"])
+def test_a_list_without_a_secret_is_none(monkeypatch: pytest.MonkeyPatch, written: str) -> None:
+    said = problems(monkeypatch, {"GUARDWIRE_JWT_SECRET": written})
+    assert any("no way to verify" in each for each in said)
 
 
 def test_what_is_missing_is_named_at_once() -> None:

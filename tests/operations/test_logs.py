@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from datetime import datetime
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import asyncpg
 import httpx
@@ -115,6 +115,27 @@ def test_text_is_for_people() -> None:
     text = Lines(style="text", node="one").format(record("it failed", raised(ValueError(MARK))))
     assert " ERROR realtime.part it failed\n  builtins.ValueError\n    " in text
     assert MARK not in text
+
+
+@pytest.mark.parametrize("style", ["text", "json"])
+@pytest.mark.parametrize(
+    "odd",
+    ["\n2026-01-05 ERROR realtime all is lost", "\r", "\x1b[2J\x1b]0;title\x07", "\x9b31m", "\x00", "\x7f",
+     "\u2028", "\u202e", "\ufeff", "\udc80", "\x85", " status=200 user=another", '" user="another'],
+    ids=ascii,
+)  # fmt: skip
+def test_no_text_of_a_request_makes_a_line_a_field_or_a_command_of_a_terminal(
+    style: Literal["text", "json"], odd: str
+) -> None:
+    said = record("it failed")
+    vars(said).update(path=f"/{odd}", status=404)
+    text = Lines(style=style, node="one").format(said)
+    assert text.isprintable()
+    assert Lines(style=style, node="one").format(record(odd)).isprintable()
+    if style == "json":
+        assert json.loads(text)["path"] == f"/{odd}"
+    else:
+        assert re.fullmatch(r'.* it failed path=([^ "=]+|"([^"\\]|\\.)*") status=404', text)
 
 
 @pytest.fixture

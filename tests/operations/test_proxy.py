@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
+import re
 import signal
 import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
+from uuid import UUID
 
 import asyncpg
 import httpx
@@ -16,6 +19,9 @@ import pytest
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 
+from realtime.client import Account
+from realtime.client import connect as follow_account
+from realtime.embedded.ports import free_port
 from tests.auth.issuer import USER, secret_token
 from tests.feed.node import sync
 from tests.operations.proxy import Proxy, proxy
@@ -106,6 +112,54 @@ async def test_nobody_is_turned_away_while_a_node_leaves(site: Site) -> None:
         while not ended.done() or welcomed < 10:
             welcomed += await is_welcome(site)
             assert (await client.get("/api/v1/guards/status", headers=bearer())).status_code == 200
+
+
+CLIENTS = 50
+
+
+@pytest.mark.timeout(180)
+async def test_a_rolling_restart_locks_nobody_out(
+    migrated_url: str, redis_url: str, empty_folder: Path
+) -> None:
+    """WebSockets alone: no request ends well meanwhile, from which a proxy learns that a node is back."""
+    ports = [free_port(), free_port()]
+    async with contextlib.AsyncExitStack() as stack:
+        nodes = {}
+
+        async def start(port: int) -> None:
+            variables = {"GUARDWIRE_TRUSTED_PROXIES": "127.0.0.1", "GUARDWIRE_PORT": str(port)}
+            serving = server_process(migrated_url, redis_url, empty_folder, variables)
+            nodes[port] = await stack.enter_async_context(serving)
+
+        for port in ports:
+            await start(port)
+        front = stack.enter_context(proxy(empty_folder, *(f"127.0.0.1:{port}" for port in ports)))
+        accounts = [await stack.enter_async_context(follow(front, number)) for number in range(CLIENTS)]
+        for port in ports:
+            await nodes[port].ends(signal.SIGTERM, within_seconds=40)
+            await start(port)
+        async with asyncio.timeout(40):
+            await asyncio.gather(*(account.until_fresh() for account in accounts))
+            while sum([await sockets_of(node) for node in nodes.values()]) != CLIENTS:
+                await asyncio.sleep(0.05)
+        assert all(account.fresh for account in accounts)
+        log = front.log.read_text("utf-8")
+    assert " 101 " in log
+    assert " 502 " not in log
+    assert "no live upstreams" not in log
+
+
+def follow(front: Proxy, number: int) -> contextlib.AbstractAsyncContextManager[Account]:
+    """A bot that has nothing but a WebSocket; five are of one user."""
+    token = secret_token(sub=str(UUID(int=number // 5 + 1)))
+    return follow_account(front.url, token=token, transports=["websocket"])
+
+
+async def sockets_of(node: ServerProcess) -> int:
+    """How many a node counts."""
+    async with httpx.AsyncClient(base_url=node.url) as client:
+        (count,) = re.findall(r"^guardwire_sockets (\d+)", (await client.get("/metrics")).text, re.MULTILINE)
+        return int(count)
 
 
 async def is_welcome(site: Site) -> bool:

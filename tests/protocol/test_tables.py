@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import asyncio
 import re
 import types
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
@@ -10,14 +11,20 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 import msgspec
 import pytest
 
+from auth.claims import MAX_TOKEN_ID_CHARACTERS
+from auth.compact import MAX_TOKEN_BYTES
+from auth.keys import SharedSecret
+from auth.tokens import Verifier
 from realtime import messages, state
 from realtime.client.ending import closed
-from realtime.delivery import state_endpoint
+from realtime.delivery import http, state_endpoint
 from realtime.delivery.allowance import CONTROL_PER_MESSAGE
 from realtime.delivery.answer import freshness_headers
+from realtime.delivery.heads import HEAD_BYTES
 from realtime.errors import AuthenticationError, CloseCode
 from realtime.settings import Settings
 from realtime.store.snapshot import Freshness
+from tests.auth.issuer import RULES, SECRET, secret_token
 from tests.protocol.document import ROOT, section, table, tables
 
 FRAMES = [*get_args(messages.ClientFrame), *get_args(messages.ServerFrame)]
@@ -136,6 +143,34 @@ def test_the_codes_of_the_library_are_taken_as_they_are_told() -> None:
     assert closed(4999, "").ending.verdict == "retry"
 
 
+def claims_that_the_server_reads() -> set[str]:
+    """Names of claims: every text that looks like one where `auth/claims.py` reads from a token."""
+    source = (ROOT / "auth" / "claims.py").read_text()
+    read = re.findall(r"""claims(?:\.get\(|\[|, )"(\w+)\"""", source)
+    kinds = re.search(r"_KIND_CLAIMS: Final = \((.*)\)", source)
+    assert kinds is not None
+    return {*read, *re.findall(r'"(\w+)"', kinds[1]), "scope", "scp"}
+
+
+def test_the_claims_are_those_that_the_server_reads_and_requires() -> None:
+    rows = {name.strip("`"): (required, limit) for name, required, _, limit in table("Tokens", level=2)}
+    assert set(rows) == claims_that_the_server_reads()
+    verifier = Verifier(keys=[SharedSecret(SECRET)], rules=RULES)
+    for name, (required, _) in rows.items():
+        left_out: dict[str, Any] = {name: ...}
+        token = secret_token(**left_out)
+        if required == "yes":
+            with pytest.raises(AuthenticationError, match=f"The token has no `{name}`."):
+                asyncio.run(verifier.verify(token))
+        else:
+            asyncio.run(verifier.verify(token))
+    for name in ("iat", "nbf"):
+        assert f"at most {RULES.leeway_seconds:.0f} s ahead" in rows[name][1]
+    assert f"at most {RULES.max_lifetime_seconds / 3600:.0f} h after" in rows["exp"][1]
+    assert f"1 to {MAX_TOKEN_ID_CHARACTERS} " in rows["jti"][1]
+    assert f"at most {MAX_TOKEN_BYTES:,} bytes" in section("Tokens", level=2)
+
+
 def codes_said_in_error_frames() -> set[str]:
     """What the server's own calls of ``Error(code=…)`` can say."""
     said: set[str] = set()
@@ -169,6 +204,8 @@ def test_the_limits_are_the_defaults_of_the_settings() -> None:
         "pings, pongs and unfinished fragments from the client": str(
             settings.max_frames_per_second * CONTROL_PER_MESSAGE
         ),
+        "request line and headers, of a handshake too": str(HEAD_BYTES),
+        "a request with its body; again for the decision on a handshake": f"{http._HEAD_SECONDS:.0f}",
         "frame from the client": str(settings.max_frame_bytes),
         "frames from the client": str(settings.max_frames_per_second),
         "connections of a user, all transports and nodes": str(settings.max_sockets_per_user),

@@ -19,16 +19,20 @@ class Heard(NamedTuple):
 class Ears:
     """Hears everything that is committed to the database of ``connection`` from now on."""
 
-    def __init__(self, connection: Any, told_channel: str) -> None:
+    def __init__(self, connection: Any, told_channel: str, secret: bytes) -> None:
         self._connection = connection
         self._told_channel = told_channel
+        #: What the codes of items are made with.
+        self.secret = secret
         self._heard: asyncio.Queue[Heard] = asyncio.Queue()
 
     @classmethod
     async def open(cls, connection: Any) -> Ears:
         """Listen on ``connection``, which is used for nothing else."""
-        told_channel = await connection.fetchval("SELECT told_channel FROM guardwire.configuration")
-        ears = cls(connection, told_channel)
+        told_channel, secret = await connection.fetchrow(
+            "SELECT told_channel, told_secret FROM guardwire.configuration"
+        )
+        ears = cls(connection, told_channel, secret)
         for notify_channel in (told_channel, "guardwire"):
             await connection.add_listener(notify_channel, ears._hear)
         return ears
@@ -45,7 +49,6 @@ class Ears:
             found.append(heard)
         return found
 
-
-def told_of(heard: list[Heard]) -> list[Told]:
-    """The steps that were told, in order."""
-    return [told for each in heard if each.told for told in read_told(each.payload)]
+    def told_of(self, heard: list[Heard]) -> list[Told]:
+        """The steps that were told, in order."""
+        return [told for each in heard if each.told for told in read_told(each.payload, self.secret)]

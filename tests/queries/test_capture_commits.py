@@ -49,7 +49,7 @@ async def test_many_statements_in_one_transaction_are_listed_whole_and_in_order(
     arrivals = await platform.rows("arrivals", "ordinal")
     assert [row["ordinal"] for row in arrivals] == list(range(1, 601))
     assert [(await platform.position(ticket))["current_price"] for ticket in (1, 5)] == [596, 600]
-    assert await platform.connection.fetchval("SELECT count(*) FROM guardwire.capture_spill") == 0
+    assert await platform.connection.fetchval("SELECT count(*) FROM guardwire.pending") == 0
 
 
 async def test_the_platform_may_alter_its_table_in_a_transaction_that_wrote_to_it(platform: Platform) -> None:

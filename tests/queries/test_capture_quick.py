@@ -11,7 +11,7 @@ from tests.queries.platform import OTHER, Platform, Record, at
 
 #: So that only what the quick path does is done.
 BREAK_THE_GENERAL_PATH = """
-CREATE OR REPLACE FUNCTION guardwire.capture_list(listed text) RETURNS void LANGUAGE plpgsql AS 'BEGIN END'
+CREATE OR REPLACE FUNCTION guardwire.capture_list(tokens text[]) RETURNS void LANGUAGE plpgsql AS 'BEGIN END'
 """
 
 #: What another path would have made otherwise; all that is not said here must agree.

@@ -85,7 +85,7 @@ async def test_a_platform_without_any_right_on_our_schema_is_captured_whole(
     for statement in (
         "SELECT * FROM guardwire.accounts",
         "SELECT guardwire.housekeep()",
-        "INSERT INTO guardwire.pending DEFAULT VALUES",
+        "INSERT INTO guardwire.pending (token, wakes) VALUES ('-', true)",
     ):
         with pytest.raises(asyncpg.InsufficientPrivilegeError):
             await logins.platform.execute(statement)
@@ -124,8 +124,9 @@ async def test_the_server_may_do_all_that_serving_takes(logins: Logins, user: UU
         assert found.ticket == 1
         revoked = RevokedRows(engine=engine)
         added = {"user_id": None, "token_id": "t", "keep_seconds": 60, "reason": "", "capacity": 9}
-        assert await revoked.add(**added)  # type: ignore[arg-type]
+        assert await revoked.add(locked_until=None, **added)  # type: ignore[arg-type]
         assert [each.token_id for each in (await revoked.read(since=0))[0]] == ["t"]
+        assert await revoked.undo(user_id=None, token_id="t") == 1
         await revoked.prune()
     finally:
         await engine.dispose()

@@ -9,10 +9,10 @@ import asyncpg
 import pytest
 
 from queries.channels import LIVE_QUERIES
-from queries.told import Told, moment, read_told, state_after
+from queries.told import ForgedTellingError, Told, moment, read_told, state_after, told_code
 from realtime.patch import diff
 from tests.queries.conftest import Connect
-from tests.queries.ears import Ears, told_of
+from tests.queries.ears import Ears
 from tests.queries.ledger import Ledger
 
 #: PostgreSQL refuses payloads of 8,000 bytes, and with them the commit.
@@ -37,7 +37,7 @@ async def opened(ledger: Ledger, user: UUID, tickets: int = 3, **columns: Any) -
 async def follow(ledger: Ledger, ears: Ears, user: UUID, before: Any) -> Any:
     """The evaluation after what was written since ``before``, once it is found to be what was told."""
     after = await evaluated(ledger, user)
-    (told,) = told_of(await ears.all(ledger.connection))
+    (told,) = ears.told_of(await ears.all(ledger.connection))
     assert (told.user, told.base, told.revision) == (str(user), before.revision, after.revision)
     assert state_after(before.state, told) == (after.state, diff(before.state, after.state))
     return after
@@ -138,7 +138,7 @@ async def test_a_thousand_accounts_in_one_statement_are_told_in_payloads_that_fi
     heard = await ears.all(ledger.connection)
     assert all(each.told for each in heard)
     assert max(len(each.payload.encode()) for each in heard) < LIMIT_BYTES
-    steps = {UUID(told.user): (told.base, told.revision) for told in told_of(heard)}
+    steps = {UUID(told.user): (told.base, told.revision) for told in ears.told_of(heard)}
     after = await ledger.revisions()
     assert steps == {user: (before[user], after[user]) for user in users}
 
@@ -162,11 +162,19 @@ async def test_what_does_not_fit_the_state_that_is_held_is_left_to_a_read(
     before = await evaluated(ledger, user)
     await ears.all(ledger.connection)
     await ledger.log(user, 1)
-    (told,) = told_of(await ears.all(ledger.connection))
+    (told,) = ears.told_of(await ears.all(ledger.connection))
     unlisted = told._replace(positions=[told.positions[0].replace("1 1 ", "1 2 ", 1)])
     unknown = told._replace(positions=["9" + told.positions[0]])
     assert state_after(before.state, unlisted) is None
     assert state_after(before.state, unknown) is None
+
+
+SECRET = bytes(range(32))
+
+
+def signed(items: str) -> str:
+    """These items with their codes, as the capture sends them."""
+    return ";".join(f"{item}#{told_code(SECRET, item)}" for item in items.split(";"))
 
 
 @pytest.mark.parametrize(
@@ -175,7 +183,7 @@ async def test_what_does_not_fit_the_state_that_is_held_is_left_to_a_read(
 def test_what_is_none_of_the_captures_is_a_value_error(payload: str) -> None:
     empty: Any = {"status": {}, "positions": {"open": {}}}
     with pytest.raises(ValueError, match=r".+"):
-        [state_after(empty, told) for told in read_told(payload)]
+        [state_after(empty, told) for told in read_told(signed(payload), SECRET)]
 
 
 def test_a_told_moment_is_written_as_a_read_one() -> None:
@@ -186,7 +194,31 @@ def test_a_told_moment_is_written_as_a_read_one() -> None:
 
 def test_a_told_step_is_what_the_capture_wrote() -> None:
     told = Told("u", 1, 2, ["3", "4", "", "5", ""], ["6 1 7 8 9 10", "11 2 12 13 14 15"])
-    assert list(read_told("u 1 2 3 4  5 |6 1 7 8 9 10|11 2 12 13 14 15")) == [told]
+    assert list(read_told(signed("u 1 2 3 4  5 |6 1 7 8 9 10|11 2 12 13 14 15"), SECRET)) == [told]
+
+
+def test_an_item_that_the_capture_did_not_make_is_forged() -> None:
+    item = "u 1 2 3 4  5 |6 1 7 8 9 10"
+    code = told_code(SECRET, item)
+    shorter = told_code(SECRET, item[:-1])
+    for forged in (
+        item,
+        f"{item}#",
+        f"{item}#{code[:-1]}",
+        f"{item}#{code.upper()}x",
+        f"{item}#{shorter}",
+        f"{item}#{told_code(bytes(32), item)}",
+        f"{item}1#{code}",
+        f"{item}#é",
+    ):
+        with pytest.raises(ForgedTellingError):
+            list(read_told(forged, SECRET))
+
+
+async def test_the_database_and_the_node_make_the_same_codes(ledger: Ledger) -> None:
+    for item in ("", "u 1 2", "x" * 8000):
+        made = await ledger.connection.fetchval("SELECT guardwire.told_mac($1, $2)", SECRET, item)
+        assert made == told_code(SECRET, item)
 
 
 async def test_the_channel_that_commits_tell_on_is_a_secret_of_the_owner_and_the_nodes(

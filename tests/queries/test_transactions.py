@@ -64,7 +64,7 @@ async def test_a_rolled_back_transaction_leaves_no_trace(ledger: Ledger, user: U
     await transaction.rollback()
     await ledger.log(uuid4())
     assert await ledger.revision(user) == 0
-    assert await ledger.connection.fetchval("SELECT count(*) FROM guardwire.capture_spill") == 0
+    assert await ledger.connection.fetchval("SELECT count(*) FROM guardwire.pending") == 0
 
 
 async def test_copy_is_captured(ledger: Ledger, user: UUID) -> None:
@@ -184,5 +184,5 @@ async def test_thousands_of_single_row_statements_in_one_transaction_are_capture
     few, many = await seconds_for(ledger, 500), await seconds_for(ledger, 5000)
     # Ten times the rows; a list that is copied for each row would cost a hundred times.
     assert many < 30 * few
-    assert await ledger.connection.fetchval("SELECT count(*) FROM guardwire.capture_spill") == 0
+    assert await ledger.connection.fetchval("SELECT count(*) FROM guardwire.pending") == 0
     assert await ledger.notes() == []

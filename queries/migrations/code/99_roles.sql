@@ -9,6 +9,8 @@ DECLARE
     name text;
 BEGIN
     FOREACH name IN ARRAY ARRAY['guardwire_inbox', 'guardwire_platform', 'guardwire_server'] LOOP
+        -- CREATE ROLE needs the right to make roles even for a role that is there already.
+        CONTINUE WHEN EXISTS (SELECT FROM pg_catalog.pg_roles AS r WHERE r.rolname = name);
         BEGIN
             EXECUTE format('CREATE ROLE %I NOLOGIN', name);
         EXCEPTION WHEN duplicate_object OR unique_violation THEN

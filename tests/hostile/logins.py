@@ -1,0 +1,170 @@
+"""Logins of a database, each with the rights of one role, and what the others go on doing meanwhile."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import secrets
+from collections.abc import AsyncIterator
+from typing import Any, Final
+from urllib.parse import urlsplit, urlunsplit
+from uuid import UUID, uuid4
+
+import asyncpg
+
+from queries.capture import housekeep
+from queries.migrations.script import read_sql
+from tests.audit.auditing import audited
+from tests.databases import Databases
+from tests.queries.platform import Platform
+
+SOURCES: Final = ("reconciliation_logs", "equity_snapshots", "guard_limits", "instruments", "fx_rates")
+#: What each role is granted on the source tables, beside CONNECT.
+GRANTS: Final = {
+    "nobody": "",
+    "reader": "".join(f"GRANT SELECT ON public.{table} TO {{login}};" for table in SOURCES),
+    **{f"feed_{table}": f"GRANT INSERT ON public.{table} TO {{login}};" for table in SOURCES},
+    "writer": "".join(
+        f"GRANT SELECT, INSERT, UPDATE, DELETE, TRUNCATE ON public.{table} TO {{login}};" for table in SOURCES
+    ),
+    "node": "GRANT guardwire_server TO {login};",
+}
+ROLES: Final = tuple(GRANTS)
+#: Roles that write, by the tables that they may insert into.
+WRITES: Final = {
+    **{f"feed_{table}": (table,) for table in SOURCES},
+    "writer": SOURCES,
+    "node": ("guard_limits",),
+}
+_PASSWORD: Final = "secret"
+#: The modes of LOCK TABLE, weakest first.
+LOCK_MODES: Final = (
+    "ACCESS SHARE", "ROW SHARE", "ROW EXCLUSIVE", "SHARE UPDATE EXCLUSIVE",
+    "SHARE", "SHARE ROW EXCLUSIVE", "EXCLUSIVE", "ACCESS EXCLUSIVE",
+)  # fmt: skip
+#: So long may what is not delayed take on a machine that has other things to do.
+PATIENCE_SECONDS: Final = 60.0
+
+
+def insert(table: str, user: UUID) -> str:
+    """An INSERT of one row of ``table`` that is about ``user`` where the table has users."""
+    price = secrets.randbelow(1000) + 1000
+    return {
+        "reconciliation_logs": "INSERT INTO public.reconciliation_logs (id, user_id, mt5_position_id, symbol,"
+        " direction, volume, entry_price, current_price, matched, event_type, status, created_at) VALUES"
+        f" ('{uuid4()}', '{user}', 7, 'XAUUSD', 'buy', 1, 1950, {price}, 1, 'sync', 'ok', pg_catalog.now())",
+        "equity_snapshots": "INSERT INTO public.equity_snapshots (id, user_id, equity, balance, currency,"
+        f" created_at) VALUES ('{uuid4()}', '{user}', {price}, {price}, 'GBP', pg_catalog.now())",
+        "guard_limits": f"INSERT INTO public.guard_limits (user_id, minimum_equity) VALUES ('{uuid4()}', 5)",
+        "instruments": "INSERT INTO public.instruments (symbol, contract_size, quote_currency)"
+        f" VALUES ('S{secrets.token_hex(8).upper()}', 10, 'USD')",
+        "fx_rates": "INSERT INTO public.fx_rates (id, base, quote, rate, created_at)"
+        f" VALUES ('{uuid4()}', 'GBP', 'USD', {price} / 1000.0, pg_catalog.now())",
+    }[table]
+
+
+class Logins:
+    """The URL of one login for each role, in a template database that nobody is connected to."""
+
+    def __init__(self, databases: Databases, migrated_template: str) -> None:
+        self._databases = databases
+        self.template = databases.make(like=migrated_template)
+        suffix = secrets.token_hex(4)
+        self.names = {role: f"{role}_{suffix}" for role in ROLES}
+        databases.run(self._prepare())
+
+    async def _prepare(self) -> None:
+        connection = await asyncpg.connect(self.template)
+        try:
+            await connection.execute(read_sql("roles.sql"))
+            for role, name in self.names.items():
+                await connection.execute(f"CREATE ROLE {name} LOGIN PASSWORD '{_PASSWORD}'")
+                await connection.execute(GRANTS[role].format(login=name) or "SELECT 1")
+                # Where it may make types, functions and operators for others to stumble over.
+                await connection.execute(f"CREATE SCHEMA own_{name} AUTHORIZATION {name}")
+        finally:
+            await connection.close()
+
+    def url(self, database_url: str, role: str) -> str:
+        """The URL of the database for this role."""
+        parts = urlsplit(database_url)
+        address = parts.netloc.rpartition("@")[2]
+        return urlunsplit(parts._replace(netloc=f"{self.names[role]}:{_PASSWORD}@{address}"))
+
+    def drop(self) -> None:
+        """Drop the template and the logins; copies of the template are gone by then."""
+        self._databases.drop(self.template)
+        for name in self.names.values():
+            self._databases.run(self._databases.execute(f"DROP ROLE {name}"))
+
+
+class Stage:
+    """A database with two accounts, one attacker, and a platform and a node that go on beside it."""
+
+    def __init__(self, role: str, name: str, owner: Any, attacker: Any, writer: Any, node: Any) -> None:
+        self.role, self.name = role, name
+        self.owner, self.attacker = owner, attacker
+        self._writer, self._node = writer, node
+        #: The attacker writes rows of the first; the second is somebody else's.
+        self.own, self.other = uuid4(), uuid4()
+        #: What the server has told the attacker besides results: notices, warnings, logs and notifications.
+        self.heard: list[str] = []
+        attacker.add_log_listener(lambda _, message: self.heard.append(str(message.as_dict())))
+
+    async def write(self, *, user: UUID | None = None) -> None:
+        """One transaction of the attacker with a row of each table that it may insert into."""
+        statements = [insert(table, user or self.own) for table in WRITES.get(self.role, ())]
+        await self.attacker.execute(";".join(statements) or "SELECT 1")
+
+    async def others_go_on(self) -> None:
+        """The platform commits rows of every kind, a node keeps house, and nothing was delayed or failed."""
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            async with self._writer.transaction():
+                for table in SOURCES:
+                    await self._writer.execute(insert(table, self.other))
+            await self._writer.execute(insert("reconciliation_logs", self.other))
+            await housekeep(self._node)
+        # A capture that waits for a lock in vain leaves a note.
+        assert await self.notes() == []
+
+    async def notes(self) -> list[Any]:
+        """The rows whose capture failed."""
+        found: list[Any] = await self.owner.fetch(
+            "SELECT source, sqlstate, message FROM guardwire.capture_notes"
+        )
+        return found
+
+    async def is_right(self) -> None:
+        """What is shown of both accounts is what the raw log says, once housekeeping was there."""
+        await housekeep(self._node)
+        assert await self.notes() == []
+        assert await self.owner.fetchval("SELECT count(*) FROM guardwire.pending") == 0
+        for user in (self.own, self.other):
+            verdict = await audited(self.owner, user)
+            assert verdict.differences == []
+            assert not verdict.passed_by
+
+    async def secrets(self) -> list[str]:
+        """What no login may learn from what a session says: names and values of the owner's."""
+        channel, secret = await self.owner.fetchrow(
+            "SELECT told_channel, told_secret FROM guardwire.configuration"
+        )
+        return [channel, secret.hex(), str(self.other), self.other.hex]
+
+
+@contextlib.asynccontextmanager
+async def staged(logins: Logins, database_url: str, role: str) -> AsyncIterator[Stage]:
+    """A stage on a database of its own, while the context lasts."""
+    urls = [database_url, *(logins.url(database_url, each) for each in (role, "writer", "node"))]
+    connections = [await asyncpg.connect(url) for url in urls]
+    try:
+        stage = Stage(role, logins.names[role], *connections)
+        platform = Platform(connections[0])
+        for user in (stage.own, stage.other):
+            platform.user = user
+            await platform.sync()
+            await platform.equity(1000, currency="GBP")
+        yield stage
+    finally:
+        for connection in connections:
+            connection.terminate()

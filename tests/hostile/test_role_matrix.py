@@ -1,0 +1,437 @@
+"""What each role of the database may do, and that everything else changes, delays and reveals nothing.
+
+MAY is the whole of it. What is not listed is tried by each role in turn. The tests know of roles, rights, and
+what others see, and of no function or table of the capture by its name.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections.abc import AsyncIterator, Iterator
+from typing import Any, Final
+
+import asyncpg
+import pytest
+
+from tests.databases import Databases
+from tests.hostile.logins import LOCK_MODES, ROLES, SOURCES, WRITES, Logins, Stage, staged
+
+#: Of each role: the tables that it may read, insert into, update, delete from and empty, and the functions of
+#: schema guardwire that it may call. A role may also lock a table as far as these rights allow that.
+MAY: Final[dict[str, dict[str, set[str]]]] = {
+    "nobody": {},
+    "reader": {"SELECT": set(SOURCES)},
+    **{f"feed_{table}": {"INSERT": {table}} for table in SOURCES},
+    "writer": {right: set(SOURCES) for right in ("SELECT", "INSERT", "UPDATE", "DELETE", "TRUNCATE")},
+    "node": {
+        "SELECT": {*SOURCES, "guardwire.*"},
+        "INSERT": {"guard_limits", "guardwire.revocations"},
+        "UPDATE": {"guard_limits", "guardwire.epoch"},
+        "DELETE": {"guardwire.revocations"},
+        "EXECUTE": {
+            "apply_notes", "backfill_next", "housekeep", "list_accounts", "list_missed_accounts", "prune",
+            "read_history", "read_ticket", "read_user", "reread_rates", "unready",
+        },
+    },
+}  # fmt: skip
+#: What an attacker gets for what it may not do. No statement here has a reason to end otherwise.
+REFUSALS: Final = (
+    asyncpg.InsufficientPrivilegeError,
+    # Of a setting that no session may change, and of a role that it is no member of.
+    asyncpg.CantChangeRuntimeParamError,
+)
+#: Values at both ends; the first that the server takes is used.
+_EXTREMES: Final = {
+    "bool": ("on", "off"),
+    "integer": ("{max}", "{min}", "1"),
+    "real": ("{max}", "{min}", "1"),
+}
+#: What a session may ask for to be told more than its results.
+_LOQUACIOUS: Final = """
+SET client_min_messages = debug5; SET trace_notify = on; SET plan_cache_mode = force_custom_plan;
+SET debug_print_parse = on; SET debug_print_rewritten = on; SET debug_print_plan = on;
+SET debug_pretty_print = off; SET plpgsql.extra_warnings = 'all'; SET plpgsql.print_strict_params = on
+"""
+
+
+@pytest.fixture(scope="module")
+def logins(databases: Databases, migrated_template: str) -> Iterator[Logins]:
+    made = Logins(databases, migrated_template)
+    yield made
+    made.drop()
+
+
+@pytest.fixture(params=ROLES)
+async def stage(request: pytest.FixtureRequest, databases: Databases, logins: Logins) -> AsyncIterator[Stage]:
+    """A stage for each role in turn."""
+    url = databases.make(like=logins.template)
+    try:
+        async with staged(logins, url, request.param) as stage:
+            yield stage
+    finally:
+        databases.drop(url)
+
+
+async def is_refused(connection: Any, statement: str) -> bool:
+    """Whether this login lacks the right to a statement; whatever the statement does is undone."""
+    undo = connection.transaction()
+    await undo.start()
+    try:
+        await connection.execute(statement)
+    except REFUSALS:
+        return True
+    except asyncpg.PostgresError:
+        # It was let in, and the statement failed for another reason.
+        return False
+    finally:
+        await undo.rollback()
+    return False
+
+
+def may(role: str, right: str, table: str) -> bool:
+    """Whether MAY says so, of a table by its full name."""
+    listed = MAY[role].get(right, set())
+    return bool({table, table.removeprefix("public."), re.sub(r"\..*", ".*", table)} & listed)
+
+
+async def relations(stage: Stage) -> list[Any]:
+    """Tables and sequences of schema guardwire, and the tables of the platform."""
+    found: list[Any] = await stage.owner.fetch(
+        """SELECT n.nspname || '.' || c.relname AS name, c.relkind::text AS kind,
+                  (SELECT quote_ident(a.attname) FROM pg_attribute AS a
+                   WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped AND a.attidentity = ''
+                   ORDER BY a.attnum LIMIT 1) AS "column"
+           FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
+           WHERE c.relkind IN ('r', 'p', 'v', 'm', 'S')
+             AND (n.nspname = 'guardwire' OR (n.nspname = 'public' AND c.relname = ANY ($1)))""",
+        list(SOURCES),
+    )
+    assert len(found) > len(SOURCES) + 10
+    return found
+
+
+async def test_a_role_reads_and_writes_the_tables_that_are_listed(stage: Stage) -> None:
+    for each in await relations(stage):
+        if each["kind"] == "S":
+            for statement in (f"SELECT * FROM {each['name']}", f"SELECT nextval('{each['name']}')",
+                              f"SELECT setval('{each['name']}', 1)"):  # fmt: skip
+                allowed = may(stage.role, "SELECT", each["name"]) and "*" in statement
+                assert await is_refused(stage.attacker, statement) or allowed, statement
+            continue
+        tried = {
+            "SELECT": f"SELECT * FROM {each['name']} LIMIT 1",
+            "INSERT": f"INSERT INTO {each['name']} DEFAULT VALUES",
+            "UPDATE": f"UPDATE {each['name']} SET {each['column']} = DEFAULT",
+            "DELETE": f"DELETE FROM {each['name']}",
+            "TRUNCATE": f"TRUNCATE {each['name']}",
+        }
+        for right, statement in tried.items():
+            refused = await is_refused(stage.attacker, statement)
+            assert refused is not may(stage.role, right, each["name"]), statement
+    await stage.others_go_on()
+    await stage.is_right()
+
+
+async def test_a_role_calls_the_functions_that_are_listed(stage: Stage) -> None:
+    async with stage.owner.transaction():
+        # So that types are written with their schema.
+        await stage.owner.execute("SET LOCAL search_path = pg_catalog")
+        functions = await stage.owner.fetch(_CALLS)
+    assert len(functions) > 20
+    for each in functions:
+        if each["is_trigger"]:
+            continue
+        listed = each["name"] in MAY[stage.role].get("EXECUTE", set())
+        assert await is_refused(stage.attacker, each["call"]) is not listed, each["signature"]
+    await stage.others_go_on()
+    await stage.is_right()
+
+
+_CALLS: Final = """
+SELECT p.proname AS name, p.oid::regprocedure::text AS signature,
+       p.prorettype = 'trigger'::regtype AS is_trigger,
+       format('SELECT guardwire.%I(%s)', p.proname,
+              (SELECT string_agg('NULL::' || t::regtype::text, ', ') FROM unnest(p.proargtypes) AS t)) AS call
+FROM pg_proc AS p WHERE p.pronamespace = 'guardwire'::regnamespace
+"""
+
+
+async def test_what_is_no_business_of_a_session_is_refused(stage: Stage) -> None:
+    tried = [
+        "CREATE TABLE guardwire.mine ()",
+        "CREATE FUNCTION guardwire.mine() RETURNS int LANGUAGE sql AS 'SELECT 1'",
+        "DROP SCHEMA guardwire CASCADE",
+        "ALTER SCHEMA guardwire RENAME TO mine",
+        "CREATE EVENT TRIGGER mine ON ddl_command_end EXECUTE FUNCTION pg_catalog.ri_fkey_check_ins()",
+        "SET session_replication_role = replica",
+        "SET ROLE pg_read_all_data",
+        "SET ROLE pg_monitor",
+        "COPY (SELECT 1) TO PROGRAM 'true'",
+        "COPY (SELECT 1) TO '/dev/null'",
+        "SELECT pg_read_file('PG_VERSION')",
+        "SELECT pg_reload_conf()",
+        "SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE usename <> current_user",
+        "CREATE EXTENSION dblink",
+        "CREATE ROLE mine SUPERUSER",
+    ]
+    if stage.attacker.get_server_version().major >= 15:
+        tried.append("CREATE TABLE public.mine ()")
+    for table in (*(f"public.{source}" for source in SOURCES), "guardwire.accounts", "guardwire.pending"):
+        tried += [
+            f"ALTER TABLE {table} DISABLE TRIGGER ALL",
+            f"ALTER TABLE {table} ADD COLUMN mine int",
+            f'CREATE TRIGGER mine AFTER INSERT ON {table} EXECUTE FUNCTION pg_catalog."RI_FKey_check_ins"()',
+            f"CREATE RULE mine AS ON INSERT TO {table} DO INSTEAD NOTHING",
+            f"CREATE INDEX ON {table} ((1))",
+            f"DROP TABLE {table} CASCADE",
+            f"COMMENT ON TABLE {table} IS 'mine'",
+        ]
+    for trigger in await stage.owner.fetch(
+        "SELECT t.tgname, c.relnamespace::regnamespace || '.' || c.relname AS on_table"
+        " FROM pg_trigger AS t JOIN pg_class AS c ON c.oid = t.tgrelid WHERE NOT t.tgisinternal"
+    ):
+        tried.append(f"DROP TRIGGER {trigger['tgname']} ON {trigger['on_table']}")
+    for statement in tried:
+        assert await is_refused(stage.attacker, statement), statement
+    with pytest.raises(REFUSALS):
+        await stage.attacker.execute("ALTER SYSTEM SET trace_notify = on")
+    await stage.others_go_on()
+
+
+async def test_no_setting_changes_what_a_write_does_or_tells_more_than_it_should(stage: Stage) -> None:
+    settings = await stage.attacker.fetch(
+        "SELECT name, vartype, min_val, max_val, enumvals FROM pg_settings WHERE context = 'user'"
+        " AND name NOT IN ('role', 'session_authorization', 'is_superuser', 'client_encoding')"
+    )
+    assert len(settings) > 80
+    for setting in settings:
+        for value in setting["enumvals"] or _EXTREMES.get(setting["vartype"], ("pg_catalog",)):
+            extreme = value.format(max=setting["max_val"], min=setting["min_val"])
+            await written_with(stage, setting["name"], extreme)
+    await stage.others_go_on()
+    await stage.is_right()
+    assert [said for said in stage.heard for hidden in await stage.secrets() if hidden in said] == []
+
+
+async def written_with(stage: Stage, name: str, value: str) -> None:
+    """One write of the attacker with this setting, for as long as its transaction lasts."""
+    with contextlib.suppress(asyncpg.PostgresError):
+        async with stage.attacker.transaction():
+            await stage.attacker.execute(f"SELECT pg_catalog.set_config('{name}', '{value}', true)")
+            await stage.write()
+
+
+async def test_a_session_that_asks_for_every_trace_hears_nothing_of_the_owners(stage: Stage) -> None:
+    await stage.attacker.execute(_LOQUACIOUS)
+    for user in (stage.own, stage.other):
+        await stage.write(user=user)
+    # The second time everything is planned and nothing is new.
+    await stage.write()
+    assert stage.heard
+    hidden = (await stage.secrets())[:2]
+    assert [said for said in stage.heard for each in hidden if each in said] == []
+    if stage.role not in ("writer", "feed_reconciliation_logs", "feed_equity_snapshots"):
+        # It has written no row of the other account, so nothing of that account has a reason to appear.
+        assert [said for said in stage.heard if str(stage.other) in said or stage.other.hex in said] == []
+
+
+async def test_a_forged_setting_neither_adds_rows_to_a_commit_nor_keeps_any_out(stage: Stage) -> None:
+    xid = "pg_catalog.pg_current_xact_id()::pg_catalog.text"
+    before = await stage.owner.fetchval(_REVISION, stage.other)
+    for forged in (
+        xid, f"{xid} || E'\\x1f'", f"{xid} || E'\\x1fgu{stage.other}\\x1f'", f"{xid} || E'\\x1f-\\x1f'",
+        "''", "'garbage'", f"'gu{stage.other}'",
+    ):  # fmt: skip
+        for is_local in ("true", "false"):
+            for name in ("guardwire.touched", "guardwire.anything"):
+                forge = f"SELECT pg_catalog.set_config('{name}', {forged}, {is_local})"
+                for immediate in ("", "SET CONSTRAINTS ALL IMMEDIATE;"):
+                    async with stage.attacker.transaction():
+                        await stage.attacker.execute(immediate + forge)
+                        await stage.write()
+                        await stage.attacker.execute(forge)
+                        await stage.write()
+                        await stage.attacker.execute(forge)
+    rates_move_all = stage.role in ("writer", "feed_fx_rates")
+    if not rates_move_all:
+        assert await stage.owner.fetchval(_REVISION, stage.other) == before
+    assert await stage.notes() == []
+    await stage.is_right()
+
+
+_REVISION: Final = "SELECT revision FROM guardwire.accounts WHERE user_id = $1"
+
+
+async def test_locks_that_a_role_may_hold_delay_nobody(stage: Stage) -> None:
+    await stage.attacker.execute("BEGIN")
+    for number in (1735750770, 1735750773, 0x6755_6172, *range(100)):
+        await stage.attacker.execute(f"SELECT pg_advisory_lock({number})")
+    held = []
+    for each in await relations(stage):
+        if each["kind"] == "S" or each["name"].startswith("public."):
+            continue
+        for mode in LOCK_MODES:
+            await stage.attacker.execute("SAVEPOINT before")
+            try:
+                await stage.attacker.execute(f"LOCK TABLE {each['name']} IN {mode} MODE NOWAIT")
+                held.append((each["name"], mode))
+            except REFUSALS:
+                await stage.attacker.execute("ROLLBACK TO SAVEPOINT before")
+            if mode == "ACCESS SHARE" and each["name"] in _NODE_WRITES:
+                # It may write there, so it may lock those two; a commit and housekeeping touch neither.
+                break
+        for row_lock in ("FOR UPDATE", "FOR SHARE", "FOR KEY SHARE"):
+            if each["name"] not in _NODE_WRITES:
+                assert await is_refused_within(stage.attacker, f"SELECT FROM {each['name']} {row_lock}")
+    readable = {mode for _, mode in held}
+    assert readable <= {"ACCESS SHARE"}
+    assert bool(held) is (stage.role == "node")
+    await stage.others_go_on()
+    await stage.attacker.execute("ROLLBACK")
+    await stage.attacker.execute("SELECT pg_advisory_unlock_all()")
+    await stage.is_right()
+
+
+_NODE_WRITES: Final = {"guardwire.epoch", "guardwire.revocations"}
+
+
+async def is_refused_within(connection: Any, statement: str) -> bool:
+    """`is_refused`, within a transaction that goes on."""
+    await connection.execute("SAVEPOINT within")
+    try:
+        await connection.execute(statement)
+    except REFUSALS:
+        return True
+    finally:
+        await connection.execute("ROLLBACK TO SAVEPOINT within")
+    return False
+
+
+async def test_listening_reveals_no_figures_and_notifying_changes_nothing(stage: Stage) -> None:
+    channels = await stage.owner.fetch("SELECT DISTINCT relname AS name FROM pg_class")
+    names = {"guardwire", "guardwire_", "public", *(row["name"] for row in channels)}
+    heard: list[str] = []
+    for name in names:
+        await stage.attacker.add_listener(name, lambda _c, _p, _n, payload: heard.append(str(payload)))
+        await stage.attacker.execute(f"NOTIFY \"{name}\", 'x'")
+    await stage.others_go_on()
+    await stage.attacker.execute("SELECT 1")
+    figures = [payload for payload in heard if payload != "x"]
+    assert figures, "hints are for everybody"
+    assert [each for each in figures if not re.fullmatch(r"([0-9a-f-]{36}=\d+,?)+", each)] == []
+    await stage.attacker.execute("UNLISTEN *")
+    await stage.is_right()
+
+
+async def test_objects_of_every_name_that_the_capture_uses_are_not_run_as_the_owner(stage: Stage) -> None:
+    own = f"own_{stage.name}"
+    await stage.attacker.execute(f"SET search_path = {own}, pg_catalog; {_SPY}")
+    for statement in await decoys(stage.owner):
+        # One that PostgreSQL does not take is one that nobody can stumble over.
+        with contextlib.suppress(asyncpg.PostgresError):
+            await stage.attacker.execute(statement)
+    made = await stage.owner.fetchval("SELECT count(*) FROM pg_type WHERE typtype = 'd'")
+    assert made > 50
+    for path in (
+        f"{own}, pg_temp, pg_catalog",
+        f"{own}, public, guardwire, pg_catalog",
+        "pg_temp, pg_catalog",
+    ):
+        await stage.attacker.execute(f"SET search_path = {path}")
+        with contextlib.suppress(asyncpg.RaiseError):
+            await stage.write()
+            await stage.write()
+            async with stage.attacker.transaction():
+                await stage.attacker.execute("SET CONSTRAINTS ALL IMMEDIATE")
+                await stage.write()
+    await stage.attacker.execute("RESET search_path")
+    ran_as = await stage.owner.fetch(f"SELECT DISTINCT who FROM {own}.ran")
+    assert {row["who"] for row in ran_as} <= {stage.name}
+    await stage.others_go_on()
+    await stage.is_right()
+
+
+#: Writes down who runs it, and lets everything pass.
+_SPY: Final = """
+CREATE TABLE ran (who pg_catalog.text); GRANT INSERT ON ran TO PUBLIC;
+DO $$ BEGIN
+EXECUTE pg_catalog.format('GRANT USAGE ON SCHEMA %I TO PUBLIC', pg_catalog.current_schema());
+EXECUTE pg_catalog.format($spy$
+    CREATE FUNCTION spy() RETURNS pg_catalog.bool LANGUAGE plpgsql AS
+    'BEGIN INSERT INTO %I.ran VALUES (current_user); RETURN true; END' $spy$, pg_catalog.current_schema());
+END $$
+"""
+
+
+async def decoys(owner: Any) -> list[str]:
+    """Statements that make a type, function or operator of each name that the capture's functions contain."""
+    words = set(re.findall(r"[a-z_][a-z0-9_]*", await owner.fetchval(_SOURCE)))
+    types = await owner.fetch("SELECT typname FROM pg_type WHERE typnamespace = 'pg_catalog'::regnamespace"
+                              " AND typtype = 'b' AND typelem = 0 AND typcategory <> 'Z'")  # fmt: skip
+    functions = await owner.fetch(
+        """SELECT DISTINCT p.proname, pg_get_function_identity_arguments(p.oid) AS arguments,
+                  format_type(p.prorettype, NULL) AS result
+           FROM pg_proc AS p WHERE p.pronamespace = 'pg_catalog'::regnamespace
+             AND p.prokind = 'f' AND p.proname = ANY ($1) AND NOT p.proretset""",
+        list(words),
+    )
+    operators = await owner.fetch(
+        """SELECT o.oprname, format_type(o.oprleft, NULL) AS of_left,
+                  format_type(o.oprright, NULL) AS of_right, format_type(o.oprresult, NULL) AS result
+           FROM pg_operator AS o
+           WHERE o.oprkind = 'b' AND o.oprname IN ('=', '<>', '||', '>', '<', '>=', '<=', '+', '-', '*')
+             AND o.oprleft = ANY ($1::regtype[]) AND o.oprright = ANY ($1::regtype[])""",
+        ["text", "numeric", "bigint", "integer", "uuid", "timestamptz", "boolean", "xid8"],
+    )
+    made = []
+    for (name,) in types:
+        made += [
+            f'CREATE DOMAIN {schema}"{name}" AS pg_catalog."{name}" CHECK (spy())'
+            for schema in ("", "pg_temp.")
+        ]
+    for name, arguments, result in functions:
+        made.append(
+            f'CREATE FUNCTION "{name}"({arguments}) RETURNS {result} LANGUAGE plpgsql AS'
+            " $$ BEGIN PERFORM spy(); RETURN NULL; END $$"
+        )
+    for number, (name, left, right, result) in enumerate(operators):
+        made.append(
+            f"CREATE FUNCTION operator_{number}({left}, {right}) RETURNS {result} LANGUAGE plpgsql AS"
+            " $$ BEGIN PERFORM spy(); RETURN NULL; END $$;"
+            f"CREATE OPERATOR {name} (LEFTARG = {left}, RIGHTARG = {right}, FUNCTION = operator_{number})"
+        )
+    return made
+
+
+_SOURCE: Final = """
+SELECT string_agg(lower(p.prosrc || coalesce(pg_get_function_sqlbody(p.oid), '')), ' ')
+FROM pg_proc AS p WHERE p.pronamespace = 'guardwire'::regnamespace
+"""
+
+
+async def test_every_function_that_runs_as_its_owner_has_a_search_path_of_its_own(migrated_url: str) -> None:
+    connection = await asyncpg.connect(migrated_url)
+    try:
+        functions = await connection.fetch(
+            """SELECT p.oid::regprocedure::text AS name, p.proconfig AS config FROM pg_proc AS p
+               WHERE p.prosecdef
+                 AND p.pronamespace::regnamespace::text NOT IN ('pg_catalog', 'information_schema')"""
+        )
+    finally:
+        await connection.close()
+    assert functions
+    paths = {
+        each["name"]: [entry for entry in each["config"] or () if entry.startswith("search_path=")]
+        for each in functions
+    }
+    assert {name: path for name, path in paths.items() if path != ["search_path=pg_catalog, pg_temp"]} == {}
+
+
+def test_every_role_that_writes_is_one_of_the_matrix() -> None:
+    assert set(MAY) == set(ROLES)
+    assert {role: set(tables) for role, tables in WRITES.items()} == {
+        role: {table for table in rights.get("INSERT", ()) if "." not in table}
+        for role, rights in MAY.items()
+        if "INSERT" in rights
+    }
