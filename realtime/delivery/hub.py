@@ -147,13 +147,16 @@ class Hub:
         gone, self._waiting = self._waiting - still, still
         for watch in gone:
             watch.stop_waiting()
-        self._all_have_old_rows = None in waiting.behind
+        concerned: Iterable[Watch] = gone | still
+        if self._all_have_old_rows is not (None in waiting.behind):
+            self._all_have_old_rows = None in waiting.behind
+            concerned = tuple(self._watches.values())
         if None not in waiting.recent | waiting.behind:
             self.waits_since, self.waits_as_of = float("inf"), ""
         elif None in waiting.recent or self.waits_since == float("inf"):
             self.waits_since, self.waits_as_of = waiting.read_at, waiting.as_of
         now = time.monotonic()
-        for watch in gone | still:
+        for watch in concerned:
             watch.tell_staleness(now, stale=self._is_stale(watch, now))
 
     def publish(self, steps: Sequence[Step], *, as_of: str, read_at: float) -> None:

@@ -76,6 +76,7 @@ class Listener:
         self._send_canary = send_canary
         self._canary_seconds = canary_seconds
         self._expected = ""
+        self._delta_channel = ""
         self._heard = asyncio.Event()
         self._reported_deaf = False
 
@@ -99,9 +100,9 @@ class Listener:
         ended = asyncio.Event()
         connection.add_termination_listener(lambda _: ended.set())
         try:
-            delta_channel, secret = await connection.fetchrow(_CONFIGURATION)
+            self._delta_channel, secret = await connection.fetchrow(_CONFIGURATION)
             self._on_secret(secret)
-            await connection.add_listener(delta_channel, self._on_delta_channel)
+            await connection.add_listener(self._delta_channel, self._on_delta_channel)
             await connection.add_listener(INBOX_CHANNEL, lambda *_: self._on_inbox())
             # Last, because the database's statistics show the last statement of a connection, and the name of the
             # delta channel is secret.
@@ -131,11 +132,19 @@ class Listener:
             async with asyncio.timeout(_CANARY_DEADLINE_SECONDS):
                 await self._heard.wait()
         except TimeoutError:
+            if await self._is_renamed(connection):
+                log.info("the delta channel was rotated")
+                return False
             METRICS.canary_misses.add()
             self._report_deaf()
             return False
         METRICS.canary_round_trip.set(time.monotonic() - sent_at)
         return True
+
+    async def _is_renamed(self, connection: asyncpg.Connection[Any]) -> bool:
+        """Whether deltas are published on another channel than this connection listens to."""
+        found, _ = await connection.fetchrow(_CONFIGURATION, timeout=_CANARY_DEADLINE_SECONDS)
+        return bool(found != self._delta_channel)
 
     def _on_delta_channel(self, _connection: object, pid: int, _channel: str, payload: object) -> None:
         notification = str(payload)

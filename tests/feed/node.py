@@ -20,6 +20,7 @@ from realtime.feed.loop import Feed, Memory
 from realtime.feed.sweep import Sweeper
 from realtime.store.snapshot import Snapshot
 from realtime.store.snapshots import Step
+from tests.inbox import apply_batches
 
 
 class Client:
@@ -55,7 +56,7 @@ class Kept:
 
 
 class FeedNode:
-    """Feed, sweep and housekeeping as `app.Node` puts them together, without sockets, LISTEN and Redis."""
+    """Feed, sweep and housekeeping as `app.Node` puts them together, without sockets, LISTEN, Redis and applier."""
 
     def __init__(self, database_url: str, memory: Memory | None = None) -> None:
         self.dirty = DirtySet()
@@ -105,9 +106,14 @@ async def feed_node(
 
 
 async def sync(
-    connection: asyncpg.Connection[Any], user_id: UUID, *, ticket: int = 7, price: float = 1955.75
-) -> None:
-    """The platform writes one row of an open position."""
+    connection: asyncpg.Connection[Any],
+    user_id: UUID,
+    *,
+    ticket: int = 7,
+    price: float = 1955.75,
+    is_applied: bool = True,
+) -> list[str]:
+    """The platform writes one row of an open position, and it is applied; the deltas."""
     await connection.execute(
         "INSERT INTO reconciliation_logs (user_id, mt5_position_id, symbol, direction, volume, entry_price,"
         " current_price, matched, event_type) VALUES ($1, $2, 'XAUUSD', 'buy', 0.1, 1950.50, $3, 1, 'sync')",
@@ -115,3 +121,9 @@ async def sync(
         ticket,
         price,
     )
+    return await deltas(connection) if is_applied else []
+
+
+async def deltas(connection: asyncpg.Connection[Any]) -> list[str]:
+    """Apply the inbox; the deltas of accounts that only moved prices and amounts."""
+    return [delta for batch in await apply_batches(connection) for delta in batch["deltas"] or () if delta]

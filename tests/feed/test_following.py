@@ -1,4 +1,4 @@
-"""Following on a real database: what commits tell is shown without a read, and everything else is read."""
+"""Following on a real database: deltas are shown without a read, and every other change is read."""
 
 from __future__ import annotations
 
@@ -12,37 +12,34 @@ import asyncpg
 import pytest
 
 from queries.channels import LIVE_QUERIES
+from queries.delta import FORMAT, mac_of
 from queries.live_query import wire_epoch
-from queries.told import told_code
+from realtime.feed.applier import Changes
 from realtime.feed.following import Following
 from realtime.metrics import METRICS
 from realtime.store.snapshot import Snapshot
-from tests.feed.node import Client, FeedNode, sync
-from tests.queries.ears import Ears
+from tests.feed.node import Client, FeedNode, deltas, sync
 
-
-@pytest.fixture
-async def ears(migrated_url: str) -> AsyncIterator[Ears]:
-    connection = await asyncpg.connect(migrated_url)
-    yield await Ears.open(connection)
-    await connection.close()
+SECRET = bytes(range(32))
 
 
 class Reader:
-    """Feeds a node with what is told, when the test wants it to."""
+    """Gives a node deltas when the test wants to, and records change notices."""
 
     def __init__(self, node: FeedNode) -> None:
-        self.hints: list[tuple[UUID, int]] = []
+        self.notices: list[tuple[UUID, int]] = []
         self.following = Following(
             hub=node.hub,
             writer=node.kept,
             epoch=lambda: wire_epoch(node.sweeper.epoch),
-            on_hint=lambda user_id, revision: self.hints.append((user_id, revision)),
+            on_notice=lambda user_id, revision: self.notices.append((user_id, revision)),
         )
+        self.following.take_secret(SECRET)
 
-    def hear(self, payload: str, secret: bytes) -> None:
-        """A notification arrives, in a database whose secret is ``secret``."""
-        self.following.on_told(payload, secret)
+    def hear(self, *deltas: str) -> None:
+        """A notification arrives."""
+        payload = ";".join(deltas)
+        self.following.on_notification(f"{mac_of(SECRET, payload)}#{payload}")
 
 
 @contextlib.asynccontextmanager
@@ -53,76 +50,76 @@ async def paused(node: FeedNode) -> AsyncIterator[None]:
 
 
 async def followed(
-    node: FeedNode, connection: asyncpg.Connection[Any], ears: Ears, user: UUID
+    node: FeedNode, connection: asyncpg.Connection[Any], user: UUID
 ) -> tuple[Client, Snapshot]:
-    """A client of an account with one open position, and what it has been shown; nothing is left to hear."""
+    """A client of an account with one open position, and the snapshot that it was shown."""
     await sync(connection, user)
     client = node.watch(user)
-    shown = await client.sees()
-    await ears.all(connection)
-    return client, shown
+    return client, await client.sees()
 
 
-async def told(ears: Ears, connection: asyncpg.Connection[Any]) -> list[str]:
-    return [heard.payload for heard in await ears.all(connection) if heard.told]
-
-
-async def test_what_a_commit_tells_is_shown_as_a_read_shows_it_and_nothing_is_read(
-    node: FeedNode, connection: asyncpg.Connection[Any], ears: Ears, user: UUID
+async def test_a_delta_is_shown_as_a_read_shows_it_and_nothing_is_read(
+    node: FeedNode, connection: asyncpg.Connection[Any], user: UUID
 ) -> None:
-    client, before = await followed(node, connection, ears, user)
+    client, before = await followed(node, connection, user)
     async with paused(node):
         evaluated = METRICS.evaluated.get()
-        await sync(connection, user, price=1960)
+        (delta,) = await sync(connection, user, price=1960)
         reader = Reader(node)
-        (payload,) = await told(ears, connection)
-        reader.hear(payload, ears.secret)
+        reader.hear(delta)
         shown = client.seen[-1]
         assert METRICS.evaluated.get() == evaluated
     (found,) = await LIVE_QUERIES.evaluate(connection, [user])
     assert (shown.epoch, shown.revision, shown.state) == (found.epoch, found.revision, found.state)
-    assert reader.hints == []
+    assert reader.notices == []
     assert node.kept.steps[-1].snapshot is shown
     assert node.kept.steps[-1].base is before
-    # Heard twice, it is nothing new.
-    reader.hear(payload, ears.secret)
-    assert client.seen[-1] is shown
+    reader.hear(delta)
+    assert client.seen[-1] is shown, "a delta that arrives twice is shown once"
 
 
-async def test_what_follows_on_something_else_is_a_hint(
-    node: FeedNode, connection: asyncpg.Connection[Any], ears: Ears, user: UUID
+async def test_the_appliers_own_changes_are_shown_without_a_notification(
+    node: FeedNode, connection: asyncpg.Connection[Any], user: UUID
 ) -> None:
-    client, before = await followed(node, connection, ears, user)
+    client, before = await followed(node, connection, user)
+    other = uuid4()
     async with paused(node):
-        for price in (1960, 1961):
-            await sync(connection, user, price=price)
-        first, second = await told(ears, connection)
         reader = Reader(node)
-        reader.hear(second, ears.secret)
+        reader.following.on_changes(Changes(await sync(connection, user, price=1960), [(other, 7)]))
+        assert client.seen[-1].revision > before.revision
+    assert reader.notices == [(other, 7)]
+
+
+async def test_a_delta_that_follows_another_revision_is_a_change_notice(
+    node: FeedNode, connection: asyncpg.Connection[Any], user: UUID
+) -> None:
+    client, before = await followed(node, connection, user)
+    async with paused(node):
+        (first,), (second,) = [await sync(connection, user, price=price) for price in (1960, 1961)]
+        reader = Reader(node)
+        reader.hear(second)
         assert client.seen[-1] is before
         revision = await connection.fetchval("SELECT revision FROM guardwire.accounts")
-        assert reader.hints == [(user, revision)]
-        reader.hear(first, ears.secret)
-        reader.hear(second, ears.secret)
+        assert reader.notices == [(user, revision)]
+        reader.hear(first)
+        reader.hear(second)
         assert client.seen[-1].revision == revision
 
 
-async def test_a_read_that_told_steps_overtook_takes_nothing_back(
-    node: FeedNode, connection: asyncpg.Connection[Any], ears: Ears, user: UUID, migrated_url: str
+async def test_a_read_that_deltas_overtook_takes_nothing_back(
+    node: FeedNode, connection: asyncpg.Connection[Any], user: UUID
 ) -> None:
-    """It sees less than is shown by then, which is not to say that anything is gone."""
-    client, first = await followed(node, connection, ears, user)
+    """The read shows less than the deltas did, but no commit is gone."""
+    client, first = await followed(node, connection, user)
     evaluate = LIVE_QUERIES.evaluate
     reader = Reader(node)
 
     class Overtaken:
-        """Live queries whose answer comes when the next commit has been told already."""
+        """Live queries whose answer comes when the next delta was shown already."""
 
         async def evaluate(self, *args: Any, **options: Any) -> Any:
             found = await evaluate(*args, **options)
-            await sync(connection, user, price=1960)
-            for payload in await told(ears, connection):
-                reader.hear(payload, ears.secret)
+            reader.hear(*await sync(connection, user, price=1960))
             return found
 
     async with node.connections[1].driver():
@@ -136,37 +133,40 @@ async def test_a_read_that_told_steps_overtook_takes_nothing_back(
     assert shown.epoch == first.epoch
 
 
-async def test_in_another_epoch_what_is_told_is_read(
-    node: FeedNode, connection: asyncpg.Connection[Any], ears: Ears, user: UUID
+async def test_in_another_epoch_a_delta_is_a_change_notice(
+    node: FeedNode, connection: asyncpg.Connection[Any], user: UUID
 ) -> None:
-    client, before = await followed(node, connection, ears, user)
+    client, before = await followed(node, connection, user)
     await connection.execute("UPDATE guardwire.epoch SET epoch = epoch + 1")
     async with asyncio.timeout(10):
         while wire_epoch(node.sweeper.epoch) == before.epoch:
             await asyncio.sleep(0.01)
     async with paused(node):
-        await sync(connection, user, price=1960)
         reader = Reader(node)
-        for payload in await told(ears, connection):
-            reader.hear(payload, ears.secret)
+        reader.hear(*await sync(connection, user, price=1960))
         assert client.seen[-1] is before
-        assert [hinted for hinted, _ in reader.hints] == [user]
+        assert [noticed for noticed, _ in reader.notices] == [user]
     after = await client.sees(revision_above=before.revision)
     assert after.epoch > before.epoch
 
 
 @pytest.mark.parametrize(
-    "payload", ["", "nonsense", "{user} 1 2", "{user} {base} 9007199254740991 x 1 1 1 1"]
+    "delta",
+    [
+        "",
+        "nonsense",
+        "{format} {user} 1 2",
+        "{format} {user} {base} 9 x 1 1 1 1",
+        "9 {user} {base} 8 1 1 1 1 1",
+    ],
 )
-async def test_what_cannot_be_understood_is_left_to_the_sweep(
-    node: FeedNode, connection: asyncpg.Connection[Any], user: UUID, payload: str
+async def test_a_delta_in_another_form_is_left_to_the_sweep(
+    node: FeedNode, connection: asyncpg.Connection[Any], user: UUID, delta: str
 ) -> None:
     await sync(connection, user)
     client = node.watch(user)
     before = await client.sees()
-    item = payload.format(user=user, base=before.revision)
-    secret = bytes(32)
-    Reader(node).hear(f"{item}#{told_code(secret, item)}", secret)
+    Reader(node).hear(delta.format(format=FORMAT, user=user, base=before.revision))
     assert client.seen[-1] is before
 
 
@@ -178,52 +178,53 @@ async def node_is_quiet(node: FeedNode) -> None:
             await asyncio.sleep(0.01)
 
 
-async def test_what_is_told_of_accounts_that_nobody_watches_here_is_passed_over(
-    node: FeedNode, connection: asyncpg.Connection[Any], ears: Ears, user: UUID
+async def test_deltas_of_accounts_that_nobody_watches_here_are_skipped(
+    node: FeedNode, connection: asyncpg.Connection[Any], user: UUID
 ) -> None:
     other = uuid4()
     await sync(connection, other)
-    client, _ = await followed(node, connection, ears, user)
+    client, _ = await followed(node, connection, user)
     async with paused(node):
         reader = Reader(node)
         for each in (user, other):
-            await sync(connection, each, price=1960)
-        reader.hear(";".join(await told(ears, connection)), ears.secret)
+            await sync(connection, each, price=1960, is_applied=False)
+        reader.hear(*await deltas(connection))
         assert client.seen[-1].state["positions"]["open"]["7"]["current_price"] == 1960
-        assert reader.hints == []
+        assert reader.notices == []
 
 
-async def told_step(node: FeedNode, connection: asyncpg.Connection[Any], ears: Ears, user: UUID) -> str:
-    """The item of one more sync, without its code."""
-    await sync(connection, user, price=1960)
-    (payload,) = await told(ears, connection)
-    return payload.rpartition("#")[0]
-
-
-async def test_a_login_that_knows_the_channels_name_cannot_speak_there(
-    node: FeedNode, connection: asyncpg.Connection[Any], ears: Ears, user: UUID
+async def test_a_login_that_knows_the_channels_name_cannot_forge_a_delta(
+    node: FeedNode, connection: asyncpg.Connection[Any], user: UUID
 ) -> None:
-    client, before = await followed(node, connection, ears, user)
+    client, before = await followed(node, connection, user)
     async with paused(node):
-        item = await told_step(node, connection, ears, user)
-        reader, forged = Reader(node), METRICS.forged_tellings.get()
-        for payload in (item, f"{item}#{told_code(bytes(32), item)}", f"{item.replace(' ', '  ', 1)}#0"):
-            reader.hear(payload, ears.secret)
+        (delta,) = await sync(connection, user, price=1960)
+        reader, forged = Reader(node), METRICS.forged_notifications.get()
+        good = f"{mac_of(SECRET, delta)}#{delta}"
+        for notification in (
+            delta,
+            f"#{delta}",
+            f"{mac_of(bytes(32), delta)}#{delta}",
+            f"{good};{delta}",
+            good.replace("1960", "1961"),
+            f"ä{good}",
+        ):
+            reader.following.on_notification(notification)
         assert client.seen[-1] is before
-        assert METRICS.forged_tellings.get() == forged + 3
-        reader.hear(f"{item}#{told_code(ears.secret, item)}", ears.secret)
+        assert METRICS.forged_notifications.get() == forged + 6
+        reader.following.on_notification(good)
         assert client.seen[-1].revision > before.revision
 
 
-async def test_a_step_from_the_future_is_a_hint(
-    node: FeedNode, connection: asyncpg.Connection[Any], ears: Ears, user: UUID
+async def test_a_delta_from_the_future_is_a_change_notice(
+    node: FeedNode, connection: asyncpg.Connection[Any], user: UUID
 ) -> None:
-    client, before = await followed(node, connection, ears, user)
+    client, before = await followed(node, connection, user)
     async with paused(node):
-        user_text, base, revision, *rest = (await told_step(node, connection, ears, user)).split(" ")
+        (delta,) = await sync(connection, user, price=1960)
+        version, user_text, base, revision, *rest = delta.split(" ")
         ahead = int(revision) + 60_000_000
-        item = " ".join((user_text, base, str(ahead), *rest))
         reader = Reader(node)
-        reader.hear(f"{item}#{told_code(ears.secret, item)}", ears.secret)
+        reader.hear(" ".join((version, user_text, base, str(ahead), *rest)))
         assert client.seen[-1] is before
-        assert reader.hints == [(user, ahead)]
+        assert reader.notices == [(user, ahead)]

@@ -15,6 +15,7 @@ from realtime.feed.loop import BATCH
 from realtime.feed.sweep import sweep
 from realtime.store.snapshots import Stored
 from tests.feed.node import FeedNode, feed_node, sync
+from tests.inbox import apply_inbox
 
 
 async def test_an_account_without_any_row_is_empty_and_not_an_error(node: FeedNode, user: UUID) -> None:
@@ -185,6 +186,7 @@ async def test_the_end_of_an_alert_is_pushed(
     migrated_url: str, connection: asyncpg.Connection[Any], user: UUID
 ) -> None:
     await connection.execute("INSERT INTO guard_limits (user_id, alert_window_seconds) VALUES ($1, 1)", user)
+    await apply_inbox(connection)
     async with feed_node(migrated_url, housekeeping=True) as node:
         client = node.watch(user)
         await connection.execute(
@@ -192,6 +194,7 @@ async def test_the_end_of_an_alert_is_pushed(
             " VALUES ($1, 'XAUUSD', 'guard_trigger', 'liquidity')",
             user,
         )
+        await apply_inbox(connection)
         raised = await client.sees(revision_above=0)
         assert list(raised.state["guards"]["alerts"]) == ["XAUUSD:low_liquidity"]
         ended = await client.sees(revision_above=raised.revision)

@@ -1,0 +1,167 @@
+"""The applier on a real database: it wakes, it applies, it is replaced, and it is never two."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from typing import Any
+from uuid import UUID, uuid4
+
+import asyncpg
+import pytest
+
+from realtime.feed.applier import Applier, ApplierTiming, Changes
+from tests.feed.node import sync
+from tests.inbox import wait_for_empty_inbox
+
+QUICK = ApplierTiming(
+    lease=1.0, renew=0.2, look=0.2, poll_busy=0.005, poll_idle=0.02, retry=0.05, statement=0.5
+)
+
+
+class RunningApplier:
+    """An applier that runs, and what it published."""
+
+    def __init__(self, database_url: str, name: str, *, is_woken: bool = False) -> None:
+        self.changes: list[Changes] = []
+        self.applier = Applier(
+            database_url=database_url,
+            name=name,
+            on_changes=self.changes.append,
+            is_woken=lambda: is_woken,
+            timing=QUICK,
+        )
+        self.task = asyncio.create_task(self.applier.run(), name=name)
+
+    async def leads(self) -> int:
+        """The term, as soon as this one holds the lease."""
+        async with asyncio.timeout(20):
+            while self.applier.term is None:
+                await asyncio.sleep(0.01)
+        return self.applier.term
+
+    async def stop(self) -> None:
+        """Stop as a node does that is asked to."""
+        self.task.cancel()
+        await asyncio.gather(self.task, return_exceptions=True)
+
+
+@contextlib.asynccontextmanager
+async def running(database_url: str, name: str, *, is_woken: bool = False) -> AsyncIterator[RunningApplier]:
+    applier = RunningApplier(database_url, name, is_woken=is_woken)
+    try:
+        yield applier
+    finally:
+        await applier.stop()
+
+
+async def test_rows_are_applied_and_published(
+    migrated_url: str, connection: asyncpg.Connection[Any], user: UUID
+) -> None:
+    async with running(migrated_url, "one") as applier:
+        await applier.leads()
+        await sync(connection, user, is_applied=False)
+        await wait_for_empty_inbox(connection)
+        await sync(connection, user, price=1960, is_applied=False)
+        await wait_for_empty_inbox(connection)
+        async with asyncio.timeout(10):
+            while not any(changes.deltas for changes in applier.changes):
+                await asyncio.sleep(0.01)
+    assert [account for account, _ in applier.changes[0].notices] == [user]
+    assert str(user) in applier.changes[-1].deltas[0]
+
+
+async def test_one_of_two_leads_and_the_other_follows_at_once_when_it_stops(
+    migrated_url: str, connection: asyncpg.Connection[Any], user: UUID
+) -> None:
+    async with running(migrated_url, "one") as one:
+        first = await one.leads()
+        async with running(migrated_url, "two") as two:
+            await sync(connection, user, is_applied=False)
+            await wait_for_empty_inbox(connection)
+            assert two.applier.term is None
+            await one.stop()
+            assert await connection.fetchval("SELECT holder FROM guardwire.applier") in (None, "two")
+            assert await two.leads() > first
+            await sync(connection, user, price=1961, is_applied=False)
+            await wait_for_empty_inbox(connection)
+
+
+async def test_a_holder_that_is_stuck_in_a_transaction_is_replaced_and_its_term_is_over(
+    migrated_url: str, connection: asyncpg.Connection[Any], user: UUID
+) -> None:
+    await sync(connection, user, is_applied=False)
+    stuck = await asyncpg.connect(migrated_url, server_settings={"application_name": "guardwire applier"})
+    term = await stuck.fetchval("SELECT guardwire.take_lease('stuck', 0.5)")
+    await stuck.execute("BEGIN")
+    assert (await stuck.fetchrow("SELECT (guardwire.apply($1, 100)).applied", term))["applied"] == 1
+    async with running(migrated_url, "two") as two:
+        assert await two.leads() > term
+        await wait_for_empty_inbox(connection)
+        assert await connection.fetchval("SELECT count(*) FROM guardwire.arrivals") == 1
+    with pytest.raises((asyncpg.PostgresError, asyncpg.InterfaceError, OSError)):
+        await stuck.execute("COMMIT")
+    stuck.terminate()
+    with pytest.raises(asyncpg.PostgresError) as refused:
+        await connection.fetchval("SELECT guardwire.apply($1, 100)", term)
+    assert refused.value.sqlstate == "GW001"
+
+
+async def test_a_row_that_cannot_be_applied_is_set_aside_and_the_others_are_applied(
+    migrated_url: str, connection: asyncpg.Connection[Any], user: UUID, caplog: pytest.LogCaptureFixture
+) -> None:
+    other = uuid4()
+    await connection.execute(
+        "ALTER TABLE guardwire.positions ADD CONSTRAINT no_seven CHECK (ticket <> 7 OR user_id <> $$%s$$)"
+        % user
+    )
+    for ticket in (6, 7, 8):
+        await sync(connection, user, ticket=ticket, is_applied=False)
+    await sync(connection, other, is_applied=False)
+    async with running(migrated_url, "one"):
+        await wait_for_empty_inbox(connection)
+    tickets = await connection.fetch(
+        "SELECT ticket FROM guardwire.positions WHERE user_id = $1 ORDER BY 1", user
+    )
+    assert [ticket for (ticket,) in tickets] == [6, 8]
+    assert (
+        await connection.fetchval("SELECT count(*) FROM guardwire.positions WHERE user_id = $1", other) == 1
+    )
+    aside = await connection.fetchrow("SELECT account, sqlstate, reason FROM guardwire.set_aside")
+    assert (aside["account"], aside["sqlstate"]) == (user, "23514")
+    assert "guardwire.set_aside" in caplog.text
+
+
+async def test_a_lock_that_somebody_holds_sets_nothing_aside(
+    migrated_url: str, connection: asyncpg.Connection[Any], user: UUID, caplog: pytest.LogCaptureFixture
+) -> None:
+    await sync(connection, user)
+    holder = await asyncpg.connect(migrated_url)
+    async with running(migrated_url, "one") as one:
+        await one.leads()
+        async with holder.transaction():
+            await holder.execute("SELECT FROM guardwire.accounts WHERE user_id = $1 FOR UPDATE", user)
+            await sync(connection, user, price=1960, is_applied=False)
+            async with asyncio.timeout(20):
+                while "a batch took longer" not in caplog.text:
+                    await asyncio.sleep(0.01)
+        await wait_for_empty_inbox(connection)
+    await holder.close()
+    assert await connection.fetchval("SELECT count(*) FROM guardwire.set_aside") == 0
+    assert await connection.fetchval("SELECT current_price FROM guardwire.positions") == 1960
+
+
+async def test_old_rows_are_reported_once_as_a_backlog(
+    migrated_url: str, connection: asyncpg.Connection[Any], user: UUID, caplog: pytest.LogCaptureFixture
+) -> None:
+    for price in range(1951, 1955):
+        await sync(connection, user, price=price, is_applied=False)
+    await connection.execute("UPDATE guardwire.inbox SET arrived_at = arrived_at - interval '2 hours'")
+    async with running(migrated_url, "one"):
+        await wait_for_empty_inbox(connection)
+        async with asyncio.timeout(10):
+            while "backlog" not in caplog.text:
+                await asyncio.sleep(0.01)
+    assert caplog.text.count("backlog") == 1
+    assert "4 rows" in caplog.text
