@@ -113,8 +113,7 @@ async def test_a_row_that_cannot_be_applied_is_set_aside_and_the_others_are_appl
 ) -> None:
     other = uuid4()
     await connection.execute(
-        "ALTER TABLE guardwire.positions ADD CONSTRAINT no_seven CHECK (ticket <> 7 OR user_id <> $$%s$$)"
-        % user
+        f"ALTER TABLE guardwire.positions ADD CONSTRAINT no_seven CHECK (ticket <> 7 OR user_id <> '{user}')"
     )
     for ticket in (6, 7, 8):
         await sync(connection, user, ticket=ticket, is_applied=False)
