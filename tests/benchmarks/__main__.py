@@ -21,9 +21,11 @@ from realtime.embedded import EmbeddedServers
 from tests.benchmarks.figure import Figure
 from tests.benchmarks.figures import (
     changes,
-    commits,
     evaluation,
     idle,
+    inbox,
+    load,
+    loop,
     nodes,
     peer,
     polling,
@@ -37,6 +39,10 @@ from tests.benchmarks.report import save, table, write
 Measure = Callable[[Ground], Awaitable[list[Figure]]]
 
 FIGURES: Final[Mapping[str, Measure]] = {
+    "loop": loop.measure,
+    "disk": loop.measure_on_disk,
+    "load": load.measure,
+    "inbox": inbox.measure,
     "size": size.measure,
     "push": push.measure,
     "rest": rest.measure,
@@ -44,7 +50,6 @@ FIGURES: Final[Mapping[str, Measure]] = {
     "peer": peer.measure,
     "polling": polling.measure,
     "nodes": nodes.measure,
-    "commits": commits.measure,
     "evaluation": evaluation.measure,
     "idle": idle.measure,
 }

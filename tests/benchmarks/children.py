@@ -36,6 +36,7 @@ class Child:
     def __init__(self, process: asyncio.subprocess.Process, port: int) -> None:
         self._process = process
         self.port = port
+        self.pid = process.pid
 
     async def usage(self) -> Usage:
         """What it has used until now."""

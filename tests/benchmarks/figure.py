@@ -11,7 +11,7 @@ from typing import Any
 class Figure:
     """Samples of ``ours`` and ``reference`` in ``unit``, taken alternately.
 
-    ``target`` bounds the ratio from above, or from below where ``more_is_better``. ``limit`` bounds ours;
+    ``target`` bounds the ratio from above, or from below where ``more_is_better``. ``limit`` bounds ours likewise;
     without ``reference`` it is all there is to compare with.
     """
 
@@ -49,7 +49,7 @@ class Figure:
         if self.target is not None and self.ratio is not None:
             kept.append(self.ratio >= self.target if self.more_is_better else self.ratio <= self.target)
         if self.limit is not None:
-            kept.append(self.value <= self.limit)
+            kept.append(self.value >= self.limit if self.more_is_better else self.value <= self.limit)
         return all(kept) if kept else None
 
     def as_json(self) -> dict[str, Any]:

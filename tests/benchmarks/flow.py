@@ -8,12 +8,13 @@ import re
 import time
 from collections import defaultdict, deque
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from typing import Any, Final
 from uuid import UUID
 
 import asyncpg
 
-from tests.benchmarks.platform import FLOOR_MOVE, MOVE, POSITIONS, prices
+from tests.benchmarks.platform import EQUITY_MOVE, FLOOR_MOVE, MOVE, POSITIONS, prices
 from tests.benchmarks.sockets import Sockets
 
 _WRITERS: Final = 8
@@ -29,15 +30,17 @@ class Seen:
 
     def __init__(self) -> None:
         self.latencies_seconds: list[float] = []
+        self.commits = 0
         self.frames = 0
         self.frame_bytes = 0
         self._pending: defaultdict[UUID, deque[tuple[int, float]]] = defaultdict(deque)
         self._open = 0
 
     def written(self, user: UUID, price: int) -> None:
-        """A statement is about to be sent."""
+        """The statement is about to be sent that makes ``price`` visible."""
         self._pending[user].append((price, time.perf_counter()))
         self._open += 1
+        self.commits += 1
 
     def on_frame(self, user: UUID, payload: bytes, now: float) -> None:
         """A frame arrived."""
@@ -58,16 +61,30 @@ class Seen:
                 await asyncio.sleep(0.005)
 
 
-Write = Callable[[Any, UUID, int, int], Awaitable[Any]]
+#: Writes one price of one position with a connection, and calls the last argument just before the statement is sent
+#: that makes it visible to others.
+Write = Callable[[Any, UUID, int, int, Callable[[], None]], Awaitable[Any]]
 
 
-async def move(connection: Any, user: UUID, ticket: int, price: int) -> None:
-    """The platform's statement."""
+async def move(connection: Any, user: UUID, ticket: int, price: int, on_commit: Callable[[], None]) -> None:
+    """A single row of the platform."""
+    on_commit()
     await connection.execute(MOVE, user, ticket, price)
 
 
-async def hint(connection: Any, user: UUID, _ticket: int, price: int) -> None:
+async def loop(connection: Any, user: UUID, _ticket: int, price: int, on_commit: Callable[[], None]) -> None:
+    """The platform's reconciliation loop: one transaction, and a statement for each of its eleven rows."""
+    await connection.execute("BEGIN")
+    for ticket in range(1001, 1001 + POSITIONS):
+        await connection.execute(MOVE, user, ticket, price)
+    await connection.execute(EQUITY_MOVE, user, price)
+    on_commit()
+    await connection.execute("COMMIT")
+
+
+async def hint(connection: Any, user: UUID, _ticket: int, price: int, on_commit: Callable[[], None]) -> None:
     """The floor's statement: a NOTIFY without a row."""
+    on_commit()
     await connection.execute(FLOOR_MOVE, user, price)
 
 
@@ -95,7 +112,7 @@ class Flow:
         per_second: int,
         seconds: float,
     ) -> Seen:
-        """Write for ``seconds``, then wait until all was shown on ``sockets``."""
+        """Write for ``seconds``, then wait until all was shown on ``sockets``, if there are any."""
         seen = Seen()
         for each in sockets:
             each.on_frame = seen.on_frame
@@ -111,11 +128,12 @@ class Flow:
                         return
                     await asyncio.sleep(max(0.0, at - time.perf_counter()))
                     user, price = users[turn % len(users)], next(prices)
-                    seen.written(user, price)
-                    await write(connection, user, 1001 + turn // len(users) % POSITIONS, price)
+                    ticket = 1001 + turn // len(users) % POSITIONS
+                    await write(connection, user, ticket, price, partial(seen.written, user, price))
 
         await asyncio.gather(*(writer() for _ in range(_WRITERS)))
-        await seen.all_shown()
+        if sockets:
+            await seen.all_shown()
         return seen
 
 

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import secrets
+import tempfile
+import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from statistics import median
+from typing import Any, Final
 from urllib.parse import urlsplit, urlunsplit
 from uuid import UUID
 
@@ -17,7 +22,12 @@ from auth.development import DevelopmentKey
 from queries.migrations.run import migrate
 from realtime.embedded import EmbeddedServers
 from tests.benchmarks.children import Child, child
-from tests.benchmarks.platform import make_accounts, settle
+from tests.benchmarks.platform import account, settle, write_accounts
+from tests.inbox import apply_inbox
+
+#: A folder that is on a disk where /tmp is in memory.
+_ON_DISK: Final = "/var/tmp"
+_FLUSHES: Final = 200
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,15 +68,19 @@ FULL = Scale(
 
 @dataclass(frozen=True, kw_only=True)
 class Ground:
-    """``connection`` is the benchmark's own; ``plain_url`` has the platform's table and no capture."""
+    """``connection`` is the benchmark's own; the database at ``bare_url`` has the platform's tables and no Guardwire.
+
+    ``postmaster`` is the process id of PostgreSQL; None for a server that was given, which may be another machine's.
+    """
 
     scale: Scale
     database_url: str
-    plain_url: str
+    bare_url: str
     redis_url: str
     connection: Any
     users: Sequence[UUID]
     secret: str
+    postmaster: int | None
 
     @property
     def database(self) -> str:
@@ -79,7 +93,7 @@ class Ground:
         return [key.issue(user) for user in users]
 
     def node(self, *, counts_statements: bool = False) -> AbstractAsyncContextManager[Child]:
-        """The real server; counting its statements costs it a little."""
+        """The real server. It counts rows that it applies, or its statements, which costs it a little."""
         return child(
             "node",
             database_url=self.database_url,
@@ -106,23 +120,26 @@ async def ground(servers: EmbeddedServers, scale: Scale) -> AsyncIterator[Ground
     """Databases of this run on ``servers``, dropped after."""
     name = f"guardwire_bench_{secrets.token_hex(4)}"
     admin = await asyncpg.connect(servers.database_url)
-    urls = [_named(servers.database_url, name), _named(servers.database_url, f"{name}_plain")]
+    urls = [_named(servers.database_url, name), _named(servers.database_url, f"{name}_bare")]
     try:
         for url in urls:
             await admin.execute(f'CREATE DATABASE "{_name(url)}" TEMPLATE template0')
             await migrate(url)
-        await _without_capture(urls[1])
+        users = [account(number) for number in range(scale.accounts)]
+        await _without_guardwire(urls[1], users)
         connection = await asyncpg.connect(urls[0])
-        users = await make_accounts(connection, scale.accounts)
+        await write_accounts(connection, users)
+        await apply_inbox(connection)
         await settle(connection)
         yield Ground(
             scale=scale,
             database_url=urls[0],
-            plain_url=urls[1],
+            bare_url=urls[1],
             redis_url=servers.redis_url,
             connection=connection,
             users=users,
             secret=secrets.token_hex(32),
+            postmaster=servers.postgres.pid if servers.postgres else None,
         )
         await connection.close()
     finally:
@@ -131,9 +148,39 @@ async def ground(servers: EmbeddedServers, scale: Scale) -> AsyncIterator[Ground
         await admin.close()
 
 
-async def _without_capture(url: str) -> None:
+@contextlib.asynccontextmanager
+async def ground_on_disk(scale: Scale, redis_url: str) -> AsyncIterator[Ground]:
+    """The same on a PostgreSQL that keeps its data on a disk, where every commit waits until it is there."""
+    with tempfile.TemporaryDirectory(prefix="guardwire-bench-", dir=_ON_DISK) as folder:
+        # PostgreSQL's account must be able to enter it.
+        Path(folder).chmod(0o711)
+        with EmbeddedServers.start(Path(folder), redis_url=redis_url) as servers:
+            connection = await asyncpg.connect(servers.database_url)
+            # A role's setting beats that of the server's command line.
+            await connection.execute(f"ALTER ROLE {urlsplit(servers.database_url).username} SET synchronous_commit = on")
+            await connection.close()
+            async with ground(servers, scale) as prepared:
+                yield prepared
+
+
+def flush_us() -> float:
+    """Median time until 8 KB that were written to the disk of `ground_on_disk` are there."""
+    taken = []
+    with tempfile.NamedTemporaryFile(dir=_ON_DISK) as file:
+        for _ in range(_FLUSHES):
+            file.write(bytes(8192))
+            file.flush()
+            begun = time.perf_counter()
+            os.fdatasync(file.fileno())
+            taken.append(time.perf_counter() - begun)
+    return 1e6 * median(taken)
+
+
+async def _without_guardwire(url: str, users: list[UUID]) -> None:
     connection = await asyncpg.connect(url)
-    await connection.execute("ALTER TABLE reconciliation_logs DISABLE TRIGGER USER")
+    await connection.execute("DROP SCHEMA guardwire CASCADE")
+    await write_accounts(connection, users)
+    await settle(connection)
     await connection.close()
 
 

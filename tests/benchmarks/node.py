@@ -9,6 +9,7 @@ import uvloop
 from app import Development, server_for
 from auth.development import DevelopmentKey
 from realtime.cli.collector import collect_seldom
+from realtime.metrics import METRICS
 from realtime.settings import Settings
 from tests.benchmarks.children import announce, given
 from tests.benchmarks.statements import Statements
@@ -17,15 +18,20 @@ from tests.benchmarks.statements import Statements
 async def _serve() -> None:
     values = given()
     statements = Statements()
-    if values.pop("counts_statements"):
+    counts_statements = values.pop("counts_statements")
+    if counts_statements:
         statements.watch()
     key = DevelopmentKey(values.pop("secret"))
     settings = Settings(mode="development", port=0, **values)
     server = server_for(settings, development=Development(key=key), signals=False)
     collect_seldom()
     async with server.running():
-        announce(server.port, lambda: statements.count)
+        announce(server.port, lambda: statements.count if counts_statements else _applied_rows())
         await asyncio.Event().wait()
+
+
+def _applied_rows() -> int:
+    return int(METRICS.applied_rows.get())
 
 
 if __name__ == "__main__":

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
+import hashlib
 import itertools
-from collections.abc import Sequence
 from typing import Any, Final
-from uuid import UUID, uuid4
+from uuid import UUID
 
-import asyncpg
+from tests.inbox import apply_inbox
 
 POSITIONS: Final = 10
 
@@ -30,6 +29,10 @@ SELECT u, 9500, 10000, 'USD' FROM unnest($1::uuid[]) AS u
 MOVE: Final = f"""
 INSERT INTO reconciliation_logs ({_COLUMNS})
 VALUES (gen_random_uuid(), $1, $2, 'XAUUSD', 'buy', {_VALUES.format(price="$3", at="now()")})
+"""
+#: Equity of one account, as a loop reports it beside the prices: no guard changes its level.
+EQUITY_MOVE: Final = """
+INSERT INTO equity_snapshots (user_id, equity, balance, currency) VALUES ($1, 9500 + $2::integer % 100, 10000, 'USD')
 """
 #: One price of every account moves in one statement.
 MOVE_ALL: Final = f"""
@@ -54,24 +57,40 @@ FROM generate_series(1, $2) AS n
 prices = itertools.count(2000)
 
 
+#: Numbers of accounts beside those of `tests/benchmarks/ground.py`, which begin at 0.
+_further_accounts = itertools.count(1_000_000)
+
+
+def account(number: int) -> UUID:
+    """The account of that number; pgbench's scripts compute the same with ``md5(number)::uuid``."""
+    return UUID(hashlib.md5(b"%d" % number, usedforsecurity=False).hexdigest())
+
+
 async def make_accounts(connection: Any, count: int) -> list[UUID]:
-    """Accounts with ten open positions and a known equity each, through the capture."""
-    users = [uuid4() for _ in range(count)]
-    for start in range(0, count, 100):
-        await connection.execute(_OPEN, users[start : start + 100])
-        await connection.execute(_EQUITY, users[start : start + 100])
+    """Accounts with ten open positions and a known equity each, applied from the inbox."""
+    users = [account(number) for number in itertools.islice(_further_accounts, count)]
+    await write_accounts(connection, users)
+    await apply_inbox(connection)
     return users
 
 
+async def write_accounts(connection: Any, users: list[UUID]) -> None:
+    """The platform's rows of new accounts; also where there is no Guardwire."""
+    for start in range(0, len(users), 100):
+        await connection.execute(_OPEN, users[start : start + 100])
+        await connection.execute(_EQUITY, users[start : start + 100])
+
+
 async def make_long_account(connection: Any, log_rows: int) -> UUID:
-    """An account whose log has ``log_rows`` rows; the older ones are put there past the capture.
+    """An account whose log has ``log_rows`` rows; the older ones are put there past the trigger.
 
     That is quick, and leaves what an evaluation reads as it would be.
     """
     (user,) = await make_accounts(connection, 1)
     async with connection.transaction():
-        await connection.execute("SET LOCAL session_replication_role = replica")
+        await connection.execute("ALTER TABLE reconciliation_logs DISABLE TRIGGER guardwire_copy")
         await connection.execute(_HISTORY, user, log_rows)
+        await connection.execute("ALTER TABLE reconciliation_logs ENABLE ALWAYS TRIGGER guardwire_copy")
     return user
 
 
@@ -79,41 +98,3 @@ async def settle(connection: Any) -> None:
     """Let no housekeeping of PostgreSQL's own fall into what is measured next."""
     await connection.execute("VACUUM ANALYZE")
     await connection.execute("CHECKPOINT")
-
-
-class Commits:
-    """Writers at full speed."""
-
-    def __init__(self, database_url: str, *, writers: int) -> None:
-        self._database_url = database_url
-        self._writers = writers
-        self.deadlocks = 0
-
-    async def per_second(self, users: Sequence[UUID], seconds: float) -> float:
-        """Commits a second of one moved price each."""
-        loop = asyncio.get_running_loop()
-        connections = [await asyncpg.connect(self._database_url) for _ in range(self._writers)]
-        try:
-            end = loop.time() + seconds
-            done = await asyncio.gather(
-                *(
-                    self._write(connection, users[n :: self._writers], end)
-                    for n, connection in enumerate(connections)
-                )
-            )
-            return sum(done) / (loop.time() - end + seconds)
-        finally:
-            for connection in connections:
-                await connection.close()
-
-    async def _write(self, connection: Any, users: Sequence[UUID], end: float) -> int:
-        loop, done = asyncio.get_running_loop(), 0
-        for user in itertools.cycle(users):
-            if loop.time() >= end:
-                break
-            try:
-                await connection.execute(MOVE, user, 1001 + done % POSITIONS, next(prices))
-            except asyncpg.DeadlockDetectedError:
-                self.deadlocks += 1
-            done += 1
-        return done

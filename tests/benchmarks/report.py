@@ -70,7 +70,7 @@ def _target(figure: Figure) -> str:
     sign = "≥" if figure.more_is_better else "≤"
     bounds = [] if figure.target is None else [f"{sign} {_number(figure.target)}×"]
     if figure.limit is not None:
-        bounds.append(f"≤ {_number(figure.limit)} {figure.unit}")
+        bounds.append(f"{sign} {_number(figure.limit)} {figure.unit}")
     return ", ".join(bounds)
 
 
