@@ -78,7 +78,7 @@ BEGIN
                AND CASE r.source
                    WHEN 'l' THEN a.source = 'live' AND a.error_message IS NULL AND r.price > 0 AND r.price < 1e6
                                  AND p.state_at <= r.at AND p.fingerprint = guardwire.fingerprint(r.new_row)
-                   ELSE a.equity_at <= r.at AND r.equity > 0 AND r.balance IS NOT NULL
+                   ELSE a.equity_at <= r.at AND a.peak_adjusted IS NOT NULL AND r.equity > 0 AND r.balance IS NOT NULL
                         AND a.currency = guardwire.read_code(r.new_row ->> 'currency', 16)
                         AND coalesce(guardwire.read_number(r.new_row -> 'cash_flow'), 0) = 0
                         AND a.peak_since IS NOT DISTINCT FROM l.peak_since AND (l.peak_since IS NULL OR r.at >= l.peak_since)
@@ -205,7 +205,7 @@ BEGIN
         ELSIF placed.source = 'g' THEN
             FOR r IN SELECT u.* FROM unnest(placed.rows, placed.ordinals, placed.revisions)
                          AS u (nth, account, source, operation, new_row, old_row, xid, arrived_at, ordinal, revision) LOOP
-                PERFORM guardwire.copy_limits(r.account, r.new_row);
+                PERFORM guardwire.copy_limits(r.account, r.new_row, r.nth);
                 PERFORM guardwire.apply_limits(r.account, r.arrived_at, r.revision, r.ordinal,
                                                guardwire.equity_to_come(r.account, batch, r.nth));
             END LOOP;
@@ -277,11 +277,15 @@ BEGIN
         SELECT DISTINCT p.user_id FROM guardwire.positions AS p WHERE p.is_open AND upper(p.symbol) = ANY (symbols));
     FOREACH r IN ARRAY rows LOOP
         IF r.source = 'g' AND r.operation = 't' THEN
-            WITH gone AS (DELETE FROM guardwire.limits AS l WHERE l.user_id <> guardwire.no_account() RETURNING l.user_id)
+            WITH gone AS (DELETE FROM guardwire.limits AS l WHERE l.user_id <> guardwire.no_account() AND l.nth < r.nth
+                          RETURNING l.user_id)
             SELECT concerned || array_agg(g.user_id) INTO concerned FROM gone AS g;
+            -- TRUNCATE waited for all who had written limits before, so none of these rows is still to be committed.
+            DELETE FROM guardwire.inbox AS i
+            WHERE i.nth > (SELECT a.scan_from FROM guardwire.applier AS a WHERE a.shard = 0) AND i.nth < r.nth AND i.source = 'g';
         ELSIF r.source = 'g' AND guardwire.read_user(r.old_row ->> 'user_id') <> r.account THEN
             -- The platform moved a row of limits to another account.
-            PERFORM guardwire.copy_limits(guardwire.read_user(r.old_row ->> 'user_id'), NULL);
+            PERFORM guardwire.copy_limits(guardwire.read_user(r.old_row ->> 'user_id'), NULL, r.nth);
             concerned := concerned || guardwire.read_user(r.old_row ->> 'user_id');
         END IF;
     END LOOP;
@@ -313,6 +317,7 @@ DECLARE
     others guardwire.inbox[];
     changed guardwire.change[];
     applied integer;
+    truncated bigint := (SELECT max(r.nth) FROM unnest(rows) AS r WHERE r.source = 'g' AND r.operation = 't');
 BEGIN
     IF EXISTS (SELECT FROM unnest(rows) AS r WHERE r.account = guardwire.no_account() OR r.source = 'g') THEN
         PERFORM guardwire.ignore_rows(rows);
@@ -323,7 +328,8 @@ BEGIN
                    EXCEPT SELECT r.account FROM unnest(rows) AS r WHERE r.source = 'g'
                    EXCEPT SELECT c.user_id FROM unnest(concerned) AS c (user_id));
     others := ARRAY(SELECT r FROM unnest(rows) AS r
-                    WHERE r.account <> ALL (plain) AND r.account <> guardwire.no_account() ORDER BY r.account, r.nth);
+                    WHERE r.account <> ALL (plain) AND r.account <> guardwire.no_account()
+                      AND NOT (r.source = 'g' AND r.nth < coalesce(truncated, 0)) ORDER BY r.account, r.nth);
     IF cardinality(others) > 0 OR cardinality(concerned) > 0 THEN
         SELECT array_agg(ROW(g.account, g.revision, NULL)::guardwire.change) INTO changed
         FROM guardwire.apply_general(others, symbols, concerned, batch) AS g;
