@@ -204,7 +204,7 @@ async def test_an_alert_that_ended_while_its_row_waited_is_latched(writer: Datab
     await writer.guard("gap", 100, 120)
     await writer.execute(
         "UPDATE guardwire.inbox SET arrived_at = arrived_at - interval '3 hours',"
-        " new_row = jsonb_set(new_row, '{created_at}', to_jsonb(now() - interval '3 hours'))"
+        " new_row = jsonb_set(new_row::jsonb, '{created_at}', to_jsonb(now() - interval '3 hours'))::json"
     )
     await writer.apply()
     assert len(await writer.rows("breaches")) == 1

@@ -40,7 +40,9 @@ async def test_a_position_that_is_synced_again_and_again_is_listed_once(writer: 
     assert book["1"]["entry_time"] == writer.at(0).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
 
-async def test_a_tenth_of_a_lot_of_gold_from_1950_50_to_1955_75_is_worth_52_50(writer: DatabaseWriter) -> None:
+async def test_a_tenth_of_a_lot_of_gold_from_1950_50_to_1955_75_is_worth_52_50(
+    writer: DatabaseWriter,
+) -> None:
     await writer.sync()
     shown = (await writer.book())["1"]
     assert (shown["unrealized_pnl"], shown["unrealized_pnl_pct"]) == (52.5, 0.27)
@@ -165,7 +167,9 @@ async def test_a_row_that_moves_to_another_ticket_in_one_transaction_is_the_firs
     assert await writer.set_aside() == []
 
 
-async def test_deleting_and_truncating_the_log_and_equity_change_nothing_shown(writer: DatabaseWriter) -> None:
+async def test_deleting_and_truncating_the_log_and_equity_change_nothing_shown(
+    writer: DatabaseWriter,
+) -> None:
     await writer.sync()
     await writer.equity(1000)
     before = await writer.evaluation()

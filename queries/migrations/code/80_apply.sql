@@ -146,7 +146,7 @@ $$;
 -- ---------------------------------------------------------------- rates, instruments, limits
 
 -- Makes the newest usable rate of each pair current; the accounts whose open positions it converts.
-CREATE OR REPLACE FUNCTION guardwire.apply_rates(rows guardwire.inbox[]) RETURNS uuid[] LANGUAGE plpgsql AS $$
+CREATE OR REPLACE FUNCTION guardwire.apply_rates(rows guardwire.copied_row[]) RETURNS uuid[] LANGUAGE plpgsql AS $$
 DECLARE
     concerned uuid[];
 BEGIN
@@ -192,9 +192,9 @@ END
 $$;
 
 -- Copies instruments that changed; the symbols concerned.
-CREATE OR REPLACE FUNCTION guardwire.copy_instruments(rows guardwire.inbox[]) RETURNS text[] LANGUAGE plpgsql AS $$
+CREATE OR REPLACE FUNCTION guardwire.copy_instruments(rows guardwire.copied_row[]) RETURNS text[] LANGUAGE plpgsql AS $$
 DECLARE
-    r guardwire.inbox;
+    r guardwire.copied_row;
     symbols text[] := '{}';
     old_symbol text;
     c guardwire.contracts;

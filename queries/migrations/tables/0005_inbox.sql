@@ -47,8 +47,8 @@ CREATE TABLE guardwire.inbox (
     account uuid NOT NULL,
     source "char" NOT NULL,
     operation "char" NOT NULL,
-    new_row jsonb,
-    old_row jsonb,
+    new_row json,
+    old_row json,
     xid xid8 NOT NULL,
     arrived_at timestamptz NOT NULL
 ) WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 2000, autovacuum_vacuum_cost_delay = 0,
@@ -59,7 +59,7 @@ COMMENT ON COLUMN guardwire.inbox.nth IS 'Order in which the statements ran; row
 COMMENT ON COLUMN guardwire.inbox.account IS 'User of the row; guardwire.no_account() for rates, instruments and rows without a usable user';
 COMMENT ON COLUMN guardwire.inbox.source IS 'l: reconciliation_logs, e: equity_snapshots, g: guard_limits, i: instruments, x: fx_rates';
 COMMENT ON COLUMN guardwire.inbox.operation IS 'i: INSERT, u: UPDATE, d: DELETE, t: TRUNCATE';
-COMMENT ON COLUMN guardwire.inbox.new_row IS 'The row after the statement, as to_jsonb gives it; null for DELETE and TRUNCATE';
+COMMENT ON COLUMN guardwire.inbox.new_row IS 'The row after the statement, as row_to_json gives it; null for DELETE and TRUNCATE';
 COMMENT ON COLUMN guardwire.inbox.old_row IS 'The row before the statement; null for INSERT and TRUNCATE';
 COMMENT ON COLUMN guardwire.inbox.xid IS 'The writer''s transaction';
 COMMENT ON COLUMN guardwire.inbox.arrived_at IS 'Clock of the database when the statement ran';
@@ -69,8 +69,8 @@ CREATE TABLE guardwire.set_aside (
     account uuid NOT NULL,
     source "char" NOT NULL,
     operation "char" NOT NULL,
-    new_row jsonb,
-    old_row jsonb,
+    new_row json,
+    old_row json,
     xid xid8 NOT NULL,
     arrived_at timestamptz NOT NULL,
     set_aside_at timestamptz NOT NULL DEFAULT clock_timestamp(),
