@@ -4,22 +4,12 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
-from uuid import UUID, uuid4
 
 import asyncpg
 import pytest
-import pytest_asyncio
 
-from tests.queries.ledger import Ledger
-from tests.queries.platform import Platform, connected
-
-
-@pytest_asyncio.fixture
-async def platform(migrated_url: str) -> AsyncIterator[Platform]:
-    """Writes to a freshly migrated database."""
-    async with connected(migrated_url) as connection:
-        yield Platform(connection)
-
+from tests.queries.database_writer import DatabaseWriter
+from tests.queries.notifications import NotificationRecorder
 
 Connect = Callable[[], Awaitable[Any]]
 
@@ -39,10 +29,12 @@ async def connect(migrated_url: str) -> AsyncIterator[Connect]:
 
 
 @pytest.fixture
-async def ledger(connect: Connect) -> Ledger:
-    return Ledger(await connect())
+async def writer(connect: Connect) -> DatabaseWriter:
+    """Writes to a freshly migrated database."""
+    return DatabaseWriter(await connect())
 
 
 @pytest.fixture
-def user() -> UUID:
-    return uuid4()
+async def recorder(connect: Connect) -> NotificationRecorder:
+    """Records the notifications of that database."""
+    return await NotificationRecorder.open(await connect())

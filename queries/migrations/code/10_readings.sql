@@ -30,6 +30,11 @@ CREATE OR REPLACE FUNCTION guardwire.read_number(value jsonb) RETURNS numeric
 LANGUAGE sql IMMUTABLE PARALLEL SAFE
 RETURN CASE WHEN jsonb_typeof(value) = 'number' AND abs(value::numeric) < 1e15 THEN round(value::numeric, 15) END;
 
+-- Whole seconds from 0 to `most`.
+CREATE OR REPLACE FUNCTION guardwire.read_seconds(value jsonb, most integer) RETURNS integer
+LANGUAGE sql IMMUTABLE PARALLEL SAFE
+RETURN CASE WHEN guardwire.read_number(value) BETWEEN 0 AND most THEN guardwire.read_number(value)::integer END;
+
 -- A time from 1970 to 9999. A time without a zone is UTC.
 CREATE OR REPLACE FUNCTION guardwire.read_time(value text) RETURNS timestamptz
 LANGUAGE sql STABLE PARALLEL SAFE

@@ -1,6 +1,20 @@
 -- The platform's rows as the rules see them: every value is usable or null.
 
 -- Composite types cannot be replaced; what depends on one is made again below and in the files after this one.
+DROP TYPE IF EXISTS guardwire.copied_row CASCADE;
+CREATE TYPE guardwire.copied_row AS (
+    nth bigint, account uuid, source "char", operation "char", new_row jsonb, old_row jsonb, xid xid8, arrived_at timestamptz
+);
+COMMENT ON TYPE guardwire.copied_row IS 'A row of the inbox whose copies are parsed; columns as in guardwire.inbox';
+
+CREATE OR REPLACE FUNCTION guardwire.parse_copies(taken guardwire.inbox[]) RETURNS guardwire.copied_row[] LANGUAGE plpgsql AS $$
+BEGIN
+    RETURN (SELECT array_agg(ROW(t.nth, t.account, t.source, t.operation, t.new_row::jsonb, t.old_row::jsonb, t.xid,
+                                 t.arrived_at)::guardwire.copied_row ORDER BY t.account, t.nth)
+            FROM unnest(taken) AS t);
+END
+$$;
+
 DROP TYPE IF EXISTS guardwire.log_row CASCADE;
 CREATE TYPE guardwire.log_row AS (
     id uuid,

@@ -4,24 +4,36 @@
 -- function or operator of that session can take the place of another. They read no table, and they catch no exception: a
 -- COPY of a million rows would need a million subtransactions for that.
 
--- Copies a row of the platform into the inbox. to_jsonb takes whatever columns the table has at that moment.
+-- Copies a row of the platform into the inbox. row_to_json takes whatever columns the table has at that moment, and fails for
+-- none; to_jsonb fails for a column of type json whose value it cannot hold. The account is read from the copy, because
+-- NEW.user_id fails when the column is renamed. That reading fails for escaped characters that the database cannot hold, so
+-- these are replaced; row_to_json itself escapes only control characters.
 CREATE OR REPLACE FUNCTION guardwire.copy_row() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$
 DECLARE
-    new_copy pg_catalog.jsonb;
-    old_copy pg_catalog.jsonb;
+    new_copy pg_catalog.json;
+    old_copy pg_catalog.json;
+    foreign_escape CONSTANT pg_catalog.text := E'(?<!\\\\)((?:\\\\\\\\)*)\\\\u(?!00(?:0[1-9a-f]|1[0-9a-f]))[0-9a-fA-F]{4}';
 BEGIN
     IF TG_OP OPERATOR(pg_catalog.<>) 'DELETE' THEN
-        new_copy := pg_catalog.to_jsonb(NEW);
+        new_copy := pg_catalog.row_to_json(NEW);
+        IF pg_catalog.strpos(new_copy::pg_catalog.text, E'\\u') OPERATOR(pg_catalog.>) 0 THEN
+            new_copy := pg_catalog.regexp_replace(new_copy::pg_catalog.text, foreign_escape, E'\\1?', 'g')::pg_catalog.json;
+        END IF;
     END IF;
     IF TG_OP OPERATOR(pg_catalog.<>) 'INSERT' THEN
-        old_copy := pg_catalog.to_jsonb(OLD);
+        old_copy := pg_catalog.row_to_json(OLD);
+        IF pg_catalog.strpos(old_copy::pg_catalog.text, E'\\u') OPERATOR(pg_catalog.>) 0 THEN
+            old_copy := pg_catalog.regexp_replace(old_copy::pg_catalog.text, foreign_escape, E'\\1?', 'g')::pg_catalog.json;
+        END IF;
     END IF;
     INSERT INTO guardwire.inbox (account, source, operation, new_row, old_row, xid, arrived_at)
     VALUES (coalesce(guardwire.read_user(coalesce(new_copy, old_copy) OPERATOR(pg_catalog.->>) 'user_id'), guardwire.no_account()),
             TG_ARGV[0]::pg_catalog."char", pg_catalog.lower(pg_catalog."left"(TG_OP, 1))::pg_catalog."char", new_copy, old_copy,
             pg_catalog.pg_current_xact_id(), pg_catalog.clock_timestamp());
-    -- A transaction that has notified cannot be prepared, so the applier polls where transactions may be prepared.
-    IF guardwire.wakes_applier() AND pg_catalog.current_setting('max_prepared_transactions') OPERATOR(pg_catalog.=) '0' THEN
+    -- A transaction that has notified cannot be prepared, so the applier polls where transactions may be prepared. It also
+    -- polls while the queue of notifications is half full, because a full queue makes COMMIT fail.
+    IF guardwire.wakes_applier() AND pg_catalog.current_setting('max_prepared_transactions') OPERATOR(pg_catalog.=) '0'
+       AND pg_catalog.pg_notification_queue_usage() OPERATOR(pg_catalog.<) 0.5 THEN
         PERFORM pg_catalog.pg_notify('guardwire_inbox', '');
     END IF;
     RETURN NULL;
@@ -34,7 +46,8 @@ BEGIN
     INSERT INTO guardwire.inbox (account, source, operation, xid, arrived_at)
     VALUES (guardwire.no_account(), TG_ARGV[0]::pg_catalog."char", 't', pg_catalog.pg_current_xact_id(),
             pg_catalog.clock_timestamp());
-    IF guardwire.wakes_applier() AND pg_catalog.current_setting('max_prepared_transactions') OPERATOR(pg_catalog.=) '0' THEN
+    IF guardwire.wakes_applier() AND pg_catalog.current_setting('max_prepared_transactions') OPERATOR(pg_catalog.=) '0'
+       AND pg_catalog.pg_notification_queue_usage() OPERATOR(pg_catalog.<) 0.5 THEN
         PERFORM pg_catalog.pg_notify('guardwire_inbox', '');
     END IF;
     RETURN NULL;

@@ -17,6 +17,13 @@ BEGIN
 END
 $$;
 
+-- The last nth that the inbox has given; rows with a greater one are later than this call.
+CREATE OR REPLACE FUNCTION guardwire.last_nth() RETURNS bigint LANGUAGE plpgsql AS $$
+BEGIN
+    RETURN (SELECT CASE WHEN s.is_called THEN s.last_value ELSE 0 END FROM guardwire.inbox_nth_seq AS s);
+END
+$$;
+
 -- Sends change notices: `user=revision` items in chunks that fit a notification. Nothing is sent while the queue of
 -- notifications is half full, because a full queue makes COMMIT fail; the nodes' sweeps find the change.
 CREATE OR REPLACE FUNCTION guardwire.send_notices(users uuid[], revisions bigint[]) RETURNS void LANGUAGE plpgsql AS $$

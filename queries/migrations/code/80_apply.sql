@@ -124,8 +124,8 @@ DECLARE
     from_nth bigint := (SELECT l.scan_from FROM guardwire.applier AS l WHERE l.shard = 0);
     few integer := 1000;
 BEGIN
-    RETURN QUERY SELECT s.account, true FROM guardwire.set_aside AS s WHERE s.account = ANY (watched)
-                 OR (s.account = guardwire.no_account() AND s.source NOT IN ('l', 'e'));
+    RETURN QUERY SELECT nullif(s.account, guardwire.no_account()), true FROM guardwire.set_aside AS s
+                 WHERE s.account = ANY (watched || guardwire.no_account());
     RETURN QUERY SELECT a.user_id, true FROM guardwire.accounts AS a WHERE NOT a.ready AND a.user_id = ANY (watched);
     IF (SELECT count(*) FROM (SELECT FROM guardwire.inbox AS i WHERE i.nth > from_nth LIMIT few) AS o) < few THEN
         RETURN QUERY
@@ -151,7 +151,7 @@ $$;
 -- ---------------------------------------------------------------- rates, instruments, limits
 
 -- Makes the newest usable rate of each pair current; the accounts whose open positions it converts.
-CREATE OR REPLACE FUNCTION guardwire.apply_rates(rows guardwire.inbox[]) RETURNS uuid[] LANGUAGE plpgsql AS $$
+CREATE OR REPLACE FUNCTION guardwire.apply_rates(rows guardwire.copied_row[]) RETURNS uuid[] LANGUAGE plpgsql AS $$
 DECLARE
     concerned uuid[];
 BEGIN
@@ -181,28 +181,44 @@ BEGIN
 END
 $$;
 
--- Copies instruments that changed; the symbols concerned.
-CREATE OR REPLACE FUNCTION guardwire.copy_instruments(rows guardwire.inbox[]) RETURNS text[] LANGUAGE plpgsql AS $$
+-- A row of instruments as jsonb, as a contract; the symbol is null where the row cannot be used.
+CREATE OR REPLACE FUNCTION guardwire.read_contract(instrument jsonb) RETURNS guardwire.contracts LANGUAGE plpgsql IMMUTABLE AS $$
 DECLARE
-    r guardwire.inbox;
+    c guardwire.contracts;
+BEGIN
+    c.symbol := guardwire.read_code(instrument ->> 'symbol', 64);
+    c.contract_size := guardwire.read_number(instrument -> 'contract_size');
+    c.quote_currency := guardwire.read_code(instrument ->> 'quote_currency', 16);
+    IF (c.contract_size > 0) IS NOT TRUE OR c.quote_currency IS NULL THEN
+        c.symbol := NULL;
+    END IF;
+    RETURN c;
+END
+$$;
+
+-- Copies instruments that changed; the symbols concerned.
+CREATE OR REPLACE FUNCTION guardwire.copy_instruments(rows guardwire.copied_row[]) RETURNS text[] LANGUAGE plpgsql AS $$
+DECLARE
+    r guardwire.copied_row;
     symbols text[] := '{}';
-    symbol_now text;
+    old_symbol text;
+    c guardwire.contracts;
 BEGIN
     FOREACH r IN ARRAY rows LOOP
         CONTINUE WHEN r.source <> 'i';
         IF r.operation = 't' THEN
-            symbols := symbols || ARRAY(SELECT i.symbol FROM guardwire.instruments AS i);
-            DELETE FROM guardwire.instruments;
+            symbols := symbols || ARRAY(SELECT o.symbol FROM guardwire.contracts AS o);
+            DELETE FROM guardwire.contracts;
         END IF;
         IF r.old_row IS NOT NULL THEN
-            symbols := symbols || (r.old_row ->> 'symbol');
-            DELETE FROM guardwire.instruments AS i WHERE i.symbol = r.old_row ->> 'symbol';
+            old_symbol := guardwire.read_code(r.old_row ->> 'symbol', 64);
+            symbols := symbols || old_symbol;
+            DELETE FROM guardwire.contracts AS o WHERE o.symbol = old_symbol;
         END IF;
-        symbol_now := r.new_row ->> 'symbol';
-        IF guardwire.read_number(r.new_row -> 'contract_size') > 0 AND r.new_row ->> 'quote_currency' IS NOT NULL THEN
-            symbols := symbols || symbol_now;
-            INSERT INTO guardwire.instruments AS i (symbol, contract_size, quote_currency)
-            VALUES (symbol_now, (r.new_row -> 'contract_size')::numeric, r.new_row ->> 'quote_currency')
+        c := guardwire.read_contract(r.new_row);
+        IF c.symbol IS NOT NULL THEN
+            symbols := symbols || c.symbol;
+            INSERT INTO guardwire.contracts SELECT c.*
             ON CONFLICT (symbol) DO UPDATE SET contract_size = excluded.contract_size, quote_currency = excluded.quote_currency;
         END IF;
     END LOOP;
@@ -221,32 +237,34 @@ END
 $$;
 
 -- A row of guard_limits as jsonb, as limits; what it lacks, or has in a form that cannot be used, gets the default.
-CREATE OR REPLACE FUNCTION guardwire.read_limits(account uuid, l jsonb) RETURNS guardwire.limits LANGUAGE plpgsql STABLE AS $$
+CREATE OR REPLACE FUNCTION guardwire.read_limits(account uuid, l jsonb, nth bigint) RETURNS guardwire.limits
+LANGUAGE plpgsql STABLE AS $$
 DECLARE
     r guardwire.limits := guardwire.limits_of(guardwire.no_account());
 BEGIN
     r.user_id := account;
+    r.nth := nth;
     r.drawdown_warning_pct := coalesce(guardwire.read_number(l -> 'drawdown_warning_pct'), r.drawdown_warning_pct);
     r.drawdown_critical_pct := coalesce(guardwire.read_number(l -> 'drawdown_critical_pct'), r.drawdown_critical_pct);
     r.minimum_equity := coalesce(guardwire.read_number(l -> 'minimum_equity'), r.minimum_equity);
-    r.countdown_seconds := coalesce(guardwire.read_number(l -> 'countdown_seconds')::integer, r.countdown_seconds);
+    r.countdown_seconds := coalesce(guardwire.read_seconds(l -> 'countdown_seconds', 86400), r.countdown_seconds);
     r.gap_warning_pct := coalesce(guardwire.read_number(l -> 'gap_warning_pct'), r.gap_warning_pct);
     r.gap_critical_pct := coalesce(guardwire.read_number(l -> 'gap_critical_pct'), r.gap_critical_pct);
     r.spread_warning_pct := coalesce(guardwire.read_number(l -> 'spread_warning_pct'), r.spread_warning_pct);
     r.spread_critical_pct := coalesce(guardwire.read_number(l -> 'spread_critical_pct'), r.spread_critical_pct);
-    r.alert_window_seconds := coalesce(guardwire.read_number(l -> 'alert_window_seconds')::integer, r.alert_window_seconds);
-    r.sync_overdue_seconds := coalesce(guardwire.read_number(l -> 'sync_overdue_seconds')::integer, r.sync_overdue_seconds);
+    r.alert_window_seconds := coalesce(guardwire.read_seconds(l -> 'alert_window_seconds', 2678400), r.alert_window_seconds);
+    r.sync_overdue_seconds := coalesce(guardwire.read_seconds(l -> 'sync_overdue_seconds', 2678400), r.sync_overdue_seconds);
     r.peak_since := guardwire.read_time(l ->> 'peak_since');
     RETURN r;
 END
 $$;
 
 -- Copies an account's limits: from its row of guard_limits, or back to the defaults when the row is gone.
-CREATE OR REPLACE FUNCTION guardwire.copy_limits(account uuid, new_row jsonb) RETURNS void LANGUAGE plpgsql AS $$
+CREATE OR REPLACE FUNCTION guardwire.copy_limits(account uuid, new_row jsonb, nth bigint) RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
     DELETE FROM guardwire.limits AS l WHERE l.user_id = account AND l.user_id <> guardwire.no_account();
     IF new_row IS NOT NULL THEN
-        INSERT INTO guardwire.limits SELECT l.* FROM guardwire.read_limits(account, new_row) AS l;
+        INSERT INTO guardwire.limits SELECT l.* FROM guardwire.read_limits(account, new_row, nth) AS l;
     END IF;
 END
 $$;

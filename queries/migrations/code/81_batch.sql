@@ -29,14 +29,15 @@ COMMENT ON TYPE guardwire.change IS 'An account that a batch changed; delta is n
 
 -- What kind of change a row of the inbox is, where its operation alone does not tell: a row that moves to another partition
 -- is deleted and inserted in one transaction, and counts as updated. Other deletions of log and equity change nothing.
-CREATE OR REPLACE FUNCTION guardwire.merge_moves(rows guardwire.inbox[]) RETURNS guardwire.inbox[] LANGUAGE plpgsql AS $$
+CREATE OR REPLACE FUNCTION guardwire.merge_moves(rows guardwire.copied_row[]) RETURNS guardwire.copied_row[] LANGUAGE plpgsql
+AS $$
 BEGIN
     IF NOT EXISTS (SELECT FROM unnest(rows) AS r WHERE r.operation = 'd' AND r.source IN ('l', 'e')) THEN
         RETURN rows;
     END IF;
     RETURN (
         SELECT array_agg(ROW(r.nth, r.account, r.source, CASE WHEN m.moved THEN 'u' ELSE r.operation END, r.new_row, r.old_row,
-                             r.xid, r.arrived_at)::guardwire.inbox ORDER BY r.account, r.nth)
+                             r.xid, r.arrived_at)::guardwire.copied_row ORDER BY r.account, r.nth)
         FROM unnest(rows) AS r
         CROSS JOIN LATERAL (
             SELECT r.operation = 'i' AND EXISTS (
@@ -49,7 +50,7 @@ $$;
 
 -- Reads the rows of log and equity of a batch, and tells for each whether it is plain: a sync that says what its position's
 -- last row said besides price and times, or an equity row that is the newest, flows nothing and changes no level.
-CREATE OR REPLACE FUNCTION guardwire.classify_rows(rows guardwire.inbox[]) RETURNS guardwire.batch_row[] LANGUAGE plpgsql AS $$
+CREATE OR REPLACE FUNCTION guardwire.classify_rows(rows guardwire.copied_row[]) RETURNS guardwire.batch_row[] LANGUAGE plpgsql AS $$
 DECLARE
     classified guardwire.batch_row[];
 BEGIN
@@ -78,7 +79,7 @@ BEGIN
                AND CASE r.source
                    WHEN 'l' THEN a.source = 'live' AND a.error_message IS NULL AND r.price > 0 AND r.price < 1e6
                                  AND p.state_at <= r.at AND p.fingerprint = guardwire.fingerprint(r.new_row)
-                   ELSE a.equity_at <= r.at AND r.equity > 0 AND r.balance IS NOT NULL
+                   ELSE a.equity_at <= r.at AND a.peak_adjusted IS NOT NULL AND r.equity > 0 AND r.balance IS NOT NULL
                         AND a.currency = guardwire.read_code(r.new_row ->> 'currency', 16)
                         AND coalesce(guardwire.read_number(r.new_row -> 'cash_flow'), 0) = 0
                         AND a.peak_since IS NOT DISTINCT FROM l.peak_since AND (l.peak_since IS NULL OR r.at >= l.peak_since)
@@ -171,7 +172,7 @@ $$;
 -- Applies rows of locked accounts in the order of their arrival. Rows of one source that follow each other are applied
 -- together, for all accounts at once: the first such run of each account, then the second, and so on.
 CREATE OR REPLACE FUNCTION guardwire.apply_runs(
-    rows guardwire.inbox[], users uuid[], revisions bigint[], batch guardwire.inbox[]
+    rows guardwire.copied_row[], users uuid[], revisions bigint[], batch guardwire.inbox[]
 ) RETURNS void LANGUAGE plpgsql AS $$
 DECLARE
     placed record;
@@ -205,7 +206,7 @@ BEGIN
         ELSIF placed.source = 'g' THEN
             FOR r IN SELECT u.* FROM unnest(placed.rows, placed.ordinals, placed.revisions)
                          AS u (nth, account, source, operation, new_row, old_row, xid, arrived_at, ordinal, revision) LOOP
-                PERFORM guardwire.copy_limits(r.account, r.new_row);
+                PERFORM guardwire.copy_limits(r.account, r.new_row, r.nth);
                 PERFORM guardwire.apply_limits(r.account, r.arrived_at, r.revision, r.ordinal,
                                                guardwire.equity_to_come(r.account, batch, r.nth));
             END LOOP;
@@ -229,7 +230,7 @@ $$;
 -- Applies rows that are not plain; accounts and their revisions. `concerned` are further accounts to be locked: those whose
 -- positions a rate converts or an instrument describes.
 CREATE OR REPLACE FUNCTION guardwire.apply_general(
-    rows guardwire.inbox[], symbols text[], concerned uuid[], batch guardwire.inbox[]
+    rows guardwire.copied_row[], symbols text[], concerned uuid[], batch guardwire.inbox[]
 ) RETURNS TABLE (account uuid, revision bigint) LANGUAGE plpgsql AS $$
 #variable_conflict use_column
 DECLARE
@@ -257,7 +258,7 @@ END
 $$;
 
 -- Notes rows of log and equity that name no account.
-CREATE OR REPLACE FUNCTION guardwire.ignore_rows(rows guardwire.inbox[]) RETURNS void LANGUAGE plpgsql AS $$
+CREATE OR REPLACE FUNCTION guardwire.ignore_rows(rows guardwire.copied_row[]) RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
     INSERT INTO guardwire.ignored_rows (source, row_key, reason)
     SELECT CASE r.source WHEN 'l' THEN 'log' ELSE 'equity' END, coalesce(r.new_row ->> 'id', ''), 'user'
@@ -267,21 +268,25 @@ END
 $$;
 
 -- Copies rates, instruments and emptied tables; which symbols and which accounts they concern.
-CREATE OR REPLACE FUNCTION guardwire.apply_reference(rows guardwire.inbox[], OUT symbols text[], OUT concerned uuid[])
+CREATE OR REPLACE FUNCTION guardwire.apply_reference(rows guardwire.copied_row[], OUT symbols text[], OUT concerned uuid[])
 LANGUAGE plpgsql AS $$
 DECLARE
-    r guardwire.inbox;
+    r guardwire.copied_row;
 BEGIN
     symbols := guardwire.copy_instruments(rows);
     concerned := guardwire.apply_rates(rows) || ARRAY(
         SELECT DISTINCT p.user_id FROM guardwire.positions AS p WHERE p.is_open AND upper(p.symbol) = ANY (symbols));
     FOREACH r IN ARRAY rows LOOP
         IF r.source = 'g' AND r.operation = 't' THEN
-            WITH gone AS (DELETE FROM guardwire.limits AS l WHERE l.user_id <> guardwire.no_account() RETURNING l.user_id)
+            WITH gone AS (DELETE FROM guardwire.limits AS l WHERE l.user_id <> guardwire.no_account() AND l.nth < r.nth
+                          RETURNING l.user_id)
             SELECT concerned || array_agg(g.user_id) INTO concerned FROM gone AS g;
+            -- TRUNCATE waited for all who had written limits before, so none of these rows is still to be committed.
+            DELETE FROM guardwire.inbox AS i
+            WHERE i.nth > (SELECT a.scan_from FROM guardwire.applier AS a WHERE a.shard = 0) AND i.nth < r.nth AND i.source = 'g';
         ELSIF r.source = 'g' AND guardwire.read_user(r.old_row ->> 'user_id') <> r.account THEN
             -- The platform moved a row of limits to another account.
-            PERFORM guardwire.copy_limits(guardwire.read_user(r.old_row ->> 'user_id'), NULL);
+            PERFORM guardwire.copy_limits(guardwire.read_user(r.old_row ->> 'user_id'), NULL, r.nth);
             concerned := concerned || guardwire.read_user(r.old_row ->> 'user_id');
         END IF;
     END LOOP;
@@ -290,7 +295,7 @@ $$;
 
 -- Judges again those concerned accounts whose limits are gone.
 CREATE OR REPLACE FUNCTION guardwire.reset_limits(
-    rows guardwire.inbox[], users uuid[], revisions bigint[], batch guardwire.inbox[]
+    rows guardwire.copied_row[], users uuid[], revisions bigint[], batch guardwire.inbox[]
 ) RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
     IF EXISTS (SELECT FROM unnest(rows) AS r WHERE r.source = 'g' AND (r.operation = 't' OR r.old_row IS NOT NULL)) THEN
@@ -305,14 +310,15 @@ CREATE OR REPLACE FUNCTION guardwire.apply_rows(taken guardwire.inbox[], batch g
 RETURNS TABLE (account uuid, revision bigint, delta text) LANGUAGE plpgsql AS $$
 #variable_conflict use_column
 DECLARE
-    rows guardwire.inbox[] := guardwire.merge_moves(taken);
+    rows guardwire.copied_row[] := guardwire.merge_moves(guardwire.parse_copies(taken));
     classified guardwire.batch_row[];
     symbols text[] := '{}';
     concerned uuid[] := '{}';
     plain uuid[];
-    others guardwire.inbox[];
+    others guardwire.copied_row[];
     changed guardwire.change[];
     applied integer;
+    truncated bigint := (SELECT max(r.nth) FROM unnest(rows) AS r WHERE r.source = 'g' AND r.operation = 't');
 BEGIN
     IF EXISTS (SELECT FROM unnest(rows) AS r WHERE r.account = guardwire.no_account() OR r.source = 'g') THEN
         PERFORM guardwire.ignore_rows(rows);
@@ -323,7 +329,8 @@ BEGIN
                    EXCEPT SELECT r.account FROM unnest(rows) AS r WHERE r.source = 'g'
                    EXCEPT SELECT c.user_id FROM unnest(concerned) AS c (user_id));
     others := ARRAY(SELECT r FROM unnest(rows) AS r
-                    WHERE r.account <> ALL (plain) AND r.account <> guardwire.no_account() ORDER BY r.account, r.nth);
+                    WHERE r.account <> ALL (plain) AND r.account <> guardwire.no_account()
+                      AND NOT (r.source = 'g' AND r.nth < coalesce(truncated, 0)) ORDER BY r.account, r.nth);
     IF cardinality(others) > 0 OR cardinality(concerned) > 0 THEN
         SELECT array_agg(ROW(g.account, g.revision, NULL)::guardwire.change) INTO changed
         FROM guardwire.apply_general(others, symbols, concerned, batch) AS g;

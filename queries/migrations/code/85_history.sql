@@ -103,6 +103,10 @@ BEGIN
     -- Events that equity caused are not in the log: they stay.
     DELETE FROM guardwire.events AS e WHERE e.user_id = of_account AND e.event_type <> 'drawdown_alert';
     DELETE FROM guardwire.market_alerts AS m WHERE m.user_id = of_account;
+    IF EXISTS (SELECT FROM guardwire.set_aside AS s WHERE s.account = of_account AND s.source = 'g') THEN
+        PERFORM guardwire.copy_limits(
+            of_account, (SELECT to_jsonb(l) FROM public.guard_limits AS l WHERE l.user_id = of_account), guardwire.last_nth());
+    END IF;
     DELETE FROM guardwire.set_aside AS s WHERE s.account = of_account;
     -- One statement is one snapshot: the rows of the log that it sees, and those that wait in the inbox, fit together.
     FOR r IN SELECT h.* FROM guardwire.history_of(of_account, read_at) AS h LOOP
@@ -212,13 +216,22 @@ $$;
 -- the triggers.
 CREATE OR REPLACE FUNCTION guardwire.copy_reference() RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    -- Rows up to this one are older than the tables as they are read below.
+    last_nth bigint := guardwire.last_nth();
 BEGIN
-    DELETE FROM guardwire.instruments;
-    INSERT INTO guardwire.instruments (symbol, contract_size, quote_currency)
-    SELECT i.symbol, i.contract_size, i.quote_currency FROM public.instruments AS i;
+    DELETE FROM guardwire.contracts;
+    INSERT INTO guardwire.contracts (symbol, contract_size, quote_currency)
+    SELECT c.* FROM public.instruments AS i CROSS JOIN LATERAL guardwire.read_contract(to_jsonb(i)) AS c
+    WHERE c.symbol IS NOT NULL
+    ON CONFLICT (symbol) DO NOTHING;
     DELETE FROM guardwire.limits AS l WHERE l.user_id <> guardwire.no_account();
     INSERT INTO guardwire.limits
-    SELECT r.* FROM public.guard_limits AS l CROSS JOIN LATERAL guardwire.read_limits(l.user_id, to_jsonb(l)) AS r;
+    SELECT r.* FROM public.guard_limits AS l
+    CROSS JOIN LATERAL guardwire.read_limits(guardwire.read_user(l.user_id::text), to_jsonb(l), last_nth) AS r
+    WHERE r.user_id IS NOT NULL
+    ON CONFLICT (user_id) DO NOTHING;
+    DELETE FROM guardwire.set_aside AS s WHERE s.source IN ('g', 'i', 'x') AND s.nth <= last_nth;
     WITH newest AS (
         SELECT DISTINCT ON (r.base, r.quote) r.*
         FROM (SELECT guardwire.read_code(f.base::text, 16) AS base, guardwire.read_code(f.quote::text, 16) AS quote,

@@ -47,8 +47,8 @@ CREATE TABLE guardwire.inbox (
     account uuid NOT NULL,
     source "char" NOT NULL,
     operation "char" NOT NULL,
-    new_row jsonb,
-    old_row jsonb,
+    new_row json,
+    old_row json,
     xid xid8 NOT NULL,
     arrived_at timestamptz NOT NULL
 ) WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 2000, autovacuum_vacuum_cost_delay = 0,
@@ -59,7 +59,7 @@ COMMENT ON COLUMN guardwire.inbox.nth IS 'Order in which the statements ran; row
 COMMENT ON COLUMN guardwire.inbox.account IS 'User of the row; guardwire.no_account() for rates, instruments and rows without a usable user';
 COMMENT ON COLUMN guardwire.inbox.source IS 'l: reconciliation_logs, e: equity_snapshots, g: guard_limits, i: instruments, x: fx_rates';
 COMMENT ON COLUMN guardwire.inbox.operation IS 'i: INSERT, u: UPDATE, d: DELETE, t: TRUNCATE';
-COMMENT ON COLUMN guardwire.inbox.new_row IS 'The row after the statement, as to_jsonb gives it; null for DELETE and TRUNCATE';
+COMMENT ON COLUMN guardwire.inbox.new_row IS 'The row after the statement, as row_to_json gives it; null for DELETE and TRUNCATE';
 COMMENT ON COLUMN guardwire.inbox.old_row IS 'The row before the statement; null for INSERT and TRUNCATE';
 COMMENT ON COLUMN guardwire.inbox.xid IS 'The writer''s transaction';
 COMMENT ON COLUMN guardwire.inbox.arrived_at IS 'Clock of the database when the statement ran';
@@ -69,8 +69,8 @@ CREATE TABLE guardwire.set_aside (
     account uuid NOT NULL,
     source "char" NOT NULL,
     operation "char" NOT NULL,
-    new_row jsonb,
-    old_row jsonb,
+    new_row json,
+    old_row json,
     xid xid8 NOT NULL,
     arrived_at timestamptz NOT NULL,
     set_aside_at timestamptz NOT NULL DEFAULT clock_timestamp(),
@@ -126,7 +126,8 @@ CREATE TABLE guardwire.limits (
     spread_critical_pct numeric NOT NULL DEFAULT 1,
     alert_window_seconds integer NOT NULL DEFAULT 3600,
     sync_overdue_seconds integer NOT NULL DEFAULT 60,
-    peak_since timestamptz
+    peak_since timestamptz,
+    nth bigint NOT NULL DEFAULT 0
 );
 COMMENT ON TABLE guardwire.limits IS 'public.guard_limits as applied; the row of guardwire.no_account() holds the defaults';
 COMMENT ON COLUMN guardwire.limits.user_id IS 'As in public.guard_limits';
@@ -141,17 +142,19 @@ COMMENT ON COLUMN guardwire.limits.spread_critical_pct IS 'As in public.guard_li
 COMMENT ON COLUMN guardwire.limits.alert_window_seconds IS 'As in public.guard_limits';
 COMMENT ON COLUMN guardwire.limits.sync_overdue_seconds IS 'As in public.guard_limits';
 COMMENT ON COLUMN guardwire.limits.peak_since IS 'As in public.guard_limits';
+COMMENT ON COLUMN guardwire.limits.nth IS 'As in inbox: a TRUNCATE of guard_limits with a lower one does not concern the row';
 INSERT INTO guardwire.limits (user_id) VALUES ('ffffffff-ffff-ffff-ffff-ffffffffffff');
 
-CREATE TABLE guardwire.instruments (
+-- Not called instruments: a login named guardwire finds schema guardwire before schema public.
+CREATE TABLE guardwire.contracts (
     symbol text PRIMARY KEY,
     contract_size numeric NOT NULL,
     quote_currency text NOT NULL
 );
-COMMENT ON TABLE guardwire.instruments IS 'public.instruments as applied';
-COMMENT ON COLUMN guardwire.instruments.symbol IS 'In upper case';
-COMMENT ON COLUMN guardwire.instruments.contract_size IS 'Units of the base in one lot';
-COMMENT ON COLUMN guardwire.instruments.quote_currency IS 'Currency that profit arises in';
+COMMENT ON TABLE guardwire.contracts IS 'public.instruments as applied';
+COMMENT ON COLUMN guardwire.contracts.symbol IS 'In upper case';
+COMMENT ON COLUMN guardwire.contracts.contract_size IS 'Units of the base in one lot';
+COMMENT ON COLUMN guardwire.contracts.quote_currency IS 'Currency that profit arises in';
 
 -- ---------------------------------------------------------------- changes to the tables of 0.1.0
 

@@ -11,7 +11,7 @@ BEGIN
                       AS s (letter, name, key) LOOP
         EXECUTE format('INSERT INTO guardwire.inbox (account, source, operation, new_row, xid, arrived_at)
                         SELECT coalesce(guardwire.read_user(to_jsonb(s) ->> ''user_id''), guardwire.no_account()), %L,
-                               CASE WHEN n.inserted THEN ''i'' ELSE ''u'' END, to_jsonb(s), n.xid, n.noted_at
+                               CASE WHEN n.inserted THEN ''i'' ELSE ''u'' END, to_jsonb(s)::json, n.xid, n.noted_at
                         FROM guardwire.capture_notes AS n JOIN %s AS s ON s.%I = guardwire.read_user(n.row_key)
                         WHERE n.source = %L ORDER BY n.id', source.letter, source.name, source.key, source.letter);
     END LOOP;
