@@ -8,11 +8,11 @@ from uuid import UUID
 from realtime.audit.history import Arrival, EquityRow, FxRate, History, Instrument, LogRow
 from tests.end_to_end import tables
 
-#: The order of commits is the one thing that the tables of the platform do not tell; the capture recorded it.
+#: The platform's tables do not hold the order in which rows arrived; the applier recorded that order.
 _ARRIVALS: Final = """
 SELECT log_id::text AS row_id, source = 'l' AS is_log, inserted,
-       'epoch'::timestamptz + revision * interval '1 microsecond' AS at
-FROM guardwire.arrivals WHERE user_id = $1 ORDER BY revision, ordinal, source DESC
+       coalesce(arrived_at, 'epoch'::timestamptz + revision * interval '1 microsecond') AS at
+FROM guardwire.arrivals WHERE user_id = $1 ORDER BY revision, ordinal
 """
 
 

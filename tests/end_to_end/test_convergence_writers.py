@@ -14,20 +14,20 @@ from uuid import UUID, uuid4
 import asyncpg
 import pytest
 
-from queries.capture import housekeep
 from queries.channels import LIVE_QUERIES
 from realtime.audit.history import EquityRow, LogRow
 from realtime.audit.state import Oracle
 from tests.end_to_end import tables
 from tests.end_to_end.agreement import disagreements
 from tests.end_to_end.recorded import known_instruments, recorded_history
+from tests.inbox import apply_inbox
 
 WRITERS: Final = 4
 COMMITS: Final = 40
 START: Final = datetime.now(UTC).replace(microsecond=0) - timedelta(minutes=30)
 
 
-@pytest.mark.parametrize("isolation", ["read_committed", "repeatable_read"])
+@pytest.mark.parametrize("isolation", ["read_committed", "repeatable_read", "serializable"])
 async def test_writers_of_the_same_accounts_never_fail_and_nothing_is_lost(
     migrated_url: str, isolation: str
 ) -> None:
@@ -44,10 +44,8 @@ async def test_writers_of_the_same_accounts_never_fail_and_nothing_is_lost(
                 for number, connection in enumerate(connections)
             ]
         written = sum((task.result() for task in writing), Counter[UUID]())
-        notes = await connections[0].fetchval("SELECT count(*) FROM guardwire.capture_notes")
-        # A snapshot older than another's commit cannot touch the same account: that is the fault to survive.
-        assert (notes > 0) is (isolation == "repeatable_read")
-        await _apply_notes(connections[0])
+        await apply_inbox(connections[0])
+        assert not await connections[0].fetch("SELECT * FROM guardwire.set_aside")
         for evaluation in await LIVE_QUERIES.evaluate(connections[0], users):
             history = await recorded_history(connections[0], evaluation.user_id)
             assert len(history) == written[evaluation.user_id]
@@ -69,16 +67,6 @@ async def _write(connection: Any, users: list[UUID], random: Random, isolation: 
                     await tables.EQUITY.insert(connection, [_equity_row(user_id, random)])
                     written[user_id] += 1
     return written
-
-
-async def _apply_notes(connection: Any) -> None:
-    """What could not be applied as it was committed is applied by a node's housekeeping."""
-    async with asyncio.timeout(20):
-        while await connection.fetchval("SELECT count(*) FROM guardwire.capture_notes"):
-            await housekeep(connection)
-    assert not await connection.fetchval(
-        "SELECT count(*) FROM guardwire.capture_notes WHERE given_up_at IS NOT NULL"
-    )
 
 
 def _log_row(user_id: UUID, random: Random) -> LogRow:
