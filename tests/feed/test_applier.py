@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 from collections.abc import AsyncIterator
+from datetime import timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -23,14 +25,14 @@ QUICK = ApplierTiming(
 class RunningApplier:
     """An applier that runs, and what it published."""
 
-    def __init__(self, database_url: str, name: str, *, is_woken: bool = False) -> None:
+    def __init__(self, database_url: str, name: str, *, is_woken: bool, timing: ApplierTiming) -> None:
         self.changes: list[Changes] = []
         self.applier = Applier(
             database_url=database_url,
             name=name,
             on_changes=self.changes.append,
             is_woken=lambda: is_woken,
-            timing=QUICK,
+            timing=timing,
         )
         self.task = asyncio.create_task(self.applier.run(), name=name)
 
@@ -48,8 +50,10 @@ class RunningApplier:
 
 
 @contextlib.asynccontextmanager
-async def running(database_url: str, name: str, *, is_woken: bool = False) -> AsyncIterator[RunningApplier]:
-    applier = RunningApplier(database_url, name, is_woken=is_woken)
+async def running(
+    database_url: str, name: str, *, is_woken: bool = False, timing: ApplierTiming = QUICK
+) -> AsyncIterator[RunningApplier]:
+    applier = RunningApplier(database_url, name, is_woken=is_woken, timing=timing)
     try:
         yield applier
     finally:
@@ -164,3 +168,38 @@ async def test_old_rows_are_reported_once_as_a_backlog(
                 await asyncio.sleep(0.01)
     assert caplog.text.count("backlog") == 1
     assert "4 rows" in caplog.text
+
+
+async def test_rows_that_do_not_notify_are_found_by_polling_though_notifications_are_heard(
+    migrated_url: str, connection: asyncpg.Connection[Any], user: UUID
+) -> None:
+    await connection.execute("UPDATE guardwire.configuration SET notify = false")
+    seldom = dataclasses.replace(QUICK, lease=120, renew=60, status=60)
+    async with running(migrated_url, "one", is_woken=True, timing=seldom) as one:
+        await one.leads()
+        for price in range(1960, 1963):
+            # So that the applier has found nothing, and waits.
+            await asyncio.sleep(0.2)
+            await sync(connection, user, price=price, is_applied=False)
+            await wait_for_empty_inbox(connection)
+
+
+async def test_a_countdown_that_began_while_no_node_ran_ends_later_than_now(
+    migrated_url: str, connection: asyncpg.Connection[Any], user: UUID
+) -> None:
+    for equity in (10_000, 7_000):
+        await connection.execute(
+            "INSERT INTO equity_snapshots (user_id, equity, balance, currency) VALUES ($1, $2, $2, 'USD')",
+            user,
+            equity,
+        )
+    await connection.execute("UPDATE guardwire.inbox SET arrived_at = arrived_at - interval '2 hours'")
+    async with running(migrated_url, "one"):
+        await wait_for_empty_inbox(connection)
+    raised_at, liquidation_at, now = await connection.fetchrow(
+        "SELECT b.raised_at, a.liquidation_at, now() FROM guardwire.accounts AS a JOIN guardwire.breaches AS b"
+        " USING (user_id) WHERE user_id = $1",
+        user,
+    )
+    assert now - raised_at > timedelta(hours=1), "the breach keeps its true time"
+    assert liquidation_at > now

@@ -153,9 +153,11 @@ RETURN CASE WHEN pct >= l.drawdown_critical_pct OR equity < l.minimum_equity THE
             WHEN pct >= l.drawdown_warning_pct THEN 'warning' ELSE 'normal' END;
 
 -- Measures an account's equity against its limits, and raises or clears the breach, the countdown and the event. `cause` is
--- the id of the row that made the difference, `at` its time.
-CREATE OR REPLACE FUNCTION guardwire.judge_drawdown(account uuid, cause text, at timestamptz, revision bigint, ordinal integer)
-RETURNS void LANGUAGE plpgsql AS $$
+-- the id of the row that made the difference, `at` its time. The countdown begins at that time, unless the row waited in the
+-- inbox for more than a minute: a countdown that nobody could see would be over before it began.
+CREATE OR REPLACE FUNCTION guardwire.judge_drawdown(
+    account uuid, cause text, at timestamptz, arrived_at timestamptz, revision bigint, ordinal integer
+) RETURNS void LANGUAGE plpgsql AS $$
 DECLARE
     a guardwire.accounts;
     l guardwire.limits := guardwire.limits_of(account);
@@ -171,7 +173,8 @@ BEGIN
     pct := guardwire.drawdown_pct(peak, a.equity);
     level := guardwire.drawdown_level(pct, a.equity, l);
     IF level = 'critical' AND a.drawdown_level IS DISTINCT FROM 'critical' THEN
-        a.liquidation_at := at + make_interval(secs => l.countdown_seconds);
+        a.liquidation_at := make_interval(secs => l.countdown_seconds)
+                            + CASE WHEN clock_timestamp() - arrived_at > interval '1 minute' THEN clock_timestamp() ELSE at END;
         PERFORM guardwire.raise_breach(account, cause, 'drawdown', at, pct, NULL, NULL);
     ELSIF level <> 'critical' THEN
         a.liquidation_at := NULL;

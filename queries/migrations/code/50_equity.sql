@@ -128,7 +128,8 @@ BEGIN
         END IF;
         SELECT o.* INTO a FROM guardwire.accounts AS o WHERE o.user_id = r.user_id;
         PERFORM guardwire.follow_currency(r.user_id);
-        PERFORM guardwire.judge_drawdown(r.user_id, r.id::text, least(a.equity_at, r.arrived_at), r.revision, r.ordinal);
+        PERFORM guardwire.judge_drawdown(r.user_id, r.id::text, least(a.equity_at, r.arrived_at), r.arrived_at, r.revision,
+                                         r.ordinal);
     END LOOP;
 END
 $$;

@@ -287,7 +287,7 @@ BEGIN
         PERFORM guardwire.recompute_equity(account, to_come);
     END IF;
     UPDATE guardwire.accounts AS o SET sync_due_at = arrived_at WHERE o.user_id = account AND o.source = 'live';
-    PERFORM guardwire.judge_drawdown(account, concat('limits-', revision), arrived_at, revision, ordinal);
+    PERFORM guardwire.judge_drawdown(account, concat('limits-', revision), arrived_at, arrived_at, revision, ordinal);
     FOR held IN SELECT o.* FROM guardwire.market_alerts AS o WHERE o.user_id = account LOOP
         m := held;
         m.alert_type := guardwire.market_level(m.condition_type, m.gap_pct, m.spread_pct, l);

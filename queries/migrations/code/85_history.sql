@@ -165,7 +165,7 @@ BEGIN
     PERFORM guardwire.write_positions('{}', ARRAY(
         SELECT guardwire.recompute_position(guardwire.set_instrument(p)) FROM guardwire.positions AS p
         WHERE p.user_id = of_account AND p.is_open));
-    PERFORM guardwire.judge_drawdown(of_account, concat('history-', given), least(equity.at, read_at), given, 0);
+    PERFORM guardwire.judge_drawdown(of_account, concat('history-', given), least(equity.at, read_at), read_at, given, 0);
     PERFORM guardwire.settle_breaches(of_account, concat('history-', given), read_at);
     PERFORM guardwire.send_notices(ARRAY[of_account], ARRAY[given]);
 END
