@@ -33,9 +33,12 @@ _APPLY: Final = (
 )
 _APPLY_BATCH: Final = _APPLY.format("apply")
 _APPLY_SINGLY: Final = _APPLY.format("apply_singly")
-_STATUS: Final = (
-    "SELECT waiting, oldest_seconds, set_aside, unread_accounts, term FROM guardwire.inbox_status()"
-)
+# A server that may prepare transactions gets no notification of the platform's rows: guardwire.copy_row sends none.
+_STATUS: Final = """
+SELECT s.waiting, s.oldest_seconds, s.set_aside, s.unread_accounts,
+       c.notify AND current_setting('max_prepared_transactions') = '0' AS notifies
+FROM guardwire.inbox_status() AS s CROSS JOIN guardwire.configuration AS c
+"""
 # Ends the connection of a holder that no longer renews its lease: its open transaction would hold the lease's row.
 _END_HOLDER: Final = """
 SELECT pg_terminate_backend(s.pid) FROM guardwire.applier AS l
@@ -80,8 +83,8 @@ class Changes(NamedTuple):
 class Applier:
     """Competes for the lease, and applies the inbox while it holds the lease.
 
-    ``on_changes`` publishes what a batch changed. ``is_woken`` says whether NOTIFY is heard; the listener calls
-    `wake` for each.
+    ``on_changes`` publishes what a batch changed. ``is_woken`` says whether notifications are heard; the listener
+    calls `wake` for each.
     """
 
     def __init__(
@@ -99,6 +102,7 @@ class Applier:
         self._is_woken = is_woken
         self._timing = timing or ApplierTiming()
         self._wakened = asyncio.Event()
+        self._rows_notify = False
         self._batch_rows = BATCH_ROWS
         self._backlog = _Backlog()
         #: Term of the lease that this process holds; None while another one does.
@@ -180,7 +184,7 @@ class Applier:
                 continue
             self._backlog.end()
             pause = min(pause * 1.5, self._timing.poll_idle)
-            await self._pause(self._timing.renew if self._is_woken() else pause)
+            await self._pause(self._timing.renew if self._rows_notify and self._is_woken() else pause)
         log.warning("another process is the applier now")
         self._lose()
 
@@ -246,6 +250,7 @@ class Applier:
         METRICS.inbox_oldest.set(status["oldest_seconds"])
         METRICS.set_aside_now.set(status["set_aside"])
         METRICS.unread_accounts.set(status["unread_accounts"])
+        self._rows_notify = status["notifies"]
 
     async def _release(self, connection: asyncpg.Connection[Any]) -> None:
         """Let a successor begin at once; whatever fails here costs it no more than the lease's time."""
