@@ -6,7 +6,7 @@ from decimal import Decimal
 
 import pytest
 
-from tests.audit.tale import Tale, at
+from tests.audit.history_builder import HistoryBuilder, at
 
 
 @pytest.mark.parametrize(
@@ -19,77 +19,77 @@ from tests.audit.tale import Tale, at
     ],
 )
 def test_levels_of_a_drawdown_from_ten_thousand(equity: float, pct: float, level: str) -> None:
-    tale = Tale()
-    tale.equity(0, 10_000)
-    tale.equity(1, equity)
-    assert (tale.drawdown["current_drawdown_pct"], tale.drawdown["alert_type"]) == (pct, level)
-    assert tale.drawdown["should_close_all"] is (level == "critical")
+    history = HistoryBuilder()
+    history.equity(10_000, 0)
+    history.equity(equity, 1)
+    assert (history.drawdown()["current_drawdown_pct"], history.drawdown()["alert_type"]) == (pct, level)
+    assert history.drawdown()["should_close_all"] is (level == "critical")
 
 
 def test_without_equity_nothing_is_known_and_nothing_is_healthy() -> None:
-    tale = Tale()
-    tale.row(0)
-    assert tale.drawdown["alert_type"] == "unknown"
-    assert tale.state()["guards"]["system_status"] == "unknown"
+    history = HistoryBuilder()
+    history.sync(0)
+    assert history.drawdown()["alert_type"] == "unknown"
+    assert history.state()["guards"]["system_status"] == "unknown"
 
 
 def test_a_withdrawal_is_no_drawdown_and_a_deposit_no_gain() -> None:
-    tale = Tale()
-    tale.equity(0, 10_000)
-    tale.equity(1, 5_000, cash_flow=Decimal(-5_000))
-    assert (tale.drawdown["peak_equity"], tale.drawdown["current_drawdown_pct"]) == (5_000.0, 0.0)
-    tale.equity(2, 6_500, cash_flow=Decimal(2_000))
-    assert (tale.drawdown["peak_equity"], tale.drawdown["current_drawdown_pct"]) == (7_000.0, 7.14)
+    history = HistoryBuilder()
+    history.equity(10_000, 0)
+    history.equity(5_000, 1, cash_flow=Decimal(-5_000))
+    assert (history.drawdown()["peak_equity"], history.drawdown()["current_drawdown_pct"]) == (5_000.0, 0.0)
+    history.equity(6_500, 2, cash_flow=Decimal(2_000))
+    assert (history.drawdown()["peak_equity"], history.drawdown()["current_drawdown_pct"]) == (7_000.0, 7.14)
 
 
 def test_a_flow_that_arrives_late_counts_from_its_own_time() -> None:
-    tale = Tale()
-    tale.equity(0, 10_000)
-    tale.equity(20, 5_000)
-    assert tale.drawdown["current_drawdown_pct"] == 50.0
-    tale.equity(10, 5_100, cash_flow=Decimal(-5_000))
-    assert (tale.drawdown["peak_equity"], tale.drawdown["current_drawdown_pct"]) == (5_100.0, 1.96)
+    history = HistoryBuilder()
+    history.equity(10_000, 0)
+    history.equity(5_000, 20)
+    assert history.drawdown()["current_drawdown_pct"] == 50.0
+    history.equity(5_100, 10, cash_flow=Decimal(-5_000))
+    assert (history.drawdown()["peak_equity"], history.drawdown()["current_drawdown_pct"]) == (5_100.0, 1.96)
 
 
 def test_equity_that_is_none_is_ignored_and_a_negative_one_never_moves_the_peak() -> None:
-    tale = Tale()
-    tale.equity(0, 1_000)
-    tale.equity(1, "NaN")
-    assert tale.drawdown["current_equity"] == 1_000.0
-    tale.equity(2, -50)
-    assert (tale.drawdown["peak_equity"], tale.drawdown["current_drawdown_pct"]) == (1_000.0, 100.0)
+    history = HistoryBuilder()
+    history.equity(1_000, 0)
+    history.equity("NaN", 1)
+    assert history.drawdown()["current_equity"] == 1_000.0
+    history.equity(-50, 2)
+    assert (history.drawdown()["peak_equity"], history.drawdown()["current_drawdown_pct"]) == (1_000.0, 100.0)
 
 
 def test_equity_below_the_minimum_is_critical_without_a_drawdown() -> None:
-    tale = Tale()
-    tale.equity(0, 99.99)
-    assert (tale.drawdown["current_drawdown_pct"], tale.drawdown["alert_type"]) == (0.0, "critical")
+    history = HistoryBuilder()
+    history.equity(99.99, 0)
+    assert (history.drawdown()["current_drawdown_pct"], history.drawdown()["alert_type"]) == (0.0, "critical")
 
 
 def test_the_peak_can_be_restarted() -> None:
-    tale = Tale()
-    tale.equity(0, 10_000)
-    tale.equity(10, 8_000)
-    tale.limits(peak_since=at(5))
-    assert (tale.drawdown["peak_equity"], tale.drawdown["alert_type"]) == (8_000.0, "normal")
+    history = HistoryBuilder()
+    history.equity(10_000, 0)
+    history.equity(8_000, 10)
+    history.set_limits(peak_since=at(5))
+    assert (history.drawdown()["peak_equity"], history.drawdown()["alert_type"]) == (8_000.0, "normal")
 
 
 def test_the_countdown_runs_from_the_breach_and_later_syncs_do_not_restart_it() -> None:
-    tale = Tale()
-    tale.equity(0, 10_000)
-    tale.equity(10, 8_000)
-    tale.equity(30, 7_900)
-    assert tale.drawdown["liquidation_at"] == "2024-05-06T12:01:10.000000Z"
-    tale.equity(40, 9_900)
-    assert "liquidation_at" not in tale.drawdown
+    history = HistoryBuilder()
+    history.equity(10_000, 0)
+    history.equity(8_000, 10)
+    history.equity(7_900, 30)
+    assert history.drawdown()["liquidation_at"] == "2024-05-06T12:01:10.000000Z"
+    history.equity(9_900, 40)
+    assert "liquidation_at" not in history.drawdown()
 
 
 def test_a_breach_that_came_and_went_stays_latched() -> None:
-    tale = Tale()
-    tale.equity(0, 10_000)
-    breach = tale.equity(10, 7_900)
-    tale.equity(20, 9_900)
-    assert tale.state()["guards"]["breaches"] == {
+    history = HistoryBuilder()
+    history.equity(10_000, 0)
+    breach = history.equity(7_900, 10)
+    history.equity(9_900, 20)
+    assert history.state()["guards"]["breaches"] == {
         breach.id: {
             "kind": "drawdown",
             "raised_at": "2024-05-06T12:00:10.000000Z",
@@ -100,12 +100,12 @@ def test_a_breach_that_came_and_went_stays_latched() -> None:
 
 
 def test_tighter_limits_raise_the_level_of_an_unchanged_equity() -> None:
-    tale = Tale()
-    tale.equity(0, 10_000)
-    tale.equity(1, 9_000)
-    tale.limits(drawdown_warning_pct=Decimal(5), drawdown_critical_pct=Decimal(8))
-    assert (tale.drawdown["alert_type"], tale.drawdown["alert_threshold_pct"]) == ("critical", 8.0)
-    assert tale.events() == ["drawdown_alert"]
+    history = HistoryBuilder()
+    history.equity(10_000, 0)
+    history.equity(9_000, 1)
+    history.set_limits(drawdown_warning_pct=Decimal(5), drawdown_critical_pct=Decimal(8))
+    assert (history.drawdown()["alert_type"], history.drawdown()["alert_threshold_pct"]) == ("critical", 8.0)
+    assert history.events() == ["drawdown_alert"]
 
 
 @pytest.mark.parametrize(
@@ -125,9 +125,9 @@ def test_tighter_limits_raise_the_level_of_an_unchanged_equity() -> None:
 def test_market_conditions_and_their_levels(
     reason: str, prices: tuple[str | None, str | None], shown: dict[str, object] | None, level: str | None
 ) -> None:
-    tale = Tale()
-    tale.trigger(0, reason, *prices)
-    alerts = tale.state()["guards"]["alerts"]
+    history = HistoryBuilder()
+    history.guard(reason, *prices, 0)
+    alerts = history.state()["guards"]["alerts"]
     if shown is None:
         assert alerts == {}
     else:
@@ -138,44 +138,44 @@ def test_market_conditions_and_their_levels(
 
 
 def test_the_latest_condition_of_a_symbol_replaces_the_one_before_and_its_window_ends_it() -> None:
-    tale = Tale()
-    critical = tale.trigger(0, "gap", "100", "120")
-    tale.trigger(10, "gap", "100", "106")
-    guards = tale.state()["guards"]
+    history = HistoryBuilder()
+    critical = history.guard("gap", "100", "120", 0)
+    history.guard("gap", "100", "106", 10)
+    guards = history.state()["guards"]
     assert guards["alerts"]["XAUUSD:price_gap"]["alert_type"] == "warning"
     assert guards["breaches"][critical.id]["cleared_at"] == "2024-05-06T12:00:10.000000Z"
-    tale.end_alerts(3_600)
-    assert tale.state()["guards"]["alerts"] != {}
-    tale.end_alerts(3_610)
-    assert tale.state()["guards"]["alerts"] == {}
+    history.end_alerts(3_600)
+    assert history.state()["guards"]["alerts"] != {}
+    history.end_alerts(3_610)
+    assert history.state()["guards"]["alerts"] == {}
 
 
 def test_a_critical_alert_that_ends_clears_its_breach_at_the_end_of_the_window() -> None:
-    tale = Tale()
-    critical = tale.trigger(0, "gap", "100", "120")
-    tale.end_alerts(4_000)
-    assert tale.state()["guards"]["breaches"][critical.id]["cleared_at"] == "2024-05-06T13:00:00.000000Z"
+    history = HistoryBuilder()
+    critical = history.guard("gap", "100", "120", 0)
+    history.end_alerts(4_000)
+    assert history.state()["guards"]["breaches"][critical.id]["cleared_at"] == "2024-05-06T13:00:00.000000Z"
 
 
 def test_a_condition_whose_window_passed_before_it_arrived_is_an_event_only() -> None:
-    tale = Tale()
-    tale.row(4_000)
-    tale.trigger(0, "gap", "100", "120")
-    assert tale.state()["guards"]["alerts"] == {}
-    assert tale.state()["guards"]["breaches"] == {}
-    assert tale.events() == ["position_matched", "market_condition_alert"]
+    history = HistoryBuilder()
+    history.sync(4_000)
+    history.guard("gap", "100", "120", 0)
+    assert history.state()["guards"]["alerts"] == {}
+    assert history.state()["guards"]["breaches"] == {}
+    assert history.events() == ["position_matched", "market_condition_alert"]
 
 
 def test_a_sync_is_an_event_only_if_it_changes_more_than_price_and_times() -> None:
-    tale = Tale()
-    tale.row(0)
-    tale.row(10, current_price=Decimal(1960))
-    tale.row(20, stop_loss=Decimal(1940))
-    tale.row(30, stop_loss=Decimal(1940), matched=2, event_type="divergence")
-    tale.row(40, stop_loss=Decimal(1940))
-    tale.close(50)
-    tale.close(60)
-    assert tale.events() == [
+    history = HistoryBuilder()
+    history.sync(0)
+    history.sync(10, current_price=Decimal(1960))
+    history.sync(20, stop_loss=Decimal(1940))
+    history.sync(30, stop_loss=Decimal(1940), matched=2, event_type="divergence")
+    history.sync(40, stop_loss=Decimal(1940))
+    history.close(50)
+    history.close(60)
+    assert history.events() == [
         "position_closed",
         "position_matched",
         "divergence_detected",
@@ -185,22 +185,22 @@ def test_a_sync_is_an_event_only_if_it_changes_more_than_price_and_times() -> No
 
 
 def test_only_the_five_newest_events_are_listed() -> None:
-    tale = Tale()
+    history = HistoryBuilder()
     for ticket in range(1, 9):
-        tale.row(ticket, ticket)
-    assert len(tale.events()) == 5
+        history.sync(ticket, ticket=ticket)
+    assert len(history.events()) == 5
 
 
 def test_a_source_falls_silent_and_lives_again_with_the_next_sync() -> None:
-    tale = Tale()
-    assert tale.state()["status"]["source"] == "silent"
-    tale.row(0)
-    assert tale.state()["status"]["source"] == "live"
-    tale.silence()
-    assert tale.state()["status"]["source"] == "silent"
-    tale.row(1, status="failed", error_message="no answer")
-    assert tale.state()["status"]["source"] == "silent"
-    assert tale.state()["status"]["error_message"] == "no answer"
-    tale.row(2)
-    assert tale.state()["status"]["source"] == "live"
-    assert "error_message" not in tale.state()["status"]
+    history = HistoryBuilder()
+    assert history.state()["status"]["source"] == "silent"
+    history.sync(0)
+    assert history.state()["status"]["source"] == "live"
+    history.note_silence()
+    assert history.state()["status"]["source"] == "silent"
+    history.sync(1, status="failed", error_message="no answer")
+    assert history.state()["status"]["source"] == "silent"
+    assert history.state()["status"]["error_message"] == "no answer"
+    history.sync(2)
+    assert history.state()["status"]["source"] == "live"
+    assert "error_message" not in history.state()["status"]

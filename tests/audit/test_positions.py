@@ -6,13 +6,13 @@ from decimal import Decimal
 
 from realtime.audit.history import LogRow, backfill_order
 from realtime.audit.state import Oracle
-from tests.audit.tale import GOLD, USER, Tale, at
+from tests.audit.history_builder import GOLD, USER, HistoryBuilder, at
 
 
 def test_a_tenth_of_a_lot_of_gold_that_rose_by_five_and_a_quarter_earns_52_50() -> None:
-    tale = Tale()
-    tale.row(0)
-    position = tale.open["1"]
+    history = HistoryBuilder()
+    history.sync(0)
+    position = history.book()["1"]
     assert (position["unrealized_pnl"], position["unrealized_pnl_pct"], position["pnl_currency"]) == (
         52.5,
         0.27,
@@ -21,85 +21,86 @@ def test_a_tenth_of_a_lot_of_gold_that_rose_by_five_and_a_quarter_earns_52_50() 
 
 
 def test_a_sell_loses_what_a_buy_earns() -> None:
-    tale = Tale()
-    tale.row(0, direction="1")
-    assert (tale.open["1"]["unrealized_pnl"], tale.open["1"]["unrealized_pnl_pct"]) == (-52.5, -0.27)
+    history = HistoryBuilder()
+    history.sync(0, direction="1")
+    position = history.book()["1"]
+    assert (position["unrealized_pnl"], position["unrealized_pnl_pct"]) == (-52.5, -0.27)
 
 
 def test_a_position_that_is_synced_again_and_again_is_one_position() -> None:
-    tale = Tale()
-    first = tale.row(0)
+    history = HistoryBuilder()
+    first = history.sync(0)
     for second in range(10, 60, 10):
-        tale.row(second, current_price=Decimal(1950 + second))
-    position = tale.open["1"]
+        history.sync(second, current_price=Decimal(1950 + second))
+    position = history.book()["1"]
     assert (position["position_id"], position["entry_time"]) == (first.id, "2024-05-06T12:00:00.000000Z")
     assert position["current_price"] == 2000.0
-    assert tale.state()["status"]["total_syncs"] == 6
+    assert history.state()["status"]["total_syncs"] == 6
 
 
 def test_a_close_takes_the_position_off() -> None:
-    tale = Tale()
-    tale.row(0)
-    tale.close(10)
-    assert tale.open == {}
-    assert tale.state()["status"]["status"] == "idle"
+    history = HistoryBuilder()
+    history.sync(0)
+    history.close(10)
+    assert history.book() == {}
+    assert history.state()["status"]["status"] == "idle"
 
 
 def test_a_close_closes_even_when_its_time_is_before_the_last_sync() -> None:
-    tale = Tale()
-    tale.row(0)
-    tale.row(20)
-    tale.close(10)
-    assert tale.open == {}
+    history = HistoryBuilder()
+    history.sync(0)
+    history.sync(20)
+    history.close(10)
+    assert history.book() == {}
 
 
 def test_a_late_sync_from_before_the_close_does_not_reopen() -> None:
-    tale = Tale()
-    tale.row(0)
-    tale.close(20)
-    tale.row(10)
-    assert tale.open == {}
+    history = HistoryBuilder()
+    history.sync(0)
+    history.close(20)
+    history.sync(10)
+    assert history.book() == {}
 
 
 def test_a_sync_later_than_the_close_in_time_and_arrival_reopens() -> None:
-    tale = Tale()
-    first = tale.row(0)
-    tale.close(10)
-    tale.row(20)
-    assert tale.open["1"]["position_id"] == first.id
+    history = HistoryBuilder()
+    first = history.sync(0)
+    history.close(10)
+    history.sync(20)
+    assert history.book()["1"]["position_id"] == first.id
 
 
 def test_a_sync_in_the_same_instant_as_the_close_does_not_reopen() -> None:
-    tale = Tale()
-    tale.close(10)
-    tale.row(10)
-    assert tale.open == {}
+    history = HistoryBuilder()
+    history.close(10)
+    history.sync(10)
+    assert history.book() == {}
 
 
 def test_an_older_row_that_arrives_late_changes_the_entry_time_alone() -> None:
-    tale = Tale()
-    tale.row(10, current_price=Decimal(1960))
-    tale.row(5, current_price=Decimal(1940))
-    position = tale.open["1"]
+    history = HistoryBuilder()
+    history.sync(10, current_price=Decimal(1960))
+    history.sync(5, current_price=Decimal(1940))
+    position = history.book()["1"]
     assert position["current_price"] == 1960.0
     assert position["entry_time"] == "2024-05-06T12:00:05.000000Z"
 
 
 def test_a_partial_close_is_the_same_position_with_less_volume() -> None:
-    tale = Tale()
-    tale.row(0)
-    tale.row(10, volume=Decimal("0.04"))
-    assert (tale.open["1"]["volume"], tale.open["1"]["unrealized_pnl"]) == (0.04, 21.0)
+    history = HistoryBuilder()
+    history.sync(0)
+    history.sync(10, volume=Decimal("0.04"))
+    assert (history.book()["1"]["volume"], history.book()["1"]["unrealized_pnl"]) == (0.04, 21.0)
 
 
 def test_a_row_closed_in_place_is_closed_and_stays_closed_when_it_is_unclosed() -> None:
-    tale = Tale()
-    row = tale.row(0)
-    closed = tale.update(row, close_reason="stop_loss")
-    assert tale.open == {}
-    tale.update(closed, close_reason=None)
-    assert tale.open == {}
-    assert tale.state()["status"]["total_syncs"] == 1
+    history = HistoryBuilder()
+    row = history.sync(0)
+    closed = history.update(row, close_reason="stop_loss")
+    assert history.book() == {}
+    history.update(closed, close_reason=None)
+    assert history.book() == {}
+    assert history.state()["status"]["total_syncs"] == 1
 
 
 def test_in_a_backfill_a_close_wins_a_tie() -> None:
@@ -112,25 +113,25 @@ def test_in_a_backfill_a_close_wins_a_tie() -> None:
 
 
 def test_failed_rows_and_guard_triggers_never_bear_a_position() -> None:
-    tale = Tale()
-    tale.row(0, status="FAILED")
-    tale.row(1, event_type="guard_trigger")
-    tale.row(2, event_type="margin_call")
-    assert tale.open == {}
+    history = HistoryBuilder()
+    history.sync(0, status="FAILED")
+    history.sync(1, event_type="guard_trigger")
+    history.sync(2, event_type="margin_call")
+    assert history.book() == {}
 
 
 def test_divergences_count_now_and_not_for_ever() -> None:
-    tale = Tale()
-    tale.row(0)
-    tale.row(10, event_type="divergence", matched=None, divergence_reason="volume")
-    status = tale.state()["status"]
+    history = HistoryBuilder()
+    history.sync(0)
+    history.sync(10, event_type="divergence", matched=None, divergence_reason="volume")
+    status = history.state()["status"]
     assert (status["status"], status["divergences_detected"], status["open_positions_count"]) == (
         "warning",
         1,
         0,
     )
-    tale.row(20)
-    status = tale.state()["status"]
+    history.sync(20)
+    status = history.state()["status"]
     assert (status["status"], status["divergences_detected"], status["open_positions_count"]) == (
         "healthy",
         0,
@@ -139,41 +140,41 @@ def test_divergences_count_now_and_not_for_ever() -> None:
 
 
 def test_yen_are_turned_into_dollars_by_the_newest_rate_in_either_direction() -> None:
-    tale = Tale()
-    tale.equity(0, 10_000)
-    tale.row(
+    history = HistoryBuilder()
+    history.equity(10_000, 0)
+    history.sync(
         0, symbol="gbpjpy", volume=Decimal("0.5"), entry_price=Decimal(190), current_price=Decimal("190.25")
     )  # 12,500 yen
-    assert (tale.open["1"]["unrealized_pnl"], tale.open["1"]["pnl_currency"]) == (12_500.0, "JPY")
-    tale.rate(5, "USD", "JPY", "150")
-    tale.rate(1, "USD", "JPY", "149")
-    assert (tale.open["1"]["unrealized_pnl"], tale.open["1"]["pnl_currency"]) == (83.33, "USD")
-    tale.rate(6, "JPY", "USD", "0.01")
-    assert tale.open["1"]["unrealized_pnl"] == 125.0
+    assert (history.book()["1"]["unrealized_pnl"], history.book()["1"]["pnl_currency"]) == (12_500.0, "JPY")
+    history.rate("USD", "JPY", "150", 5)
+    history.rate("USD", "JPY", "149", 1)
+    assert (history.book()["1"]["unrealized_pnl"], history.book()["1"]["pnl_currency"]) == (83.33, "USD")
+    history.rate("JPY", "USD", "0.01", 6)
+    assert history.book()["1"]["unrealized_pnl"] == 125.0
 
 
 def test_a_total_is_never_the_sum_of_different_currencies() -> None:
-    tale = Tale()
-    tale.equity(0, 10_000, balance=Decimal(9_900))
-    tale.row(0)
-    assert tale.state()["positions"]["total_unrealized_pnl"] == 52.5
-    assert tale.state()["positions"]["total_unrealized_pnl_pct"] == 0.53
-    tale.row(0, 2, symbol="GBPJPY")
-    assert "total_unrealized_pnl" not in tale.state()["positions"]
+    history = HistoryBuilder()
+    history.equity(10_000, 0, balance=Decimal(9_900))
+    history.sync(0)
+    assert history.state()["positions"]["total_unrealized_pnl"] == 52.5
+    assert history.state()["positions"]["total_unrealized_pnl_pct"] == 0.53
+    history.sync(0, ticket=2, symbol="GBPJPY")
+    assert "total_unrealized_pnl" not in history.state()["positions"]
 
 
 def test_an_unknown_symbol_is_counted_as_one_unit_and_says_so() -> None:
-    tale = Tale()
-    tale.row(0, symbol="XAUUSD.pro")
-    position = tale.open["1"]
+    history = HistoryBuilder()
+    history.sync(0, symbol="XAUUSD.pro")
+    position = history.book()["1"]
     assert (position["unrealized_pnl"], position["pnl_currency"]) == (0.53, "USD")
     assert position["contract_size_assumed"] is True
 
 
 def test_numbers_that_are_none_are_absent() -> None:
-    tale = Tale()
-    tale.row(0, current_price=Decimal("NaN"), take_profit=Decimal("Infinity"), volume=Decimal(-1))
-    position = tale.open["1"]
+    history = HistoryBuilder()
+    history.sync(0, current_price=Decimal("NaN"), take_profit=Decimal("Infinity"), volume=Decimal(-1))
+    position = history.book()["1"]
     assert position["current_price"] == 1950.5  # the entry price until one is known
     assert not {"take_profit", "volume", "unrealized_pnl"} & set(position)
     assert position["unrealized_pnl_pct"] == 0.0

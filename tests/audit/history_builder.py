@@ -1,4 +1,4 @@
-"""Histories told in a few words, for examples: `Tale` puts rows in order and asks the oracle."""
+"""Histories for examples that are worked out by hand, and the state that the oracle reduces them to."""
 
 from __future__ import annotations
 
@@ -27,26 +27,26 @@ GOLD: Final = Instrument(symbol="XAUUSD", contract_size=Decimal(100), quote_curr
 YEN: Final = Instrument(symbol="GBPJPY", contract_size=Decimal(100_000), quote_currency="JPY")
 
 
-def at(seconds: float) -> datetime:
-    """So many seconds after the tale begins."""
-    return START + timedelta(seconds=seconds)
+def at(second: float) -> datetime:
+    """The moment of a second after `START`."""
+    return START + timedelta(seconds=second)
 
 
 Kind = TypeVar("Kind", bound=Change)
 
 
 @dataclass
-class Tale:
-    """A history that grows: each method appends one committed change, of the time ``second`` after the start.
+class HistoryBuilder:
+    """Appends changes to a history; its methods are named as those of `DatabaseWriter`.
 
-    The clock stands at the greatest time told so far, so that rows can also come late.
+    A change arrives at the latest second that any change had so far, so rows can also come late.
     """
 
     arrivals: list[Arrival] = field(default_factory=list)
     _clock: datetime = START
 
-    def row(self, second: float, ticket: int | None = 1, **columns: Any) -> LogRow:
-        """A row of the log; an unremarkable sync of gold unless ``columns`` say otherwise."""
+    def sync(self, second: float = 0, *, ticket: int | None = 1, **columns: Any) -> LogRow:
+        """Append a row of the log: a sync of 0.1 lots of gold that differs in ``columns``."""
         row = LogRow(
             id=f"row-{len(self.arrivals)}",
             user_id=USER,
@@ -59,30 +59,30 @@ class Tale:
             matched=1,
             created_at=at(second),
         )
-        return self._add(replace(row, **columns))
+        return self._append(replace(row, **columns))
 
-    def close(self, second: float, ticket: int = 1, **columns: Any) -> LogRow:
-        """A closing row."""
-        return self.row(second, ticket, event_type="close", close_reason="manual", **columns)
+    def close(self, second: float = 0, *, ticket: int = 1, **columns: Any) -> LogRow:
+        """Append a row of the log that closes ``ticket``."""
+        return self.sync(second, ticket=ticket, event_type="close", close_reason="manual", **columns)
 
     def update(self, row: LogRow, **columns: Any) -> LogRow:
-        """The same row, changed in place."""
-        return self._add(replace(row, inserted=False, **columns))
+        """Append a change of ``row`` in place."""
+        return self._append(replace(row, inserted=False, **columns))
 
-    def trigger(self, second: float, reason: str, first: str | None, second_price: str | None) -> LogRow:
-        """A guard trigger with its two prices: close and open, or bid and ask."""
-        return self.row(
+    def guard(self, reason: str, before: str | None, after: str | None, second: float = 0) -> LogRow:
+        """Append a guard trigger with two prices: close and open, or bid and ask."""
+        return self.sync(
             second,
-            None,
+            ticket=None,
             event_type="guard_trigger",
             divergence_reason=reason,
-            entry_price=first and Decimal(first),
-            current_price=second_price and Decimal(second_price),
+            entry_price=before and Decimal(before),
+            current_price=after and Decimal(after),
             matched=0,
         )
 
-    def equity(self, second: float, equity: float | str, **columns: Any) -> EquityRow:
-        """An equity row in dollars."""
+    def equity(self, equity: float | str, second: float = 0, **columns: Any) -> EquityRow:
+        """Append a row of equity in USD."""
         row = EquityRow(
             id=f"equity-{len(self.arrivals)}",
             user_id=USER,
@@ -90,38 +90,37 @@ class Tale:
             currency="USD",
             created_at=at(second),
         )
-        return self._add(replace(row, **columns))
+        return self._append(replace(row, **columns))
 
-    def limits(self, **columns: Any) -> None:
-        """Limits from now on."""
-        self._add(Limits(user_id=USER, **columns))
+    def rate(self, base: str, quote: str, rate: str, second: float = 0) -> None:
+        """Append an exchange rate."""
+        self._append(FxRate(base=base, quote=quote, rate=Decimal(rate), created_at=at(second)))
 
-    def rate(self, second: float, base: str, quote: str, rate: str) -> None:
-        """An exchange rate."""
-        self._add(FxRate(base=base, quote=quote, rate=Decimal(rate), created_at=at(second)))
+    def set_limits(self, **columns: Any) -> None:
+        """Append limits that hold from now on."""
+        self._append(Limits(user_id=USER, **columns))
 
-    def silence(self) -> None:
-        """Housekeeping finds the syncs overdue."""
-        self._add(WentSilent(USER))
+    def note_silence(self) -> None:
+        """Append that housekeeping found the syncs overdue."""
+        self._append(WentSilent(USER))
 
     def end_alerts(self, second: float) -> None:
-        """Housekeeping ends the alerts whose window has passed at ``second``."""
+        """Append that housekeeping ended the alerts whose window had passed at ``second``."""
         self._clock = at(second)
-        self._add(AlertsEnded(USER))
+        self._append(AlertsEnded(USER))
 
     def state(self) -> dict[str, Any]:
-        """What the oracle says."""
+        """State of the account, as the oracle reduces it."""
         return Oracle(USER, (GOLD, YEN)).state(self.arrivals)
 
-    @property
-    def open(self) -> dict[str, Any]:
-        """The open positions."""
+    def book(self) -> dict[str, Any]:
+        """Open positions of the account, by ticket."""
         positions = self.state()["positions"]
         assert positions["total_positions"] == len(positions["open"])
         return dict(positions["open"])
 
-    @property
     def drawdown(self) -> dict[str, Any]:
+        """Drawdown of the account."""
         return dict(self.state()["guards"]["drawdown"])
 
     def events(self) -> list[str]:
@@ -131,7 +130,7 @@ class Tale:
             event["event_type"] for event in sorted(events, key=lambda each: each["created_at"], reverse=True)
         ]
 
-    def _add(self, change: Kind) -> Kind:
+    def _append(self, change: Kind) -> Kind:
         self._clock = max(self._clock, getattr(change, "created_at", None) or self._clock)
         self.arrivals.append(Arrival(change, len(self.arrivals) + 1, self._clock))
         return change
