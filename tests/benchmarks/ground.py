@@ -7,7 +7,7 @@ import os
 import secrets
 import tempfile
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -151,16 +151,22 @@ async def ground(servers: EmbeddedServers, scale: Scale) -> AsyncIterator[Ground
 @contextlib.asynccontextmanager
 async def ground_on_disk(scale: Scale, redis_url: str) -> AsyncIterator[Ground]:
     """The same on a PostgreSQL that keeps its data on a disk, where every commit waits until it is there."""
-    with tempfile.TemporaryDirectory(prefix="guardwire-bench-", dir=_ON_DISK) as folder:
+    with _folder_on_disk() as folder, EmbeddedServers.start(folder, redis_url=redis_url) as servers:
+        connection = await asyncpg.connect(servers.database_url)
+        # A role's setting beats that of the server's command line.
+        await connection.execute("ALTER ROLE CURRENT_USER SET synchronous_commit = on")
+        await connection.close()
+        async with ground(servers, scale) as prepared:
+            yield prepared
+
+
+@contextlib.contextmanager
+def _folder_on_disk() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(prefix="guardwire-bench-", dir=_ON_DISK) as name:
+        folder = Path(name)
         # PostgreSQL's account must be able to enter it.
-        Path(folder).chmod(0o711)
-        with EmbeddedServers.start(Path(folder), redis_url=redis_url) as servers:
-            connection = await asyncpg.connect(servers.database_url)
-            # A role's setting beats that of the server's command line.
-            await connection.execute(f"ALTER ROLE {urlsplit(servers.database_url).username} SET synchronous_commit = on")
-            await connection.close()
-            async with ground(servers, scale) as prepared:
-                yield prepared
+        folder.chmod(0o711)
+        yield folder
 
 
 def flush_us() -> float:

@@ -24,7 +24,7 @@ def table(figures: Sequence[Figure]) -> str:
         for row in rows
     ]
     lines.insert(1, "|" + "|".join("-" * (width + 2) for width in widths) + "|")
-    notes = [f"- {figure.name}: {note}" for figure in figures for note in _notes(figure)]
+    notes = _grouped([(note, figure.name) for figure in figures for note in _notes(figure)])
     return "\n".join([*lines, *([""] if notes else []), *notes])
 
 
@@ -64,6 +64,17 @@ def _row(figure: Figure) -> tuple[str, ...]:
 def _notes(figure: Figure) -> list[str]:
     missed = f"missed; {figure.in_the_way}" if figure.is_met is False and figure.in_the_way else ""
     return [note for note in (figure.note, missed) if note]
+
+
+def _grouped(notes: Sequence[tuple[str, str]]) -> list[str]:
+    """A line for each note, after the names of its figures; the rest of more than three is counted."""
+    names: dict[str, list[str]] = {}
+    for note, name in notes:
+        names.setdefault(note, []).append(name)
+    return [
+        f"- {'; '.join(these[:3])}{f'; and {len(these) - 3} more' if len(these) > 3 else ''}: {note}"
+        for note, these in names.items()
+    ]
 
 
 def _target(figure: Figure) -> str:

@@ -14,6 +14,7 @@ from tests.benchmarks.figure import Figure
 from tests.benchmarks.ground import Ground
 from tests.benchmarks.platform import make_accounts, settle
 from tests.benchmarks.sockets import Sockets
+from tests.inbox import apply_inbox
 
 #: The first sockets pay for what all share: 12 MB of garbage that waits for its collector, caches, threads.
 #: Memory is counted from the next on.
@@ -44,6 +45,7 @@ async def _measure(ground: Ground, count: int) -> list[Figure]:
     """Sockets of as many accounts, with ten positions each."""
     users = await make_accounts(ground.connection, _WARM_SOCKETS + count)
     await ground.connection.execute(_DAY_OF_GRACE, users)
+    await apply_inbox(ground.connection)
     await settle(ground.connection)
     async with (
         ground.node(counts_statements=True) as node,

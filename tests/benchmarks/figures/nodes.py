@@ -26,8 +26,8 @@ async def measure(ground: Ground) -> list[Figure]:
             ours=cpu[count],
             reference=cpu[one],
             target=1.4,
-            in_the_way="each further node hears of every commit, wakes for it, and has a sweep, a canary and"
-            " a pulse of its own: together two fifths of what a change costs on one",
+            in_the_way="each further node hears of every commit and of every delta, wakes for both, and has a sweep,"
+            " a canary and a pulse of its own",
         )
         for count in more
     ]
