@@ -22,6 +22,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from tests.auth.issuer import secret_token
 from tests.databases import Databases
 from tests.feed.node import sync
+from tests.inbox import wait_for_empty_inbox
 from tests.operations.pgbouncer import pgbouncer, set_for_sessions
 from tests.operations.server_process import ServerProcess, server_process
 
@@ -169,7 +170,7 @@ async def fill(database_url: str) -> None:
     connection = await asyncpg.connect(database_url)
     for turn in range(40):
         for ticket in range(1, 30):
-            await sync(connection, USERS[0], ticket=ticket, price=1900.0 + turn)
+            await sync(connection, USERS[0], ticket=ticket, price=1900.0 + turn, is_applied=False)
     await connection.close()
 
 
@@ -236,11 +237,38 @@ async def test_a_client_goes_on_at_another_node_with_what_it_missed(
                     state = take(state, await here.recv())
             assert here.close_code == 1012
             for step in range(5):
-                await sync(connection, USERS[0], price=1900.0 + step)
+                await sync(connection, USERS[0], price=1900.0 + step, is_applied=False)
             await one.process.wait()
             since = f"?since={state['epoch']}:{state['revision']}"
             async with connect(two.stream_url + since, additional_headers=bearer(USERS[0])) as there:
                 while "1904" not in json.dumps(state.get("patch", {})):
                     state = take(state, await there.recv())
             assert state["resumed"] is True
+    await connection.close()
+
+
+async def test_another_node_applies_as_soon_as_the_applier_has_ended(
+    migrated_url: str, redis_url: str, empty_folder: Path
+) -> None:
+    """The lease is given back, so nobody waits until it is over."""
+    connection = await asyncpg.connect(migrated_url)
+
+    async def holder() -> str | None:
+        found: str | None = await connection.fetchval("SELECT holder FROM guardwire.applier")
+        return found
+
+    async def until_held_by(name: str) -> None:
+        async with asyncio.timeout(10):
+            while await holder() != name:
+                await asyncio.sleep(0.02)
+
+    start = (migrated_url, redis_url, empty_folder)
+    async with server_process(*start, {**PATIENCE, "GUARDWIRE_NODE": "one"}) as one:
+        await until_held_by("one")
+        async with server_process(*start, {**PATIENCE, "GUARDWIRE_NODE": "two"}):
+            await one.ends(signal.SIGTERM, within_seconds=EXIT_SECONDS)
+            assert await holder() != "one"
+            await until_held_by("two")
+            await sync(connection, USERS[0], is_applied=False)
+            await wait_for_empty_inbox(connection)
     await connection.close()

@@ -246,7 +246,7 @@ async def go_well(server: ServerProcess, database_url: str) -> list[str]:
         welcome = json.loads(await stream.recv())
         assert MARK.upper() in str(await stream.recv())
         await stream.send(json.dumps({"type": "auth", "token": later}))
-        await sync(connection, USER, price=1999.875)
+        await sync(connection, USER, price=1999.875, is_applied=False)
         while "1999.875" not in str(await stream.recv()):
             pass
     await connection.close()

@@ -24,6 +24,7 @@ from realtime.supervise import Supervisor
 from tests.end_to_end.mirror import Mirror, mirror
 from tests.end_to_end.node import Node, node
 from tests.feed.node import sync
+from tests.inbox import wait_for_empty_inbox
 from tests.operations.exposition import parse
 
 USER = UUID(int=0xA11CE)
@@ -88,7 +89,7 @@ async def test_a_day_of_changes(running: Node, database: asyncpg.Connection[Any]
         assert open_now["guardwire_watched_accounts"] == 1
         async with growth(running) as grown:
             for step in range(10):
-                await sync(database, USER, price=1900.0 + step)
+                await sync(database, USER, price=1900.0 + step, is_applied=False)
                 for each in (one, two):
                     await each.until(partial(_shows, each, 1900.0 + step))
             await one.until(lambda: one.frames_of("heartbeat"))
@@ -97,7 +98,7 @@ async def test_a_day_of_changes(running: Node, database: asyncpg.Connection[Any]
             await asyncio.sleep(1.2)  # the time of a sweep, which is what is counted
     assert grown["guardwire_push_latency_seconds_count"] == 20
     assert 0 < grown["guardwire_push_latency_seconds_sum"] < 20
-    # The first opens a position and is read; what only moves its price is told.
+    # The first opens a position and is read; the others only move its price and are deltas.
     assert grown["guardwire_evaluations_total"] >= 1
     assert grown["guardwire_evaluation_statements_total"] >= 1
     assert grown["guardwire_followed_total"] == 9
@@ -117,6 +118,54 @@ async def test_a_day_of_changes(running: Node, database: asyncpg.Connection[Any]
 
 async def _hears(running: Node) -> bool:
     return (await samples(running))["guardwire_listener_up"] == 1
+
+
+async def test_the_inbox(running: Node, database: asyncpg.Connection[Any]) -> None:
+    async with growth(running) as grown:
+        for ticket in range(1, 4):
+            await sync(database, USER, ticket=ticket, is_applied=False)
+        await wait_for_empty_inbox(database)
+    assert (await samples(running))["guardwire_applier_term"] >= 1
+    assert grown["guardwire_applied_rows_total"] == 3
+    assert 1 <= grown["guardwire_batches_total"] <= 3
+    assert grown["guardwire_inbox_delay_seconds_count"] == grown["guardwire_batches_total"]
+    assert 0 < grown["guardwire_inbox_delay_seconds_sum"] < 20
+
+
+async def test_rows_that_wait(running: Node, database: asyncpg.Connection[Any]) -> None:
+    await sync(database, USER)
+    await database.execute("SELECT guardwire.unready($1)", USER)
+    for _ in range(2):
+        await sync(database, USER, is_applied=False)
+
+    async def waits() -> bool:
+        now = await samples(running)
+        return now["guardwire_unread_accounts"] == 1 and now["guardwire_inbox_rows"] == 2
+
+    async def none_waits() -> bool:
+        now = await samples(running)
+        return now["guardwire_unread_accounts"] == now["guardwire_inbox_rows"] == 0
+
+    await until(waits)
+    assert (await samples(running))["guardwire_inbox_oldest_seconds"] > 0
+    await database.execute("SELECT guardwire.read_history($1)", USER)
+    await until(none_waits)
+    assert (await samples(running))["guardwire_inbox_oldest_seconds"] == 0
+
+
+async def test_rows_that_cannot_be_applied(running: Node, database: asyncpg.Connection[Any]) -> None:
+    await database.execute("ALTER TABLE guardwire.positions ADD CONSTRAINT no_seven CHECK (ticket <> 7)")
+    async with growth(running) as grown:
+        for ticket in (6, 7, 8):
+            await sync(database, USER, ticket=ticket, is_applied=False)
+        await wait_for_empty_inbox(database)
+
+        async def is_seen() -> bool:
+            return (await samples(running))["guardwire_set_aside_rows"] == 1
+
+        await until(is_seen)
+    assert grown["guardwire_set_aside_total"] == 1
+    assert grown["guardwire_applied_rows_total"] == 3
 
 
 def _shows(account: Mirror, price: float) -> bool:
@@ -181,13 +230,18 @@ async def test_a_slow_reader(running: Node, database: asyncpg.Connection[Any]) -
     client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
     client.connect((host, int(port)))
     client.sendall(f"GET /ws HTTP/1.1\r\nHost: {host}:{port}\r\n{_head(running)}\r\n\r\n".encode())
-    insert = "INSERT INTO reconciliation_logs (user_id, mt5_position_id, symbol, event_type, current_price) "
-    many = insert + "SELECT $1, ticket, 'XAUUSD', 'sync', $2 FROM generate_series(1, 500) AS ticket"
+    # A reason that is new each time makes each frame large.
+    many = (
+        "INSERT INTO reconciliation_logs (user_id, mt5_position_id, symbol, event_type, divergence_reason)"
+        " SELECT $1, ticket, 'XAUUSD', 'divergence', $2 || repeat('.', 480)"
+        " FROM generate_series(1, 500) AS ticket"
+    )
     async with growth(running) as grown:
         before = METRICS.slow_readers.get()
         async with asyncio.timeout(40):
             while METRICS.slow_readers.get() == before:
-                await database.execute(many, USER, 1900.0 + time.monotonic() % 100)
+                await database.execute(many, USER, str(time.monotonic_ns()))
+                await wait_for_empty_inbox(database)
     assert grown["guardwire_slow_readers_total"] == 1
     client.close()
 

@@ -49,10 +49,11 @@ async def pooled_node(
         yield running
 
 
-async def writes(database_url: str, price: float) -> None:
+async def writes(database_url: str, price: float, *, is_applied: bool = False) -> None:
+    """The platform writes a price; with ``is_applied`` no node needs to apply it."""
     connection = await asyncpg.connect(database_url)
     try:
-        await sync(connection, USER, price=price)
+        await sync(connection, USER, price=price, is_applied=is_applied)
     finally:
         await connection.close()
 
@@ -95,9 +96,10 @@ async def test_statements_of_many_clients_share_few_connections(pooled_url: str)
     assert AT_ONCE > SERVERS
 
 
-async def test_changes_are_pushed_on_hints_and_found_without(
+async def test_changes_are_applied_and_pushed_without_waiting_for_a_sweep(
     pooled_url: str, migrated_url: str, redis_url: str
 ) -> None:
+    """The applier and the listener reach PostgreSQL by LISTEN_DATABASE_URL, past the pooler."""
     key = DevelopmentKey(secrets.token_hex(32))
     async with (
         pooled_node(pooled_url, migrated_url, redis_url, key=key, **SLOW_SWEEPS) as one,
@@ -105,26 +107,25 @@ async def test_changes_are_pushed_on_hints_and_found_without(
         mirror(one.url, one.token(USER)) as here,
         mirror(two.url, two.token(USER)) as there,
     ):
-        for step in range(20):
-            began = time.monotonic()  # the first may be written before both nodes listen
-            await writes(migrated_url, 1900.0 + step)
-            for account in (here, there):
-                await until_shown(account, 1900.0 + step)
-            assert step == 0 or time.monotonic() - began < HINTED_SECONDS
-        unheard = "UPDATE guardwire.configuration SET notify = false"
-        connection = await asyncpg.connect(migrated_url)
-        await connection.execute(unheard)
+        for wakes in (True, False):
+            await set_notify(migrated_url, wakes=wakes)
+            for step in range(20):
+                began = time.monotonic()
+                price = 1900.0 + 100 * wakes + step
+                await writes(migrated_url, price)
+                for account in (here, there):
+                    await until_shown(account, price)
+                # The first may be written before both nodes listen.
+                assert (wakes and step == 0) or time.monotonic() - began < HINTED_SECONDS
+
+
+async def set_notify(database_url: str, *, wakes: bool) -> None:
+    """Set whether rows of the platform wake the applier by NOTIFY; it polls otherwise."""
+    connection = await asyncpg.connect(database_url)
+    try:
+        await connection.execute("UPDATE guardwire.configuration SET notify = $1", wakes)
+    finally:
         await connection.close()
-        found = METRICS.sweep_found.get()
-        async with (
-            pooled_node(pooled_url, migrated_url, redis_url, key=key) as quick,
-            mirror(quick.url, quick.token(USER)) as account,
-        ):
-            # A first read finds everything by itself.
-            await until_shown(account, 1900.0 + step)
-            await writes(migrated_url, 1999.0)
-            await until_shown(account, 1999.0)
-        assert METRICS.sweep_found.get() > found
 
 
 async def test_revocation_and_tickets_work(pooled_url: str, migrated_url: str, redis_url: str) -> None:
@@ -171,20 +172,23 @@ async def test_the_epoch_is_raised_for_another_server(
     assert METRICS.epoch_raises.get() == raises + 1
 
 
-async def test_a_listener_behind_the_pooler_is_told_of(
+async def test_a_node_that_knows_only_the_pooler_shows_what_others_apply(
     pooled_url: str, migrated_url: str, redis_url: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Changes come all the same, by sweeps; the log says what to set."""
-    missed = METRICS.canary_misses.get()
+    """It hears nothing and cannot be the applier: its sweeps find changes, and the log says what to set."""
+    missed, found = METRICS.canary_misses.get(), METRICS.sweep_found.get()
     async with (
         node(pooled_url, redis_url, database_pooled=True) as running,
         mirror(running.url, running.token(USER)) as account,
     ):
         async with asyncio.timeout(20):
-            while "LISTEN_DATABASE_URL" not in caplog.text:
+            while "set LISTEN_DATABASE_URL" not in caplog.text:
                 await asyncio.sleep(0.05)
-        await writes(migrated_url, 1950.0)
+        await writes(migrated_url, 1950.0, is_applied=True)
         await until_shown(account, 1950.0)
-        assert METRICS.listener_up.get() == 0
+        assert METRICS.listener_up.get() == METRICS.applier_term.get() == 0
+        await writes(migrated_url, 1960.0)
+        await account.until(lambda: account.frames[-1].frame.get("stale"))
     assert METRICS.canary_misses.get() > missed
-    assert caplog.text.count("LISTEN_DATABASE_URL") == 1
+    assert METRICS.sweep_found.get() > found
+    assert caplog.text.count("set LISTEN_DATABASE_URL") == 1

@@ -65,7 +65,7 @@ async def test_events_pass_as_they_come(site: Site, migrated_url: str) -> None:
         assert json.loads((await anext(lines)).removeprefix("data: "))["type"] == "welcome"
         assert json.loads((await anext(lines)).removeprefix("data: "))["type"] == "snapshot"
         written = time.monotonic()
-        await sync(database, USER, price=1999.5)
+        await sync(database, USER, price=1999.5, is_applied=False)
         while "1999.5" not in await anext(lines):
             pass
         assert time.monotonic() - written < AT_ONCE_SECONDS
