@@ -7,10 +7,12 @@ CREATE OR REPLACE FUNCTION guardwire.no_account() RETURNS uuid
 LANGUAGE sql IMMUTABLE PARALLEL SAFE
 RETURN 'ffffffff-ffff-ffff-ffff-ffffffffffff'::uuid;
 
--- A UUID as PostgreSQL's own cast takes it: with or without dashes and braces, in any case.
+-- A UUID as PostgreSQL's own cast takes it: with or without dashes and braces, in any case. The first test recognises the
+-- usual form, because the regular expression takes four times as long and each row of the platform waits for it.
 CREATE OR REPLACE FUNCTION guardwire.read_user(value text) RETURNS uuid
 LANGUAGE sql IMMUTABLE PARALLEL SAFE
-RETURN CASE WHEN value ~ '^([0-9A-Fa-f]{4}(-?[0-9A-Fa-f]{4}){7}|\{[0-9A-Fa-f]{4}(-?[0-9A-Fa-f]{4}){7}\})$'
+RETURN CASE WHEN (value LIKE '________-____-____-____-____________' AND translate(value, '0123456789abcdefABCDEF', '') = '----')
+                 OR value ~ '^([0-9A-Fa-f]{4}(-?[0-9A-Fa-f]{4}){7}|\{[0-9A-Fa-f]{4}(-?[0-9A-Fa-f]{4}){7}\})$'
                 THEN nullif(value::uuid, guardwire.no_account()) END;
 
 -- A ticket from 1 to 2^63 - 1.
@@ -38,8 +40,10 @@ RETURN CASE WHEN guardwire.read_number(value) BETWEEN 0 AND most THEN guardwire.
 -- A time from 1970 to 9999. A time without a zone is UTC.
 CREATE OR REPLACE FUNCTION guardwire.read_time(value text) RETURNS timestamptz
 LANGUAGE sql STABLE PARALLEL SAFE
-RETURN CASE WHEN value ~ '^(19[7-9]\d|[2-9]\d\d\d)-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?$' THEN (value || 'Z')::timestamptz
-            WHEN value ~ '^(19[7-9]\d|[2-9]\d\d\d|1969-12-31T|10000-01-01T)' AND value ~ '[+-]\d\d(:\d\d)*$'
+RETURN CASE WHEN translate(value, '0123456789', '') IN ('--T::', '--T::.') AND value LIKE '____-__-__T__:__:__%'
+                 AND value >= '1970' COLLATE "C" THEN (value || 'Z')::timestamptz
+            WHEN translate(value, '0123456789', '') IN ('--T::+', '--T::.+', '--T::+:', '--T::.+:', '--T::+::', '--T::.+::',
+                                                        '--T::-', '--T::.-', '--T::-:', '--T::.-:', '--T::-::', '--T::.-::')
                  AND value::timestamptz >= '1970-01-01 00:00:00+00'::timestamptz
                  AND value::timestamptz < '10000-01-01 00:00:00+00'::timestamptz THEN value::timestamptz END;
 

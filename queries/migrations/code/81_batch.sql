@@ -57,15 +57,20 @@ BEGIN
     WITH read AS MATERIALIZED (
         SELECT r.account, r.nth, r.source, r.operation, r.arrived_at, r.new_row,
                row_number() OVER (PARTITION BY r.account ORDER BY r.nth)::integer AS ordinal,
-               guardwire.read_user(r.new_row ->> 'id') AS id,
-               guardwire.read_time(r.new_row ->> 'created_at') AS at,
-               guardwire.read_time(r.new_row ->> 'updated_at') AS updated_at,
-               CASE r.source WHEN 'l' THEN guardwire.read_ticket(r.new_row -> 'mt5_position_id') END AS ticket,
-               CASE r.source WHEN 'l' THEN guardwire.read_number(r.new_row -> 'current_price') END AS price,
-               CASE r.source WHEN 'e' THEN guardwire.read_number(r.new_row -> 'equity') END AS equity,
-               CASE r.source WHEN 'e' THEN guardwire.read_number(r.new_row -> 'balance') END AS balance
-        FROM unnest(rows) AS r
-        WHERE r.source IN ('l', 'e') AND r.account <> guardwire.no_account()
+               guardwire.read_user(r.id) AS id,
+               guardwire.read_time(r.created_at) AS at,
+               guardwire.read_time(r.updated_at) AS updated_at,
+               CASE r.source WHEN 'l' THEN guardwire.read_ticket(r.ticket) END AS ticket,
+               CASE r.source WHEN 'l' THEN guardwire.read_number(r.price) END AS price,
+               CASE r.source WHEN 'e' THEN guardwire.read_number(r.equity) END AS equity,
+               CASE r.source WHEN 'e' THEN guardwire.read_number(r.balance) END AS balance
+        -- The readings mention a value several times, so the values are taken out of the row first, once.
+        FROM (SELECT u.*, u.new_row ->> 'id' AS id, u.new_row ->> 'created_at' AS created_at,
+                     u.new_row ->> 'updated_at' AS updated_at, u.new_row -> 'mt5_position_id' AS ticket,
+                     u.new_row -> 'current_price' AS price, u.new_row -> 'equity' AS equity, u.new_row -> 'balance' AS balance
+              FROM unnest(rows) AS u
+              WHERE u.source IN ('l', 'e') AND u.account <> guardwire.no_account()
+              OFFSET 0) AS r
     ), placed AS (
         SELECT r.*,
                max(r.at) OVER earlier AS at_before,
@@ -92,7 +97,9 @@ BEGIN
     FROM placed AS r
     LEFT JOIN guardwire.accounts AS a ON a.user_id = r.account
     LEFT JOIN guardwire.positions AS p ON p.user_id = r.account AND p.ticket = r.ticket
-    CROSS JOIN LATERAL guardwire.limits_of(r.account) AS l;
+    LEFT JOIN guardwire.limits AS l
+        ON r.source = 'e' AND l.user_id = (SELECT coalesce(max(o.user_id::text)::uuid, guardwire.no_account())
+                                           FROM guardwire.limits AS o WHERE o.user_id = r.account);
     RETURN classified;
 END
 $$;
