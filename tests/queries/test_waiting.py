@@ -1,4 +1,4 @@
-"""Which accounts have rows that are not applied yet: what a sweep asks, so that no client is shown the past as present."""
+"""Which accounts have rows that are not applied yet: a sweep asks, so that no client takes the past for the present."""
 
 from __future__ import annotations
 
