@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Any, Final
+from uuid import UUID
 
 TABLE: Final = """
 CREATE TABLE reconciliation_logs (
@@ -66,3 +67,11 @@ async def make(connection: Any, *, rows_per_user: int) -> None:
     await connection.execute(TABLE)
     await connection.execute(HISTORY.format(users=USERS, rows=rows_per_user))
     await connection.execute("ANALYZE reconciliation_logs")
+
+
+async def users(connection: Any) -> list[UUID]:
+    """Every user of the history."""
+    rows = await connection.fetch(
+        f"SELECT md5(number::text)::uuid FROM generate_series(1, {USERS}) AS number"
+    )
+    return [row[0] for row in rows]

@@ -28,7 +28,7 @@ CREATE OR REPLACE FUNCTION guardwire.equity_history(of_account uuid, excluded uu
     CROSS JOIN LATERAL guardwire.read_equity(
         to_jsonb(e), coalesce(a.arrived_at, to_timestamp(coalesce(a.revision, 0) / 1000000.0)), coalesce(a.revision, 0),
         coalesce(a.ordinal, 0), true, NULL) AS r
-    WHERE e.user_id = of_account AND r.equity IS NOT NULL AND NOT e.id = ANY (excluded)
+    WHERE e.user_id = of_account AND r.equity IS NOT NULL AND NOT EXISTS (SELECT FROM unnest(excluded) AS x (id) WHERE x.id = e.id)
 $$;
 
 -- Cash flows of an account later than a moment; an account has few of them.
@@ -41,7 +41,7 @@ BEGIN
         CROSS JOIN LATERAL guardwire.read_equity(
             to_jsonb(e), (SELECT max(coalesce(s.arrived_at, to_timestamp(s.revision / 1000000.0))) FROM guardwire.arrivals AS s
                           WHERE s.user_id = of_account AND s.source = 'e' AND s.log_id = e.id), 0, 0, true, NULL) AS r
-        WHERE r.equity IS NOT NULL AND NOT e.id = ANY (excluded) AND r.at > moment);
+        WHERE r.equity IS NOT NULL AND NOT EXISTS (SELECT FROM unnest(excluded) AS x (id) WHERE x.id = e.id) AND r.at > moment);
 END
 $$;
 

@@ -23,26 +23,47 @@ BEGIN
 END
 $$;
 
+-- Whether every transaction that wrote to the inbox has ended, of those that began before a transaction id was given. A
+-- transaction that wrote there holds a lock on the table until it has ended; others may run for hours and are none of it.
+CREATE OR REPLACE FUNCTION guardwire.writers_have_ended(before xid8) RETURNS boolean LANGUAGE plpgsql AS $$
+DECLARE
+    -- Before the locks: a transaction that ends in between is visible to every later statement.
+    snapshot pg_snapshot := pg_current_snapshot();
+BEGIN
+    -- A transaction id of the future is one of another server, which this database was copied from.
+    RETURN pg_snapshot_xmin(snapshot) >= before OR pg_snapshot_xmax(snapshot) < before OR NOT EXISTS (
+        WITH locks AS MATERIALIZED (SELECT * FROM pg_locks AS l WHERE l.granted)
+        SELECT FROM locks AS l
+        JOIN locks AS t ON t.virtualtransaction = l.virtualtransaction AND t.locktype = 'transactionid' AND t.mode = 'ExclusiveLock'
+        JOIN pg_snapshot_xip(snapshot) AS running (xid)
+            ON running.xid < before AND running.xid::text::numeric % 4294967296 = t.transactionid::text::numeric
+        WHERE l.locktype = 'relation' AND l.mode = 'RowExclusiveLock' AND l.relation = 'guardwire.inbox'::regclass
+          AND l.database = (SELECT d.oid FROM pg_database AS d WHERE d.datname = current_database()));
+END
+$$;
+
 -- Prolongs the lease of a term, and moves the start of the scan over rows that are gone for good; false when another process
--- has the lease. A row that is invisible now may still be committed by a transaction that runs; its nth was given before
--- this call, so the scan passes it only when every transaction that ran at an earlier call has ended.
+-- has the lease. A row that is invisible now may still be committed by a transaction that runs. Its nth was given before this
+-- call, and its transaction id too, so the scan passes it at a later call, when every such transaction has ended.
 CREATE OR REPLACE FUNCTION guardwire.renew_lease(held_term bigint, seconds double precision) RETURNS boolean
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '1s' AS $$
 DECLARE
+    -- In this order: a transaction that has one of these rows got its id before this one gets its own. Not the snapshot's
+    -- xmax, which is the id after the last transaction that has ended.
+    has_no_id boolean := pg_current_xact_id_if_assigned() IS NULL;
+    last_nth bigint := guardwire.last_nth();
     lease guardwire.applier;
-    snapshot pg_snapshot := pg_current_snapshot();
     oldest bigint;
 BEGIN
     SELECT l.* INTO lease FROM guardwire.applier AS l WHERE l.shard = 0 FOR UPDATE;
     IF lease.term <> held_term THEN
         RETURN false;
     END IF;
-    IF lease.scan_next_xid IS NULL OR pg_snapshot_xmin(snapshot) >= lease.scan_next_xid THEN
+    IF has_no_id AND (lease.scan_next_xid IS NULL OR guardwire.writers_have_ended(lease.scan_next_xid)) THEN
         SELECT min(i.nth) INTO oldest FROM guardwire.inbox AS i WHERE i.nth > lease.scan_from;
         lease.scan_from := least(lease.scan_next, oldest - 1);
-        lease.scan_next := coalesce((SELECT s.last_value FROM pg_sequences AS s
-                                     WHERE s.schemaname = 'guardwire' AND s.sequencename = 'inbox_nth_seq'), 0);
-        lease.scan_next_xid := pg_snapshot_xmax(snapshot);
+        lease.scan_next := greatest(lease.scan_next, last_nth);
+        lease.scan_next_xid := pg_current_xact_id();
     END IF;
     UPDATE guardwire.applier AS l
     SET held_until = clock_timestamp() + make_interval(secs => seconds), scan_from = lease.scan_from,
@@ -60,54 +81,90 @@ $$;
 
 -- ---------------------------------------------------------------- what waits
 
--- Deletes and returns the rows of one batch. Accounts of the oldest rows share it equally, and so do the accounts of the
--- newest rows: one account's million rows do not hold up another account's one.
+-- Accounts of rows that wait behind the oldest ones: those of the newest rows, and those of rows at a place taken by chance.
+-- Without these, one account's million rows would hold up another account's one row in their midst.
+CREATE OR REPLACE FUNCTION guardwire.find_accounts(known uuid[], after_nth bigint, most integer) RETURNS uuid[]
+LANGUAGE plpgsql AS $$
+DECLARE
+    place bigint := after_nth + (random() * (guardwire.last_nth() - after_nth))::bigint;
+BEGIN
+    RETURN ARRAY(
+        SELECT o.account
+        FROM ((SELECT w.account
+               FROM (SELECT i.account, i.nth FROM guardwire.inbox AS i WHERE i.nth > after_nth ORDER BY i.nth DESC LIMIT most) AS w
+               WHERE w.account <> ALL (known)
+               GROUP BY w.account ORDER BY max(w.nth) DESC LIMIT 50)
+              UNION
+              (SELECT DISTINCT i.account FROM guardwire.inbox AS i
+               WHERE i.nth > place AND i.nth <= place + 4 * most AND i.account <> ALL (known) LIMIT 20)) AS o
+        WHERE NOT EXISTS (SELECT FROM guardwire.accounts AS a WHERE a.user_id = o.account AND NOT a.ready));
+END
+$$;
+
+-- The first rows of each of these accounts, about `most` together. Accounts share them equally; what an account does not need
+-- of its share goes to those that need more. A transaction that a share cuts in two is taken whole, as far as the account's
+-- next 5,000 rows reach.
+CREATE OR REPLACE FUNCTION guardwire.share_rows(accounts uuid[], scan_from bigint, most integer) RETURNS bigint[]
+LANGUAGE plpgsql AS $$
+DECLARE
+    share integer := greatest(1, most / cardinality(accounts));
+    unused integer;
+    needy integer;
+BEGIN
+    SELECT most - sum(w.waiting), count(*) FILTER (WHERE w.waiting = share) INTO unused, needy
+    FROM unnest(accounts) AS u (account)
+    CROSS JOIN LATERAL (SELECT count(*)::integer AS waiting
+                        FROM (SELECT FROM guardwire.inbox AS i WHERE i.account = u.account AND i.nth > scan_from
+                              ORDER BY i.nth LIMIT share) AS o) AS w;
+    IF needy > 0 AND unused > 0 THEN
+        share := share + unused / needy;
+    END IF;
+    RETURN ARRAY(
+        WITH first AS MATERIALIZED (
+            SELECT o.nth, o.account, o.xid, o.place
+            FROM unnest(accounts) AS u (account)
+            CROSS JOIN LATERAL (SELECT i.nth, i.account, i.xid, row_number() OVER (ORDER BY i.nth) AS place
+                                FROM guardwire.inbox AS i WHERE i.account = u.account AND i.nth > scan_from
+                                ORDER BY i.nth LIMIT share) AS o
+        ), cut AS (
+            SELECT f.account, f.nth AS upto FROM first AS f WHERE f.place = share
+        )
+        SELECT f.nth FROM first AS f
+        UNION ALL
+        SELECT o.nth
+        FROM cut AS c
+        CROSS JOIN LATERAL (SELECT i.nth, i.xid FROM guardwire.inbox AS i
+                            WHERE i.account = c.account AND i.nth > c.upto ORDER BY i.nth LIMIT 5000) AS o
+        WHERE EXISTS (SELECT FROM first AS f WHERE f.account = c.account AND f.xid = o.xid));
+END
+$$;
+
+-- Deletes and returns the rows of one batch: all rows that wait if they are fewer than `most`.
 CREATE OR REPLACE FUNCTION guardwire.take_rows(scan_from bigint, most integer) RETURNS guardwire.inbox[]
 LANGUAGE plpgsql AS $$
 DECLARE
     wanted bigint[];
     accounts uuid[];
-    share integer;
     taken guardwire.inbox[];
 BEGIN
-    accounts := ARRAY(
-        SELECT DISTINCT w.account
-        FROM ((SELECT i.account FROM guardwire.inbox AS i
-               WHERE i.nth > scan_from
-                 AND NOT EXISTS (SELECT FROM guardwire.accounts AS a WHERE a.user_id = i.account AND NOT a.ready)
-               ORDER BY i.nth LIMIT most)
-              UNION ALL
-              (SELECT i.account FROM guardwire.inbox AS i
-               WHERE i.nth > scan_from
-                 AND NOT EXISTS (SELECT FROM guardwire.accounts AS a WHERE a.user_id = i.account AND NOT a.ready)
-               ORDER BY i.nth DESC LIMIT least(most, 100))) AS w);
-    IF cardinality(accounts) = 0 THEN
+    -- Until the accounts with history are listed, it is not known of an account without a row whether it has history.
+    IF NOT EXISTS (SELECT FROM guardwire.backfill AS b WHERE b.listed OR b.done) THEN
         RETURN NULL;
+    END IF;
+    SELECT array_agg(w.nth), array_agg(DISTINCT w.account) INTO wanted, accounts
+    FROM (SELECT i.nth, i.account FROM guardwire.inbox AS i
+          WHERE i.nth > scan_from
+            AND NOT EXISTS (SELECT FROM guardwire.accounts AS a WHERE a.user_id = i.account AND NOT a.ready)
+          ORDER BY i.nth LIMIT most) AS w;
+    IF cardinality(wanted) = most THEN
+        accounts := accounts || guardwire.find_accounts(accounts, wanted[most], most);
+        wanted := guardwire.share_rows(accounts, scan_from, most);
     END IF;
     -- A plan for any batch expects ten accounts and joins by nested loops: a thousand accounts would take seconds. A plan for
     -- this batch costs 2 ms.
     IF cardinality(accounts) > 60 THEN
         PERFORM set_config('plan_cache_mode', 'force_custom_plan', true);
     END IF;
-    share := greatest(1, most / cardinality(accounts));
-    -- A transaction that the share cuts in two is taken whole, as far as the account's next 5,000 rows reach.
-    WITH first AS MATERIALIZED (
-        SELECT o.nth, o.account, o.xid, o.place
-        FROM unnest(accounts) AS u (account)
-        CROSS JOIN LATERAL (SELECT i.nth, i.account, i.xid, row_number() OVER (ORDER BY i.nth) AS place
-                            FROM guardwire.inbox AS i WHERE i.account = u.account AND i.nth > scan_from
-                            ORDER BY i.nth LIMIT share) AS o
-    ), cut AS (
-        SELECT f.account, f.nth AS upto FROM first AS f WHERE f.place = share
-    )
-    SELECT array_agg(k.nth) INTO wanted
-    FROM (SELECT f.nth FROM first AS f
-          UNION ALL
-          SELECT o.nth
-          FROM cut AS c
-          CROSS JOIN LATERAL (SELECT i.nth, i.xid FROM guardwire.inbox AS i
-                              WHERE i.account = c.account AND i.nth > c.upto ORDER BY i.nth LIMIT 5000) AS o
-          WHERE EXISTS (SELECT FROM first AS f WHERE f.account = c.account AND f.xid = o.xid)) AS k;
     WITH gone AS (DELETE FROM guardwire.inbox AS i WHERE i.nth = ANY (wanted) RETURNING i)
     SELECT array_agg(g.i ORDER BY (g.i).account, (g.i).nth) INTO taken FROM gone AS g;
     RETURN taken;

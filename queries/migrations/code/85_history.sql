@@ -74,9 +74,9 @@ LANGUAGE sql STABLE AS $$
           LEFT JOIN (SELECT DISTINCT ON (s.log_id) s.log_id, s.revision, s.ordinal, s.arrived_at FROM guardwire.arrivals AS s
                      WHERE s.user_id = of_account AND s.source = 'l'
                      ORDER BY s.log_id, s.revision DESC) AS a ON a.log_id = guardwire.read_user(h.log ->> 'id')
-          WHERE NOT h.log ->> 'id' = ANY (ARRAY(
-              SELECT i.new_row ->> 'id' FROM guardwire.inbox AS i
-              WHERE i.account = of_account AND i.source = 'l' AND i.operation = 'i'))) AS found
+          WHERE NOT EXISTS (
+              SELECT FROM guardwire.inbox AS i
+              WHERE i.account = of_account AND i.source = 'l' AND i.operation = 'i' AND i.new_row ->> 'id' = h.log ->> 'id')) AS found
     CROSS JOIN LATERAL guardwire.read_log(
         found.log, coalesce(found.arrived_at, to_timestamp(found.revision / 1000000.0), least(found.at, read_at)),
         coalesce(found.revision, 0), found.ordinal, true) AS r
@@ -252,13 +252,23 @@ BEGIN
 END
 $$;
 
--- Reads the history of one account that waits for it and that nobody else is reading; its id, or null when none waits.
+-- Reads the history of one account that waits for it and that nobody else is reading; its id, or null when none waits. Accounts
+-- with rows in the inbox come first, because each batch walks over these rows.
 CREATE OR REPLACE FUNCTION guardwire.backfill_next() RETURNS uuid
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     next_account uuid;
 BEGIN
-    SELECT a.user_id INTO next_account FROM guardwire.accounts AS a WHERE NOT a.ready LIMIT 1 FOR UPDATE SKIP LOCKED;
+    SELECT a.user_id INTO next_account
+    FROM (SELECT o.account, min(o.nth) AS nth
+          FROM (SELECT i.account, i.nth FROM guardwire.inbox AS i
+                WHERE i.nth > (SELECT l.scan_from FROM guardwire.applier AS l WHERE l.shard = 0) ORDER BY i.nth LIMIT 1000) AS o
+          GROUP BY o.account) AS w
+    JOIN guardwire.accounts AS a ON a.user_id = w.account AND NOT a.ready
+    ORDER BY w.nth LIMIT 1 FOR UPDATE OF a SKIP LOCKED;
+    IF next_account IS NULL THEN
+        SELECT a.user_id INTO next_account FROM guardwire.accounts AS a WHERE NOT a.ready LIMIT 1 FOR UPDATE SKIP LOCKED;
+    END IF;
     IF next_account IS NOT NULL THEN
         PERFORM guardwire.read_history(next_account);
     ELSIF NOT EXISTS (SELECT FROM guardwire.accounts AS a WHERE NOT a.ready) THEN

@@ -1,0 +1,223 @@
+"""One applier at a time, and no row that may still be committed is passed by the scan of the inbox."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import asyncpg
+import pytest
+
+from tests.queries.conftest import Connect
+from tests.queries.database_writer import DatabaseWriter
+
+TAKE = "SELECT guardwire.take_lease($1, $2)"
+RENEW = "SELECT guardwire.renew_lease($1, $2)"
+RELEASE = "SELECT guardwire.release_lease($1)"
+APPLY = "SELECT (guardwire.apply($1, 1000)).applied"
+SCAN_FROM = "SELECT scan_from FROM guardwire.applier WHERE shard = 0"
+LAST_NTH = "SELECT last_value FROM guardwire.inbox_nth_seq"
+
+
+@pytest.fixture
+async def writer(writer: DatabaseWriter) -> DatabaseWriter:
+    """Here a test says when the inbox is applied."""
+    writer.applies = False
+    return writer
+
+
+# ---------------------------------------------------------------- one applier
+
+
+async def test_a_lease_is_taken_by_one_until_it_is_released(connect: Connect) -> None:
+    one, two = await connect(), await connect()
+    assert await one.fetchval(TAKE, "one", 60.0) == 1
+    assert await two.fetchval(TAKE, "two", 60.0) is None
+    assert await one.fetchval(TAKE, "one", 60.0) is None
+    await two.execute(RELEASE, 7)
+    assert await two.fetchval(TAKE, "two", 60.0) is None
+    await one.execute(RELEASE, 1)
+    assert await two.fetchval(TAKE, "two", 60.0) == 2
+    holder = await one.fetchrow("SELECT holder, backend_pid, term FROM guardwire.applier")
+    assert tuple(holder) == ("two", two.get_server_pid(), 2)
+
+
+async def test_a_lease_that_is_not_renewed_in_time_can_be_taken(connect: Connect) -> None:
+    one, two = await connect(), await connect()
+    await one.fetchval(TAKE, "one", 60.0)
+    assert await one.fetchval(RENEW, 1, 0.0)
+    assert await two.fetchval(TAKE, "two", 60.0) == 2
+    assert not await one.fetchval(RENEW, 1, 60.0)
+    assert await one.fetchval("SELECT term FROM guardwire.applier") == 2
+
+
+async def test_the_lease_of_a_connection_that_is_gone_can_be_taken_at_once(connect: Connect) -> None:
+    one, two = await connect(), await connect()
+    await one.fetchval(TAKE, "one", 60.0)
+    await one.close()
+    async with asyncio.timeout(10):
+        while (term := await two.fetchval(TAKE, "two", 60.0)) is None:
+            await asyncio.sleep(0.01)
+    assert term == 2
+
+
+@pytest.mark.parametrize("function", ["apply", "apply_singly"])
+async def test_of_two_appliers_that_both_believe_in_themselves_one_applies(
+    writer: DatabaseWriter, connect: Connect, function: str
+) -> None:
+    one, two = await connect(), await connect()
+    await one.fetchval(TAKE, "one", 0.0)
+    await two.fetchval(TAKE, "two", 60.0)
+    await writer.sync()
+    with pytest.raises(asyncpg.PostgresError, match="the lease of term 1 is over") as error:
+        await one.execute(f"SELECT guardwire.{function}(1, 1000)")
+    assert error.value.sqlstate == "GW001"
+    assert len(await writer.inbox()) == 1
+    assert await two.fetchval(APPLY, 2) == 1
+
+
+async def test_a_takeover_waits_for_the_batch_that_runs(writer: DatabaseWriter, connect: Connect) -> None:
+    """Otherwise the successor would apply later rows of an account before the batch's own."""
+    one, two = await connect(), await connect()
+    await one.fetchval(TAKE, "one", 0.0)
+    await writer.sync()
+    async with one.transaction():
+        assert await one.fetchval(APPLY, 1) == 1
+        with pytest.raises(asyncpg.LockNotAvailableError):
+            await two.fetchval(TAKE, "two", 60.0)
+        taking = asyncio.create_task(two.fetchval(TAKE, "two", 60.0), name="taking")
+        await _wait_for_a_lock(await connect())
+    assert await taking == 2
+    assert await two.fetchval(APPLY, 2) == 0
+    assert (await writer.account())["total_syncs"] == 1
+
+
+async def test_a_batch_that_began_before_a_takeover_and_was_held_up_is_refused(
+    writer: DatabaseWriter, connect: Connect
+) -> None:
+    one, two = await connect(), await connect()
+    await one.fetchval(TAKE, "one", 0.0)
+    await writer.sync()
+    async with two.transaction():
+        await two.fetchval(TAKE, "two", 60.0)
+        applying = asyncio.create_task(one.fetchval(APPLY, 1), name="applying")
+        await _wait_for_a_lock(await connect())
+    with pytest.raises(asyncpg.PostgresError, match="the lease of term 1 is over"):
+        await applying
+    assert await two.fetchval(APPLY, 2) == 1
+
+
+async def test_rows_of_a_frozen_applier_are_applied_once(writer: DatabaseWriter, connect: Connect) -> None:
+    """Its transaction is open; its successor ends its connection."""
+    frozen, successor = await connect(), await connect()
+    await frozen.fetchval(TAKE, "frozen", 0.0)
+    await writer.sync()
+    transaction = frozen.transaction()
+    await transaction.start()
+    await frozen.fetchval(APPLY, 1)
+    await successor.execute("SELECT pg_terminate_backend($1)", frozen.get_server_pid())
+    async with asyncio.timeout(10):
+        term = await successor.fetchval(TAKE, "successor", 60.0)
+    assert await successor.fetchval(APPLY, term) == 1
+    assert (await writer.account())["total_syncs"] == 1
+
+
+async def _wait_for_a_lock(connection: Any) -> None:
+    async with asyncio.timeout(10):
+        while not await connection.fetchval(
+            "SELECT count(*) FROM pg_stat_activity "
+            "WHERE datname = current_database() AND wait_event_type = 'Lock'"
+        ):
+            await asyncio.sleep(0.01)
+
+
+# ---------------------------------------------------------------- the scan
+
+
+async def renew(connection: Any, times: int = 2) -> int:
+    """Renew the lease, as an applier does about once a second; where the scan begins then."""
+    term = await connection.fetchval("SELECT term FROM guardwire.applier")
+    for _ in range(times):
+        assert await connection.fetchval(RENEW, term, 60.0)
+    scan_from: int = await connection.fetchval(SCAN_FROM)
+    return scan_from
+
+
+async def test_the_scan_passes_what_was_applied_and_what_was_rolled_back(writer: DatabaseWriter) -> None:
+    for _ in range(3):
+        await writer.sync()
+        transaction = writer.connection.transaction()
+        await transaction.start()
+        await writer.sync()
+        await transaction.rollback()
+    await writer.apply()
+    last = await writer.value(LAST_NTH)
+    assert last == 6
+    assert await renew(writer.connection) == last
+    await writer.sync()
+    await writer.apply()
+    assert (await writer.account())["total_syncs"] == 4
+
+
+async def test_the_scan_does_not_pass_a_row_that_waits(writer: DatabaseWriter) -> None:
+    await writer.sync()
+    await writer.apply()
+    await writer.sync()
+    assert await renew(writer.connection, 5) == 1
+    assert await writer.apply() == 1
+
+
+@pytest.mark.parametrize("others", [0, 3], ids=["alone", "while others commit"])
+@pytest.mark.parametrize("savepoint", [False, True], ids=["", "within a savepoint"])
+async def test_the_scan_does_not_pass_a_row_that_may_still_be_committed(
+    writer: DatabaseWriter, connect: Connect, savepoint: bool, others: int
+) -> None:
+    late = DatabaseWriter(await connect(), writer.user_id, applies=False)
+    transaction = late.connection.transaction()
+    await transaction.start()
+    if savepoint:
+        await late.connection.execute("SAVEPOINT here")
+    await late.sync(ticket=7)
+    assert await renew(writer.connection, 5) == 0
+    for second in range(others):
+        await writer.sync(second)
+        await writer.apply()
+        assert await renew(writer.connection) == 0
+    await transaction.commit()
+    assert await writer.apply() == 1
+    assert "7" in await writer.book()
+    assert await renew(writer.connection) == others + 1
+
+
+async def test_the_scan_does_not_pass_a_row_that_began_while_the_lease_was_renewed(
+    writer: DatabaseWriter, connect: Connect
+) -> None:
+    """The renewal waits for a lock, after it has looked at one of transactions and rows and before the other."""
+    term = await writer.connection.fetchval(TAKE, "one", 60.0)
+    await writer.sync()
+    await writer.connection.fetchval(APPLY, term)
+    late, holder = DatabaseWriter(await connect(), writer.user_id, applies=False), await connect()
+    async with holder.transaction():
+        await holder.execute("SELECT FROM guardwire.applier FOR UPDATE")
+        renewing = asyncio.create_task(writer.connection.fetchval(RENEW, term, 60.0), name="renewing")
+        await _wait_for_a_lock(await connect())
+        transaction = late.connection.transaction()
+        await transaction.start()
+        await late.sync(ticket=7)
+    await renewing
+    await renew(writer.connection, 3)
+    await transaction.commit()
+    assert await writer.connection.fetchval(APPLY, term) == 1
+
+
+async def test_the_scan_is_not_held_up_by_a_transaction_that_writes_elsewhere(
+    writer: DatabaseWriter, connect: Connect
+) -> None:
+    """Otherwise every batch would walk over the rows that were applied since that transaction began."""
+    other = await connect()
+    async with other.transaction():
+        await other.execute("CREATE TABLE public.elsewhere (); SELECT pg_current_xact_id()")
+        for _ in range(3):
+            await writer.sync()
+            await writer.apply()
+        assert await renew(writer.connection) == 3
