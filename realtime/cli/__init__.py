@@ -14,6 +14,7 @@ from typing import Final
 import typer
 
 from realtime.cli.account import peak, rebuild
+from realtime.cli.apply import apply
 from realtime.cli.demo import demo
 from realtime.cli.migrate import migrate, rotate_channel
 from realtime.cli.revoke import revoke
@@ -33,7 +34,7 @@ application: Final = typer.Typer(
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (demo, serve, migrate, rotate_channel, token, watch, simulate, revoke, verify, rebuild):
+for command in (demo, serve, apply, migrate, rotate_channel, token, watch, simulate, revoke, verify, rebuild):
     application.command()(command)
 application.add_typer(peak, name="peak")
 
