@@ -15,7 +15,9 @@ TRIGGERS: Final = {
 
 # A trigger that does not fire ALWAYS misses rows that logical replication applies.
 _TRIGGERS: Final = """
-SELECT e.name AS "table", e.trigger, t.tgenabled = 'A' AS enabled
+SELECT e.name AS "table", e.trigger,
+       CASE t.tgenabled WHEN 'A' THEN NULL WHEN 'D' THEN 'disabled' WHEN 'O' THEN 'not enabled as ALWAYS'
+                        WHEN 'R' THEN 'not enabled as ALWAYS' ELSE 'missing' END AS wrong
 FROM unnest($1::text[], $2::text[]) AS e (name, trigger)
 LEFT JOIN pg_trigger AS t ON t.tgrelid = to_regclass(e.name) AND t.tgname = e.trigger AND NOT t.tgisinternal
 """
@@ -37,16 +39,13 @@ async def check_triggers(connection: Any) -> list[Complaint]:
     """What is wrong with the triggers in the database behind ``connection`` (asyncpg's)."""
     tables = [table for table, triggers in TRIGGERS.items() for _ in triggers]
     triggers = [trigger for group in TRIGGERS.values() for trigger in group]
-    return [
-        _missing(row) for row in await connection.fetch(_TRIGGERS, tables, triggers) if not row["enabled"]
-    ]
+    return [_complain(row) for row in await connection.fetch(_TRIGGERS, tables, triggers) if row["wrong"]]
 
 
-def _missing(row: Any) -> Complaint:
-    how = "missing" if row["enabled"] is None else "disabled"
+def _complain(row: Any) -> Complaint:
     return Complaint(
-        f"trigger {row['trigger']} on {row['table']} is {how}: what is written there does not show",
-        "`guardwire migrate` puts it right, and `guardwire rebuild` what was missed",
+        f"trigger {row['trigger']} on {row['table']} is {row['wrong']}: rows that are written there can be missed",
+        "`guardwire migrate` enables it, and `guardwire rebuild` reads the rows that were missed",
     )
 
 

@@ -6,12 +6,15 @@ from collections import Counter
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 from functools import cached_property
-from typing import Any
+from typing import Any, Final
 
 from realtime.audit import values
 from realtime.audit.history import Arrival, Limits, LogRow
 from realtime.audit.record import Record
 from realtime.audit.ticket import Tickets
+
+#: Housekeeping, which turns time into commits, runs every few seconds; this is long past that.
+_CATCHING_UP: Final = timedelta(seconds=60)
 
 
 class Doubt:
@@ -41,7 +44,7 @@ class Doubt:
         self._altered_tickets = {str(row.ticket) for row in altered}
         #: Rows have no usable time, and it is not on record when they arrived.
         self.timeless: bool = any(
-            row.id not in record.arrived and values.moment(row.created_at) is None for _, row in log
+            row.id not in record.applied and values.moment(row.created_at) is None for _, row in log
         )
         self.of_some_ticket: bool = (
             self.timeless
@@ -49,6 +52,11 @@ class Doubt:
             or any(self.of_ticket(ticket) for ticket in self._by_ticket)
         )
         self.of_money: bool = record.reference_waits
+        self.of_limits: bool = record.limits_wait
+        #: Housekeeping may have been held up: what time alone brings about may be late.
+        self.of_time: bool = (
+            record.held_up_until is not None and record.now - record.held_up_until < _CATCHING_UP
+        )
 
     def of_ticket(self, ticket: str) -> bool:
         """Whether it cannot be told if the ticket is open, or which row is its state."""
@@ -64,7 +72,8 @@ class Doubt:
             return False
         if self._is_before_the_record(state.time):
             return True
-        return getattr(state.change, "id", None) in self._record.arrived and self._later_is_gone(state.at)
+        applied = self._record.applied.get(getattr(state.change, "id", ""))
+        return applied is not None and self._later_is_gone(applied)
 
     def _deciding(self, rows: list[tuple[Arrival, LogRow]]) -> list[tuple[Arrival, LogRow]]:
         """Of a ticket's rows those that may decide whether it is open, and what it is."""
@@ -73,13 +82,13 @@ class Doubt:
 
     def _was_forgotten(self, arrival: Arrival, row: LogRow) -> bool:
         """Whether it is not on record when the row arrived, or whether it was changed since."""
-        unseen = row.id not in self._record.arrived
+        unseen = row.id not in self._record.applied
         return unseen and self._record.forgets and arrival.time < self._record.arrivals_since
 
     def of_position_id(self, ticket: str, shown: str) -> bool:
         """Whether the ticket's first row may have been the one that is shown."""
         rows = self._by_ticket.get(ticket, [])
-        unseen = {row.id for _, row in rows if row.id not in self._record.arrived}
+        unseen = {row.id for _, row in rows if row.id not in self._record.applied}
         first_was_changed = bool(rows) and rows[0][1].id in self._record.updated
         return (
             shown in unseen
@@ -109,7 +118,7 @@ class Doubt:
         return self._record.log_begins is not None and moment < self._record.log_begins
 
     def _later_is_gone(self, moment: datetime) -> bool:
-        """Whether rows that arrived after ``moment`` are known to be gone."""
+        """Whether rows that were applied after ``moment`` are known to be gone."""
         return self._record.gone_until is not None and self._record.gone_until > moment
 
     @cached_property
@@ -124,14 +133,16 @@ class Doubt:
         if self.timeless or self.of_altered or (self.of_the_past and not self._good_syncs):
             return True
         told = [(arrival, row) for arrival, row in self._log if _speaks(row)]
-        arrived = max((arrival.at for arrival, _ in told), default=self._record.now)
-        return self._later_is_gone(arrived) or any(map(self._is_unsure_of_the_last, (told, self._good_syncs)))
+        applied = max(
+            (self._record.applied.get(row.id, arrival.at) for arrival, row in told), default=self._record.now
+        )
+        return self._later_is_gone(applied) or any(map(self._is_unsure_of_the_last, (told, self._good_syncs)))
 
     def _is_unsure_of_the_last(self, rows: list[tuple[Arrival, LogRow]]) -> bool:
         latest = max((arrival.time for arrival, _ in rows), default=None)
         if latest is None:
             return self._record.log_begins is not None
-        tied = [row for arrival, row in rows if arrival.time == latest and row.id not in self._record.arrived]
+        tied = [row for arrival, row in rows if arrival.time == latest and row.id not in self._record.applied]
         return len(tied) > 1 or self._is_before_the_record(latest)
 
     def last_sync(self) -> list[datetime]:
@@ -139,7 +150,7 @@ class Doubt:
         if not self._good_syncs:
             return []
         own = max(arrival.time for arrival, _ in self._good_syncs)
-        arrived = [arrival.at for arrival, row in self._good_syncs if row.id in self._record.arrived]
+        arrived = [arrival.at for arrival, row in self._good_syncs if row.id in self._record.applied]
         return [own, max(arrived)] if arrived else [own]
 
     def of_event(self, event_id: str) -> bool:
@@ -147,7 +158,7 @@ class Doubt:
         row = self._rows.get(event_id)
         if row is None:
             return self.of_the_past
-        if event_id not in self._record.arrived or event_id in self._record.updated:
+        if event_id not in self._record.applied or event_id in self._record.updated:
             return True
         ticket = str(row.ticket)
         if not row.bears_position:
@@ -163,7 +174,7 @@ class Doubt:
         )
 
     def _is_unordered(self, ticket: str) -> bool:
-        unseen = [row for _, row in self._by_ticket[ticket] if row.id not in self._record.arrived]
+        unseen = [row for _, row in self._by_ticket[ticket] if row.id not in self._record.applied]
         return len(unseen) > 1
 
     @cached_property
@@ -172,13 +183,13 @@ class Doubt:
         guards = [
             (arrival.time, row.symbol, row.divergence_reason)
             for arrival, row in self._log
-            if row.kind == "guard_trigger" and row.id not in self._record.arrived
+            if row.kind == "guard_trigger" and row.id not in self._record.applied
         ]
         tied = any(count > 1 for count in Counter(guards).values())
         updated = any(
             self._rows[each].kind == "guard_trigger" for each in self._record.updated & self._rows.keys()
         )
-        return tied or updated or self.timeless or self._record.reference_waits or self._begins_late()
+        return tied or updated or self.timeless or self.of_limits or self._begins_late()
 
     def _begins_late(self) -> bool:
         """Whether rows of the alert window are missing."""
@@ -191,11 +202,11 @@ class Doubt:
         """Whether it cannot be told which equity row is the latest."""
         rows = self._record.equity
         latest = max((arrival.time for arrival, _ in rows), default=None)
-        tied = [row for arrival, row in rows if arrival.time == latest and row.id not in self._record.arrived]
+        tied = [row for arrival, row in rows if arrival.time == latest and row.id not in self._record.applied]
         timeless = any(
-            row.id not in self._record.arrived and values.moment(row.created_at) is None for _, row in rows
+            row.id not in self._record.applied and values.moment(row.created_at) is None for _, row in rows
         )
-        return len(tied) > 1 or timeless or self._record.reference_waits
+        return len(tied) > 1 or timeless
 
 
 def _speaks(row: LogRow) -> bool:

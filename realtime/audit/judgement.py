@@ -1,9 +1,9 @@
 """Does the state that the live queries give agree with what is on record?
 
-The record is the platform's rows as they are now. Rows that were removed, versions that were overwritten,
-limits that held before and, after some days, the order of arrival are not in it. Where one of those could
-explain what is shown, a difference is a doubt and is not reported as one: an alarm means that something is
-wrong. What is shown without any such excuse must be what the rows say.
+The record is the platform's rows as they are now, less the changes that wait in the inbox. Rows that were removed,
+versions that were overwritten, limits that held before and, after some days, the order of arrival are not in it.
+A difference that one of those could explain is a doubt, and no doubt is reported as a difference: an alarm means
+that something is wrong.
 """
 
 from __future__ import annotations
@@ -38,10 +38,10 @@ _MEASURED: Final = ("alert_type", "should_close_all", "alert_threshold_pct", "cu
 _EVENT: Final = (
     "event_type", "created_at", "symbol", "mt5_ticket", "matched", "pnl_gbp", "divergence_reason"
 )  # fmt: skip
-#: Housekeeping, which turns time into commits, comes round every few seconds; this is long past that.
+#: Housekeeping, which turns time into commits, runs every few seconds; this is long past that.
 _OVERDUE: Final = timedelta(seconds=60)
-#: A writer waits for a lock no longer than 5 s: by so much an arrival may be told earlier than its commit.
-_ARRIVING: Final = timedelta(seconds=6)
+#: Housekeeping and the audit may disagree about the clock by this much.
+_CLOCK_STEP: Final = timedelta(seconds=6)
 
 
 def judge(record: Record, shown: State) -> Findings:
@@ -116,11 +116,11 @@ class _Judge:
         shown, now = self._shown["status"]["source"], self._record.now
         overdue = timedelta(seconds=self._limits.sync_overdue_seconds)
         if shown == "live" and all(now - each > overdue + _OVERDUE for each in times):
-            doubtful = self._doubt.of_syncs or len(times) == 1
+            doubtful = self._doubt.of_syncs or len(times) == 1 or self._doubt.of_time or self._doubt.of_limits
             self._found.add("status/source", "silent", shown, doubtful=doubtful)
-        elif shown == "silent" and times and all(now - each < overdue - _ARRIVING for each in times):
-            # With limits of its own, the account may have been silent by others than those of now.
-            doubtful = self._doubt.of_syncs or self._record.limits is not None
+        elif shown == "silent" and times and all(now - each < overdue - _CLOCK_STEP for each in times):
+            # The account may have fallen silent by limits that have changed since.
+            doubtful = self._doubt.of_syncs or self._doubt.of_limits or self._record.limits is not None
             self._found.add("status/source", "live", shown, doubtful=doubtful)
 
     def _events(self) -> None:
@@ -149,16 +149,16 @@ class _Judge:
         self._drawdown()
         self._alerts()
         # What both come to is as doubtful as either.
-        doubtful = len(self._found.doubts) > begun or self._doubt.of_equity
+        doubtful = len(self._found.doubts) > begun or self._doubt.of_equity or self._doubt.of_limits
         expected, shown = self._expected["guards"], self._shown["guards"]
         self._found.compare("guards", expected, shown, _OVERALL, doubtful=doubtful)
 
     def _drawdown(self) -> None:
         path = "guards/drawdown"
         expected, shown = self._expected["guards"]["drawdown"], self._shown["guards"]["drawdown"]
-        self._found.compare(path, expected, shown, _LEVELS)
-        doubtful = self._doubt.of_equity
-        self._found.compare(path, expected, shown, _LATEST, doubtful=doubtful)
+        self._found.compare(path, expected, shown, _LEVELS, doubtful=self._doubt.of_limits)
+        self._found.compare(path, expected, shown, _LATEST, doubtful=self._doubt.of_equity)
+        doubtful = self._doubt.of_equity or self._doubt.of_limits
         peak, shown_peak = expected.get("peak_equity", ABSENT), shown.get("peak_equity", ABSENT)
         if not same(peak, shown_peak):
             # A higher peak may have been in a row that is gone; then the drawdown is measured from it.
@@ -193,7 +193,7 @@ class _Judge:
                 doubtful = doubtful or self._record.limits is not None
                 self._found.add(path, expected[name], ABSENT, doubtful=doubtful)
             elif name not in expected:
-                doubtful = doubtful or not self._long_over(shown[name])
+                doubtful = doubtful or self._doubt.of_time or not self._long_over(shown[name])
                 self._found.add(path, ABSENT, shown[name], doubtful=doubtful)
             else:
                 fields = expected[name].keys() | shown[name].keys()

@@ -1,7 +1,8 @@
-"""What is on record about one account: the platform's own rows, and the order in which they were committed.
+"""What is on record about one account: the platform's own rows, and the order in which they were applied.
 
-Read in one snapshot of the database, a bounded number of rows: the newest, by time and by arrival. Whoever
-judges by it must know what it cannot tell, and each of those things has a field here.
+The record is read in one snapshot of the database. It holds a bounded number of rows: the newest by time, and those
+that were applied last. A row that waits in the inbox is on record as it was applied before, or not at all. Each thing
+that the record cannot tell has a field here.
 """
 
 from __future__ import annotations
@@ -29,7 +30,11 @@ from realtime.audit.sources import EQUITY_COLUMNS, LOG_COLUMNS, Sources
 #: Rows fetched from the cursor at a time: few enough that the event loop is not held up by any one fetch.
 _AT_ONCE: Final = 200
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+#: The columns of guard_limits that are numbers.
+_NUMBERS: Final = tuple(name for name in Limits.__dataclass_fields__ if name not in ("user_id", "peak_since"))
 _MATCHED: Final = {"1": 1, "2": 2, "true": 1}
+#: The applier takes milliseconds. Rows that waited longer than this held up housekeeping, too.
+_HELD_UP: Final = timedelta(seconds=10)
 
 # All but the rows that may be many, in one statement: an audit is what an idle node sends most of.
 _ACCOUNT: Final = """
@@ -39,14 +44,17 @@ SELECT statement_timestamp() AS now,
        greatest(b.started_at, statement_timestamp() - make_interval(hours => c.arrival_hours - 1))
            AS arrivals_since,
        statement_timestamp() - make_interval(hours => c.arrival_hours - 1) > b.started_at AS forgets,
-       ARRAY(SELECT i.new_row ->> 'id' FROM guardwire.inbox AS i
-             WHERE i.account = $1 AND i.source IN ('l', 'e') AND i.operation <> 'd') AS waiting,
+       EXISTS (SELECT FROM guardwire.inbox AS i WHERE i.account = $1) AS rows_wait,
        EXISTS (SELECT FROM guardwire.inbox AS i
-               WHERE (i.account = $1 AND i.source = 'g')
-                  OR (i.account = guardwire.no_account() AND i.source NOT IN ('l', 'e'))) AS reference_waits,
+               WHERE i.account IN ($1, guardwire.no_account()) AND i.source = 'g') AS limits_wait,
+       EXISTS (SELECT FROM guardwire.inbox AS i
+               WHERE i.account = guardwire.no_account() AND i.source IN ('i', 'x')) AS reference_waits,
+       ARRAY(SELECT s.new_row ->> 'id' FROM guardwire.set_aside AS s WHERE s.account = $1) AS set_aside,
        ARRAY(SELECT u.written FROM guardwire.log_users AS u WHERE u.user_id = $1) AS written,
-       ARRAY(SELECT ROW({limits}) FROM public.guard_limits WHERE user_id = $1) AS limits,
-       ARRAY(SELECT ROW({instruments}) FROM public.instruments) AS instruments,
+       ARRAY(SELECT ROW(CASE WHEN l.peak_since < '9999-12-31 00:00:00+00' THEN l.peak_since END, {limits})
+             FROM public.guard_limits AS l WHERE l.user_id = $1) AS limits,
+       ARRAY(SELECT ROW(i.symbol::text, i.contract_size, i.quote_currency::text) FROM public.instruments AS i)
+           AS instruments,
        p.rates_are_few,
        ARRAY(SELECT ROW(r.base, r.quote, r.rate, r.at) FROM ({rates}) AS r WHERE p.rates_are_few) AS rates
 FROM guardwire.backfill AS b, guardwire.configuration AS c,
@@ -72,18 +80,24 @@ class Record:
     #: None where the account has never been given limits of its own.
     limits: Limits | None = None
     instruments: list[Instrument] = field(default_factory=list)
-    #: Ids of rows whose arrival is on record.
-    arrived: set[str] = field(default_factory=set)
+    #: When rows were applied, by id; rows whose arrival is not on record are missing.
+    applied: dict[str, datetime] = field(default_factory=dict)
+    #: Ids of rows that could not be applied.
+    set_aside: set[str] = field(default_factory=set)
     #: Ids of rows that were changed in place: what they said before is not on record.
     updated: set[str] = field(default_factory=set)
     #: Rows of the log before this moment were not all read; None where all were.
     log_begins: datetime | None = None
     #: Older rows of equity were not read.
     equity_is_partial: bool = False
-    #: When the latest of the rows arrived that are gone by now; None where none is known to be.
+    #: When the latest of the rows was applied that are gone by now; None where none is known to be gone.
     gone_until: datetime | None = None
-    #: Instruments, rates or limits wait in the inbox: values that depend on them are not judged.
+    #: Limits wait in the inbox: values that depend on them are in doubt.
+    limits_wait: bool = False
+    #: Instruments or rates wait in the inbox: amounts are in doubt.
     reference_waits: bool = False
+    #: Until then rows waited so long that housekeeping may have work to catch up on; None where no row did.
+    held_up_until: datetime | None = None
     #: Pairs of currencies whose rate cannot be told; None where no rate was read.
     unsure_rates: set[tuple[str, str]] | None = field(default_factory=set)
     rows: int = 0
@@ -105,13 +119,13 @@ class Record:
 
     @property
     def passed_by(self) -> int:
-        """How many rows were written past the triggers: young, and yet nobody saw them arrive."""
+        """How many rows were written past the triggers: they are young, and no trigger copied them."""
         since = self.arrivals_since
         if self.log_begins is not None:
             since = max(since, self.log_begins + timedelta(hours=1))
         rows = [change for _, change in self.log] + [change for _, change in self.equity]
         return sum(
-            row.id not in self.arrived and (moment := values.moment(row.created_at)) is not None
+            row.id not in self.applied.keys() | self.set_aside and (moment := values.moment(row.created_at)) is not None
             and since < moment <= self.now
             for row in rows
         )  # fmt: skip
@@ -125,17 +139,15 @@ async def read_record(
     ``connection`` (asyncpg's) is within a transaction that sees one snapshot. Rates are read where
     there are at most about ``most_rates`` of them.
     """
-    statement = _ACCOUNT.format(
-        limits=", ".join(Limits.__dataclass_fields__),
-        instruments=", ".join(Instrument.__dataclass_fields__),
-        rates=sources.rates,
-    )
+    statement = _ACCOUNT.format(limits=", ".join(f"{name}::text" for name in _NUMBERS), rates=sources.rates)
     told = await connection.fetchrow(statement, user_id, most_rates)
     record = Record(user_id, told["now"], told["ready"], told["arrivals_since"], told["forgets"])
-    record.reference_waits = told["reference_waits"]
-    record.instruments = [Instrument(**_named(Instrument, row)) for row in told["instruments"]]
-    record.limits = next((Limits(**_named(Limits, row)) for row in told["limits"]), None)
-    rows = Rows(record, set(told["waiting"]))
+    record.limits_wait, record.reference_waits = told["limits_wait"], told["reference_waits"]
+    record.held_up_until = told["now"] if told["rows_wait"] else None
+    record.set_aside = set(told["set_aside"])
+    record.instruments = [each for row in told["instruments"] if (each := _instrument(*row)) is not None]
+    record.limits = next((_limits(user_id, row) for row in told["limits"]), None)
+    rows = Rows(record)
     if told["rates_are_few"]:
         rows.rates = _rates(told["rates"], record)
     for kind, statement, parameters in (
@@ -160,7 +172,6 @@ class Rows:
     """What was read of a record; to put it in order takes as long as it has rows."""
 
     record: Record
-    waiting: set[str]
     placed: list[tuple[int, int, datetime, LogRow | EquityRow]] = field(default_factory=list)
     unplaced: list[LogRow | EquityRow] = field(default_factory=list)
     times: list[datetime] = field(default_factory=list)
@@ -168,32 +179,39 @@ class Rows:
     rates: list[FxRate] | None = None
 
     def complete_since(self) -> datetime:
-        """From when on no row of the log is missing, whether it counts by its own time or by its arrival."""
+        """From when on no row of the log is missing, whether it counts by its own time or by its arrival.
+
+        A row without a usable time that was not read was applied before all that were read, and arrived before that.
+        """
         now = self.record.now
-        arrived = (arrived_at for _, _, arrived_at, _ in self.placed)
-        return max(min(self.times, default=now), min(arrived, default=now))
+        applied = (_moment(revision) for revision, _, _, _ in self.placed)
+        return max(min(self.times, default=now), min(applied, default=now))
 
     def take(self, row: Mapping[str, Any], kind: type) -> None:
-        """One row; without an id it arrived and is gone."""
-        record = self.record
-        if row["id"] is None:
-            if row["revision"] is not None:
-                gone = row["arrived_at"]
-                record.gone_until = max(record.gone_until or gone, gone)
-            return
-        change = _log_row(row) if kind is LogRow else _equity_row(row)
-        if row["by_time"] and (moment := values.moment(change.created_at)) is not None:
-            self.times.append(moment)
-        # A row that waits in the inbox has not been applied yet.
-        if change.id in self.waiting or values.user(change.user_id) != record.user_id:
-            return
-        if row["revision"] is None:
+        """Take one row; a row without an id was applied and is gone."""
+        record, revision = self.record, row["revision"]
+        if row["listed_at"] is not None:
+            self.times.append(row["listed_at"])
+        change = None
+        if row["id"] is not None and not row["is_new"]:
+            change = _log_row(row) if kind is LogRow else _equity_row(row)
+        if change is None or values.user(change.user_id) != record.user_id:
+            # Nothing of the row was applied, or it is gone: deleted, moved to another account, or inserted anew.
+            if revision is not None:
+                record.gone_until = _later(record.gone_until, _moment(revision))
+        elif revision is None:
             self.unplaced.append(change)
-            return
-        record.arrived.add(change.id)
+        else:
+            self._place(change, revision, row)
+
+    def _place(self, change: LogRow | EquityRow, revision: int, row: Mapping[str, Any]) -> None:
+        record, applied = self.record, _moment(revision)
+        record.applied[change.id] = applied
+        if applied - row["arrived_at"] > _HELD_UP:
+            record.held_up_until = _later(record.held_up_until, applied)
         if not row["untouched"]:
             record.updated.add(change.id)
-        self.placed.append((row["revision"], row["ordinal"], row["arrived_at"], change))
+        self.placed.append((revision, row["ordinal"], row["arrived_at"], change))
 
     def in_order(self) -> Record:
         """The record, with a history: first the rows that nobody saw arrive, as when history is read."""
@@ -215,8 +233,39 @@ class Rows:
         return record
 
 
-def _named(kind: type[Limits | Instrument], row: Iterable[Any]) -> dict[str, Any]:
-    return dict(zip(kind.__dataclass_fields__, row, strict=True))
+def _moment(revision: int) -> datetime:
+    """What the clock said at a revision, or a little before that."""
+    return _EPOCH + timedelta(microseconds=revision)
+
+
+def _later(moment: datetime | None, other: datetime) -> datetime:
+    return other if moment is None else max(moment, other)
+
+
+def _instrument(
+    symbol: str | None, contract_size: Decimal | None, quote_currency: str | None
+) -> Instrument | None:
+    """An instrument; None where one of the columns cannot be used."""
+    name, size, currency = (
+        values.symbol(symbol),
+        values.number(contract_size),
+        values.currency(quote_currency),
+    )
+    if name is None or size is None or size <= 0 or currency is None:
+        return None
+    return Instrument(symbol=name.upper(), contract_size=size, quote_currency=currency)
+
+
+def _limits(user_id: UUID, row: Sequence[Any]) -> Limits:
+    """Limits of an account; a column that cannot be used has its default."""
+    peak_since, *texts = row
+    found = {name: values.number(text) for name, text in zip(_NUMBERS, texts, strict=True)}
+    usable: dict[str, Any] = {
+        name: int(number) if name.endswith("_seconds") else number
+        for name, number in found.items()
+        if number is not None
+    }
+    return Limits(user_id=user_id, peak_since=values.moment(peak_since), **usable)
 
 
 def _rates(rows: Iterable[Sequence[Any]], record: Record) -> list[FxRate]:

@@ -36,8 +36,10 @@ EQUITY_COLUMNS: Final = {
     name: name for name in ("id", "user_id", "equity", "balance", "currency", "cash_flow", "created_at")
 }
 
+_MOMENTS: Final = ("created_at", "updated_at")
+
 _TYPES: Final = """
-SELECT c.relname || '.' || a.attname AS name,
+SELECT 'public.' || c.relname || '.' || a.attname AS name,
        format_type(CASE WHEN t.typtype = 'd' THEN t.typbasetype ELSE t.oid END, NULL) AS type
 FROM pg_class AS c
 JOIN pg_attribute AS a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
@@ -70,12 +72,13 @@ class Sources:
     @property
     def users_are_text(self) -> bool:
         """Whether the log writes a user in any of several forms."""
-        return self.types["reconciliation_logs.user_id"] != "uuid"
+        return self.types["public.reconciliation_logs.user_id"] != "uuid"
 
     def _log(self) -> str:
-        # By time and by arrival: what came late with an early time counts as much as what is newest.
-        table = "reconciliation_logs"
+        # By time and by order of applying: a row that came late with an early time counts as much as the newest.
+        table = "public.reconciliation_logs"
         mine = "l.user_id::text = ANY ($2::text[])" if self.users_are_text else "l.user_id = $1"
+        listed_at = self._moment(table, "created_at", "l")
         return f"""
         WITH arrived AS (
             SELECT a.log_id, a.revision, a.ordinal, a.inserted,
@@ -87,59 +90,65 @@ class Sources:
                    bool_and(a.inserted) OVER (PARTITION BY a.log_id) AS untouched
             FROM arrived AS a ORDER BY a.log_id, a.revision DESC, a.ordinal DESC
         ), newest AS (
-            SELECT l.id FROM public.reconciliation_logs AS l WHERE {mine} AND $2::text[] IS NOT NULL
+            SELECT l.id, {listed_at} AS listed_at
+            FROM public.reconciliation_logs AS l WHERE {mine} AND $2::text[] IS NOT NULL
             ORDER BY l.created_at DESC LIMIT $3
         ), wanted AS (
-            SELECT k.id, bool_or(k.by_time) AS by_time
-            FROM (SELECT n.id, true AS by_time FROM newest AS n
-                  UNION ALL SELECT a.log_id, false FROM last AS a) AS k
+            SELECT k.id, max(k.listed_at) AS listed_at
+            FROM (SELECT n.id, n.listed_at FROM newest AS n UNION ALL SELECT a.log_id, NULL FROM last AS a) AS k
             GROUP BY k.id
-        )
-        SELECT w.by_time, a.revision, a.ordinal, a.arrived_at, a.untouched, (SELECT count(*) FROM arrived) AS arrivals,
-               {self._columns(table, LOG_COLUMNS, "l")}
+        ), {_waiting("l")}
+        SELECT w.listed_at, a.revision, a.ordinal, a.arrived_at, a.untouched,
+               (SELECT count(*) FROM arrived) AS arrivals, {_IS_NEW},
+               {self._columns(table, LOG_COLUMNS)}
         FROM wanted AS w
         LEFT JOIN last AS a ON a.log_id = w.id
-        LEFT JOIN public.reconciliation_logs AS l ON l.id = w.id
+        {_as_applied(table)}
         """  # noqa: S608 - put together from constants and the types of columns alone
 
     def _equity(self) -> str:
+        table = "public.equity_snapshots"
         return f"""
         WITH arrived AS (
             SELECT DISTINCT ON (a.log_id) a.log_id, a.revision, a.ordinal,
                    coalesce(a.arrived_at, to_timestamp(a.revision / 1000000.0)) AS arrived_at
             FROM guardwire.arrivals AS a
             WHERE a.user_id = $1 AND a.source = 'e' ORDER BY a.log_id, a.revision DESC, a.ordinal DESC
-        )
-        SELECT true AS by_time, a.revision, a.ordinal, a.arrived_at, true AS untouched,
-               {self._columns("equity_snapshots", EQUITY_COLUMNS, "e")}
-        FROM (SELECT * FROM public.equity_snapshots WHERE user_id = $1
-              ORDER BY created_at DESC LIMIT $2) AS e
-        LEFT JOIN arrived AS a ON a.log_id = e.id
+        ), wanted AS (
+            SELECT e.id FROM public.equity_snapshots AS e WHERE e.user_id = $1 ORDER BY e.created_at DESC LIMIT $2
+        ), {_waiting("e")}
+        SELECT NULL::timestamptz AS listed_at, a.revision, a.ordinal, a.arrived_at, true AS untouched,
+               {_IS_NEW},
+               {self._columns(table, EQUITY_COLUMNS)}
+        FROM wanted AS w
+        LEFT JOIN arrived AS a ON a.log_id = w.id
+        {_as_applied(table)}
         """  # noqa: S608 - as above
 
     def _rates(self) -> str:
-        moment = self._moment("fx_rates", "created_at", "f")
+        moment = self._moment("public.fx_rates", "created_at", "f")
         return f"""
         SELECT base, quote, rate::text, at
         FROM (SELECT r.*, rank() OVER (PARTITION BY base, quote ORDER BY at DESC NULLS FIRST) AS nth
               FROM (SELECT {_code("f.base")} AS base, {_code("f.quote")} AS quote,
-                           round(f.rate::numeric, 15) AS rate, {moment} AS at
-                    FROM public.fx_rates AS f WHERE f.rate::numeric < 1e15) AS r
+                           round(f.rate::text::numeric, 15) AS rate, {moment} AS at
+                    FROM public.fx_rates AS f WHERE f.rate::text::numeric < 1e15) AS r
               WHERE base <> '' AND quote <> '' AND rate > 0) AS ranked
         WHERE nth = 1
         """  # noqa: S608 - as above
 
-    def _columns(self, table: str, columns: Mapping[str, str], alias: str) -> str:
-        return ", ".join(
-            f"{self._expression(table, column, alias)} AS {name}" for name, column in columns.items()
-        )
+    def _columns(self, table: str, columns: Mapping[str, str]) -> str:
+        """The columns as text, of the row that is called v.
 
-    def _expression(self, table: str, column: str, alias: str) -> str:
-        if column in ("created_at", "updated_at"):
-            return self._moment(table, column, alias)
-        if self.types[f"{table}.{column}"] in ("real", "double precision"):
-            return f"({alias}.{column}::numeric)::text"
-        return f"{alias}.{column}::text"
+        A cast to numeric would keep 15 digits of a double precision and 6 of a real. A cast to text keeps all of
+        them, as JSON does.
+        """
+        return ", ".join(
+            f"{self._moment(table, column, 'v')} AS {name}"
+            if column in _MOMENTS
+            else f"v.{column}::text AS {name}"
+            for name, column in columns.items()
+        )
 
     def _moment(self, table: str, column: str, alias: str) -> str:
         """The column in UTC where it is a moment that a program can hold, else null."""
@@ -149,6 +158,30 @@ class Sources:
             f"CASE WHEN {moment} >= '1970-01-01 00:00:00+00'::timestamptz"
             f" AND {moment} < '9999-12-31 00:00:00+00'::timestamptz THEN {moment} END"
         )
+
+
+# An insertion waits: the row has not been applied in any version.
+_IS_NEW: Final = "n.id IS NOT NULL AND n.old_row IS NULL AS is_new"
+
+
+def _waiting(source: str) -> str:
+    """The rows of an account that wait in the inbox, each with its version before the first change that waits."""
+    return f"""waiting AS (
+            SELECT DISTINCT ON (o.id) o.id, o.old_row
+            FROM (SELECT coalesce(i.new_row, i.old_row) ->> 'id' AS id, i.old_row, i.nth
+                  FROM guardwire.inbox AS i WHERE i.account = $1 AND i.source = '{source}') AS o
+            ORDER BY o.id, o.nth
+        )"""  # noqa: S608 - as above
+
+
+def _as_applied(table: str) -> str:
+    """Joins the wanted rows as they were applied: as they are, or as they were before the changes that wait."""
+    return f"""LEFT JOIN waiting AS n ON n.id = w.id::text
+        LEFT JOIN LATERAL (
+            SELECT t.* FROM {table} AS t WHERE t.id = w.id AND n.old_row IS NULL
+            UNION ALL
+            SELECT o.* FROM json_populate_record(NULL::{table}, n.old_row) AS o WHERE n.old_row IS NOT NULL
+        ) AS v ON true"""  # noqa: S608 - as above
 
 
 def _code(column: str) -> str:

@@ -20,7 +20,8 @@ from realtime.store.snapshot import Snapshot
 from tests.end_to_end.mirror import Mirror, mirror
 from tests.end_to_end.node import node
 from tests.feed.node import FeedNode, feed_node, sync
-from tests.queries.platform import connected
+from tests.inbox import apply_inbox
+from tests.queries.database_writer import connected
 
 
 async def until(condition: Callable[[], bool], seconds: float = 15) -> None:
@@ -46,11 +47,14 @@ def auditor(node: FeedNode, **options: int) -> Auditor:
 
 
 async def alter(connection: asyncpg.Connection[None], user_id: UUID) -> None:
-    """Alter what the capture made, with a revision of its own, as any tool would that knows the tables."""
-    await connection.execute("UPDATE guardwire.positions SET current_price = 1 WHERE user_id = $1", user_id)
-    await connection.execute(
-        "UPDATE guardwire.accounts SET revision = revision + 1 WHERE user_id = $1", user_id
-    )
+    """Alter a derived row, with a revision of its own, as any tool would that knows the tables."""
+    async with connection.transaction():
+        await connection.execute(
+            "UPDATE guardwire.positions SET current_price = 1 WHERE user_id = $1", user_id
+        )
+        await connection.execute(
+            "UPDATE guardwire.accounts SET revision = revision + 1 WHERE user_id = $1", user_id
+        )
 
 
 async def test_clients_of_an_altered_account_are_told_stale_until_it_is_mended(migrated_url: str) -> None:
@@ -64,6 +68,7 @@ async def test_clients_of_an_altered_account_are_told_stale_until_it_is_mended(m
         await sync(connection, user)
         await sync(connection, other)
         await watched.until(lambda: "7" in watched.state.get("positions", {}).get("open", {}))
+        await watched.until(lambda: stale(watched) is False)
         await alter(connection, user)
         await watched.until(lambda: stale(watched) is True)
         assert watched.frames_of("heartbeat")[-1]["age_ms"] == 2**53 - 1
@@ -116,6 +121,7 @@ async def test_what_is_shown_otherwise_than_it_is_read_is_stale_until_it_is_read
     ):
         await sync(connection, user)
         await watched.until(lambda: "7" in watched.state.get("positions", {}).get("open", {}))
+        await watched.until(lambda: stale(watched) is False)
         for held in gc.get_objects():
             if type(held) is Snapshot and held.user_id == user:
                 held.state["positions"]["total_unrealized_pnl"] = 1e6
@@ -131,9 +137,9 @@ async def test_a_disabled_trigger_is_logged_while_the_node_runs(
 ) -> None:
     async with connected(migrated_url) as connection, feed_node(migrated_url) as running:
         await running.watch(uuid4()).sees(-1)
-        await connection.execute("ALTER TABLE fx_rates DISABLE TRIGGER guardwire_insert")
+        await connection.execute("ALTER TABLE fx_rates DISABLE TRIGGER guardwire_copy")
         task = asyncio.create_task(auditor(running).run())
-        await until(lambda: "guardwire_insert on public.fx_rates is disabled" in caplog.text)
+        await until(lambda: "guardwire_copy on public.fx_rates is disabled" in caplog.text)
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
 
@@ -150,6 +156,7 @@ async def test_a_long_history_is_audited_by_its_newest_rows_and_holds_nobody_up(
             " FROM generate_series(1, 20000) AS n",
             user,
         )
+        await apply_inbox(connection)
         await running.watch(user).sees()
         before = METRICS.audits.get("too_long"), METRICS.audits.get("different")
         laps: list[float] = []

@@ -1,82 +1,67 @@
-"""Whatever passed the capture by, or altered what it made: the audit finds it, and a rebuild mends it."""
+"""The audit finds rows that passed the capture by and derived rows that were altered, and a rebuild repairs both."""
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
 import pytest
 
-from queries.capture import rebuild, reread_rates
+from queries.capture import copy_reference, rebuild
 from queries.migrations.run import migrate
 from realtime.audit.capture import TRIGGERS, check_capture
 from tests.audit.auditing import audited, differences
-from tests.queries.platform import OTHER, Platform
+from tests.queries.database_writer import DatabaseWriter
 
-Harm = Callable[[Platform], Awaitable[object]]
-SOURCES = ("reconciliation_logs", "equity_snapshots", "guard_limits", "instruments", "fx_rates")
-
-
-def ago(seconds: float) -> datetime:
-    return datetime.now(UTC) - timedelta(seconds=seconds)
+Write = Callable[[DatabaseWriter], Awaitable[object]]
 
 
-async def trade(platform: Platform) -> None:
-    """An account with something on every channel."""
-    await platform.sync(7, created_at=ago(60))
-    await platform.sync(8, created_at=ago(59), symbol="USDJPY", volume="1")
-    await platform.close(9, created_at=ago(58))
-    await platform.insert("fx_rates", base="USD", quote="JPY", rate="150", created_at=ago(57))
-    await platform.equity("10000", None, created_at=ago(56))
-    await platform.equity("7000", None, created_at=ago(55))
-    await platform.guard("price gap", "100", "115", created_at=ago(54))
-    await platform.sync(7, created_at=ago(50), current_price="1960")
+async def trade(writer: DatabaseWriter) -> None:
+    """Write an account with something on every channel."""
+    await writer.sync(0, ticket=7)
+    await writer.sync(1, ticket=8, symbol="USDJPY", volume="1")
+    await writer.close(2, ticket=9)
+    await writer.rate("USD", "JPY", "150", 3)
+    await writer.equity("10000", 4)
+    await writer.equity("7000", 5)
+    await writer.guard("price gap", "100", "115", 6)
+    await writer.sync(10, ticket=7, current_price="1960")
+    assert await differences(writer.connection, writer.user_id) == []
 
 
-async def _without_triggers(platform: Platform, write: Harm) -> None:
-    for table in SOURCES:
-        await platform.connection.execute(f"ALTER TABLE {table} DISABLE TRIGGER USER")
-    await write(platform)
-    for table in SOURCES:
-        await platform.connection.execute(f"ALTER TABLE {table} ENABLE TRIGGER USER")
+async def write_past_the_triggers(writer: DatabaseWriter, write: Write) -> None:
+    """Write while the triggers are disabled."""
+    for table, triggers in TRIGGERS.items():
+        for trigger in triggers:
+            await writer.execute(f"ALTER TABLE {table} DISABLE TRIGGER {trigger}")
+    await write(writer)
+    for table, triggers in TRIGGERS.items():
+        for trigger in triggers:
+            await writer.execute(f"ALTER TABLE {table} ENABLE ALWAYS TRIGGER {trigger}")
 
 
-async def _as_a_replica(platform: Platform, write: Harm) -> None:
-    await platform.connection.execute("SET session_replication_role = replica")
-    await write(platform)
-    await platform.connection.execute("SET session_replication_role = origin")
-
-
-def _altered(statement: str) -> Harm:
-    return lambda platform: platform.connection.execute(statement, platform.user)
-
-
-WRITES: dict[str, tuple[Harm, str]] = {
-    "a price": (
-        lambda p: p.sync(7, current_price="1900", created_at=ago(1)),
-        "positions/open/7/current_price",
-    ),
-    "an opening": (lambda p: p.sync(70, created_at=ago(1)), "positions/open/70: should be there"),
-    "a close": (lambda p: p.close(7, created_at=ago(1)), "positions/open/7: should be nothing"),
-    "a divergence": (lambda p: p.sync(7, created_at=ago(1), matched=2), "status/divergences_detected"),
-    "equity": (lambda p: p.equity("6000", None, created_at=ago(1)), "guards/drawdown/current_equity"),
-    "limits": (lambda p: p.limit(drawdown_critical_pct=90), "guards/drawdown/alert_type"),
+#: Statements, each with a path where the account then differs.
+WRITES: dict[str, tuple[Write, str]] = {
+    "a price": (lambda w: w.sync(59, ticket=7, current_price="1900"), "positions/open/7/current_price"),
+    "an opening": (lambda w: w.sync(59, ticket=70), "positions/open/70: should be there"),
+    "a close": (lambda w: w.close(59, ticket=7), "positions/open/7: should be nothing"),
+    "a divergence": (lambda w: w.sync(59, ticket=7, matched=2), "status/divergences_detected"),
+    "equity": (lambda w: w.equity("6000", 59), "guards/drawdown/current_equity"),
+    "limits": (lambda w: w.set_limits(drawdown_critical_pct=90), "guards/drawdown/alert_type"),
     "an instrument": (
-        lambda p: p.connection.execute("UPDATE instruments SET contract_size = 10 WHERE symbol = 'XAUUSD'"),
+        lambda w: w.execute("UPDATE instruments SET contract_size = 10 WHERE symbol = 'XAUUSD'"),
         "positions/open/7/unrealized_pnl",
     ),
-    "a rate": (
-        lambda p: p.insert("fx_rates", base="USD", quote="JPY", rate="140", created_at=ago(1)),
-        "positions/open/8/unrealized_pnl",
-    ),
+    "a rate": (lambda w: w.rate("USD", "JPY", "140", 59), "positions/open/8/unrealized_pnl"),
     "a guard": (
-        lambda p: p.guard("bid ask spread", "100", "110", created_at=ago(1)),
+        lambda w: w.guard("bid ask spread", "100", "110", 59),
         "guards/alerts/XAUUSD:bid_ask_spread: should be there",
     ),
 }
 _ACCOUNT = "UPDATE guardwire.accounts SET {} WHERE user_id = $1".format
 _POSITION = "UPDATE guardwire.positions SET {} WHERE user_id = $1 AND ticket = {}".format
 _CLOSED = "WHERE user_id = $1 AND event_type = 'position_closed'"
+#: Statements on derived rows, each with a path where the account then differs.
 ALTERATIONS: dict[str, tuple[str, str]] = {
     "a price": (_POSITION("current_price = 1", 7),
                 "positions/open/7/current_price"),
@@ -109,87 +94,126 @@ ALTERATIONS: dict[str, tuple[str, str]] = {
     "a breach too many": (
         "INSERT INTO guardwire.breaches SELECT $1, 'x', 'drawdown', NULL, NULL, now()",
         "guards/breaches of drawdown"),
+    "limits as applied": (
+        "INSERT INTO guardwire.limits (user_id, drawdown_critical_pct) VALUES ($1, 90)",
+        "guards/drawdown/critical_pct"),
+    "a rate as applied": ("UPDATE guardwire.fx_current SET rate = 100 WHERE $1::uuid IS NOT NULL",
+                          "positions/open/8/unrealized_pnl"),
 }  # fmt: skip
 
 
-async def _is_found_and_mended(platform: Platform, path: str) -> None:
-    found = await differences(platform.connection, platform.user)
+async def is_found_and_repaired(writer: DatabaseWriter, path: str) -> None:
+    found = await differences(writer.connection, writer.user_id)
     assert any(path in line for line in found), found
-    await reread_rates(platform.connection)
-    await rebuild(platform.connection, platform.user)
-    assert await differences(platform.connection, platform.user) == []
+    await copy_reference(writer.connection)
+    await rebuild(writer.connection, writer.user_id)
+    assert await differences(writer.connection, writer.user_id) == []
 
 
-@pytest.mark.parametrize("past", [_without_triggers, _as_a_replica], ids=["disabled", "replica"])
 @pytest.mark.parametrize("write", WRITES)
-async def test_what_was_written_past_the_triggers_is_found_and_mended(
-    platform: Platform, past: Callable[[Platform, Harm], Awaitable[None]], write: str
+async def test_a_row_that_is_written_past_the_triggers_is_found_and_repaired(
+    writer: DatabaseWriter, write: str
 ) -> None:
-    await trade(platform)
-    assert await differences(platform.connection, platform.user) == []
-    harm, path = WRITES[write]
-    await past(platform, harm)
-    await _is_found_and_mended(platform, path)
+    await trade(writer)
+    statement, path = WRITES[write]
+    await write_past_the_triggers(writer, statement)
+    await is_found_and_repaired(writer, path)
 
 
 @pytest.mark.parametrize("what", ALTERATIONS)
-async def test_what_was_altered_by_hand_is_found_and_mended(platform: Platform, what: str) -> None:
-    await trade(platform)
-    assert await differences(platform.connection, platform.user) == []
+async def test_an_alteration_by_hand_is_found_and_repaired(writer: DatabaseWriter, what: str) -> None:
+    await trade(writer)
     statement, path = ALTERATIONS[what]
-    await platform.connection.execute(statement, platform.user)
-    await _is_found_and_mended(platform, path)
+    await writer.execute(statement, writer.user_id)
+    await is_found_and_repaired(writer, path)
 
 
-async def test_rows_past_the_triggers_are_counted(platform: Platform) -> None:
-    await platform.sync()
-    await _as_a_replica(platform, lambda p: p.sync(8, created_at=datetime.now(UTC)))
-    verdict = await audited(platform.connection, platform.user)
+async def test_a_row_that_the_inbox_lost_is_found_and_repaired(writer: DatabaseWriter) -> None:
+    await trade(writer)
+    writer.applies = False
+    await writer.sync(20, ticket=7, current_price="1900")
+    assert await differences(writer.connection, writer.user_id) == []
+    await writer.execute("DELETE FROM guardwire.inbox")
+    await is_found_and_repaired(writer, "positions/open/7/current_price")
+
+
+async def test_rows_past_the_triggers_are_counted(writer: DatabaseWriter) -> None:
+    await writer.sync()
+    await write_past_the_triggers(writer, lambda w: w.sync(ticket=8, created_at=datetime.now(UTC)))
+    verdict = await audited(writer.connection, writer.user_id)
     assert verdict.passed_by == 1
 
 
-async def test_an_alteration_is_found_among_the_newest_rows_of_a_long_history(platform: Platform) -> None:
+async def test_a_row_that_was_set_aside_differs_and_did_not_pass_the_triggers(writer: DatabaseWriter) -> None:
+    await writer.sync()
+    writer.applies = False
+    await writer.sync(ticket=8, created_at=datetime.now(UTC))
+    await writer.execute(
+        "INSERT INTO guardwire.set_aside (nth, account, source, operation, new_row, xid, arrived_at, sqlstate, reason)"
+        " SELECT nth, account, source, operation, new_row, xid, arrived_at, '22000', 'odd' FROM guardwire.inbox"
+    )
+    await writer.execute("DELETE FROM guardwire.inbox")
+    verdict = await audited(writer.connection, writer.user_id)
+    assert "positions/open/8" in [each.path for each in verdict.differences]
+    assert verdict.passed_by == 0
+
+
+async def test_rows_that_replication_applies_are_captured(writer: DatabaseWriter) -> None:
+    await trade(writer)
+    await writer.execute("SET session_replication_role = replica")
+    for write, _ in WRITES.values():
+        await write(writer)
+    verdict = await audited(writer.connection, writer.user_id)
+    assert verdict.differences == []
+    assert verdict.passed_by == 0
+
+
+async def test_an_alteration_is_found_among_the_newest_rows_of_a_long_history(writer: DatabaseWriter) -> None:
     for price in range(1900, 1940):
-        await platform.sync(7, created_at=datetime.now(UTC), current_price=price)
-    await platform.connection.execute("UPDATE guardwire.positions SET current_price = 1")
-    verdict = await audited(platform.connection, platform.user, most_rows=5)
+        await writer.sync(ticket=7, created_at=datetime.now(UTC), current_price=price)
+    await writer.execute("UPDATE guardwire.positions SET current_price = 1")
+    verdict = await audited(writer.connection, writer.user_id, most_rows=5)
     assert verdict.partial
     assert [each.path for each in verdict.differences][:1] == ["positions/open/7/current_price"]
 
 
-@pytest.mark.parametrize("table", TRIGGERS)
-@pytest.mark.parametrize("how", ["disabled", "missing", "for replicas only"])
-async def test_a_trigger_that_is_not_at_work_is_named_and_mended(
-    platform: Platform, migrated_url: str, table: str, how: str
+@pytest.mark.parametrize(
+    ("table", "trigger"), [(table, trigger) for table, triggers in TRIGGERS.items() for trigger in triggers]
+)
+@pytest.mark.parametrize(
+    ("statement", "wrong"),
+    [
+        ("ALTER TABLE {table} DISABLE TRIGGER {trigger}", "disabled"),
+        ("DROP TRIGGER {trigger} ON {table}", "missing"),
+        ("ALTER TABLE {table} ENABLE REPLICA TRIGGER {trigger}", "not enabled as ALWAYS"),
+        ("ALTER TABLE {table} ENABLE TRIGGER {trigger}", "not enabled as ALWAYS"),
+    ],
+    ids=["disabled", "missing", "replica", "origin"],
+)
+async def test_a_trigger_that_does_not_fire_always_is_named_and_repaired(
+    writer: DatabaseWriter, migrated_url: str, table: str, trigger: str, statement: str, wrong: str
 ) -> None:
-    trigger = TRIGGERS[table][0]
-    assert await check_capture(platform.connection) == []
-    await platform.connection.execute(
-        {
-            "disabled": f"ALTER TABLE {table} DISABLE TRIGGER {trigger}",
-            "missing": f"DROP TRIGGER {trigger} ON {table}",
-            "for replicas only": f"ALTER TABLE {table} ENABLE REPLICA TRIGGER {trigger}",
-        }[how]
-    )
-    (complaint,) = await check_capture(platform.connection)
-    assert complaint.wrong.startswith(f"trigger {trigger} on {table} is ")
-    told: list[str] = []
-    await migrate(migrated_url, progress=told.append)
-    assert any(trigger in line for line in told)
-    assert await check_capture(platform.connection) == []
-    await platform.sync()
-    assert await differences(platform.connection, platform.user) == []
+    assert await check_capture(writer.connection) == []
+    await writer.execute(statement.format(table=table, trigger=trigger))
+    (complaint,) = await check_capture(writer.connection)
+    assert complaint.wrong.startswith(f"trigger {trigger} on {table} is {wrong}")
+    progress: list[str] = []
+    await migrate(migrated_url, progress=progress.append)
+    assert any(trigger in line for line in progress)
+    assert await check_capture(writer.connection) == []
+    await writer.sync()
+    assert await differences(writer.connection, writer.user_id) == []
 
 
-async def test_rows_that_were_given_up_and_histories_not_read_are_told(platform: Platform) -> None:
-    await platform.connection.execute(
-        "INSERT INTO guardwire.capture_notes (source, row_key, inserted, sqlstate, message, given_up_at)"
-        " VALUES ('l', $1, true, '22000', 'odd', now())",
-        str(OTHER),
+async def test_rows_that_were_set_aside_and_histories_not_read_are_named(writer: DatabaseWriter) -> None:
+    await writer.execute(
+        "INSERT INTO guardwire.set_aside (nth, account, source, operation, xid, arrived_at, sqlstate, reason)"
+        " VALUES (1, $1, 'l', 'i', pg_current_xact_id(), now(), '22000', 'odd')",
+        writer.of().user_id,
     )
-    await platform.sync()
-    await platform.connection.execute("SELECT guardwire.unready($1)", platform.user)
-    given_up, waiting = await check_capture(platform.connection)
-    assert "1 row could not be applied" in given_up.wrong
-    assert "the history of 1 account has not been read" in waiting.wrong
-    assert not (await audited(platform.connection, platform.user)).ready
+    await writer.sync()
+    await writer.execute("SELECT guardwire.unready($1)", writer.user_id)
+    set_aside, unread = await check_capture(writer.connection)
+    assert "1 row could not be applied" in set_aside.wrong
+    assert "the history of 1 account has not been read" in unread.wrong
+    assert not (await audited(writer.connection, writer.user_id)).ready

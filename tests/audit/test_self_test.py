@@ -19,7 +19,7 @@ from realtime.feed.self_test import check_clock, check_files, check_login, check
 from realtime.metrics import METRICS
 from realtime.store.snapshots import connect
 from tests.end_to_end.node import Node, node
-from tests.queries.platform import connected
+from tests.queries.database_writer import connected
 
 
 async def answer(server: Node, *, status: int) -> str:
@@ -78,14 +78,14 @@ async def test_a_disabled_trigger_keeps_a_node_from_being_ready(
     migrated_url: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with connected(migrated_url) as connection:
-        await connection.execute("ALTER TABLE reconciliation_logs DISABLE TRIGGER guardwire_update")
+        await connection.execute("ALTER TABLE reconciliation_logs DISABLE TRIGGER guardwire_copy")
     async with node(migrated_url) as server:
         async with asyncio.timeout(15):
             while METRICS.self_test_failed.get("triggers") != 1:
                 await asyncio.sleep(0.02)
         text = await answer(server, status=503)
         assert text.startswith("starting")
-        assert "trigger guardwire_update on public.reconciliation_logs is disabled" in caplog.text
+        assert "trigger guardwire_copy on public.reconciliation_logs is disabled" in caplog.text
         await migrate(migrated_url)
         assert await answer(server, status=200) == "ready\n"
 

@@ -18,6 +18,7 @@ from tests.end_to_end import tables
 from tests.end_to_end.mirror import Mirror, mirror
 from tests.end_to_end.node import Node, node
 from tests.end_to_end.ordinary import equity, price, row
+from tests.inbox import wait_for_empty_inbox
 
 #: "Well under a second", on a machine that has other things to do.
 SOON_SECONDS: Final = 0.5
@@ -67,6 +68,7 @@ async def test_forty_thousand_rows_of_history_change_nothing_in_what_is_shown_no
 ) -> None:
     veteran, novice = uuid4(), uuid4()
     await _give_history(platform, veteran)
+    await wait_for_empty_inbox(platform, timeout_seconds=60)
     for user_id in (veteran, novice):
         await tables.insert(platform, row(user_id, ticket=7), equity(user_id, 10_000))
     shown = {}
