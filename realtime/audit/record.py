@@ -140,18 +140,18 @@ async def read_record(
     there are at most about ``most_rates`` of them.
     """
     statement = _ACCOUNT.format(limits=", ".join(f"{name}::text" for name in _NUMBERS), rates=sources.rates)
-    told = await connection.fetchrow(statement, user_id, most_rates)
-    record = Record(user_id, told["now"], told["ready"], told["arrivals_since"], told["forgets"])
-    record.limits_wait, record.reference_waits = told["limits_wait"], told["reference_waits"]
-    record.held_up_until = told["now"] if told["rows_wait"] else None
-    record.set_aside = set(told["set_aside"])
-    record.instruments = [each for row in told["instruments"] if (each := _instrument(*row)) is not None]
-    record.limits = next((_limits(user_id, row) for row in told["limits"]), None)
+    found = await connection.fetchrow(statement, user_id, most_rates)
+    record = Record(user_id, found["now"], found["ready"], found["arrivals_since"], found["forgets"])
+    record.limits_wait, record.reference_waits = found["limits_wait"], found["reference_waits"]
+    record.held_up_until = found["now"] if found["rows_wait"] else None
+    record.set_aside = set(found["set_aside"])
+    record.instruments = [each for row in found["instruments"] if (each := _instrument(*row)) is not None]
+    record.limits = next((_limits(user_id, row) for row in found["limits"]), None)
     rows = Rows(record)
-    if told["rates_are_few"]:
-        rows.rates = _rates(told["rates"], record)
+    if found["rates_are_few"]:
+        rows.rates = _rates(found["rates"], record)
     for kind, statement, parameters in (
-        (LogRow, sources.log, (user_id, _forms(user_id, told["written"]), most_rows)),
+        (LogRow, sources.log, (user_id, _forms(user_id, found["written"]), most_rows)),
         (EquityRow, sources.equity, (user_id, most_rows)),
     ):
         read = arrivals = 0

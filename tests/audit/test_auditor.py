@@ -1,4 +1,4 @@
-"""A node that serves an account which is not what its log says notices, and says so to whoever follows it."""
+"""A node finds an account that differs from its log, and sends `stale` to the clients of the account."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ async def until(condition: Callable[[], bool], seconds: float = 15) -> None:
 
 
 def stale(watched: Mirror) -> bool | None:
-    """What the last heartbeat said; None before the first."""
+    """Whether the last heartbeat was stale; None before the first."""
     beats = watched.frames_of("heartbeat")
     return beats[-1]["stale"] if beats else None
 
@@ -57,7 +57,7 @@ async def alter(connection: asyncpg.Connection[None], user_id: UUID) -> None:
         )
 
 
-async def test_clients_of_an_altered_account_are_told_stale_until_it_is_mended(migrated_url: str) -> None:
+async def test_clients_of_an_altered_account_get_stale_until_it_is_repaired(migrated_url: str) -> None:
     user, other = uuid4(), uuid4()
     async with (
         connected(migrated_url) as connection,
@@ -85,7 +85,7 @@ async def test_clients_of_an_altered_account_are_told_stale_until_it_is_mended(m
         assert not any(frame["stale"] for frame in untouched.frames_of("heartbeat"))
 
 
-async def test_what_differs_is_logged_by_its_path_alone_and_once(
+async def test_a_difference_is_logged_by_its_path_alone_and_once(
     migrated_url: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     user = uuid4()
@@ -111,8 +111,8 @@ async def test_what_differs_is_logged_by_its_path_alone_and_once(
         await asyncio.gather(task, return_exceptions=True)
 
 
-async def test_what_is_shown_otherwise_than_it_is_read_is_stale_until_it_is_read(migrated_url: str) -> None:
-    """As if something had been followed wrongly, or memory had failed."""
+async def test_a_snapshot_that_differs_from_a_read_is_stale_until_the_next_read(migrated_url: str) -> None:
+    """A delta was followed wrongly, or memory failed."""
     user = uuid4()
     async with (
         connected(migrated_url) as connection,
