@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
 import sys
 from collections.abc import Awaitable, Callable
@@ -94,6 +95,8 @@ async def _draw(account: Account) -> None:
 
     from realtime.cli.screen import screen
 
+    # The screen shows the link's state; without a handler, Python would write the client's warnings across it.
+    logging.getLogger("realtime.client").addHandler(logging.NullHandler())
     changed = asyncio.Event()
 
     async def follow() -> None:

@@ -9,7 +9,7 @@ import logging
 import time
 from collections import deque
 from collections.abc import Callable
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Final, NamedTuple, Protocol
 from uuid import UUID
 
@@ -82,7 +82,8 @@ async def sweep(
 ) -> Swept:
     """Compare the delivered ``revisions`` of ``users`` with the database, and send the ``canary``.
 
-    ``earlier`` is the database's snapshot at an earlier sweep; without it every row that waits counts as old.
+    ``earlier`` is the database's snapshot at an earlier sweep. Without it, every row that arrived more than a second
+    ago counts as old.
     """
     read_at = time.monotonic()
     row = await driver.fetchrow(SWEEP, users, revisions, canary, earlier, timeout=timeout_seconds)
@@ -215,5 +216,7 @@ def _waiting(swept: Swept, earlier: Swept | None) -> WaitingAccounts:
     behind = frozenset(account for account, is_old in swept.waiting if is_old)
     recent = frozenset(account for account, _ in swept.waiting) - behind
     if earlier is None:
-        return WaitingAccounts(float("-inf"), "", recent, behind)
+        # The recent rows arrived within the last second, so none of them was visible before.
+        before = swept.as_of - timedelta(seconds=WAITING_SECONDS)
+        return WaitingAccounts(swept.read_at - WAITING_SECONDS, iso(before), recent, behind)
     return WaitingAccounts(earlier.read_at, iso(earlier.as_of), recent, behind)

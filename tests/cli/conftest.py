@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -46,3 +47,21 @@ def guardwire() -> Guardwire:
         )
 
     return run
+
+
+@contextlib.contextmanager
+def applying(database_url: str, name: str, folder: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """A process of `guardwire apply` while the context lasts; its log is ``folder``/``name``.log."""
+    with (folder / f"{name}.log").open("wb") as log:
+        process = subprocess.Popen(
+            command("apply"),
+            env=environment(DATABASE_URL=database_url, GUARDWIRE_NODE=name),
+            cwd=ROOT,
+            stdout=log,
+            stderr=log,
+        )
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()

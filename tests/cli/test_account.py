@@ -13,7 +13,10 @@ import asyncpg
 import pytest
 
 from queries.channels import LIVE_QUERIES
+from tests.cli.conftest import applying
 from tests.feed.node import sync
+from tests.inbox import apply_inbox
+from tests.queries.platform import connected
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -61,24 +64,39 @@ async def test_a_rebuilt_account_shows_what_the_log_says(migrated_url: str) -> N
         await connection.close()
 
 
-async def test_a_reset_peak_ends_the_drawdown(migrated_url: str) -> None:
+async def breached(connection: asyncpg.Connection[Any], user: UUID) -> None:
+    """An account that has lost a quarter of its equity."""
+    for equity in (10_000, 7_500):
+        await connection.execute(
+            "INSERT INTO equity_snapshots (user_id, equity, currency) VALUES ($1, $2, 'GBP')", user, equity
+        )
+    await apply_inbox(connection)
+    assert (await state(connection, user))["guards"]["drawdown"]["alert_type"] == "critical"
+
+
+async def test_a_reset_peak_ends_the_drawdown(migrated_url: str, tmp_path: Path) -> None:
     user = uuid4()
-    connection = await asyncpg.connect(migrated_url)
-    try:
-        for equity in (10_000, 7_500):
-            await connection.execute(
-                "INSERT INTO equity_snapshots (user_id, equity, currency) VALUES ($1, $2, 'GBP')",
-                user,
-                equity,
-            )
-        assert (await state(connection, user))["guards"]["drawdown"]["alert_type"] == "critical"
-        done = guardwire("peak", "reset", "--user", str(user), DATABASE_URL=migrated_url)
+    async with connected(migrated_url) as connection:
+        await breached(connection, user)
+        with applying(migrated_url, "one", tmp_path):
+            done = guardwire("peak", "reset", "--user", str(user), DATABASE_URL=migrated_url)
         assert done.returncode == 0, done.stderr
+        assert "the peak counts from now on (revision " in done.stderr
         guards = (await state(connection, user))["guards"]
         assert guards["drawdown"]["alert_type"] == "normal"
         assert guards["drawdown"]["peak_equity"] == 7_500.0
         assert [breach["kind"] for breach in guards["breaches"].values() if "cleared_at" in breach] == [
             "drawdown"
         ]
-    finally:
-        await connection.close()
+
+
+async def test_a_peak_that_no_node_has_reset_is_one_that_is_reset_later(migrated_url: str) -> None:
+    user = uuid4()
+    async with connected(migrated_url) as connection:
+        await breached(connection, user)
+        done = guardwire("peak", "reset", "--user", str(user), DATABASE_URL=migrated_url)
+        assert done.returncode == 0, done.stderr
+        assert "as soon as a node applies it: no node has within 5 s" in done.stderr
+        assert (await state(connection, user))["guards"]["drawdown"]["alert_type"] == "critical"
+        await apply_inbox(connection)
+        assert (await state(connection, user))["guards"]["drawdown"]["alert_type"] == "normal"

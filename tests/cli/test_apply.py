@@ -6,8 +6,7 @@ import asyncio
 import contextlib
 import secrets
 import signal
-import subprocess
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
@@ -17,7 +16,7 @@ import asyncpg
 import pytest
 
 from tests.audit.auditing import audited
-from tests.cli.conftest import ROOT, Guardwire, command, environment
+from tests.cli.conftest import Guardwire, applying
 from tests.databases import Databases
 from tests.feed.node import sync
 from tests.inbox import wait_for_empty_inbox
@@ -32,24 +31,6 @@ TAKEN_OVER_SECONDS = 20.0
 async def connection(migrated_url: str) -> AsyncIterator[asyncpg.Connection[Any]]:
     async with connected(migrated_url) as connection:
         yield connection
-
-
-@contextlib.contextmanager
-def applying(database_url: str, name: str, folder: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """A process of `guardwire apply` while the context lasts; its log is ``folder``/``name``.log."""
-    with (folder / f"{name}.log").open("wb") as log:
-        process = subprocess.Popen(
-            command("apply"),
-            env=environment(DATABASE_URL=database_url, GUARDWIRE_NODE=name),
-            cwd=ROOT,
-            stdout=log,
-            stderr=log,
-        )
-    try:
-        yield process
-    finally:
-        process.kill()
-        process.wait()
 
 
 async def until_held(

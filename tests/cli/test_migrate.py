@@ -6,6 +6,7 @@ import asyncpg
 import pytest
 
 from tests.cli.conftest import Guardwire
+from tests.inbox import apply_inbox
 
 
 async def test_an_empty_database_becomes_one_that_a_platform_can_write_to(
@@ -21,6 +22,7 @@ async def test_an_empty_database_becomes_one_that_a_platform_can_write_to(
     try:
         users = await connection.fetchval("SELECT count(DISTINCT user_id) FROM reconciliation_logs")
         assert users == 2
+        await apply_inbox(connection)
         assert await connection.fetchval("SELECT count(*) FROM guardwire.accounts WHERE revision > 0") == 2
     finally:
         await connection.close()

@@ -17,7 +17,7 @@ async def tampered(connection: asyncpg.Connection[None], users: list[UUID]) -> U
     """Alter the first account, and write past a trigger for the second and for one that is new: its id."""
     newcomer = uuid4()
     await connection.execute(WRONG, users[0])
-    await connection.execute("ALTER TABLE reconciliation_logs DISABLE TRIGGER guardwire_insert")
+    await connection.execute("ALTER TABLE reconciliation_logs DISABLE TRIGGER guardwire_copy")
     await sync(connection, users[1], ticket=8)
     await sync(connection, newcomer)
     return newcomer
@@ -42,7 +42,7 @@ async def test_what_differs_is_a_line_and_an_exit_code_until_all_is_rebuilt(
         assert f"{users[1]} positions/open/8: should be there and is nothing" in found.stdout
         assert f"{users[1]} rows written past the triggers: 1" in found.stdout
         assert f"{newcomer} positions/open/7: should be there and is nothing" in found.stdout
-        assert "trigger guardwire_insert on public.reconciliation_logs is disabled" in found.stdout
+        assert "trigger guardwire_copy on public.reconciliation_logs is disabled" in found.stdout
         assert "`guardwire migrate`" in found.stdout
         assert str(users[2]) not in found.stdout
         assert "3 different" in found.stderr

@@ -16,9 +16,13 @@ def test_no_other_machine_is_shown_a_development_token(guardwire: Guardwire, tmp
     ]
 
 
-def test_a_server_that_does_not_answer_is_one_sentence(guardwire: Guardwire, tmp_path: Path) -> None:
+def test_a_server_that_does_not_answer_is_one_sentence_after_the_reason(
+    guardwire: Guardwire, tmp_path: Path
+) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         url = f"http://127.0.0.1:{listener.getsockname()[1]}"
     done = guardwire("watch", url, GUARDWIRE_DATA=tmp_path)
     assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr.splitlines() == [f"guardwire: {url} has not answered: is it running?"]
+    reason, sentence = done.stderr.splitlines()
+    assert "Connect call failed" in reason
+    assert sentence == f"guardwire: {url} has not answered: is it running?"

@@ -31,6 +31,7 @@ from tests.faults.proxy import Proxy
 _ISSUER: Final = "https://issuer.test"
 _AUDIENCE: Final = "guardwire"
 _TOKEN_SECONDS: Final = 6 * 3600
+_LEADER_SECONDS: Final = 20.0
 #: Half of it lies behind, so that a node whose clock is hours off still takes it.
 _ISSUED_AGO_SECONDS: Final = 2 * 3600
 
@@ -114,6 +115,18 @@ class Ground:
         self.holders.append(str(owner.user_id))
         return token
 
+    async def leader(self) -> tuple[Site, int]:
+        """The node that holds the applier's lease, and its term; waits until one does."""
+        async with asyncio.timeout(_LEADER_SECONDS), self.connection() as connection:
+            while True:
+                lease = await connection.fetchrow(
+                    "SELECT holder, term FROM guardwire.applier WHERE shard = 0"
+                )
+                for site in self.sites:
+                    if site.node.name == lease["holder"]:
+                        return site, lease["term"]
+                await asyncio.sleep(0.05)
+
     def settings(self, database: Proxy, listener: Proxy, memory: Proxy, **more: str) -> dict[str, str]:
         """Settings of a node in production."""
         return {
@@ -164,7 +177,7 @@ async def _site(made: Ground, stack: contextlib.AsyncExitStack, number: int) -> 
     listener = await stack.enter_async_context(Proxy(f"{name} listener", made.postgres.port))
     memory = await stack.enter_async_context(Proxy(f"{name} memory", made.redis.port))
     level = "DEBUG" if number == 1 else "INFO"
-    settings = made.settings(database, listener, memory, GUARDWIRE_LOG_LEVEL=level)
+    settings = made.settings(database, listener, memory, GUARDWIRE_LOG_LEVEL=level, GUARDWIRE_NODE=name)
     node = Node(name, settings, made.folder / f"node-{name}.log")
     front = await stack.enter_async_context(Proxy(f"{name} front", node.port))
     return Site(node, front, database, listener, memory)

@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 _LATEST_SECONDS: Final = 60.0
 #: Longer than a lease: what could not be given back ends by itself, and only then is it known to be left.
 _TIDY_SECONDS: Final = 17.0
-#: Connections that stay open once they were needed: PostgreSQL's 4, the listener's, Redis' 16.
-_POOLED_FILES: Final = 4 + 1 + 16
-_POOLED_CONNECTIONS: Final = 4 + 1
+#: Connections that stay open once they were needed: PostgreSQL's 4, the listener's, the applier's, Redis' 16.
+_POOLED_FILES: Final = 4 + 1 + 1 + 16
+_POOLED_CONNECTIONS: Final = 4 + 1 + 1
 _LEASE_SECONDS: Final = 15
 #: The end of a token, its signature: as secret as the whole, and in no other text.
 _SIGNATURE_CHARACTERS: Final = 20
@@ -28,6 +28,19 @@ _SIGNATURE_CHARACTERS: Final = 20
 #: Close codes for clients that did something wrong, or for a server that did; none of the bots ever does.
 _UNDESERVED: Final = {"1002", "1003", "1007", "1009", "1011", "4001", "4008", "4029", "4400", "4401", "4403"}
 
+# Of the rows that the platform wrote for these users: never applied, applied more than once, set aside.
+_COUNTED: Final = """
+WITH written AS (
+    SELECT id, 'l' AS source FROM reconciliation_logs WHERE user_id = ANY ($1)
+    UNION ALL SELECT id, 'e' FROM equity_snapshots WHERE user_id = ANY ($1)
+), applied AS (
+    SELECT log_id AS id, source::text AS source, count(*) AS times
+    FROM guardwire.arrivals WHERE user_id = ANY ($1) AND inserted GROUP BY log_id, source
+)
+SELECT count(*) FILTER (WHERE times IS NULL) AS lost, count(*) FILTER (WHERE times > 1) AS doubled,
+       (SELECT count(*) FROM guardwire.set_aside) AS set_aside
+FROM written LEFT JOIN applied USING (id, source)
+"""
 _LEFT_IN_DATABASE: Final = """
 SELECT count(*) FROM pg_stat_activity
 WHERE application_name LIKE 'guardwire%' AND ($1 OR state LIKE 'idle in transaction%')
@@ -59,10 +72,18 @@ async def states(stage: Stage) -> None:
                 stage.broken(f"{bot.owner}: {found[0]}")
             # Bots go on meanwhile.
             await asyncio.sleep(0)
-        notes = await connection.fetchval("SELECT count(*) FROM guardwire.capture_notes")
-    if notes:
-        stage.broken(f"{notes} rows were not captured")
     stage.figure("wrong", wrong, 0, f"of {len(stage.bots)}")
+
+
+async def rows(stage: Stage) -> None:
+    """Every row of the platform was applied once."""
+    users = [owner.user_id for owner in stage.platform.owners]
+    async with stage.ground.connection() as connection:
+        counted = await connection.fetchrow(_COUNTED, users)
+    stage.figure("rows lost", counted["lost"], 0, "")
+    stage.figure("applied twice", counted["doubled"], 0, "")
+    if counted["set_aside"]:
+        stage.broken(f"{counted['set_aside']} rows could not be applied")
 
 
 def promises(stage: Stage) -> None:

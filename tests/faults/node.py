@@ -15,6 +15,7 @@ import gc
 import json
 import os
 import resource
+import signal
 import sys
 import threading
 import time
@@ -33,6 +34,7 @@ class Line:
         self._may_publish = threading.Event()
         self._may_publish.set()
         self._held = 0
+        self._freezes = False
 
     def answer(self, text: str) -> Any:
         """Do what ``text`` asks for."""
@@ -87,14 +89,19 @@ class Line:
         """Let what is held go on."""
         self._may_publish.set()
 
+    def freeze_in_batch(self) -> None:
+        """Stop this process in the applier's next batch, between the batch and its COMMIT."""
+        self._freezes = True
+
     # Wrapped around the parts.
 
     def tap(self) -> None:
-        """Get hold of the node's event loop, and of the place between reading and storing."""
+        """Get hold of the node's event loop, of the place between reading and storing, and of the applier's batches."""
         import app
         from queries.live_query import LiveQueries
+        from realtime.feed.applier import Applier
 
-        start, evaluate = app.Node.start, LiveQueries.evaluate
+        start, evaluate, apply = app.Node.start, LiveQueries.evaluate, Applier._apply
 
         async def tapped_start(node: app.Node) -> None:
             self.loop = asyncio.get_running_loop()
@@ -108,6 +115,18 @@ class Line:
                     await asyncio.sleep(0.01)
             return evaluations
 
+        async def tapped_apply(applier: Applier, connection: Any, term: int) -> int:
+            if self._freezes:
+                await connection.execute("BEGIN")
+                applied = await connection.fetchval("SELECT (guardwire.apply($1, 1000)).applied", term)
+                if applied:
+                    self._freezes = False
+                    os.kill(os.getpid(), signal.SIGSTOP)
+                await connection.execute("COMMIT")
+                return int(applied)
+            return await apply(applier, connection, term)
+
+        Applier._apply = tapped_apply  # type: ignore[method-assign]
         app.Node.start = tapped_start  # type: ignore[method-assign,assignment]
         LiveQueries.evaluate = tapped_evaluate  # type: ignore[method-assign,assignment]
 

@@ -18,8 +18,11 @@ from tests.end_to_end import tables
 from tests.end_to_end.marks import Marks, Owner
 
 _RETRY_SECONDS: Final = 0.2
+_LOOK_SECONDS: Final = 0.02
 _CONNECT_SECONDS: Final = 3.0
 _STATEMENT_SECONDS: Final = 10.0
+_WAITS: Final = "SELECT EXISTS (SELECT FROM guardwire.inbox WHERE account = ANY ($1))"
+_REVISIONS: Final = "SELECT user_id, revision FROM guardwire.accounts WHERE user_id = ANY ($1)"
 #: What a database that is away, starting, full or hanging looks like from here.
 AWAY: Final = (
     OSError,
@@ -146,17 +149,17 @@ class Platform:
             self.commits[number] = [commit for commit in commits if commit[1] < since]
 
     async def final_word(self) -> dict[UUID, int]:
-        """Commit once more for everybody; then the revision of each, which is the last."""
+        """Commit once more for everybody; then the revision of each, which is the last, once all is applied."""
         for start in range(0, len(self.owners), 50):
             await self.commit(self.owners[start : start + 50], odd=1)
+        users = [owner.user_id for owner in self.owners]
         while True:
             with contextlib.suppress(*AWAY):
                 connection = await self.connection()
-                return dict(
-                    await connection.fetch(
-                        "SELECT user_id, revision FROM guardwire.accounts WHERE user_id = ANY ($1)",
-                        [owner.user_id for owner in self.owners],
-                    )
-                )
+                # A revision counts only when no row of the account waits.
+                if not await connection.fetchval(_WAITS, users):
+                    return dict(await connection.fetch(_REVISIONS, users))
+                await asyncio.sleep(_LOOK_SECONDS)
+                continue
             await self.close()
             await asyncio.sleep(_RETRY_SECONDS)

@@ -140,6 +140,7 @@ async def performance(
                 await stage.rest()
             await judge.right_again(stage)
             await judge.states(stage)
+            await judge.rows(stage)
         await judge.leaks(stage)
     except Exception as error:
         stage.broken(f"{type(error).__name__}: {error}")

@@ -171,8 +171,10 @@ BEGIN
 END
 $$;
 
--- Which of these accounts have rows that are not applied. `is_old` rows were visible to an earlier snapshot already, or cannot
--- be applied at all: their accounts are behind. A null account stands for all: a rate, an instrument or an emptied table waits.
+-- Which of these accounts have rows that are not applied. `is_old` rows have waited for a second, or cannot be applied at all:
+-- their accounts are behind. A row has waited if it arrived more than a second ago and was visible to an earlier snapshot;
+-- the row of a long transaction arrived early, but waits only from the commit on. A null account stands for all: a rate, an
+-- instrument or an emptied table waits.
 CREATE OR REPLACE FUNCTION guardwire.waiting_accounts(watched uuid[], earlier pg_snapshot)
 RETURNS TABLE (account uuid, is_old boolean)
 LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET enable_seqscan = off SET jit = off AS $$
@@ -180,25 +182,28 @@ LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp S
 DECLARE
     from_nth bigint := (SELECT l.scan_from FROM guardwire.applier AS l WHERE l.shard = 0);
     few integer := 1000;
+    a_second_ago timestamptz := statement_timestamp() - interval '1 second';
 BEGIN
     RETURN QUERY SELECT nullif(s.account, guardwire.no_account()), true FROM guardwire.set_aside AS s
                  WHERE s.account = ANY (watched || guardwire.no_account());
     RETURN QUERY SELECT a.user_id, true FROM guardwire.accounts AS a WHERE NOT a.ready AND a.user_id = ANY (watched);
     IF (SELECT count(*) FROM (SELECT FROM guardwire.inbox AS i WHERE i.nth > from_nth LIMIT few) AS o) < few THEN
         RETURN QUERY
-        SELECT nullif(i.account, guardwire.no_account()), bool_or(pg_visible_in_snapshot(i.xid, earlier))
+        SELECT nullif(i.account, guardwire.no_account()),
+               bool_or(i.arrived_at < a_second_ago AND pg_visible_in_snapshot(i.xid, earlier))
         FROM guardwire.inbox AS i
         WHERE i.nth > from_nth
           AND (i.account = ANY (watched) OR (i.account = guardwire.no_account() AND i.source NOT IN ('l', 'e')))
         GROUP BY i.account;
     ELSE
-        -- Of each account its oldest rows; an account with 20 of them is behind in any case.
+        -- Of each account its oldest rows; an account with 20 of them is behind as soon as one arrived early.
         RETURN QUERY
-        SELECT nullif(w.account, guardwire.no_account()), f.waiting = 20 OR f.is_old
+        SELECT nullif(w.account, guardwire.no_account()), f.is_old OR (f.waiting = 20 AND f.first_arrived_at < a_second_ago)
         FROM unnest(watched || guardwire.no_account()) AS w (account)
         CROSS JOIN LATERAL (
-            SELECT count(*) AS waiting, bool_or(pg_visible_in_snapshot(o.xid, earlier)) AS is_old
-            FROM (SELECT i.xid FROM guardwire.inbox AS i WHERE i.account = w.account AND i.nth > from_nth
+            SELECT count(*) AS waiting, min(o.arrived_at) AS first_arrived_at,
+                   bool_or(o.arrived_at < a_second_ago AND pg_visible_in_snapshot(o.xid, earlier)) AS is_old
+            FROM (SELECT i.xid, i.arrived_at FROM guardwire.inbox AS i WHERE i.account = w.account AND i.nth > from_nth
                   ORDER BY i.nth LIMIT 20) AS o) AS f
         WHERE f.waiting > 0;
     END IF;

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Final
 
-from tests.faults.scenarios import clients, commits, memory, network, nodes, postgres, thousands
+from tests.faults.scenarios import appliers, clients, commits, memory, network, nodes, postgres, thousands
 from tests.faults.stage import Stage
 
 ALL: Final[list[tuple[str, Callable[[Stage], Awaitable[None]], bool]]] = [
@@ -18,6 +18,14 @@ ALL: Final[list[tuple[str, Callable[[Stage], Awaitable[None]], bool]]] = [
     ("node: out of file descriptors", nodes.no_files_left, True),
     ("node: disk full for logs", nodes.no_room_for_logs, False),
     ("node: log is a pipe that nobody reads", nodes.nobody_reads_the_log, False),
+    ("applier: kill -9, three times", appliers.killed, True),
+    ("applier: SIGSTOP, and back", appliers.stopped, False),
+    ("applier: SIGSTOP with a batch open, and back", appliers.stopped_in_batch, True),
+    ("applier: cut off, and neither end is told", appliers.cut_off, False),
+    ("applier: its backend terminated, again and again", appliers.terminated, False),
+    ("applier: a backlog of 100,000 rows", appliers.backlog, False),
+    ("applier: transactions that stay open for an hour", appliers.long_transactions, False),
+    ("applier: a night without nodes", appliers.night, False),
     ("network: slow", network.slow, False),
     ("network: everything cut, three times", network.cut, True),
     ("network: half-open both ways", network.half_open, False),
