@@ -17,6 +17,7 @@ import pytest
 from auth.development import DevelopmentKey
 from tests.end_to_end.herd import Arrival, herd
 from tests.end_to_end.node_process import NodeProcess, node_process
+from tests.inbox import wait_for_empty_inbox
 from tests.machine import slowness
 
 CLIENTS: Final = 5_000
@@ -76,7 +77,7 @@ async def _evaluations(at: NodeProcess) -> int:
 
 
 async def _write(connection: Any, users: Sequence[UUID], positions: int) -> None:
-    """Sync so many positions of each user."""
+    """Sync so many positions of each user, and wait until a node has applied them."""
     for start in range(0, len(users), 500):
         await connection.execute(
             """INSERT INTO reconciliation_logs (user_id, mt5_position_id, symbol, direction, volume,
@@ -86,3 +87,4 @@ async def _write(connection: Any, users: Sequence[UUID], positions: int) -> None
             users[start : start + 500],
             positions,
         )
+    await wait_for_empty_inbox(connection, timeout_seconds=60)
