@@ -97,22 +97,26 @@ def test_a_bot_needs_nothing_of_the_server_but_what_the_readme_lists(tmp_path: P
     assert SERVERS_LIBRARIES.intersection(loaded) == {"h11", "msgspec", "websockets"}
 
 
-@pytest.mark.parametrize(
-    "document",
-    [
-        "README.md",
-        "ARCHITECTURE.md",
-        "CONTRIBUTING.md",
-        "CHANGELOG.md",
-        "OPERATIONS.md",
-        "PROTOCOL.md",
-        "THREAT_MODEL.md",
-    ],
-)
-def test_every_path_that_a_document_links_to_exists(document: str) -> None:
-    text = (ROOT / document).read_text("utf-8")
-    links = re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", text)
-    assert [link for link in links if not (ROOT / link).exists()] == []
+DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
+
+
+def anchors(path: Path) -> set[str]:
+    """The anchors of a document's headings, as they are made on GitHub."""
+    headings = re.findall(r"^#+ (.+)$", path.read_text("utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_every_link_of_a_document_leads_somewhere(document: Path) -> None:
+    broken = []
+    for target in re.findall(r"\]\(([^)\s]+)\)", document.read_text("utf-8")):
+        if ":" in target:
+            continue
+        name, _, anchor = target.partition("#")
+        path = document.parent / name if name else document
+        if not path.exists() or (anchor and anchor not in anchors(path)):
+            broken.append(target)
+    assert broken == []
 
 
 def test_every_file_that_the_tree_names_exists() -> None:

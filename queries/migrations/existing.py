@@ -17,7 +17,7 @@ _UUID: Final = frozenset({"uuid"})
 _WRITTEN_UUID: Final = _UUID | {"text", "character varying", "character"}
 _TICKET: Final = _WHOLE | {"numeric", "text", "character varying"}
 _MATCHED: Final = _WHOLE | {"boolean", "text", "character varying"}
-_DIRECTION: Final = _TEXT | _WHOLE | {"boolean"}
+_DIRECTION: Final = _TEXT | _WHOLE
 
 #: The columns that the capture reads, and the types that sql/readings.sql can read them as.
 READ_COLUMNS: Final[dict[str, dict[str, frozenset[str]]]] = {

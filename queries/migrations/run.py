@@ -103,7 +103,7 @@ async def migrate(
     account by account; that may be interrupted, or left to a later `queries.capture.backfill`
     (``read_history=False``). Raises MigrationError with one sentence when a table of the platform cannot be used.
     """
-    engine = _engine(database_url)
+    engine = _engine(database_url, progress)
     try:
         await _upgrade_patiently(engine, progress, roles=roles)
         async with engine.begin() as connection:
@@ -118,9 +118,17 @@ async def migrate(
     await _read_history(database_url, progress, every_account=read_history)
 
 
-def _engine(database_url: str) -> AsyncEngine:
+def _engine(database_url: str, progress: Callable[[str], None] = _silent) -> AsyncEngine:
+    """An engine whose connections report the server's warnings to ``progress``."""
+
+    def report(_connection: object, message: Any) -> None:
+        if message.severity_en == "WARNING":
+            progress(message.message)
+
     async def connect() -> asyncpg.Connection[Any]:
-        return await asyncpg.connect(database_url)
+        connection = await asyncpg.connect(database_url)
+        connection.add_log_listener(report)
+        return connection
 
     return create_async_engine("postgresql+asyncpg://", async_creator=connect, poolclass=NullPool)
 

@@ -1,4 +1,4 @@
-"""PROTOCOL.md as the tests read it: sections, tables and fenced blocks."""
+"""Documents as the tests read them: sections, tables and fenced blocks; PROTOCOL.md where no other text is given."""
 
 from __future__ import annotations
 
@@ -21,26 +21,27 @@ class Block(NamedTuple):
 
 
 def blocks(purpose: str) -> list[Block]:
-    """The blocks of a purpose, such as ``run``; there is at least one."""
+    """The blocks of PROTOCOL.md of a purpose, such as ``run``; there is at least one."""
     found = [block for block in all_blocks() if block.purpose == purpose]
     assert found, f"PROTOCOL.md has no block of the purpose {purpose!r}"
     return found
 
 
-def all_blocks() -> list[Block]:
+def all_blocks(text: str = TEXT) -> list[Block]:
     """Every fenced block."""
-    parts = [(*info.split(" ", 1), "") for info, _ in _FENCE.findall(TEXT)]
-    texts = [text for _, text in _FENCE.findall(TEXT)]
+    found = _FENCE.findall(text)
+    parts = [(*info.split(" ", 1), "") for info, _ in found]
     return [
-        Block(language, purpose, text) for (language, purpose, *_), text in zip(parts, texts, strict=True)
+        Block(language, purpose, body)
+        for (language, purpose, *_), (_, body) in zip(parts, found, strict=True)
     ]
 
 
-def section(title: str, *, level: int) -> str:
+def section(title: str, *, level: int, text: str = TEXT) -> str:
     """The text under a heading, down to the next one of any level; the heading must stand there once."""
     heading = f"{'#' * level} {title}\n"
-    _, *found = _FENCE.sub("", TEXT).split("\n" + heading)
-    assert len(found) == 1, f"PROTOCOL.md has {len(found)} headings {heading!r}"
+    _, *found = _FENCE.sub("", text).split("\n" + heading)
+    assert len(found) == 1, f"the document has {len(found)} headings {heading!r}"
     return re.split(r"^#", found[0], maxsplit=1, flags=re.MULTILINE)[0]
 
 
@@ -61,6 +62,6 @@ def tables(text: str) -> list[list[list[str]]]:
     return found
 
 
-def table(title: str, *, level: int) -> list[list[str]]:
+def table(title: str, *, level: int, text: str = TEXT) -> list[list[str]]:
     """The first table under a heading; none is an empty one."""
-    return next(iter(tables(section(title, level=level))), [])
+    return next(iter(tables(section(title, level=level, text=text))), [])
