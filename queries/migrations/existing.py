@@ -75,7 +75,8 @@ READ_COLUMNS: Final[dict[str, dict[str, frozenset[str]]]] = {
     "fx_rates": {"id": _UUID, "base": _TEXT, "quote": _TEXT, "rate": _NUMBER, "created_at": _TIME},
 }
 
-_OLDEST_SERVER: Final = 140_000
+#: The oldest PostgreSQL that can be used, as server_version_num.
+OLDEST_SERVER: Final = 140_000
 
 _TABLES = text("""
 SELECT c.relname AS "table", c.relkind::text AS kind
@@ -111,7 +112,7 @@ WHERE c.relnamespace = 'public'::regnamespace AND c.relname = ANY (:tables)
 async def check_existing_tables(connection: AsyncConnection) -> list[str]:
     """Advice on the tables that are there already; raises MigrationError when one cannot be used."""
     version = int((await connection.execute(text("SHOW server_version_num"))).scalar_one())
-    if version < _OLDEST_SERVER:
+    if version < OLDEST_SERVER:
         raise MigrationError(f"the server is PostgreSQL {version // 10_000}; 14 or later is needed")
     names = {"tables": list(READ_COLUMNS)}
     kinds = {row.table: row.kind for row in await connection.execute(_TABLES, names)}

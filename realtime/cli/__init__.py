@@ -15,6 +15,7 @@ import typer
 
 from realtime.cli.account import peak, rebuild
 from realtime.cli.apply import apply
+from realtime.cli.check import check_platform
 from realtime.cli.demo import demo
 from realtime.cli.migrate import migrate, rotate_channel
 from realtime.cli.revoke import revoke
@@ -34,7 +35,10 @@ application: Final = typer.Typer(
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (demo, serve, apply, migrate, rotate_channel, token, watch, simulate, revoke, verify, rebuild):
+COMMANDS: Final = (
+    demo, serve, apply, check_platform, migrate, rotate_channel, token, watch, simulate, revoke, verify, rebuild,
+)  # fmt: skip
+for command in COMMANDS:
     application.command()(command)
 application.add_typer(peak, name="peak")
 

@@ -1,0 +1,1 @@
+"""`guardwire check-platform`: what is missing or odd in a platform's database, found by bounded SELECTs alone."""

@@ -1,0 +1,72 @@
+"""`guardwire check-platform`: is everything there that Guardwire reads, in a form that it can use?"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from typing import Annotated
+
+import typer
+
+from realtime.checks.finding import Report
+from realtime.cli.account import read_settings_with_database
+from realtime.cli.reaching import check_database
+
+
+def check_platform(
+    rows: Annotated[
+        int, typer.Option(help="Newest rows of the log and of equity to look at.", min=1, max=1_000_000)
+    ] = 10_000,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object in place of text.")] = False,
+) -> None:
+    """Look at a platform's database, and list what is missing or odd.
+
+    Run it before `guardwire migrate`, to see whether your tables can be read;
+    and again after some minutes of trading, to see whether your rows are.
+
+    [bold]It looks at[/bold]
+
+    tables, columns and their types, indexes (with the CREATE INDEX CONCURRENTLY
+    line for each that is missing), partitions, row level security, casts to json,
+    publications; symbols without an instrument, with a statement for each;
+    accounts and tickets; event types; clocks; columns that nothing fills, and
+    columns that nothing reads; equity, currencies and rates; triggers, rows that
+    were ignored and why, and whether rows are applied.
+
+    [bold]It only reads[/bold]
+
+    A few statements of SELECT, in a read-only session, of which each may take
+    10 s at most: the catalogue, the newest rows of two tables (--rows), and
+    small tables of schema guardwire. No other session waits for it. It needs a
+    login that may read the five tables: the one that migrates, or a member of
+    guardwire_server.
+
+    [bold]It prints[/bold]
+
+    problems, which keep something from being shown or show it wrong, each with
+    its remedy; and notes, which may be as they should be. Exit code 0: no
+    problem. 1: a problem, or the database is out of reach. docs/integration.md
+    describes what each table and column is for.
+
+    [bold]Example[/bold]
+
+    DATABASE_URL=postgresql://… guardwire check-platform
+    guardwire check-platform --json --rows 100000 | jq '.findings[] | select(.level == "problem")'
+    """
+    read = read_settings_with_database("look")
+    report = asyncio.run(_check(read.database_url, rows))
+    sys.stdout.write(f"{report.as_json() if as_json else report.as_text()}\n")
+    raise typer.Exit(0 if report.is_clean else 1)
+
+
+async def _check(database_url: str, most_rows: int) -> Report:
+    import asyncpg
+
+    from realtime.checks.platform import SESSION, check_platform
+
+    await check_database(database_url)
+    connection = await asyncpg.connect(database_url, server_settings=SESSION)
+    try:
+        return await check_platform(connection, most_rows=most_rows)
+    finally:
+        await connection.close()
