@@ -12,6 +12,7 @@ CREATE OR REPLACE FUNCTION guardwire.copy_row() RETURNS trigger LANGUAGE plpgsql
 DECLARE
     new_copy pg_catalog.json;
     old_copy pg_catalog.json;
+    written_user pg_catalog.text;
     foreign_escape CONSTANT pg_catalog.text := E'(?<!\\\\)((?:\\\\\\\\)*)\\\\u(?!00(?:0[1-9a-f]|1[0-9a-f]))[0-9a-fA-F]{4}';
 BEGIN
     IF TG_OP OPERATOR(pg_catalog.<>) 'DELETE' THEN
@@ -26,8 +27,9 @@ BEGIN
             old_copy := pg_catalog.regexp_replace(old_copy::pg_catalog.text, foreign_escape, E'\\1?', 'g')::pg_catalog.json;
         END IF;
     END IF;
+    written_user := coalesce(new_copy, old_copy) OPERATOR(pg_catalog.->>) 'user_id';
     INSERT INTO guardwire.inbox (account, source, operation, new_row, old_row, xid, arrived_at)
-    VALUES (coalesce(guardwire.read_user(coalesce(new_copy, old_copy) OPERATOR(pg_catalog.->>) 'user_id'), guardwire.no_account()),
+    VALUES (coalesce(guardwire.read_user(written_user), guardwire.no_account()),
             TG_ARGV[0]::pg_catalog."char", pg_catalog.lower(pg_catalog."left"(TG_OP, 1))::pg_catalog."char", new_copy, old_copy,
             pg_catalog.pg_current_xact_id(), pg_catalog.clock_timestamp());
     -- A transaction that has notified cannot be prepared, so the applier polls where transactions may be prepared. It also
