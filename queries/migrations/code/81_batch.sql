@@ -42,7 +42,8 @@ BEGIN
         CROSS JOIN LATERAL (
             SELECT r.operation = 'i' AND EXISTS (
                 SELECT FROM unnest(rows) AS d
-                WHERE d.operation = 'd' AND d.source = r.source AND d.xid = r.xid AND d.old_row ->> 'id' = r.new_row ->> 'id'
+                WHERE d.operation = 'd' AND d.source = r.source AND d.xid = r.xid AND d.nth < r.nth
+                  AND d.old_row ->> 'id' = r.new_row ->> 'id'
             ) AS moved) AS m
         WHERE NOT (r.operation = 'd' AND r.source IN ('l', 'e')));
 END
