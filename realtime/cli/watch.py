@@ -80,7 +80,7 @@ async def _watch(url: str, token: Callable[[], str], follow: Callable[[Account],
     from realtime.client import connect
 
     # The screen shows the state of the connection, and the command's last sentence says why there is none.
-    logging.getLogger("realtime.client").setLevel(logging.ERROR)
+    logging.getLogger("guardwire.client").setLevel(logging.ERROR)
     async with connect(url, token=token, open_timeout_seconds=OPEN_SECONDS) as account:
         await follow(account)
 
