@@ -98,6 +98,25 @@ async def test_a_row_that_moves_among_others_of_one_transaction_counts_once(writ
     assert len(await writer.book()) == 5
 
 
+async def test_a_row_that_moves_counts_once_also_in_a_batch_that_fails(writer: DatabaseWriter) -> None:
+    """The rows of a batch that fails are applied one by one."""
+    await writer.connection.execute(
+        "ALTER TABLE guardwire.positions ADD CONSTRAINT broken CHECK (symbol <> 'BROKEN')"
+    )
+    row_id = await writer.sync(5)
+    await writer.equity(1_000, 1)
+    equity = await writer.equity(1_500, 5, cash_flow=500)
+    async with writer.connection.transaction():
+        await writer.sync(6, ticket=2, symbol="BROKEN")
+        await writer.update(row_id, created_at=writer.at(-5))
+        await writer.execute(
+            "UPDATE equity_snapshots SET created_at = $1 WHERE id = $2", writer.at(-5), equity
+        )
+    account = await writer.account()
+    assert (account["total_syncs"], account["equity_flow"], account["equity"]) == (1, 500, 1_000)
+    assert len(await writer.set_aside()) == 1
+
+
 async def test_deleting_and_dropping_change_nothing_shown(writer: DatabaseWriter) -> None:
     await writer.sync(-5, ticket=1)
     await writer.sync(5, ticket=2)
