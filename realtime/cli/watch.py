@@ -79,6 +79,8 @@ def _development(user: UUID | None) -> Callable[[], str]:
 async def _watch(url: str, token: Callable[[], str], follow: Callable[[Account], Awaitable[None]]) -> None:
     from realtime.client import connect
 
+    # The screen shows the state of the connection, and the command's last sentence says why there is none.
+    logging.getLogger("guardwire.client").setLevel(logging.ERROR)
     async with connect(url, token=token, open_timeout_seconds=OPEN_SECONDS) as account:
         await follow(account)
 

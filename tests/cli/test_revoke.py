@@ -11,6 +11,8 @@ import pytest
 
 from tests.cli.conftest import Guardwire
 
+USER = "0e1550bf-b861-4cc3-875b-4b54a426f907"
+
 
 async def rows(database_url: str) -> list[tuple[Any, ...]]:
     connection = await asyncpg.connect(database_url)
@@ -67,11 +69,11 @@ async def test_a_user_is_locked_out_until_a_time(
     ("words", "said"),
     [
         ((), "either a user or a token"),
-        (("--user", str(uuid4()), "--token-id", "a"), "either a user or a token"),
+        (("--user", USER, "--token-id", "a"), "either a user or a token"),
         (("--undo",), "either a user or a token"),
-        (("--user", str(uuid4()), "--until", "tomorrow"), "2026-12-24T18:00Z"),
-        (("--user", str(uuid4()), "--until", "2020-01-01"), "a time to come"),
-        (("--user", str(uuid4()), "--until", "9999-01-01"), "a time to come"),
+        (("--user", USER, "--until", "tomorrow"), "2026-12-24T18:00Z"),
+        (("--user", USER, "--until", "2020-01-01"), "a time to come"),
+        (("--user", USER, "--until", "9999-01-01"), "a time to come"),
         (("--token-id", "a", "--until", "2099-01-01"), "Only a user"),
         (("--list", "--token-id", "a"), "--list stands alone"),
         (("--undo", "--token-id", "a", "--reason", "b"), "--undo takes"),

@@ -247,17 +247,17 @@ async def _until(condition: Any) -> None:
         await asyncio.sleep(0.05)
 
 
-async def test_nothing_is_left_of_any_of_them(
-    migrated_url: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_nothing_is_left_of_any_of_them(migrated_url: str, caplog: pytest.LogCaptureFixture) -> None:
     """This process keeps no task, no connection and no object of a connection."""
-    monkeypatch.setattr(http, "_HEAD_SECONDS", 2.0)
     quick = [case for case in variations() if not case.takes_time]
     async with node(migrated_url, max_anonymous_sockets_per_address=1000) as here:
         address = here.url.removeprefix("http://")
         await outcomes(address, quick[:20])
         tasks = {task.get_name() for task in asyncio.all_tasks()}
-        assert wrong(await outcomes(address, quick), quick) == {}
+        # Client and server share this process: more at a time would wait for each other.
+        for begin in range(0, len(quick), 100):
+            some = quick[begin : begin + 100]
+            assert wrong(await outcomes(address, some), some) == {}
 
         def objects() -> list[object]:
             gc.collect()

@@ -22,6 +22,7 @@ from websockets.exceptions import ConnectionClosed
 from queries.channels import LIVE_QUERIES
 from queries.live_query import LiveQueries
 from realtime.delivery.session import Session
+from realtime.metrics import METRICS
 from realtime.owners import WrongOwner
 from realtime.state import CHANNELS
 from realtime.store.paths import Edge
@@ -29,7 +30,7 @@ from realtime.store.snapshot import Snapshot
 from realtime.store.snapshots import SnapshotStore, Step, connect, taken
 from tests.delivery.rest_server import RestServer, rest_server
 from tests.delivery.stream_server import StreamServer, stream_server
-from tests.end_to_end.mirror import mirror
+from tests.end_to_end.mirror import Mirror, mirror
 from tests.end_to_end.node import node
 from tests.hostile.wall import MARK, blocks
 from tests.queries.ledger import Ledger
@@ -62,6 +63,7 @@ async def ledger(migrated_url: str) -> AsyncIterator[Ledger]:
         await ledger.equity(user, 10_000)
         await ledger.equity(user, 5_000, 3)
         await connection.execute("INSERT INTO guard_limits (user_id) VALUES ($1)", user)
+    await ledger.apply()
     yield ledger
     await connection.close()
 
@@ -344,12 +346,13 @@ async def test_a_kept_document_of_another_account_is_not_answered(
     assert str(THEIRS) not in answer.text
 
 
-# The hints that PostgreSQL carries: anybody who may connect may send one.
+# The notifications that PostgreSQL carries: anybody who may connect may send one.
 
 
 def forged(user_ids: Iterable[UUID]) -> list[str]:
-    """Payloads as somebody might send them who wants a client to be told what is not its own."""
+    """Payloads as somebody might send them who wants a client to be shown another account's data."""
     mine, other = user_ids
+    delta = f"1 {mine} 1 9007199254740991 5 1 1 1 {MARK} 7 1 7 0|1 1 9 9 9 1"
     return [
         f"{mine}=9007199254740991",
         f"{mine}={{{MARK}}}",
@@ -358,23 +361,75 @@ def forged(user_ids: Iterable[UUID]) -> list[str]:
         f'{{"user_id":"{mine}","state":{{"positions":"{MARK}"}}}}',
         f"{mine}=1,{other}=9007199254740991,{MARK}",
         MARK * 500,
+        delta,
+        f"#{delta}",
+        f"{'0' * 32}#{delta}",
+        f"{'0' * 32}#{delta.replace(str(mine), str(other))}",
     ]
 
 
 async def test_forged_hints_only_make_the_node_look(
     migrated_url: str, redis_url: str, ledger: Ledger
 ) -> None:
+    """Not even who knows the secret channel can make a node show anything: every delta carries a code."""
+    channels = ["guardwire", "guardwire_inbox"]
+    channels.append(await ledger.connection.fetchval("SELECT delta_channel FROM guardwire.configuration"))
+    refused = METRICS.forged_notifications.get()
     async with (
         node(migrated_url, redis_url, heartbeat_seconds=0.5) as server,
         mirror(server.url, server.token(MINE)) as account,
         mirror(server.url, server.token(THEIRS)) as other,
     ):
-        for payload in forged((MINE, THEIRS)):
-            await ledger.connection.execute("SELECT pg_notify('guardwire', $1)", payload)
-        await ledger.log(MINE, 5, current_price=1956)
-        await ledger.log(THEIRS, 5, symbol=MARK, current_price=1956)
-        revisions = await ledger.revisions()
-        await account.until_revision(revisions[MINE])
-        await other.until_revision(revisions[THEIRS])
+        await until_heard()
+        for channel in channels:
+            for payload in forged((MINE, THEIRS)):
+                await ledger.connection.execute("SELECT pg_notify($1, $2)", channel, payload)
+        await both_move(ledger, account, other)
         assert not [frame for frame in account.frames if MARK in frame.text]
         assert [frame for frame in other.frames if MARK in frame.text]
+    assert METRICS.forged_notifications.get() == refused + len(forged((MINE, THEIRS)))
+
+
+async def test_a_delta_that_is_sent_again_changes_nothing(
+    migrated_url: str, redis_url: str, ledger: Ledger
+) -> None:
+    """An authentic notification that somebody recorded is as good as a change notice, and no better."""
+    recorded: list[str] = []
+    channel = await ledger.connection.fetchval("SELECT delta_channel FROM guardwire.configuration")
+    await ledger.connection.add_listener(channel, lambda *each: recorded.append(str(each[3])))
+    async with (
+        node(migrated_url, redis_url, heartbeat_seconds=0.5) as server,
+        mirror(server.url, server.token(MINE)) as account,
+        mirror(server.url, server.token(THEIRS)) as other,
+    ):
+        await until_heard()
+        await both_move(ledger, account, other, price=1956)
+        await both_move(ledger, account, other, price=1957)
+        deltas = [notification for notification in recorded if "#" in notification]
+        assert deltas
+        for notification in deltas:
+            await ledger.connection.execute("SELECT pg_notify($1, $2)", channel, notification)
+        await both_move(ledger, account, other, price=1958)
+        for each in (account, other):
+            prices = [
+                frame["patch"]["positions"]["open"]["1"]["current_price"]
+                for frame in each.frames_of("update")
+                if "current_price" in frame["patch"].get("positions", {}).get("open", {}).get("1", {})
+            ]
+            assert prices == [1956, 1957, 1958]
+
+
+async def until_heard() -> None:
+    """Wait until the node hears its own notifications."""
+    async with asyncio.timeout(20):
+        while not METRICS.listener_up.get():
+            await asyncio.sleep(0.05)
+
+
+async def both_move(ledger: Ledger, account: Mirror, other: Mirror, *, price: float = 1956) -> None:
+    """The platform writes a price for both accounts, and both clients are at the newest revision."""
+    await ledger.log(MINE, 5, current_price=price)
+    await ledger.log(THEIRS, 5, symbol=MARK, current_price=price)
+    revisions = await ledger.revisions()
+    await account.until_revision(revisions[MINE])
+    await other.until_revision(revisions[THEIRS])

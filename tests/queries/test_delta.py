@@ -1,4 +1,4 @@
-"""What a batch publishes: deltas that lead to the state that a read shows, and change notices for what has to be read."""
+"""What a batch publishes: deltas that lead to what a read shows, and change notices for what has to be read."""
 
 from __future__ import annotations
 

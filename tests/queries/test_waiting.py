@@ -24,8 +24,12 @@ async def writer(writer: DatabaseWriter) -> DatabaseWriter:
 
 
 async def waiting(writer: DatabaseWriter, earlier: str, *watched: DatabaseWriter) -> dict[UUID | None, bool]:
-    """Of the watched accounts those with rows that wait, and whether ``earlier`` saw one of these rows."""
+    """Of the watched accounts those with rows that wait, and whether ``earlier`` saw one of these rows.
+
+    All rows arrived two seconds ago.
+    """
     users = [each.user_id for each in watched or (writer,)]
+    await writer.connection.execute("UPDATE guardwire.inbox SET arrived_at = now() - interval '2 seconds'")
     return dict(await writer.connection.fetch(WAITING, users, earlier))
 
 
@@ -59,6 +63,12 @@ async def test_a_row_has_waited_since_it_was_visible_and_not_since_it_was_writte
     await transaction.commit()
     assert await waiting(writer, meanwhile) == {writer.user_id: False}
     assert await waiting(writer, await snapshot(writer)) == {writer.user_id: True}
+
+
+async def test_a_row_that_arrived_within_the_last_second_has_not_waited(writer: DatabaseWriter) -> None:
+    await writer.sync()
+    found = await writer.connection.fetch(WAITING, [writer.user_id], await snapshot(writer))
+    assert [tuple(row) for row in found] == [(writer.user_id, False)]
 
 
 @pytest.mark.parametrize(

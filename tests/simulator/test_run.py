@@ -11,6 +11,7 @@ import asyncpg
 import pytest
 
 from realtime.simulator import SimulatorOptions, demo_user_id, simulate
+from tests.inbox import apply_inbox
 
 BRIEF = SimulatorOptions(seconds=1.5, rows_per_second=100)
 
@@ -38,13 +39,14 @@ async def test_a_thousand_rows_a_second_are_kept(migrated_url: str) -> None:
 
 async def test_the_book_of_the_database_is_the_platforms(migrated_url: str, platform: Any) -> None:
     await simulate(migrated_url, replace(BRIEF, closes=2_000, updates_in_place=0.5, divergences=2_000))
+    await apply_inbox(platform)
     log = await platform.fetch(
         """SELECT user_id, mt5_position_id FROM reconciliation_logs
            WHERE mt5_position_id IS NOT NULL GROUP BY 1, 2
            HAVING count(*) FILTER (WHERE close_reason IS NOT NULL) = 0"""
     )
-    captured = await platform.fetch("SELECT user_id, ticket FROM guardwire.positions WHERE is_open")
-    assert sorted(map(tuple, log)) == sorted(map(tuple, captured))
+    shown = await platform.fetch("SELECT user_id, ticket FROM guardwire.positions WHERE is_open")
+    assert sorted(map(tuple, log)) == sorted(map(tuple, shown))
 
 
 async def test_a_platform_that_runs_again_closes_what_it_left_open_and_goes_on(
@@ -52,8 +54,10 @@ async def test_a_platform_that_runs_again_closes_what_it_left_open_and_goes_on(
 ) -> None:
     user_id = demo_user_id(0)
     await simulate(migrated_url, BRIEF)
+    await apply_inbox(platform)
     equity = await platform.fetchval("SELECT equity FROM guardwire.accounts WHERE user_id = $1", user_id)
     await simulate(migrated_url, BRIEF)
+    await apply_inbox(platform)
     rows = await platform.fetch("SELECT ticket, is_open FROM guardwire.positions WHERE user_id = $1", user_id)
     before = [ticket for ticket, is_open in rows if not is_open]
     now = [ticket for ticket, is_open in rows if is_open]

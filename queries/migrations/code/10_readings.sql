@@ -7,45 +7,62 @@ CREATE OR REPLACE FUNCTION guardwire.no_account() RETURNS uuid
 LANGUAGE sql IMMUTABLE PARALLEL SAFE
 RETURN 'ffffffff-ffff-ffff-ffff-ffffffffffff'::uuid;
 
--- A UUID as PostgreSQL's own cast takes it: with or without dashes and braces, in any case. The first test recognises the
--- usual form, because the regular expression takes four times as long and each row of the platform waits for it.
+-- A UUID as PostgreSQL's own cast takes it: with or without dashes and braces, in any case. The first branch is what a column of
+-- type uuid gives; it costs a third of the pattern, in the platform's statement too.
 CREATE OR REPLACE FUNCTION guardwire.read_user(value text) RETURNS uuid
 LANGUAGE sql IMMUTABLE PARALLEL SAFE
-RETURN CASE WHEN (value LIKE '________-____-____-____-____________' AND translate(value, '0123456789abcdefABCDEF', '') = '----')
-                 OR value ~ '^([0-9A-Fa-f]{4}(-?[0-9A-Fa-f]{4}){7}|\{[0-9A-Fa-f]{4}(-?[0-9A-Fa-f]{4}){7}\})$'
+RETURN CASE WHEN value COLLATE "C" LIKE '________-____-____-____-____________' AND translate(value, '0123456789abcdef', '') = '----'
+                THEN nullif(value::uuid, guardwire.no_account())
+            WHEN value COLLATE "C" ~ '^([0-9A-Fa-f]{4}(-?[0-9A-Fa-f]{4}){7}|\{[0-9A-Fa-f]{4}(-?[0-9A-Fa-f]{4}){7}\})$'
                 THEN nullif(value::uuid, guardwire.no_account()) END;
 
--- A ticket from 1 to 2^63 - 1.
+-- A ticket from 1 to 2^63 - 1. In collation C a pattern's blanks and digits are those of ASCII, as in the casts.
 CREATE OR REPLACE FUNCTION guardwire.read_ticket(value jsonb) RETURNS bigint
 LANGUAGE sql IMMUTABLE PARALLEL SAFE
 RETURN CASE jsonb_typeof(value)
     WHEN 'number' THEN CASE WHEN value::numeric BETWEEN 1 AND 9223372036854775807 AND value::numeric = trunc(value::numeric)
                                 THEN value::bigint END
-    WHEN 'string' THEN CASE WHEN value #>> '{}' ~ '^\s*0*[0-9]{1,19}\s*$'
-                                 AND (value #>> '{}')::numeric BETWEEN 1 AND 9223372036854775807
-                                THEN (value #>> '{}')::bigint END
+    WHEN 'string' THEN CASE WHEN (value #>> '{}') COLLATE "C" ~ '^\s*0*[0-9]{1,19}\s*$'
+                                THEN CASE WHEN (value #>> '{}')::numeric BETWEEN 1 AND 9223372036854775807
+                                              THEN (value #>> '{}')::bigint END END
 END;
 
 -- A number below 10^15 in size, with at most 15 decimals: more decimals would be too small for the floating point that
 -- clients read. NaN and infinity are no JSON numbers.
 CREATE OR REPLACE FUNCTION guardwire.read_number(value jsonb) RETURNS numeric
 LANGUAGE sql IMMUTABLE PARALLEL SAFE
-RETURN CASE WHEN jsonb_typeof(value) = 'number' AND abs(value::numeric) < 1e15 THEN round(value::numeric, 15) END;
+RETURN CASE jsonb_typeof(value)
+    WHEN 'number' THEN CASE WHEN abs(value::numeric) < 1e15 THEN round(value::numeric, 15) END
+    WHEN 'string' THEN CASE WHEN length(value #>> '{}') <= 400
+                                 AND (value #>> '{}') COLLATE "C" ~ '^\s*[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d{1,3})?\s*$'
+                                THEN CASE WHEN abs((value #>> '{}')::numeric) < 1e15 THEN round((value #>> '{}')::numeric, 15) END END
+END;
 
 -- Whole seconds from 0 to `most`.
 CREATE OR REPLACE FUNCTION guardwire.read_seconds(value jsonb, most integer) RETURNS integer
 LANGUAGE sql IMMUTABLE PARALLEL SAFE
 RETURN CASE WHEN guardwire.read_number(value) BETWEEN 0 AND most THEN guardwire.read_number(value)::integer END;
 
--- A time from 1970 to 9999. A time without a zone is UTC.
+-- Whether a date that begins a text, with a month from 01 to 12 and a day from 01 to 31, is one of the calendar.
+CREATE OR REPLACE FUNCTION guardwire.is_date(value text) RETURNS boolean
+LANGUAGE sql IMMUTABLE PARALLEL SAFE
+RETURN CASE WHEN substr(value, 9, 2) COLLATE "C" <= '28' THEN true
+            WHEN substr(value, 6, 5) = '02-29'
+                THEN (substr(value, 3, 2) = '00' AND substr(value, 1, 2)::integer % 4 = 0)
+                     OR (substr(value, 3, 2) <> '00' AND substr(value, 3, 2)::integer % 4 = 0)
+            WHEN substr(value, 6, 2) = '02' THEN false
+            ELSE substr(value, 9, 2) <> '31' OR substr(value, 6, 2) IN ('01', '03', '05', '07', '08', '10', '12') END;
+
+-- A time from 1970 to 9999. A time without a zone is UTC. The cast would raise an error for a text that is no time, as in a
+-- column that became a text.
 CREATE OR REPLACE FUNCTION guardwire.read_time(value text) RETURNS timestamptz
 LANGUAGE sql STABLE PARALLEL SAFE
-RETURN CASE WHEN translate(value, '0123456789', '') IN ('--T::', '--T::.') AND value LIKE '____-__-__T__:__:__%'
-                 AND value >= '1970' COLLATE "C" THEN (value || 'Z')::timestamptz
-            WHEN translate(value, '0123456789', '') IN ('--T::+', '--T::.+', '--T::+:', '--T::.+:', '--T::+::', '--T::.+::',
-                                                        '--T::-', '--T::.-', '--T::-:', '--T::.-:', '--T::-::', '--T::.-::')
-                 AND value::timestamptz >= '1970-01-01 00:00:00+00'::timestamptz
-                 AND value::timestamptz < '10000-01-01 00:00:00+00'::timestamptz THEN value::timestamptz END;
+RETURN CASE WHEN value COLLATE "C" ~ '^((1969|19[7-9]\d|[2-9]\d{3})-(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01])|10000-01-01)T([01]\d|2[0-3]):[0-5]\d:[0-5]\d(\.\d{1,9})?(Z|[+-](0\d|1[0-5])(:[0-5]\d){0,2})?$'
+    THEN CASE WHEN NOT guardwire.is_date(value) THEN NULL
+              WHEN value LIKE '%T%+%' OR value LIKE '%Z' OR value LIKE '%T%-%'
+                  THEN CASE WHEN value::timestamptz >= '1970-01-01 00:00:00+00'::timestamptz
+                                 AND value::timestamptz < '10000-01-01 00:00:00+00'::timestamptz THEN value::timestamptz END
+              WHEN value COLLATE "C" >= '1970' AND substr(value, 5, 1) = '-' THEN (value || 'Z')::timestamptz END END;
 
 -- 0 not matched, 1 matched, 2 divergence; null when the column is null.
 CREATE OR REPLACE FUNCTION guardwire.read_matched(value jsonb) RETURNS smallint

@@ -15,6 +15,25 @@ BEGIN
 END
 $$;
 
+-- Rows of an account that arrived but are still to be applied, each with its version before the first change that waits; null
+-- where the row itself is new. They are the rows in the inbox, and those of the batch that come after a row. A caller that
+-- reads the platform's table too reads both in one statement: a row may be committed between two.
+CREATE OR REPLACE FUNCTION guardwire.waiting_rows(
+    of_account uuid, of_source "char", batch guardwire.inbox[], after_nth bigint
+) RETURNS TABLE (id uuid, old_row jsonb) LANGUAGE plpgsql STABLE AS $$
+BEGIN
+    RETURN QUERY
+    SELECT DISTINCT ON (w.row_id) w.row_id, w.row_before::jsonb
+    FROM (SELECT guardwire.read_user(coalesce(i.new_row, i.old_row) ->> 'id') AS row_id, i.old_row AS row_before, i.nth
+          FROM guardwire.inbox AS i WHERE i.account = of_account AND i.source = of_source
+          UNION ALL
+          SELECT guardwire.read_user(coalesce(u.new_row, u.old_row) ->> 'id'), u.old_row, u.nth
+          FROM unnest(batch) AS u WHERE u.account = of_account AND u.source = of_source AND u.nth > after_nth) AS w
+    WHERE w.row_id IS NOT NULL
+    ORDER BY w.row_id, w.nth;
+END
+$$;
+
 DROP TYPE IF EXISTS guardwire.log_row CASCADE;
 CREATE TYPE guardwire.log_row AS (
     id uuid,

@@ -1,47 +1,50 @@
 -- The equity rules: the latest row is shown, and the peak is the highest equity less the cash flows since.
 
--- Ids of an account's equity rows that arrived but are still to be applied: those in the inbox, and those of the batch that
--- come after a row.
-CREATE OR REPLACE FUNCTION guardwire.equity_to_come(for_account uuid, batch guardwire.inbox[], after_nth bigint) RETURNS uuid[]
-LANGUAGE plpgsql STABLE AS $$
-BEGIN
-    RETURN ARRAY(
-        SELECT guardwire.read_user(w.new_row ->> 'id')
-        FROM (SELECT i.new_row FROM guardwire.inbox AS i
-              WHERE i.account = for_account AND i.source = 'e' AND i.operation <> 'd'
-              UNION ALL
-              SELECT u.new_row FROM unnest(batch) AS u WHERE u.account = for_account AND u.source = 'e' AND u.nth > after_nth) AS w);
-END
-$$;
-
--- An account's equity rows as the platform has them now, in the order in which they count: by time, then by arrival. Rows in
--- `excluded` are left out: they arrived, but are still to be applied.
-CREATE OR REPLACE FUNCTION guardwire.equity_history(of_account uuid, excluded uuid[]) RETURNS TABLE (
+-- An account's equity rows as they were applied, in the order in which they count: by time, then by arrival. They are the
+-- platform's rows as they are now, less the changes that wait.
+CREATE OR REPLACE FUNCTION guardwire.equity_history(of_account uuid, batch guardwire.inbox[], after_nth bigint) RETURNS TABLE (
     equity numeric, balance numeric, currency text, cash_flow numeric, at timestamptz, nth bigint
 ) LANGUAGE sql STABLE AS $$
+    WITH waiting AS MATERIALIZED (
+        SELECT w.* FROM guardwire.waiting_rows(of_account, 'e', batch, after_nth) AS w
+    ), snapshots AS (
+        SELECT e.id, to_jsonb(e) AS snapshot FROM public.equity_snapshots AS e
+        WHERE e.user_id = of_account AND NOT EXISTS (SELECT FROM waiting AS w WHERE w.id = e.id)
+        UNION ALL
+        SELECT w.id, w.old_row FROM waiting AS w WHERE guardwire.read_user(w.old_row ->> 'user_id') = of_account
+    )
     SELECT r.equity, r.balance, r.currency, r.cash_flow, r.at,
            row_number() OVER (ORDER BY r.at, r.revision, r.ordinal, r.id)
-    FROM public.equity_snapshots AS e
+    FROM snapshots AS e
     LEFT JOIN (SELECT DISTINCT ON (s.log_id) s.log_id, s.revision, s.ordinal, s.arrived_at FROM guardwire.arrivals AS s
                WHERE s.user_id = of_account AND s.source = 'e'
                ORDER BY s.log_id, s.revision DESC) AS a ON a.log_id = e.id
     CROSS JOIN LATERAL guardwire.read_equity(
-        to_jsonb(e), coalesce(a.arrived_at, to_timestamp(coalesce(a.revision, 0) / 1000000.0)), coalesce(a.revision, 0),
+        e.snapshot, coalesce(a.arrived_at, to_timestamp(coalesce(a.revision, 0) / 1000000.0)), coalesce(a.revision, 0),
         coalesce(a.ordinal, 0), true, NULL) AS r
-    WHERE e.user_id = of_account AND r.equity IS NOT NULL AND NOT EXISTS (SELECT FROM unnest(excluded) AS x (id) WHERE x.id = e.id)
+    WHERE r.equity IS NOT NULL
 $$;
 
--- Cash flows of an account later than a moment; an account has few of them.
-CREATE OR REPLACE FUNCTION guardwire.flows_after(of_account uuid, moment timestamptz, excluded uuid[]) RETURNS numeric
-LANGUAGE plpgsql STABLE AS $$
+-- Cash flows of an account later than a moment, as they were applied; an account has few of them.
+CREATE OR REPLACE FUNCTION guardwire.flows_after(
+    of_account uuid, moment timestamptz, batch guardwire.inbox[], after_nth bigint
+) RETURNS numeric LANGUAGE plpgsql STABLE AS $$
 BEGIN
     RETURN (
+        WITH waiting AS MATERIALIZED (
+            SELECT w.* FROM guardwire.waiting_rows(of_account, 'e', batch, after_nth) AS w
+        ), flows AS (
+            SELECT o.id, to_jsonb(o) AS snapshot FROM public.equity_snapshots AS o
+            WHERE o.user_id = of_account AND o.cash_flow <> 0 AND NOT EXISTS (SELECT FROM waiting AS w WHERE w.id = o.id)
+            UNION ALL
+            SELECT w.id, w.old_row FROM waiting AS w WHERE guardwire.read_user(w.old_row ->> 'user_id') = of_account
+        )
         SELECT coalesce(sum(r.cash_flow), 0)
-        FROM (SELECT * FROM public.equity_snapshots AS o WHERE o.user_id = of_account AND o.cash_flow <> 0) AS e
+        FROM flows AS e
         CROSS JOIN LATERAL guardwire.read_equity(
-            to_jsonb(e), (SELECT max(coalesce(s.arrived_at, to_timestamp(s.revision / 1000000.0))) FROM guardwire.arrivals AS s
-                          WHERE s.user_id = of_account AND s.source = 'e' AND s.log_id = e.id), 0, 0, true, NULL) AS r
-        WHERE r.equity IS NOT NULL AND NOT EXISTS (SELECT FROM unnest(excluded) AS x (id) WHERE x.id = e.id) AND r.at > moment);
+            e.snapshot, (SELECT max(coalesce(s.arrived_at, to_timestamp(s.revision / 1000000.0))) FROM guardwire.arrivals AS s
+                         WHERE s.user_id = of_account AND s.source = 'e' AND s.log_id = e.id), 0, 0, true, NULL) AS r
+        WHERE r.equity IS NOT NULL AND r.at > moment);
 END
 $$;
 
@@ -51,8 +54,9 @@ CREATE TYPE guardwire.equity_sums AS (
 );
 COMMENT ON TYPE guardwire.equity_sums IS 'What an account''s equity rows come to: the latest row, all cash flows, and the highest equity less the flows up to it';
 
-CREATE OR REPLACE FUNCTION guardwire.sum_equity(of_account uuid, excluded uuid[]) RETURNS guardwire.equity_sums
-LANGUAGE plpgsql STABLE AS $$
+CREATE OR REPLACE FUNCTION guardwire.sum_equity(
+    of_account uuid, batch guardwire.inbox[], after_nth bigint
+) RETURNS guardwire.equity_sums LANGUAGE plpgsql STABLE AS $$
 DECLARE
     since timestamptz := (guardwire.limits_of(of_account)).peak_since;
     found_sums guardwire.equity_sums;
@@ -62,16 +66,17 @@ BEGIN
            max(e.equity - e.upto) FILTER (WHERE e.equity >= 0 AND (since IS NULL OR e.at >= since))
     INTO found_sums
     FROM (SELECT o.*, sum(o.cash_flow) OVER (ORDER BY o.nth) AS upto
-          FROM guardwire.equity_history(of_account, excluded) AS o) AS e;
+          FROM guardwire.equity_history(of_account, batch, after_nth) AS o) AS e;
     RETURN found_sums;
 END
 $$;
 
 -- Computes an account's equity anew from the platform's table: after peak_since moved, a cash flow came late, or a row was
 -- altered in place.
-CREATE OR REPLACE FUNCTION guardwire.recompute_equity(of_account uuid, excluded uuid[]) RETURNS void LANGUAGE plpgsql AS $$
+CREATE OR REPLACE FUNCTION guardwire.recompute_equity(of_account uuid, batch guardwire.inbox[], after_nth bigint) RETURNS void
+LANGUAGE plpgsql AS $$
 DECLARE
-    sums guardwire.equity_sums := guardwire.sum_equity(of_account, excluded);
+    sums guardwire.equity_sums := guardwire.sum_equity(of_account, batch, after_nth);
 BEGIN
     UPDATE guardwire.accounts AS a
     SET equity = sums.equity, balance = sums.balance, currency = sums.currency, equity_at = sums.at,
@@ -99,7 +104,6 @@ DECLARE
     a guardwire.accounts;
     since timestamptz;
     adjusted numeric;
-    to_come uuid[];
 BEGIN
     FOREACH r IN ARRAY rows LOOP
         SELECT o.* INTO a FROM guardwire.accounts AS o WHERE o.user_id = r.user_id;
@@ -111,8 +115,7 @@ BEGIN
         END IF;
         since := (guardwire.limits_of(r.user_id)).peak_since;
         IF NOT r.inserted OR (r.at < a.equity_at AND r.cash_flow <> 0) THEN
-            to_come := guardwire.equity_to_come(r.user_id, batch, r.nth);
-            PERFORM guardwire.recompute_equity(r.user_id, to_come);
+            PERFORM guardwire.recompute_equity(r.user_id, batch, r.nth);
         ELSIF a.equity_at IS NULL OR r.at >= a.equity_at THEN
             adjusted := CASE WHEN r.equity >= 0 AND (since IS NULL OR r.at >= since)
                              THEN r.equity - a.equity_flow - r.cash_flow END;
@@ -121,8 +124,7 @@ BEGIN
                 equity_flow = o.equity_flow + r.cash_flow, peak_adjusted = greatest(o.peak_adjusted, adjusted)
             WHERE o.user_id = r.user_id;
         ELSIF r.equity >= 0 AND (since IS NULL OR r.at >= since) THEN
-            to_come := guardwire.equity_to_come(r.user_id, batch, r.nth);
-            adjusted := r.equity - a.equity_flow + guardwire.flows_after(r.user_id, r.at, to_come);
+            adjusted := r.equity - a.equity_flow + guardwire.flows_after(r.user_id, r.at, batch, r.nth);
             UPDATE guardwire.accounts AS o SET peak_adjusted = greatest(o.peak_adjusted, adjusted)
             WHERE o.user_id = r.user_id;
         END IF;

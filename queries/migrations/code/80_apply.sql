@@ -331,9 +331,9 @@ BEGIN
 END
 $$;
 
--- Judges a locked account by limits that changed. `to_come` are equity rows that arrived but are still to be applied.
+-- Judges a locked account by limits that changed. Rows of the batch that come after a row are still to be applied.
 CREATE OR REPLACE FUNCTION guardwire.apply_limits(
-    account uuid, arrived_at timestamptz, revision bigint, ordinal integer, to_come uuid[]
+    account uuid, arrived_at timestamptz, revision bigint, ordinal integer, batch guardwire.inbox[], after_nth bigint
 ) RETURNS void LANGUAGE plpgsql AS $$
 DECLARE
     a guardwire.accounts;
@@ -346,7 +346,7 @@ BEGIN
         RETURN;
     END IF;
     IF a.peak_since IS DISTINCT FROM l.peak_since THEN
-        PERFORM guardwire.recompute_equity(account, to_come);
+        PERFORM guardwire.recompute_equity(account, batch, after_nth);
     END IF;
     UPDATE guardwire.accounts AS o SET sync_due_at = arrived_at WHERE o.user_id = account AND o.source = 'live';
     PERFORM guardwire.judge_drawdown(account, concat('limits-', revision), arrived_at, arrived_at, revision, ordinal);

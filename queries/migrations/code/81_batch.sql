@@ -29,10 +29,10 @@ COMMENT ON TYPE guardwire.change IS 'An account that a batch changed; delta is n
 
 -- What kind of change a row of the inbox is, where its operation alone does not tell: a row that moves to another partition
 -- is deleted and inserted in one transaction, and counts as updated. Other deletions of log and equity change nothing.
-CREATE OR REPLACE FUNCTION guardwire.merge_moves(rows guardwire.copied_row[]) RETURNS guardwire.copied_row[] LANGUAGE plpgsql
-AS $$
+CREATE OR REPLACE FUNCTION guardwire.merge_moves(rows guardwire.copied_row[], batch guardwire.inbox[])
+RETURNS guardwire.copied_row[] LANGUAGE plpgsql AS $$
 BEGIN
-    IF NOT EXISTS (SELECT FROM unnest(rows) AS r WHERE r.operation = 'd' AND r.source IN ('l', 'e')) THEN
+    IF NOT EXISTS (SELECT FROM unnest(batch) AS d WHERE d.operation = 'd' AND d.source IN ('l', 'e')) THEN
         RETURN rows;
     END IF;
     RETURN (
@@ -41,8 +41,9 @@ BEGIN
         FROM unnest(rows) AS r
         CROSS JOIN LATERAL (
             SELECT r.operation = 'i' AND EXISTS (
-                SELECT FROM unnest(rows) AS d
-                WHERE d.operation = 'd' AND d.source = r.source AND d.xid = r.xid AND d.old_row ->> 'id' = r.new_row ->> 'id'
+                SELECT FROM unnest(batch) AS d
+                WHERE d.operation = 'd' AND d.source = r.source AND d.xid = r.xid AND d.nth < r.nth
+                  AND d.old_row ->> 'id' = r.new_row ->> 'id'
             ) AS moved) AS m
         WHERE NOT (r.operation = 'd' AND r.source IN ('l', 'e')));
 END
@@ -214,8 +215,7 @@ BEGIN
             FOR r IN SELECT u.* FROM unnest(placed.rows, placed.ordinals, placed.revisions)
                          AS u (nth, account, source, operation, new_row, old_row, xid, arrived_at, ordinal, revision) LOOP
                 PERFORM guardwire.copy_limits(r.account, r.new_row, r.nth);
-                PERFORM guardwire.apply_limits(r.account, r.arrived_at, r.revision, r.ordinal,
-                                               guardwire.equity_to_come(r.account, batch, r.nth));
+                PERFORM guardwire.apply_limits(r.account, r.arrived_at, r.revision, r.ordinal, batch, r.nth);
             END LOOP;
         END IF;
     END LOOP;
@@ -300,13 +300,16 @@ BEGIN
 END
 $$;
 
--- Judges again those concerned accounts whose limits are gone.
+-- Judges again those concerned accounts whose limits are gone. Rows of the batch after `rows` are still to be applied; after a
+-- TRUNCATE there are none, because it is applied last.
 CREATE OR REPLACE FUNCTION guardwire.reset_limits(
     rows guardwire.copied_row[], users uuid[], revisions bigint[], batch guardwire.inbox[]
 ) RETURNS void LANGUAGE plpgsql AS $$
+DECLARE
+    last_nth bigint := (SELECT max(CASE r.operation WHEN 't' THEN 9223372036854775807 ELSE r.nth END) FROM unnest(rows) AS r);
 BEGIN
     IF EXISTS (SELECT FROM unnest(rows) AS r WHERE r.source = 'g' AND (r.operation = 't' OR r.old_row IS NOT NULL)) THEN
-        PERFORM guardwire.apply_limits(l.user_id, clock_timestamp(), l.revision, 0, guardwire.equity_to_come(l.user_id, batch, 0))
+        PERFORM guardwire.apply_limits(l.user_id, clock_timestamp(), l.revision, 0, batch, last_nth)
         FROM unnest(users, revisions) AS l (user_id, revision);
     END IF;
 END
@@ -317,7 +320,7 @@ CREATE OR REPLACE FUNCTION guardwire.apply_rows(taken guardwire.inbox[], batch g
 RETURNS TABLE (account uuid, revision bigint, delta text) LANGUAGE plpgsql AS $$
 #variable_conflict use_column
 DECLARE
-    rows guardwire.copied_row[] := guardwire.merge_moves(guardwire.parse_copies(taken));
+    rows guardwire.copied_row[] := guardwire.merge_moves(guardwire.parse_copies(taken), batch);
     classified guardwire.batch_row[];
     symbols text[] := '{}';
     concerned uuid[] := '{}';

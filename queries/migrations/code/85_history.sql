@@ -59,9 +59,17 @@ END
 $$;
 
 -- An account's history in the order in which it counts: first the rows whose arrival nobody recorded, by time and closes
--- last, then the recorded ones. A row that was updated counts where it arrived last. Rows that wait in the inbox are left out.
+-- last, then the recorded ones. A row that was updated counts where it arrived last. Changes that wait in the inbox are left out.
 CREATE OR REPLACE FUNCTION guardwire.history_of(of_account uuid, read_at timestamptz) RETURNS SETOF guardwire.log_row
 LANGUAGE sql STABLE AS $$
+    WITH waiting AS MATERIALIZED (
+        SELECT w.* FROM guardwire.waiting_rows(of_account, 'l', '{}', 0) AS w
+    ), logged AS (
+        SELECT h.log FROM guardwire.log_of(of_account) AS h (log)
+        WHERE NOT EXISTS (SELECT FROM waiting AS w WHERE w.id = guardwire.read_user(h.log ->> 'id'))
+        UNION ALL
+        SELECT w.old_row FROM waiting AS w WHERE guardwire.read_user(w.old_row ->> 'user_id') = of_account
+    )
     SELECT r.*
     FROM (SELECT h.log, a.revision, a.arrived_at,
                  coalesce(guardwire.read_time(h.log ->> 'created_at'), read_at) AS at,
@@ -70,13 +78,10 @@ LANGUAGE sql STABLE AS $$
                               guardwire.log_kind(guardwire.read_word(h.log ->> 'event_type'),
                                                  guardwire.read_text(h.log ->> 'close_reason', 500)) = 'close',
                               h.log ->> 'id'))::integer AS ordinal
-          FROM guardwire.log_of(of_account) AS h (log)
+          FROM logged AS h
           LEFT JOIN (SELECT DISTINCT ON (s.log_id) s.log_id, s.revision, s.ordinal, s.arrived_at FROM guardwire.arrivals AS s
                      WHERE s.user_id = of_account AND s.source = 'l'
-                     ORDER BY s.log_id, s.revision DESC) AS a ON a.log_id = guardwire.read_user(h.log ->> 'id')
-          WHERE NOT EXISTS (
-              SELECT FROM guardwire.inbox AS i
-              WHERE i.account = of_account AND i.source = 'l' AND i.operation = 'i' AND i.new_row ->> 'id' = h.log ->> 'id')) AS found
+                     ORDER BY s.log_id, s.revision DESC) AS a ON a.log_id = guardwire.read_user(h.log ->> 'id')) AS found
     CROSS JOIN LATERAL guardwire.read_log(
         found.log, coalesce(found.arrived_at, to_timestamp(found.revision / 1000000.0), least(found.at, read_at)),
         coalesce(found.revision, 0), found.ordinal, true) AS r
@@ -118,7 +123,7 @@ BEGIN
         END IF;
     END LOOP;
     sums := guardwire.apply_history(rows, sums, read_at);
-    equity := guardwire.sum_equity(of_account, guardwire.equity_to_come(of_account, '{}', 0));
+    equity := guardwire.sum_equity(of_account, '{}', 0);
     PERFORM guardwire.finish_history(of_account, sums, equity, read_at);
     RETURN seen;
 END
