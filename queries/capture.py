@@ -11,6 +11,8 @@ from uuid import UUID
 HOUSEKEEP: Final = "SELECT alerts_ended, fell_silent FROM guardwire.housekeep()"
 #: Gives every account with history a row that is not ready, unless it has a row; the number added.
 LIST_ACCOUNTS: Final = "SELECT guardwire.list_accounts()"
+#: Removes the row that `guardwire uninstall --triggers-only` set aside for all accounts.
+FORGET_REMOVAL: Final = "DELETE FROM guardwire.set_aside WHERE nth = 0 AND sqlstate = 'GW002'"
 #: Reads the history of one account that waits for it; null when none does.
 BACKFILL_NEXT: Final = "SELECT guardwire.backfill_next()"
 #: How many accounts wait for their history.
@@ -89,6 +91,11 @@ async def list_accounts(driver: Driver) -> int:
     """Give every account that has history a row that is not ready, once; the number of them."""
     listed: int = await driver.fetchval(LIST_ACCOUNTS, timeout=_HISTORY_SECONDS)
     return listed
+
+
+async def forget_removal(driver: Driver) -> None:
+    """Ends the staleness of all accounts that taking the triggers out began; accounts that are not ready stay stale."""
+    await driver.fetchval(FORGET_REMOVAL)
 
 
 async def backfill(driver: Driver, *, progress: Callable[[str], None]) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from importlib.resources import files
 from typing import Any, Final
 
@@ -16,7 +16,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.pool import NullPool
 
-from queries.capture import backfill, list_accounts
+from queries.capture import backfill, forget_removal, list_accounts
 from queries.migrations.code import install_code
 from queries.migrations.existing import READ_COLUMNS, check_existing_tables
 from queries.migrations.script import execute_script
@@ -45,7 +45,7 @@ _LOCK_NOT_AVAILABLE: Final = "55P03"
 _WAIT_FOR: Final = frozenset({_LOCK_NOT_AVAILABLE, _UNIQUE_VIOLATION, _DUPLICATE_SCHEMA, _DUPLICATE_TABLE})
 _INSUFFICIENT_PRIVILEGE: Final = "42501"
 # Statements are SQLAlchemy's, whole scripts the driver's own.
-_DATABASE_ERRORS: Final = (DBAPIError, asyncpg.PostgresError)
+DATABASE_ERRORS: Final = (DBAPIError, asyncpg.PostgresError)
 
 _HOLDERS = text("""
 SELECT DISTINCT c.relname AS "table", a.pid, a.state, a.application_name AS name
@@ -103,23 +103,23 @@ async def migrate(
     account by account; that may be interrupted, or left to a later `queries.capture.backfill`
     (``read_history=False``). Raises MigrationError with one sentence when a table of the platform cannot be used.
     """
-    engine = _engine(database_url, progress)
+    engine = open_engine(database_url, progress)
     try:
-        await _upgrade_patiently(engine, progress, roles=roles)
+        await patiently(engine, lambda connection: _upgrade_once(connection, progress, roles=roles), progress)
         async with engine.begin() as connection:
             if notify is not None:
                 await connection.execute(_CONFIGURE_NOTIFY, {"notify": notify})
             if roles:
                 progress(_TEMPORARY_SAID[await _revoke_temporary(connection)])
-    except _DATABASE_ERRORS as error:
-        raise _refusal(error, "migrate") from error
+    except DATABASE_ERRORS as error:
+        raise refusal(error, "migrate") from error
     finally:
         await engine.dispose()
     await _read_history(database_url, progress, every_account=read_history)
 
 
-def _engine(database_url: str, progress: Callable[[str], None] = _silent) -> AsyncEngine:
-    """An engine whose connections report the server's warnings to ``progress``."""
+def open_engine(database_url: str, progress: Callable[[str], None] = _silent) -> AsyncEngine:
+    """An engine without a pool, whose connections report the server's warnings to ``progress``."""
 
     def report(_connection: object, message: Any) -> None:
         if message.severity_en == "WARNING":
@@ -133,8 +133,8 @@ def _engine(database_url: str, progress: Callable[[str], None] = _silent) -> Asy
     return create_async_engine("postgresql+asyncpg://", async_creator=connect, poolclass=NullPool)
 
 
-def _refusal(error: Exception, attempt: str) -> Exception:
-    """What to raise in place of ``error``: one sentence where this login lacks a right."""
+def refusal(error: Exception, attempt: str) -> Exception:
+    """The error to raise in place of ``error``: one sentence where this login lacks a right."""
     if _sqlstate(error) == _INSUFFICIENT_PRIVILEGE:
         return MigrationError(f"this login may not {attempt}: {getattr(error, 'orig', error)}")
     return error
@@ -146,12 +146,12 @@ async def rotate_channel(database_url: str) -> None:
     Nodes notice at their next canary, within some seconds; until then their sweeps find what changes. Raises
     MigrationError where this login may not.
     """
-    engine = _engine(database_url)
+    engine = open_engine(database_url)
     try:
         async with engine.begin() as connection:
             await connection.execute(_ROTATE_CHANNEL)
-    except _DATABASE_ERRORS as error:
-        raise _refusal(error, "rotate the channel") from error
+    except DATABASE_ERRORS as error:
+        raise refusal(error, "rotate the channel") from error
     finally:
         await engine.dispose()
 
@@ -159,7 +159,10 @@ async def rotate_channel(database_url: str) -> None:
 async def _read_history(database_url: str, progress: Callable[[str], None], *, every_account: bool) -> None:
     connection = await asyncpg.connect(database_url)
     try:
-        await (backfill(connection, progress=progress) if every_account else list_accounts(connection))
+        await list_accounts(connection)
+        await forget_removal(connection)
+        if every_account:
+            await backfill(connection, progress=progress)
     finally:
         await connection.close()
 
@@ -176,12 +179,20 @@ async def _revoke_temporary(connection: AsyncConnection) -> str:
     return "refused" if (await connection.execute(_PUBLIC_MAY_MAKE_TEMPORARY)).scalar_one() else "done"
 
 
-async def _upgrade_patiently(engine: AsyncEngine, progress: Callable[[str], None], *, roles: bool) -> None:
+async def patiently(
+    engine: AsyncEngine,
+    attempt: Callable[[AsyncConnection], Awaitable[None]],
+    progress: Callable[[str], None],
+) -> None:
+    """Makes ``attempt`` again and again, each time on a new connection, until it gets its locks.
+
+    Raises MigrationError when another transaction keeps them for too long.
+    """
     for _ in range(ATTEMPTS):
         async with engine.connect() as connection:
             try:
-                await _upgrade_once(connection, progress, roles=roles)
-            except _DATABASE_ERRORS as error:
+                await attempt(connection)
+            except DATABASE_ERRORS as error:
                 if _sqlstate(error) not in _WAIT_FOR:
                     raise
                 await connection.rollback()
@@ -190,7 +201,7 @@ async def _upgrade_patiently(engine: AsyncEngine, progress: Callable[[str], None
                 return
         await asyncio.sleep(PAUSE_SECONDS)
     raise MigrationError(
-        "the platform's tables stayed locked by another transaction: end it and migrate again"
+        "the platform's tables stayed locked by another transaction: end it and run this again"
     )
 
 

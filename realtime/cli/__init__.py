@@ -22,6 +22,7 @@ from realtime.cli.revoke import revoke
 from realtime.cli.serve import serve
 from realtime.cli.simulate import simulate
 from realtime.cli.token import token
+from realtime.cli.uninstall import uninstall
 from realtime.cli.verify import verify
 from realtime.cli.watch import watch
 from realtime.errors import ConfigurationError, GuardwireError
@@ -37,6 +38,7 @@ application: Final = typer.Typer(
 )
 COMMANDS: Final = (
     demo, serve, apply, check_platform, migrate, rotate_channel, token, watch, simulate, revoke, verify, rebuild,
+    uninstall,
 )  # fmt: skip
 for command in COMMANDS:
     application.command()(command)
