@@ -32,6 +32,12 @@ def migrate(
             " rights than they need, and revoke TEMPORARY on the database from PUBLIC.",
         ),
     ] = False,
+    estimate: Annotated[
+        bool,
+        typer.Option(
+            "--estimate", help="Only print what the migration would lock, read and cost; install nothing."
+        ),
+    ] = False,
 ) -> None:
     """Bring the database at DATABASE_URL to the shape that this release reads.
 
@@ -39,13 +45,22 @@ def migrate(
     rows, waits politely for its locks, and does nothing where all is done.
     Safe while the platform writes, and again after an interruption.
 
+    With --estimate it measures the trigger on a temporary copy of the newest
+    rows, in a transaction that is rolled back, and prints what a migration
+    makes, locks and reads, and what it costs each row from then on.
+
     [bold]Example[/bold]
 
+    DATABASE_URL=postgresql://owner:secret@db.example/platform guardwire migrate --estimate
     DATABASE_URL=postgresql://owner:secret@db.example/platform guardwire migrate
     """
     read = settings.read(os.environ)
     if not read.database_url:
         raise ConfigurationError(["DATABASE_URL is not set: it names the database to migrate."])
+    if estimate:
+        for sentence in asyncio.run(_estimate(read.database_url)):
+            print(sentence)
+        return
     asyncio.run(_migrate(read.database_url, notify, roles=roles))
     say("the database is up to date")
 
@@ -72,6 +87,23 @@ def rotate_channel() -> None:
         raise ConfigurationError(["DATABASE_URL is not set: it names the database whose channel to rotate."])
     asyncio.run(_rotate_channel(read.database_url))
     say("the channel has another name and its notifications another secret")
+
+
+async def _estimate(database_url: str) -> list[str]:
+    import asyncpg
+
+    from queries.migrations.estimate import SESSION, estimate
+
+    await check_database(database_url)
+    connection = await asyncpg.connect(database_url, server_settings=SESSION)
+    try:
+        if await connection.fetchval("SELECT to_regclass('guardwire.accounts') IS NOT NULL"):
+            return [
+                "Guardwire is installed in this database: `guardwire migrate` upgrades it in one transaction"
+            ]
+        return list((await estimate(connection)).sentences())
+    finally:
+        await connection.close()
 
 
 async def _rotate_channel(database_url: str) -> None:
