@@ -4,11 +4,13 @@
 -- come after a row.
 CREATE OR REPLACE FUNCTION guardwire.equity_to_come(for_account uuid, batch guardwire.inbox[], after_nth bigint) RETURNS uuid[]
 LANGUAGE plpgsql STABLE AS $$
+DECLARE
+    scan_from bigint := guardwire.scan_from();
 BEGIN
     RETURN ARRAY(
         SELECT guardwire.read_user(w.new_row ->> 'id')
         FROM (SELECT i.new_row FROM guardwire.inbox AS i
-              WHERE i.account = for_account AND i.source = 'e' AND i.operation <> 'd'
+              WHERE i.account = for_account AND i.nth > scan_from AND i.source = 'e' AND i.operation <> 'd'
               UNION ALL
               SELECT u.new_row FROM unnest(batch) AS u WHERE u.account = for_account AND u.source = 'e' AND u.nth > after_nth) AS w);
 END

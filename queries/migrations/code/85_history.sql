@@ -76,7 +76,8 @@ LANGUAGE sql STABLE AS $$
                      ORDER BY s.log_id, s.revision DESC) AS a ON a.log_id = guardwire.read_user(h.log ->> 'id')
           WHERE NOT EXISTS (
               SELECT FROM guardwire.inbox AS i
-              WHERE i.account = of_account AND i.source = 'l' AND i.operation = 'i' AND i.new_row ->> 'id' = h.log ->> 'id')) AS found
+              WHERE i.account = of_account AND i.nth > guardwire.scan_from() AND i.source = 'l' AND i.operation = 'i'
+                AND i.new_row ->> 'id' = h.log ->> 'id')) AS found
     CROSS JOIN LATERAL guardwire.read_log(
         found.log, coalesce(found.arrived_at, to_timestamp(found.revision / 1000000.0), least(found.at, read_at)),
         coalesce(found.revision, 0), found.ordinal, true) AS r
@@ -262,7 +263,7 @@ BEGIN
     SELECT a.user_id INTO next_account
     FROM (SELECT o.account, min(o.nth) AS nth
           FROM (SELECT i.account, i.nth FROM guardwire.inbox AS i
-                WHERE i.nth > (SELECT l.scan_from FROM guardwire.applier AS l WHERE l.shard = 0) ORDER BY i.nth LIMIT 1000) AS o
+                WHERE i.nth > guardwire.scan_from() ORDER BY i.nth LIMIT 1000) AS o
           GROUP BY o.account) AS w
     JOIN guardwire.accounts AS a ON a.user_id = w.account AND NOT a.ready
     ORDER BY w.nth LIMIT 1 FOR UPDATE OF a SKIP LOCKED;
