@@ -180,7 +180,7 @@ RETURNS TABLE (account uuid, is_old boolean)
 LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET enable_seqscan = off SET jit = off AS $$
 #variable_conflict use_column
 DECLARE
-    from_nth bigint := (SELECT l.scan_from FROM guardwire.applier AS l WHERE l.shard = 0);
+    from_nth bigint := guardwire.scan_from();
     few integer := 1000;
     a_second_ago timestamptz := statement_timestamp() - interval '1 second';
 BEGIN
