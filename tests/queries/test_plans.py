@@ -318,7 +318,7 @@ async def test_rows_that_were_applied_and_cannot_be_removed_yet_are_not_walked_o
         "status": ("SELECT * FROM guardwire.inbox_status()", ()),
         "housekeeping": ("SELECT * FROM guardwire.housekeep()", ()),
         "renewal": ("SELECT guardwire.renew_lease(0, 60)", ()),
-        "late equity": ("SELECT guardwire.equity_to_come($1, '{}', 0)", (writer.user_id,)),
+        "late equity": ("SELECT guardwire.waiting_rows($1, 'e', '{}', 0)", (writer.user_id,)),
         "backfill": ("SELECT guardwire.backfill_next()", ()),
     }
 
