@@ -1,4 +1,4 @@
-"""A platform and the migrated database that it writes to."""
+"""What a platform writes to a migrated database."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from collections.abc import AsyncIterator
 
 import pytest_asyncio
 
-from tests.queries.platform import Platform, connected
+from tests.queries.database_writer import DatabaseWriter, connected
 
 
 @pytest_asyncio.fixture
-async def platform(migrated_url: str) -> AsyncIterator[Platform]:
+async def writer(migrated_url: str) -> AsyncIterator[DatabaseWriter]:
     """Writes to a freshly migrated database."""
     async with connected(migrated_url) as connection:
-        yield Platform(connection)
+        yield DatabaseWriter(connection)

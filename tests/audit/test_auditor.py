@@ -20,7 +20,7 @@ from realtime.store.snapshot import Snapshot
 from tests.end_to_end.mirror import Mirror, mirror
 from tests.end_to_end.node import node
 from tests.feed.node import FeedNode, feed_node, sync
-from tests.queries.platform import connected
+from tests.queries.database_writer import connected
 
 
 async def until(condition: Callable[[], bool], seconds: float = 15) -> None:

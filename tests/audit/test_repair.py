@@ -7,13 +7,13 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from queries.capture import rebuild, reread_rates
+from queries.capture import copy_reference, rebuild
 from queries.migrations.run import migrate
 from realtime.audit.capture import TRIGGERS, check_capture
 from tests.audit.auditing import audited, differences
-from tests.queries.platform import OTHER, Platform
+from tests.queries.database_writer import DatabaseWriter
 
-Harm = Callable[[Platform], Awaitable[object]]
+Harm = Callable[[DatabaseWriter], Awaitable[object]]
 SOURCES = ("reconciliation_logs", "equity_snapshots", "guard_limits", "instruments", "fx_rates")
 
 
@@ -21,48 +21,44 @@ def ago(seconds: float) -> datetime:
     return datetime.now(UTC) - timedelta(seconds=seconds)
 
 
-async def trade(platform: Platform) -> None:
+async def trade(writer: DatabaseWriter) -> None:
     """An account with something on every channel."""
-    await platform.sync(7, created_at=ago(60))
-    await platform.sync(8, created_at=ago(59), symbol="USDJPY", volume="1")
-    await platform.close(9, created_at=ago(58))
-    await platform.insert("fx_rates", base="USD", quote="JPY", rate="150", created_at=ago(57))
-    await platform.equity("10000", None, created_at=ago(56))
-    await platform.equity("7000", None, created_at=ago(55))
-    await platform.guard("price gap", "100", "115", created_at=ago(54))
-    await platform.sync(7, created_at=ago(50), current_price="1960")
+    await writer.sync(ticket=7, created_at=ago(60))
+    await writer.sync(ticket=8, created_at=ago(59), symbol="USDJPY", volume="1")
+    await writer.close(ticket=9, created_at=ago(58))
+    await writer.insert("fx_rates", base="USD", quote="JPY", rate="150", created_at=ago(57))
+    await writer.equity("10000", created_at=ago(56))
+    await writer.equity("7000", created_at=ago(55))
+    await writer.guard("price gap", "100", "115", created_at=ago(54))
+    await writer.sync(ticket=7, created_at=ago(50), current_price="1960")
 
 
-async def _without_triggers(platform: Platform, write: Harm) -> None:
+async def _without_triggers(writer: DatabaseWriter, write: Harm) -> None:
     for table in SOURCES:
-        await platform.connection.execute(f"ALTER TABLE {table} DISABLE TRIGGER USER")
-    await write(platform)
+        await writer.connection.execute(f"ALTER TABLE public.{table} DISABLE TRIGGER USER")
+    await write(writer)
     for table in SOURCES:
-        await platform.connection.execute(f"ALTER TABLE {table} ENABLE TRIGGER USER")
-
-
-async def _as_a_replica(platform: Platform, write: Harm) -> None:
-    await platform.connection.execute("SET session_replication_role = replica")
-    await write(platform)
-    await platform.connection.execute("SET session_replication_role = origin")
+        await writer.connection.execute(f"ALTER TABLE public.{table} ENABLE TRIGGER USER")
 
 
 def _altered(statement: str) -> Harm:
-    return lambda platform: platform.connection.execute(statement, platform.user)
+    return lambda writer: writer.connection.execute(statement, writer.user_id)
 
 
 WRITES: dict[str, tuple[Harm, str]] = {
     "a price": (
-        lambda p: p.sync(7, current_price="1900", created_at=ago(1)),
+        lambda p: p.sync(ticket=7, current_price="1900", created_at=ago(1)),
         "positions/open/7/current_price",
     ),
-    "an opening": (lambda p: p.sync(70, created_at=ago(1)), "positions/open/70: should be there"),
-    "a close": (lambda p: p.close(7, created_at=ago(1)), "positions/open/7: should be nothing"),
-    "a divergence": (lambda p: p.sync(7, created_at=ago(1), matched=2), "status/divergences_detected"),
-    "equity": (lambda p: p.equity("6000", None, created_at=ago(1)), "guards/drawdown/current_equity"),
-    "limits": (lambda p: p.limit(drawdown_critical_pct=90), "guards/drawdown/alert_type"),
+    "an opening": (lambda p: p.sync(ticket=70, created_at=ago(1)), "positions/open/70: should be there"),
+    "a close": (lambda p: p.close(ticket=7, created_at=ago(1)), "positions/open/7: should be nothing"),
+    "a divergence": (lambda p: p.sync(ticket=7, created_at=ago(1), matched=2), "status/divergences_detected"),
+    "equity": (lambda p: p.equity("6000", created_at=ago(1)), "guards/drawdown/current_equity"),
+    "limits": (lambda p: p.set_limits(drawdown_critical_pct=90), "guards/drawdown/alert_type"),
     "an instrument": (
-        lambda p: p.connection.execute("UPDATE instruments SET contract_size = 10 WHERE symbol = 'XAUUSD'"),
+        lambda p: p.connection.execute(
+            "UPDATE public.instruments SET contract_size = 10 WHERE symbol = 'XAUUSD'"
+        ),
         "positions/open/7/unrealized_pnl",
     ),
     "a rate": (
@@ -112,47 +108,46 @@ ALTERATIONS: dict[str, tuple[str, str]] = {
 }  # fmt: skip
 
 
-async def _is_found_and_mended(platform: Platform, path: str) -> None:
-    found = await differences(platform.connection, platform.user)
+async def _is_found_and_mended(writer: DatabaseWriter, path: str) -> None:
+    found = await differences(writer.connection, writer.user_id)
     assert any(path in line for line in found), found
-    await reread_rates(platform.connection)
-    await rebuild(platform.connection, platform.user)
-    assert await differences(platform.connection, platform.user) == []
+    await copy_reference(writer.connection)
+    await rebuild(writer.connection, writer.user_id)
+    assert await differences(writer.connection, writer.user_id) == []
 
 
-@pytest.mark.parametrize("past", [_without_triggers, _as_a_replica], ids=["disabled", "replica"])
 @pytest.mark.parametrize("write", WRITES)
 async def test_what_was_written_past_the_triggers_is_found_and_mended(
-    platform: Platform, past: Callable[[Platform, Harm], Awaitable[None]], write: str
+    writer: DatabaseWriter, write: str
 ) -> None:
-    await trade(platform)
-    assert await differences(platform.connection, platform.user) == []
+    await trade(writer)
+    assert await differences(writer.connection, writer.user_id) == []
     harm, path = WRITES[write]
-    await past(platform, harm)
-    await _is_found_and_mended(platform, path)
+    await _without_triggers(writer, harm)
+    await _is_found_and_mended(writer, path)
 
 
 @pytest.mark.parametrize("what", ALTERATIONS)
-async def test_what_was_altered_by_hand_is_found_and_mended(platform: Platform, what: str) -> None:
-    await trade(platform)
-    assert await differences(platform.connection, platform.user) == []
+async def test_what_was_altered_by_hand_is_found_and_mended(writer: DatabaseWriter, what: str) -> None:
+    await trade(writer)
+    assert await differences(writer.connection, writer.user_id) == []
     statement, path = ALTERATIONS[what]
-    await platform.connection.execute(statement, platform.user)
-    await _is_found_and_mended(platform, path)
+    await writer.connection.execute(statement, writer.user_id)
+    await _is_found_and_mended(writer, path)
 
 
-async def test_rows_past_the_triggers_are_counted(platform: Platform) -> None:
-    await platform.sync()
-    await _as_a_replica(platform, lambda p: p.sync(8, created_at=datetime.now(UTC)))
-    verdict = await audited(platform.connection, platform.user)
+async def test_rows_past_the_triggers_are_counted(writer: DatabaseWriter) -> None:
+    await writer.sync()
+    await _without_triggers(writer, lambda p: p.sync(ticket=8, created_at=datetime.now(UTC)))
+    verdict = await audited(writer.connection, writer.user_id)
     assert verdict.passed_by == 1
 
 
-async def test_an_alteration_is_found_among_the_newest_rows_of_a_long_history(platform: Platform) -> None:
+async def test_an_alteration_is_found_among_the_newest_rows_of_a_long_history(writer: DatabaseWriter) -> None:
     for price in range(1900, 1940):
-        await platform.sync(7, created_at=datetime.now(UTC), current_price=price)
-    await platform.connection.execute("UPDATE guardwire.positions SET current_price = 1")
-    verdict = await audited(platform.connection, platform.user, most_rows=5)
+        await writer.sync(ticket=7, created_at=datetime.now(UTC), current_price=price)
+    await writer.connection.execute("UPDATE guardwire.positions SET current_price = 1")
+    verdict = await audited(writer.connection, writer.user_id, most_rows=5)
     assert verdict.partial
     assert [each.path for each in verdict.differences][:1] == ["positions/open/7/current_price"]
 
@@ -160,36 +155,32 @@ async def test_an_alteration_is_found_among_the_newest_rows_of_a_long_history(pl
 @pytest.mark.parametrize("table", TRIGGERS)
 @pytest.mark.parametrize("how", ["disabled", "missing", "for replicas only"])
 async def test_a_trigger_that_is_not_at_work_is_named_and_mended(
-    platform: Platform, migrated_url: str, table: str, how: str
+    writer: DatabaseWriter, migrated_url: str, table: str, how: str
 ) -> None:
     trigger = TRIGGERS[table][0]
-    assert await check_capture(platform.connection) == []
-    await platform.connection.execute(
+    assert await check_capture(writer.connection) == []
+    await writer.connection.execute(
         {
             "disabled": f"ALTER TABLE {table} DISABLE TRIGGER {trigger}",
             "missing": f"DROP TRIGGER {trigger} ON {table}",
             "for replicas only": f"ALTER TABLE {table} ENABLE REPLICA TRIGGER {trigger}",
         }[how]
     )
-    (complaint,) = await check_capture(platform.connection)
+    (complaint,) = await check_capture(writer.connection)
     assert complaint.wrong.startswith(f"trigger {trigger} on {table} is ")
     told: list[str] = []
     await migrate(migrated_url, progress=told.append)
     assert any(trigger in line for line in told)
-    assert await check_capture(platform.connection) == []
-    await platform.sync()
-    assert await differences(platform.connection, platform.user) == []
+    assert await check_capture(writer.connection) == []
+    await writer.sync()
+    assert await differences(writer.connection, writer.user_id) == []
 
 
-async def test_rows_that_were_given_up_and_histories_not_read_are_told(platform: Platform) -> None:
-    await platform.connection.execute(
-        "INSERT INTO guardwire.capture_notes (source, row_key, inserted, sqlstate, message, given_up_at)"
-        " VALUES ('l', $1, true, '22000', 'odd', now())",
-        str(OTHER),
-    )
-    await platform.sync()
-    await platform.connection.execute("SELECT guardwire.unready($1)", platform.user)
-    given_up, waiting = await check_capture(platform.connection)
-    assert "1 row could not be applied" in given_up.wrong
+async def test_rows_that_were_set_aside_and_histories_not_read_are_complaints(writer: DatabaseWriter) -> None:
+    await writer.connection.execute("ALTER TABLE guardwire.positions ADD CONSTRAINT odd CHECK (ticket <> 13)")
+    await writer.sync(ticket=13)
+    await writer.connection.execute("SELECT guardwire.unready($1)", writer.user_id)
+    set_aside, waiting = await check_capture(writer.connection)
+    assert "1 row could not be applied" in set_aside.wrong
     assert "the history of 1 account has not been read" in waiting.wrong
-    assert not (await audited(platform.connection, platform.user)).ready
+    assert not (await audited(writer.connection, writer.user_id)).ready

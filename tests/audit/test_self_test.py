@@ -16,7 +16,7 @@ from realtime.feed.self_test import check_clock, check_files, check_redis, check
 from realtime.metrics import METRICS
 from realtime.store.snapshots import connect
 from tests.end_to_end.node import Node, node
-from tests.queries.platform import connected
+from tests.queries.database_writer import connected
 
 
 async def answer(server: Node, *, status: int) -> str:

@@ -9,7 +9,8 @@ from uuid import UUID
 
 from queries.capture import housekeep
 from tests.audit.auditing import audited
-from tests.queries.platform import Platform, connected
+from tests.inbox import apply_batch
+from tests.queries.database_writer import DatabaseWriter, connected
 
 USERS = [UUID(int=number) for number in (1, 2)]
 _AUDITS = 40
@@ -19,41 +20,39 @@ def lately(random: Random) -> datetime:
     return datetime.now(UTC) - timedelta(seconds=random.uniform(0, 3))
 
 
-async def trade(platform: Platform, random: Random, over: asyncio.Event) -> None:
+async def trade(writer: DatabaseWriter, random: Random, over: asyncio.Event) -> None:
     """One transaction after the other, of several rows for either account, some of them undone."""
     while not over.is_set():
-        transaction = platform.connection.transaction()
+        transaction = writer.connection.transaction()
         await transaction.start()
         for _ in range(random.randint(1, 5)):
-            platform.user = random.choice(USERS)
-            await statement(platform, random)
-        await asyncio.sleep(random.uniform(0, 0.02))
+            writer.user_id = random.choice(USERS)
+            await statement(writer, random)
+        await asyncio.sleep(random.uniform(0.02, 0.06))
         await (transaction.rollback() if random.random() < 0.1 else transaction.commit())
 
 
-async def statement(platform: Platform, random: Random) -> None:
+async def statement(writer: DatabaseWriter, random: Random) -> None:
     ticket, at = random.randint(1, 4), lately(random)
     match random.randint(0, 11):
         case 0:
-            await platform.close(ticket, created_at=at)
+            await writer.close(ticket=ticket, created_at=at)
         case 1:
-            await platform.equity(
-                random.randint(7_000, 10_000), None, created_at=at, cash_flow=random.randint(0, 5)
-            )
+            await writer.equity(random.randint(7_000, 10_000), created_at=at, cash_flow=random.randint(0, 5))
         case 2:
-            await platform.guard("price gap", 100, random.randint(100, 115), created_at=at)
+            await writer.guard("price gap", 100, random.randint(100, 115), created_at=at)
         case 3:
-            await platform.sync(ticket, created_at=at, matched=2, divergence_reason="volume")
+            await writer.sync(ticket=ticket, created_at=at, matched=2, divergence_reason="volume")
         case 4:
-            await platform.sync(ticket, created_at=at, status="failed", error_message="no answer")
+            await writer.sync(ticket=ticket, created_at=at, status="failed", error_message="no answer")
         case 5:
-            await platform.insert(
+            await writer.insert(
                 "fx_rates", base="USD", quote="JPY", rate=random.randint(140, 160), created_at=at
             )
         case 6:
-            await platform.sync(ticket, created_at=at, symbol="USDJPY")
+            await writer.sync(ticket=ticket, created_at=at, symbol="USDJPY")
         case _:
-            await platform.sync(ticket, created_at=at, current_price=random.randint(1_900, 2_000))
+            await writer.sync(ticket=ticket, created_at=at, current_price=random.randint(1_900, 2_000))
 
 
 async def test_no_audit_takes_what_is_under_way_for_wrong(migrated_url: str) -> None:
@@ -65,13 +64,14 @@ async def test_no_audit_takes_what_is_under_way_for_wrong(migrated_url: str) -> 
         connected(migrated_url) as third,
     ):
         writers = [
-            asyncio.create_task(trade(Platform(each), Random(number), over))
+            asyncio.create_task(trade(DatabaseWriter(each, applies=False), Random(number), over))
             for number, each in enumerate((first, second, third))
         ]
         rows = 0
         try:
             for turn in range(_AUDITS):
                 await asyncio.sleep(0.02)
+                await apply_batch(auditing)
                 await housekeep(auditing)
                 most_rows = random.choice([10, 50, 10_000])
                 verdict = await audited(auditing, USERS[turn % 2], most_rows=most_rows)
@@ -81,4 +81,4 @@ async def test_no_audit_takes_what_is_under_way_for_wrong(migrated_url: str) -> 
             over.set()
             await asyncio.gather(*writers)
         assert rows > 50, "nobody wrote"
-        assert await auditing.fetchval("SELECT count(*) FROM guardwire.capture_notes") == 0
+        assert await auditing.fetchval("SELECT count(*) FROM guardwire.set_aside") == 0

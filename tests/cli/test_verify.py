@@ -8,7 +8,8 @@ import asyncpg
 
 from tests.cli.conftest import Guardwire
 from tests.feed.node import sync
-from tests.queries.platform import connected
+from tests.inbox import apply_inbox
+from tests.queries.database_writer import connected
 
 WRONG = "UPDATE guardwire.positions SET symbol = 'WRONG' WHERE user_id = $1"
 
@@ -17,7 +18,7 @@ async def tampered(connection: asyncpg.Connection[None], users: list[UUID]) -> U
     """Alter the first account, and write past a trigger for the second and for one that is new: its id."""
     newcomer = uuid4()
     await connection.execute(WRONG, users[0])
-    await connection.execute("ALTER TABLE reconciliation_logs DISABLE TRIGGER guardwire_insert")
+    await connection.execute("ALTER TABLE reconciliation_logs DISABLE TRIGGER guardwire_copy")
     await sync(connection, users[1], ticket=8)
     await sync(connection, newcomer)
     return newcomer
@@ -30,6 +31,7 @@ async def test_what_differs_is_a_line_and_an_exit_code_until_all_is_rebuilt(
     async with connected(migrated_url) as connection:
         for user in users:
             await sync(connection, user)
+        await apply_inbox(connection)
         clean = guardwire("verify", DATABASE_URL=migrated_url)
         assert (clean.returncode, clean.stdout) == (0, "")
         assert "3 accounts, 3 rows" in clean.stderr
@@ -42,7 +44,7 @@ async def test_what_differs_is_a_line_and_an_exit_code_until_all_is_rebuilt(
         assert f"{users[1]} positions/open/8: should be there and is nothing" in found.stdout
         assert f"{users[1]} rows written past the triggers: 1" in found.stdout
         assert f"{newcomer} positions/open/7: should be there and is nothing" in found.stdout
-        assert "trigger guardwire_insert on public.reconciliation_logs is disabled" in found.stdout
+        assert "trigger guardwire_copy on public.reconciliation_logs is disabled" in found.stdout
         assert "`guardwire migrate`" in found.stdout
         assert str(users[2]) not in found.stdout
         assert "3 different" in found.stderr
@@ -66,6 +68,7 @@ async def test_only_the_newest_rows_are_read_when_that_is_asked_for(
         user = uuid4()
         for price in range(1900, 1910):
             await sync(connection, user, price=price)
+        await apply_inbox(connection)
     done = guardwire("verify", "--rows", "4", "--doubts", DATABASE_URL=migrated_url)
     assert done.returncode == 0, done.stdout
     assert "of 1 only the newest rows were read" in done.stderr
