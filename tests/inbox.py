@@ -8,7 +8,7 @@ from typing import Any
 import asyncpg
 
 #: SQLSTATE classes of failures that are no row's fault, as in `realtime.feed.applier`.
-_PASSING_CLASSES = ("40", "53", "55", "57", "58", "08")
+PASSING_CLASSES = ("40", "53", "55", "57", "58", "08")
 
 # The lock keeps batches of several connections apart, as the lease does for appliers.
 _APPLY = """
@@ -28,7 +28,7 @@ async def apply_batch(connection: Any, *, batch_rows: int = 1000) -> Any:
     try:
         return await connection.fetchrow(_APPLY_BATCH, batch_rows)
     except asyncpg.PostgresError as error:
-        if (error.sqlstate or "").startswith(_PASSING_CLASSES):
+        if (error.sqlstate or "").startswith(PASSING_CLASSES):
             raise
     return await connection.fetchrow(_APPLY_SINGLY, batch_rows)
 
