@@ -50,7 +50,8 @@ PATIENCE_SECONDS: Final = 60.0
 
 def insert(table: str, user: UUID) -> str:
     """An INSERT of one row of ``table`` that is about ``user`` where the table has users."""
-    price = secrets.randbelow(1000) + 1000
+    # More digits than floating point writes by default in old releases.
+    price = secrets.randbelow(10**15) / 10**12 + 1000
     return {
         "reconciliation_logs": "INSERT INTO public.reconciliation_logs (id, user_id, mt5_position_id, symbol,"
         " direction, volume, entry_price, current_price, matched, event_type, status, created_at) VALUES"
