@@ -109,7 +109,10 @@ class Update(_FromServer, frozen=True, tag="update"):
 
 
 class Heartbeat(_FromServer, frozen=True, tag="heartbeat"):
-    """An empty update, with how old the server's knowledge is; ``stale`` when the server itself is blind."""
+    """An empty update, with how old the server's knowledge is.
+
+    ``stale`` is true when the server cannot read the database, or when rows of the platform wait to be applied.
+    """
 
     base: int
     revision: int

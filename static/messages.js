@@ -39,7 +39,7 @@
  * @property {number} revision
  * @property {string} [as_of]
  * @property {number} age_ms
- * @property {boolean} stale the server itself is blind
+ * @property {boolean} stale the server cannot read the database, or rows of the platform wait to be applied
  *
  * @typedef {object} AuthRequired
  * @property {"auth_required"} type

@@ -7,12 +7,14 @@ from typing import Any
 
 import asyncpg
 
+#: SQLSTATE classes of failures that are no row's fault, as in `realtime.feed.applier`.
 PASSING_CLASSES = ("40", "53", "55", "57", "58", "08")
 
 # The lock keeps batches of several connections apart, as the lease does for appliers.
 _APPLY = """
-SELECT b.* FROM (SELECT term FROM guardwire.applier WHERE shard = 0 FOR UPDATE) AS l
-CROSS JOIN LATERAL guardwire.{function}(l.term, $1) AS b
+SELECT b.*
+FROM (SELECT a.term, pg_advisory_xact_lock(4711)::text AS lock FROM guardwire.applier AS a OFFSET 0) AS l
+CROSS JOIN LATERAL guardwire.{function}(CASE WHEN l.lock IS NOT NULL THEN l.term END, $1) AS b
 """
 _APPLY_BATCH = _APPLY.format(function="apply")
 _APPLY_SINGLY = _APPLY.format(function="apply_singly")

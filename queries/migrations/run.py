@@ -56,6 +56,7 @@ WHERE c.relnamespace = 'public'::regnamespace AND c.relname = ANY (:tables)
   AND l.granted AND l.mode NOT IN ('AccessShareLock', 'RowShareLock') AND a.pid <> pg_backend_pid()
 """)
 
+_SURROUNDINGS = text("SELECT sentence FROM guardwire.check_surroundings() AS sentence")
 _CONFIGURE_NOTIFY = text("UPDATE guardwire.configuration SET notify = :notify WHERE notify <> :notify")
 
 _PUBLIC_MAY_MAKE_TEMPORARY = text("""
@@ -231,6 +232,9 @@ async def _upgrade_once(connection: AsyncConnection, progress: Callable[[str], N
     await connection.run_sync(_upgrade)
     for repaired in await connection.run_sync(lambda sync: install_code(sync, roles=roles)):
         progress(repaired)
+    if problems := (await connection.execute(_SURROUNDINGS)).scalars().all():
+        await connection.rollback()
+        raise MigrationError("; ".join(problems))
     await connection.commit()
 
 

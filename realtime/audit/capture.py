@@ -13,12 +13,17 @@ TRIGGERS: Final = {
     "public.instruments": ("guardwire_copy", "guardwire_truncate"),
 }
 
-# A trigger that does not fire ALWAYS misses rows that logical replication applies.
+# A trigger that does not fire ALWAYS misses rows that logical replication applies. On a partitioned table a row that
+# moves to another partition is deleted and inserted, so deletes are copied as well.
 _TRIGGERS: Final = """
 SELECT e.name AS "table", e.trigger,
        CASE t.tgenabled WHEN 'A' THEN NULL WHEN 'D' THEN 'disabled' WHEN 'O' THEN 'not enabled as ALWAYS'
                         WHEN 'R' THEN 'not enabled as ALWAYS' ELSE 'missing' END AS wrong
-FROM unnest($1::text[], $2::text[]) AS e (name, trigger)
+FROM (SELECT * FROM unnest($1::text[], $2::text[])
+      UNION ALL
+      SELECT p.name, 'guardwire_move'
+      FROM unnest(ARRAY['public.reconciliation_logs', 'public.equity_snapshots']) AS p (name)
+      JOIN pg_class AS c ON c.oid = to_regclass(p.name) AND c.relkind = 'p') AS e (name, trigger)
 LEFT JOIN pg_trigger AS t ON t.tgrelid = to_regclass(e.name) AND t.tgname = e.trigger AND NOT t.tgisinternal
 """
 _SET_ASIDE: Final = "SELECT count(*) AS rows, min(s.reason) AS reason FROM guardwire.set_aside AS s"

@@ -13,6 +13,8 @@ from realtime.audit.history import Arrival, Limits, LogRow
 from realtime.audit.record import Record
 from realtime.audit.ticket import Tickets
 
+State = Mapping[str, Any]
+
 #: Housekeeping, which turns time into commits, runs every few seconds; this is long past that.
 _CATCHING_UP: Final = timedelta(seconds=60)
 
@@ -20,13 +22,14 @@ _CATCHING_UP: Final = timedelta(seconds=60)
 class Doubt:
     """Where rows that are gone, were overwritten, or whose order is not on record could explain anything."""
 
-    def __init__(self, record: Record, shown: Mapping[str, Any]) -> None:
+    def __init__(self, record: Record, shown: State) -> None:
         self._record = record
         log = self._log = record.log
         self._by_ticket: dict[str, list[tuple[Arrival, LogRow]]] = {}
         for arrival, row in log:
             if row.bears_position:
                 self._by_ticket.setdefault(str(row.ticket), []).append((arrival, row))
+        self._states = {str(ticket.number): ticket.state for ticket in Tickets(each for each, _ in log).all()}
         self._rows = {row.id: row for _, row in log}
         self._good_syncs = [
             (arrival, row) for arrival, row in log if row.kind == "sync" and row.usable and not row.failed
@@ -41,6 +44,14 @@ class Doubt:
         # A row that says nothing any more may have said something before it was changed.
         altered = [row for _, row in log if row.id in record.updated and not row.bears_position]
         self.of_altered: bool = bool(altered)
+        #: Rows were changed in place.
+        self.of_changes: bool = bool(record.updated)
+        #: Syncs among them, which may have been no syncs when they were inserted.
+        self.changed_syncs: int = sum(
+            row.kind == "sync" and row.usable and row.id in record.updated for _, row in log
+        )
+        #: An event that is listed may have moved in time, and may have displaced another one before.
+        self.of_listed_events: bool = not record.updated.isdisjoint(shown["status"]["recent_events"])
         self._altered_tickets = {str(row.ticket) for row in altered}
         #: Rows have no usable time, and it is not on record when they arrived.
         self.timeless: bool = any(
@@ -49,9 +60,17 @@ class Doubt:
         self.of_some_ticket: bool = (
             self.timeless
             or record.log_begins is not None
-            or any(self.of_ticket(ticket) for ticket in self._by_ticket)
+            or any(self.of_ticket(ticket) or self._may_diverge(ticket) for ticket in self._by_ticket)
         )
-        self.of_money: bool = record.reference_waits
+        equity_times = [
+            arrival.time for arrival, row in record.equity if values.number(row.equity) is not None
+        ]
+        #: The equity that is shown is later than all rows on record: its row has been removed.
+        self.of_gone_equity: bool = str(shown["guards"]["drawdown"].get("last_checked_at", "")) > (
+            values.iso(max(equity_times)) if equity_times else ""
+        )
+        #: Amounts are in another currency, or converted at another rate, than the record can tell.
+        self.of_money: bool = record.reference_waits or self.of_gone_equity
         self.of_limits: bool = record.limits_wait
         #: Housekeeping may have been held up: what time alone brings about may be late.
         self.of_time: bool = (
@@ -67,13 +86,40 @@ class Doubt:
             return True
         if any(self._was_forgotten(arrival, row) for arrival, row in self._deciding(rows)):
             return True
-        state = Tickets(arrival for arrival, _ in rows).all()[0].state
+        state = self._states[ticket]
         if state is None:
             return False
         if self._is_before_the_record(state.time):
             return True
         applied = self._record.applied.get(getattr(state.change, "id", ""))
         return applied is not None and self._later_is_gone(applied)
+
+    def of_overwritten(self, ticket: str, expected: State | None, shown: State | None) -> bool:
+        """Whether a version of a row that was overwritten in place can explain a position that is shown.
+
+        That version may have closed the ticket, may have had a later time, or may have named another ticket.
+        """
+        if ticket not in self._by_ticket:
+            return self.of_changes
+        if not self.was_changed(ticket):
+            return False
+        if expected is None or shown is None:
+            return self._states[ticket] is not None
+        return str(shown["last_updated_at"]) > str(expected["last_updated_at"])
+
+    def of_earlier_rows(self, ticket: str) -> bool:
+        """Whether a ticket may have had an earlier row than those on record."""
+        return self.of_the_past or self.was_changed(ticket)
+
+    def was_changed(self, ticket: str) -> bool:
+        """Whether a row of a ticket was changed in place."""
+        return any(row.id in self._record.updated for _, row in self._by_ticket.get(ticket, ()))
+
+    def _may_diverge(self, ticket: str) -> bool:
+        """Whether a ticket is open and not matched now, and an overwritten version can have been its state."""
+        state = self._states[ticket]
+        row = None if state is None else state.change
+        return isinstance(row, LogRow) and row.match != 1 and self.was_changed(ticket)
 
     def _deciding(self, rows: list[tuple[Arrival, LogRow]]) -> list[tuple[Arrival, LogRow]]:
         """Of a ticket's rows those that may decide whether it is open, and what it is."""
@@ -100,7 +146,7 @@ class Doubt:
     def of_rate(self, symbol: str | None, shown: str, currency: str | None) -> bool:
         """Whether a profit in ``symbol`` cannot be turned into the account's ``currency`` for certain."""
         unsure = self._record.unsure_rates
-        if self._record.reference_waits:
+        if self.of_money:
             return True
         known = (each for each in self._record.instruments if each.symbol == (symbol or "").upper())
         quote = next((each.quote_currency for each in known), currency)
@@ -186,10 +232,21 @@ class Doubt:
             if row.kind == "guard_trigger" and row.id not in self._record.applied
         ]
         tied = any(count > 1 for count in Counter(guards).values())
-        updated = any(
-            self._rows[each].kind == "guard_trigger" for each in self._record.updated & self._rows.keys()
+        return tied or self.of_changed_guards or self.timeless or self.of_limits or self._begins_late()
+
+    @cached_property
+    def of_changed_guards(self) -> bool:
+        """Whether a guard trigger was changed in place: it may have reported another condition before."""
+        changed = self._record.updated & self._rows.keys()
+        return any(self._rows[each].kind == "guard_trigger" for each in changed)
+
+    def of_alert(self, detected_at: str) -> bool:
+        """Whether a row that was changed in place may have reported the alert that is shown."""
+        return any(
+            values.iso(arrival.time) == detected_at
+            for arrival, row in self._log
+            if row.id in self._record.updated
         )
-        return tied or updated or self.timeless or self.of_limits or self._begins_late()
 
     def _begins_late(self) -> bool:
         """Whether rows of the alert window are missing."""
@@ -206,7 +263,7 @@ class Doubt:
         timeless = any(
             row.id not in self._record.applied and values.moment(row.created_at) is None for _, row in rows
         )
-        return len(tied) > 1 or timeless
+        return len(tied) > 1 or timeless or self.of_gone_equity
 
 
 def _speaks(row: LogRow) -> bool:

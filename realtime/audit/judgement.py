@@ -28,7 +28,7 @@ _BOOK: Final = ("status", "open_positions_count", "matched_positions", "divergen
 _TOTALS: Final = ("total_positions", "total_unrealized_pnl", "total_unrealized_pnl_pct", "currency")
 _POSITION: Final = (
     "symbol", "direction", "volume", "entry_price", "current_price", "unrealized_pnl_pct",
-    "take_profit", "stop_loss", "contract_size_assumed", "last_updated_at",
+    "take_profit", "stop_loss", "last_updated_at",
 )  # fmt: skip
 _PROFIT: Final = ("unrealized_pnl", "pnl_currency")
 _OVERALL: Final = ("system_status", "any_positions_should_close")
@@ -84,17 +84,20 @@ class _Judge:
         self._found.compare("positions", expected, shown, ["last_updated_at"], doubtful=doubtful)
 
     def _position(self, ticket: str, expected: State | None, shown: State | None) -> None:
-        path, doubtful = f"positions/open/{ticket}", self._doubt.of_ticket(ticket)
+        path = f"positions/open/{ticket}"
+        doubtful = self._doubt.of_ticket(ticket) or self._doubt.of_overwritten(ticket, expected, shown)
         if expected is None or shown is None:
             self._found.add(path, expected or ABSENT, shown or ABSENT, doubtful=doubtful)
             return
         self._found.compare(path, expected, shown, _POSITION, doubtful=doubtful)
+        self._found.compare(path, expected, shown, ["contract_size_assumed"],
+                            doubtful=doubtful or self._doubt.of_money)  # fmt: skip
         currency = self._expected["guards"]["drawdown"].get("currency")
         unsure = self._doubt.of_rate(expected.get("symbol"), shown["pnl_currency"], currency)
         self._found.compare(path, expected, shown, _PROFIT, doubtful=doubtful or unsure)
         earlier = shown["entry_time"] < expected["entry_time"]
         self._found.compare(path, expected, shown, ["entry_time"],
-                            doubtful=doubtful or (earlier and self._doubt.of_the_past))  # fmt: skip
+                            doubtful=doubtful or (earlier and self._doubt.of_earlier_rows(ticket)))  # fmt: skip
         doubtful = doubtful or self._doubt.of_position_id(ticket, shown["position_id"])
         self._found.compare(path, expected, shown, ["position_id"], doubtful=doubtful)
 
@@ -103,11 +106,14 @@ class _Judge:
     def _status(self) -> None:
         expected, shown = self._expected["status"], self._shown["status"]
         doubt = self._doubt
+        later = str(shown.get("last_sync_at", "")) > str(expected.get("last_sync_at", ""))
         self._found.compare("status", expected, shown, ["last_sync_at", "last_sync_duration_ms"],
-                            doubtful=doubt.of_syncs)  # fmt: skip
-        self._found.compare("status", expected, shown, ["error_message"], doubtful=doubt.of_syncs)
+                            doubtful=doubt.of_syncs or (later and doubt.of_changes))  # fmt: skip
+        self._found.compare("status", expected, shown, ["error_message"],
+                            doubtful=doubt.of_syncs or doubt.of_changes)  # fmt: skip
         # Rows that are gone were counted.
-        doubtful = shown["total_syncs"] > expected["total_syncs"] or doubt.of_altered
+        missing = expected["total_syncs"] - shown["total_syncs"]
+        doubtful = missing < 0 or missing <= doubt.changed_syncs or doubt.of_altered
         self._found.compare("status", expected, shown, ["total_syncs"], doubtful=doubtful)
 
     def _source(self) -> None:
@@ -140,7 +146,8 @@ class _Judge:
             due = len(shown) < LISTED_EVENTS or event["created_at"] > oldest
             if due and event_id not in shown:
                 path = f"status/recent_events/{event_id}"
-                self._found.add(path, event, ABSENT, doubtful=self._doubt.of_event(event_id))
+                doubtful = self._doubt.of_event(event_id) or self._doubt.of_listed_events
+                self._found.add(path, event, ABSENT, doubtful=doubtful)
 
     # Guards.
 
@@ -193,7 +200,8 @@ class _Judge:
                 doubtful = doubtful or self._record.limits is not None
                 self._found.add(path, expected[name], ABSENT, doubtful=doubtful)
             elif name not in expected:
-                doubtful = doubtful or self._doubt.of_time or not self._long_over(shown[name])
+                doubtful = doubtful or self._doubt.of_time or self._doubt.of_alert(shown[name]["detected_at"])
+                doubtful = doubtful or not self._long_over(shown[name])
                 self._found.add(path, ABSENT, shown[name], doubtful=doubtful)
             else:
                 fields = expected[name].keys() | shown[name].keys()
@@ -217,7 +225,9 @@ class _Judge:
         for name in sorted(due | standing.keys()):
             if standing[name] != (name in due):
                 path = f"guards/breaches of {name}"
-                self._found.add(path, f"{int(name in due)} open", f"{standing[name]} open", doubtful=False)
+                # A breach is known by its row, so a row that reports another condition now has one breach for both.
+                doubtful = name != "drawdown" and self._doubt.of_changed_guards
+                self._found.add(path, f"{int(name in due)} open", f"{standing[name]} open", doubtful=doubtful)
 
 
 def _named(breach: State) -> str:

@@ -193,7 +193,7 @@ class Rows:
         if row["listed_at"] is not None:
             self.times.append(row["listed_at"])
         change = None
-        if row["id"] is not None and not row["is_new"]:
+        if row["id"] is not None:
             change = _log_row(row) if kind is LogRow else _equity_row(row)
         if change is None or values.user(change.user_id) != record.user_id:
             # Nothing of the row was applied, or it is gone: deleted, moved to another account, or inserted anew.

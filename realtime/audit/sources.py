@@ -80,7 +80,7 @@ class Sources:
         mine = "l.user_id::text = ANY ($2::text[])" if self.users_are_text else "l.user_id = $1"
         listed_at = self._moment(table, "created_at", "l")
         return f"""
-        WITH arrived AS (
+        WITH {_waiting("l")}, arrived AS (
             SELECT a.log_id, a.revision, a.ordinal, a.inserted,
                    coalesce(a.arrived_at, to_timestamp(a.revision / 1000000.0)) AS arrived_at
             FROM guardwire.arrivals AS a
@@ -91,15 +91,17 @@ class Sources:
             FROM arrived AS a ORDER BY a.log_id, a.revision DESC, a.ordinal DESC
         ), newest AS (
             SELECT l.id, {listed_at} AS listed_at
-            FROM public.reconciliation_logs AS l WHERE {mine} AND $2::text[] IS NOT NULL
+            FROM public.reconciliation_logs AS l WHERE {mine} AND $2::text[] IS NOT NULL AND {_is_applied("l")}
             ORDER BY l.created_at DESC LIMIT $3
         ), wanted AS (
             SELECT k.id, max(k.listed_at) AS listed_at
-            FROM (SELECT n.id, n.listed_at FROM newest AS n UNION ALL SELECT a.log_id, NULL FROM last AS a) AS k
+            FROM (SELECT n.id, n.listed_at FROM newest AS n
+                  UNION ALL SELECT a.log_id, NULL FROM last AS a
+                  UNION ALL SELECT o.id, NULL FROM waiting AS o WHERE o.old_row IS NOT NULL) AS k
             GROUP BY k.id
-        ), {_waiting("l")}
+        )
         SELECT w.listed_at, a.revision, a.ordinal, a.arrived_at, a.untouched,
-               (SELECT count(*) FROM arrived) AS arrivals, {_IS_NEW},
+               (SELECT count(*) FROM arrived) AS arrivals,
                {self._columns(table, LOG_COLUMNS)}
         FROM wanted AS w
         LEFT JOIN last AS a ON a.log_id = w.id
@@ -109,16 +111,17 @@ class Sources:
     def _equity(self) -> str:
         table = "public.equity_snapshots"
         return f"""
-        WITH arrived AS (
+        WITH {_waiting("e")}, arrived AS (
             SELECT DISTINCT ON (a.log_id) a.log_id, a.revision, a.ordinal,
                    coalesce(a.arrived_at, to_timestamp(a.revision / 1000000.0)) AS arrived_at
             FROM guardwire.arrivals AS a
             WHERE a.user_id = $1 AND a.source = 'e' ORDER BY a.log_id, a.revision DESC, a.ordinal DESC
         ), wanted AS (
-            SELECT e.id FROM public.equity_snapshots AS e WHERE e.user_id = $1 ORDER BY e.created_at DESC LIMIT $2
-        ), {_waiting("e")}
+            (SELECT e.id FROM public.equity_snapshots AS e WHERE e.user_id = $1 AND {_is_applied("e")}
+             ORDER BY e.created_at DESC LIMIT $2)
+            UNION SELECT o.id FROM waiting AS o WHERE o.old_row IS NOT NULL
+        )
         SELECT NULL::timestamptz AS listed_at, a.revision, a.ordinal, a.arrived_at, true AS untouched,
-               {_IS_NEW},
                {self._columns(table, EQUITY_COLUMNS)}
         FROM wanted AS w
         LEFT JOIN arrived AS a ON a.log_id = w.id
@@ -160,25 +163,26 @@ class Sources:
         )
 
 
-# An insertion waits: the row has not been applied in any version.
-_IS_NEW: Final = "n.id IS NOT NULL AND n.old_row IS NULL AS is_new"
-
-
 def _waiting(source: str) -> str:
     """The rows of an account that wait in the inbox, each with its version before the first change that waits."""
-    return f"""waiting AS (
+    return f"""waiting AS MATERIALIZED (
             SELECT DISTINCT ON (o.id) o.id, o.old_row
-            FROM (SELECT coalesce(i.new_row, i.old_row) ->> 'id' AS id, i.old_row, i.nth
+            FROM (SELECT (coalesce(i.new_row, i.old_row) ->> 'id')::uuid AS id, i.old_row, i.nth
                   FROM guardwire.inbox AS i WHERE i.account = $1 AND i.source = '{source}') AS o
             ORDER BY o.id, o.nth
         )"""  # noqa: S608 - as above
 
 
+def _is_applied(alias: str) -> str:
+    """Whether some version of a row was applied; rows that only wait would take the place of older ones."""
+    return f"NOT EXISTS (SELECT FROM waiting AS o WHERE o.id = {alias}.id AND o.old_row IS NULL)"
+
+
 def _as_applied(table: str) -> str:
     """Joins the wanted rows as they were applied: as they are, or as they were before the changes that wait."""
-    return f"""LEFT JOIN waiting AS n ON n.id = w.id::text
+    return f"""LEFT JOIN waiting AS n ON n.id = w.id
         LEFT JOIN LATERAL (
-            SELECT t.* FROM {table} AS t WHERE t.id = w.id AND n.old_row IS NULL
+            SELECT t.* FROM {table} AS t WHERE t.id = w.id AND n.id IS NULL
             UNION ALL
             SELECT o.* FROM json_populate_record(NULL::{table}, n.old_row) AS o WHERE n.old_row IS NOT NULL
         ) AS v ON true"""  # noqa: S608 - as above

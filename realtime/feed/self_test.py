@@ -32,6 +32,7 @@ LEAST_OPEN_FILES: Final = 4096
 _HEARING_SECONDS: Final = 5.0
 _AGAIN_SECONDS: Final = 2.0
 _STARTING: Final = "starting"
+_SURROUNDINGS: Final = "SELECT sentence FROM guardwire.check_surroundings() AS sentence"
 #: Whether the login is, or may become, a superuser; and the same of an owner.
 _LOGIN: Final = """
 SELECT (SELECT bool_or(role.rolsuper) FROM pg_roles AS role WHERE pg_has_role(role.oid, 'MEMBER')),
@@ -89,6 +90,10 @@ class SelfTest:
                     complaints = await check_triggers(driver)
                     _gauge("triggers", failed=bool(complaints))
                     found = "; ".join(map(str, complaints)) or None
+                if found is None:
+                    problems = [row["sentence"] for row in await driver.fetch(_SURROUNDINGS)]
+                    _gauge("surroundings", failed=bool(problems))
+                    found = "; ".join(problems) or None
                 if found is None:
                     self._warn("clock", await check_clock(driver))
                     self._warn("login", await check_login(driver))

@@ -16,7 +16,7 @@ from queries.channels import LIVE_QUERIES
 from tests.cli.conftest import applying
 from tests.feed.node import sync
 from tests.inbox import apply_inbox
-from tests.queries.platform import connected
+from tests.queries.database_writer import connected
 
 ROOT = Path(__file__).parent.parent.parent
 

@@ -20,7 +20,7 @@ from tests.cli.conftest import Guardwire, applying
 from tests.databases import Databases
 from tests.feed.node import sync
 from tests.inbox import wait_for_empty_inbox
-from tests.queries.platform import connected
+from tests.queries.database_writer import connected
 from tests.waiting import wait_until
 
 #: OPERATIONS.md says 3 s; a machine that is busy with something else may take longer.

@@ -8,7 +8,8 @@ import asyncpg
 
 from tests.cli.conftest import Guardwire
 from tests.feed.node import sync
-from tests.queries.platform import connected
+from tests.inbox import apply_inbox
+from tests.queries.database_writer import connected
 
 WRONG = "UPDATE guardwire.positions SET symbol = 'WRONG' WHERE user_id = $1"
 
@@ -30,6 +31,7 @@ async def test_what_differs_is_a_line_and_an_exit_code_until_all_is_rebuilt(
     async with connected(migrated_url) as connection:
         for user in users:
             await sync(connection, user)
+        await apply_inbox(connection)
         clean = guardwire("verify", DATABASE_URL=migrated_url)
         assert (clean.returncode, clean.stdout) == (0, "")
         assert "3 accounts, 3 rows" in clean.stderr
@@ -66,6 +68,7 @@ async def test_only_the_newest_rows_are_read_when_that_is_asked_for(
         user = uuid4()
         for price in range(1900, 1910):
             await sync(connection, user, price=price)
+        await apply_inbox(connection)
     done = guardwire("verify", "--rows", "4", "--doubts", DATABASE_URL=migrated_url)
     assert done.returncode == 0, done.stdout
     assert "of 1 only the newest rows were read" in done.stderr

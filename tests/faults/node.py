@@ -126,7 +126,7 @@ class Line:
                 return int(applied)
             return await apply(applier, connection, term)
 
-        Applier._apply = tapped_apply  # type: ignore[method-assign]
+        Applier._apply = tapped_apply  # type: ignore[method-assign,assignment]
         app.Node.start = tapped_start  # type: ignore[method-assign,assignment]
         LiveQueries.evaluate = tapped_evaluate  # type: ignore[method-assign,assignment]
 

@@ -25,7 +25,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from tests.auth.issuer import secret_token
 from tests.hostile.wire import CONT, PING, PONG, TEXT, Wire, connection, frame, request
 from tests.operations.server_process import ServerProcess, server_process
-from tests.queries.ledger import Ledger
+from tests.queries.database_writer import DatabaseWriter
 
 #: How often one client does its worst.
 TIMES: Final = 6
@@ -102,8 +102,8 @@ FLOODS: Final[dict[str, tuple[Attack, set[int | None]]]] = {
 class Victim:
     """A server, and a user on it whose rows are pushed while others do their worst."""
 
-    def __init__(self, server: ServerProcess, ledger: Ledger, follower: ClientConnection, user: Any) -> None:
-        self.server, self._ledger, self._follower, self._user = server, ledger, follower, user
+    def __init__(self, server: ServerProcess, writer: DatabaseWriter, follower: ClientConnection) -> None:
+        self.server, self._writer, self._follower = server, writer, follower
         self._prices = itertools.count(1951)
 
     @property
@@ -124,7 +124,7 @@ class Victim:
         """How long a row takes from before its commit to the follower."""
         price = next(self._prices)
         began = time.monotonic()
-        await self._ledger.log(self._user, price - 1951, current_price=price)
+        await self._writer.sync(price - 1951, current_price=price)
         async with asyncio.timeout(10):
             while f'"current_price":{price}' not in str(await self._follower.recv()):
                 pass
@@ -148,7 +148,7 @@ async def victim(database_url: str, redis_url: str, folder: Path) -> AsyncIterat
             async with connect(
                 server.stream_url, additional_headers=authorization(user), compression=None
             ) as follower:
-                yield Victim(server, Ledger(rows), follower, user)
+                yield Victim(server, DatabaseWriter(rows, user, applies=False), follower)
         finally:
             await rows.close()
 

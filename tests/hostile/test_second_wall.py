@@ -33,7 +33,8 @@ from tests.delivery.stream_server import StreamServer, stream_server
 from tests.end_to_end.mirror import Mirror, mirror
 from tests.end_to_end.node import node
 from tests.hostile.wall import MARK, blocks
-from tests.queries.ledger import Ledger
+from tests.inbox import wait_for_empty_inbox
+from tests.queries.database_writer import DatabaseWriter
 from tests.snapshots import FRESH, OTHER_USER, USER, snapshot
 
 MINE, THEIRS = USER, OTHER_USER
@@ -50,21 +51,19 @@ def theirs(revision: int) -> Snapshot:
 
 
 @pytest.fixture
-async def ledger(migrated_url: str) -> AsyncIterator[Ledger]:
-    """A database where both users have a row of every kind."""
+async def writer(migrated_url: str) -> AsyncIterator[DatabaseWriter]:
+    """Writes for MINE; both users have a row of every kind, and from here on only a node applies rows."""
     connection = await asyncpg.connect(migrated_url)
-    ledger = Ledger(connection)
-    for user, symbol in ((MINE, "XAUUSD"), (THEIRS, MARK)):
-        await ledger.log(user, 0, symbol=symbol)
-        await ledger.log(user, 1, mt5_position_id=2, symbol=symbol, matched=2, divergence_reason=symbol)
-        await ledger.log(
-            user, 2, event_type="guard_trigger", symbol=symbol, divergence_reason="a gap", current_price=3000
-        )
-        await ledger.equity(user, 10_000)
-        await ledger.equity(user, 5_000, 3)
-        await connection.execute("INSERT INTO guard_limits (user_id) VALUES ($1)", user)
-    await ledger.apply()
-    yield ledger
+    writer = DatabaseWriter(connection, MINE, applies=False)
+    for each, symbol in ((writer, "XAUUSD"), (writer.of(THEIRS), MARK)):
+        await each.sync(0, symbol=symbol)
+        await each.sync(1, ticket=2, symbol=symbol, matched=2, divergence_reason=symbol)
+        await each.guard("a gap", "1950.50", 3000, 2, symbol=symbol)
+        await each.equity(10_000)
+        await each.equity(5_000, 3)
+        await each.set_limits(minimum_equity=100)
+    await writer.apply()
+    yield writer
     await connection.close()
 
 
@@ -81,33 +80,33 @@ PREDICATES = {
 
 @pytest.mark.parametrize("what", PREDICATES)
 async def test_a_row_that_holds_anything_of_another_account_is_no_result(
-    ledger: Ledger, caplog: pytest.LogCaptureFixture, what: str
+    writer: DatabaseWriter, caplog: pytest.LogCaptureFixture, what: str
 ) -> None:
     careless = LiveQueries(LIVE_QUERIES.channels)
     before, after = PREDICATES[what]
     assert careless.statement.count(before) == 1
     careless.statement = careless.statement.replace(before, after)
     with blocks(caplog, layer="row", whose=THEIRS):
-        assert await careless.evaluate(ledger.connection, [MINE]) == []
+        assert await careless.evaluate(writer.connection, [MINE]) == []
 
 
 async def test_the_row_of_an_account_that_nobody_asked_for_is_no_result(
-    ledger: Ledger, caplog: pytest.LogCaptureFixture
+    writer: DatabaseWriter, caplog: pytest.LogCaptureFixture
 ) -> None:
     class Confused:
         """A connection that answers for another account than it was asked for."""
 
         async def fetch(self, query: str, *args: Any, timeout: float | None = None) -> list[Any]:  # noqa: ASYNC109 - asyncpg's own
-            found: list[Any] = await ledger.connection.fetch(query, [THEIRS], timeout=timeout)
+            found: list[Any] = await writer.connection.fetch(query, [THEIRS], timeout=timeout)
             return found
 
     with blocks(caplog, layer="row", whose=MARK):
         assert await LIVE_QUERIES.evaluate(Confused(), [MINE]) == []
 
 
-async def test_what_is_left_as_it_is_reads_both_accounts(ledger: Ledger) -> None:
+async def test_what_is_left_as_it_is_reads_both_accounts(writer: DatabaseWriter) -> None:
     found = {
-        each.user_id: each.state for each in await LIVE_QUERIES.evaluate(ledger.connection, [MINE, THEIRS])
+        each.user_id: each.state for each in await LIVE_QUERIES.evaluate(writer.connection, [MINE, THEIRS])
     }
     assert MARK not in json.dumps(found[MINE])
     assert MARK in json.dumps(found[THEIRS])
@@ -369,11 +368,11 @@ def forged(user_ids: Iterable[UUID]) -> list[str]:
 
 
 async def test_forged_hints_only_make_the_node_look(
-    migrated_url: str, redis_url: str, ledger: Ledger
+    migrated_url: str, redis_url: str, writer: DatabaseWriter
 ) -> None:
     """Not even who knows the secret channel can make a node show anything: every delta carries a code."""
     channels = ["guardwire", "guardwire_inbox"]
-    channels.append(await ledger.connection.fetchval("SELECT delta_channel FROM guardwire.configuration"))
+    channels.append(await writer.connection.fetchval("SELECT delta_channel FROM guardwire.configuration"))
     refused = METRICS.forged_notifications.get()
     async with (
         node(migrated_url, redis_url, heartbeat_seconds=0.5) as server,
@@ -383,33 +382,33 @@ async def test_forged_hints_only_make_the_node_look(
         await until_heard()
         for channel in channels:
             for payload in forged((MINE, THEIRS)):
-                await ledger.connection.execute("SELECT pg_notify($1, $2)", channel, payload)
-        await both_move(ledger, account, other)
+                await writer.connection.execute("SELECT pg_notify($1, $2)", channel, payload)
+        await both_move(writer, account, other)
         assert not [frame for frame in account.frames if MARK in frame.text]
         assert [frame for frame in other.frames if MARK in frame.text]
     assert METRICS.forged_notifications.get() == refused + len(forged((MINE, THEIRS)))
 
 
 async def test_a_delta_that_is_sent_again_changes_nothing(
-    migrated_url: str, redis_url: str, ledger: Ledger
+    migrated_url: str, redis_url: str, writer: DatabaseWriter
 ) -> None:
     """An authentic notification that somebody recorded is as good as a change notice, and no better."""
     recorded: list[str] = []
-    channel = await ledger.connection.fetchval("SELECT delta_channel FROM guardwire.configuration")
-    await ledger.connection.add_listener(channel, lambda *each: recorded.append(str(each[3])))
+    channel = await writer.connection.fetchval("SELECT delta_channel FROM guardwire.configuration")
+    await writer.connection.add_listener(channel, lambda *each: recorded.append(str(each[3])))
     async with (
         node(migrated_url, redis_url, heartbeat_seconds=0.5) as server,
         mirror(server.url, server.token(MINE)) as account,
         mirror(server.url, server.token(THEIRS)) as other,
     ):
         await until_heard()
-        await both_move(ledger, account, other, price=1956)
-        await both_move(ledger, account, other, price=1957)
+        await both_move(writer, account, other, price=1956)
+        await both_move(writer, account, other, price=1957)
         deltas = [notification for notification in recorded if "#" in notification]
         assert deltas
         for notification in deltas:
-            await ledger.connection.execute("SELECT pg_notify($1, $2)", channel, notification)
-        await both_move(ledger, account, other, price=1958)
+            await writer.connection.execute("SELECT pg_notify($1, $2)", channel, notification)
+        await both_move(writer, account, other, price=1958)
         for each in (account, other):
             prices = [
                 frame["patch"]["positions"]["open"]["1"]["current_price"]
@@ -426,10 +425,11 @@ async def until_heard() -> None:
             await asyncio.sleep(0.05)
 
 
-async def both_move(ledger: Ledger, account: Mirror, other: Mirror, *, price: float = 1956) -> None:
+async def both_move(writer: DatabaseWriter, account: Mirror, other: Mirror, *, price: float = 1956) -> None:
     """The platform writes a price for both accounts, and both clients are at the newest revision."""
-    await ledger.log(MINE, 5, current_price=price)
-    await ledger.log(THEIRS, 5, symbol=MARK, current_price=price)
-    revisions = await ledger.revisions()
+    await writer.sync(5, current_price=price)
+    await writer.of(THEIRS).sync(5, symbol=MARK, current_price=price)
+    await wait_for_empty_inbox(writer.connection)
+    revisions = await writer.revisions()
     await account.until_revision(revisions[MINE])
     await other.until_revision(revisions[THEIRS])

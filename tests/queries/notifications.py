@@ -48,7 +48,7 @@ class NotificationRecorder:
 
     def deltas(self, notifications: list[Notification]) -> list[Delta]:
         """The deltas among ``notifications``, in order, each authenticated."""
-        deltas = []
+        deltas: list[Delta] = []
         for each in notifications:
             if each.is_delta:
                 payload = authenticated(self._secret, each.payload)

@@ -364,7 +364,9 @@ async def test_a_sync_that_says_nothing_but_prices_and_times_is_plain(
 ) -> None:
     for columns in rows:
         account = await opened(writer)
-        row = {name: account.at(value) if name == "updated_at" else value for name, value in columns.items()}
+        row: dict[str, Any] = {
+            name: account.at(value) if name == "updated_at" else value for name, value in columns.items()
+        }
         row_id = await account.sync(**{"second": 1, **row})
         assert await is_plain(account) == plain, columns
         assert row_id in {row["log_id"] for row in await account.rows("arrivals")}

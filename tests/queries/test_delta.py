@@ -173,7 +173,13 @@ async def test_the_database_and_the_nodes_authenticate_alike(writer: DatabaseWri
 async def test_a_row_that_says_more_than_prices_is_a_change_notice(
     writer: DatabaseWriter, recorder: NotificationRecorder, others: int
 ) -> None:
-    for columns in ({"take_profit": 2000}, {"ticket": 9}, {"status": "failed"}, {"ticket": None}):
+    more: list[dict[str, Any]] = [
+        {"take_profit": 2000},
+        {"ticket": 9},
+        {"status": "failed"},
+        {"ticket": None},
+    ]
+    for columns in more:
         account = writer.of()
         await opened(account)
         await recorder.take(writer.connection)

@@ -1,25 +1,28 @@
-"""Migration beside a platform that has its tables already, and goes on writing to them."""
+"""Migration beside a platform that has its tables already, on a database that is in use, once or many times."""
 
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import AsyncIterator
 from typing import Any
-from uuid import UUID, uuid4
+from uuid import UUID
 
-import asyncpg
 import pytest
 
-from queries.capture import backfill, housekeep, rebuild
 from queries.channels import LIVE_QUERIES
-from queries.migrations import run
+from queries.migrations import code, run
+from queries.migrations.code import triggers
 from queries.migrations.run import migrate
+from queries.migrations.script import read_sql
+from realtime.audit.capture import TRIGGERS
 from realtime.errors import MigrationError
 from realtime.patch import State
-from tests.queries.ledger import Ledger
+from tests.inbox import apply_inbox
+from tests.queries.database_writer import DatabaseWriter, connected
 
 #: An older platform's log: tickets of 32 bits, times without zone, users as text, directions as numbers.
-LEGACY = """
+OLDER_LOG = """
     CREATE TABLE reconciliation_logs (
         id uuid PRIMARY KEY DEFAULT gen_random_uuid(), user_id varchar(64), signal_id uuid, approval_id uuid,
         mt5_position_id integer, symbol varchar(20), direction integer, volume double precision,
@@ -32,7 +35,6 @@ LEGACY = """
     CREATE INDEX ON reconciliation_logs (user_id, created_at);
 """
 USERS = [UUID(int=number + 1) for number in range(40)]
-ROWS = 40_000
 
 #: A thousand syncs of five tickets for each user; ticket 3 is closed at the time of its last sync.
 HISTORY = """
@@ -47,212 +49,334 @@ HISTORY = """
 
 
 @pytest.fixture
-async def legacy(database_url: str) -> AsyncIterator[Any]:
+async def older(database_url: str) -> AsyncIterator[Any]:
     """A connection to a database with an older platform's log and its history."""
-    connection = await asyncpg.connect(database_url)
-    await connection.execute("SET timezone = 'Asia/Tokyo'")
-    await connection.execute(LEGACY)
-    await connection.execute("SET timezone = 'UTC'")
-    await connection.execute(HISTORY, USERS)
-    yield connection
-    await connection.close()
+    async with connected(database_url) as connection:
+        await connection.execute("SET timezone = 'Asia/Tokyo'")
+        await connection.execute(OLDER_LOG)
+        await connection.execute("SET timezone = 'UTC'")
+        await connection.execute(HISTORY, USERS)
+        yield connection
+
+
+@pytest.fixture
+def platforms_tables() -> str:
+    """Statements that make the tables of a platform alone."""
+    script = read_sql("tables", "0001_tables.sql")
+    return script[script.index("DO $$") : script.index("CREATE TABLE guardwire.")]
 
 
 async def states(connection: Any, users: list[UUID]) -> dict[UUID, State]:
     return {each.user_id: each.state for each in await LIVE_QUERIES.evaluate(connection, users)}
 
 
+# ---------------------------------------------------------------- beside a platform that writes
+
+
 async def test_an_older_platforms_history_is_read_while_it_goes_on_writing(
-    legacy: Any, database_url: str
+    older: Any, database_url: str
 ) -> None:
-    writer = await asyncpg.connect(database_url)
     written: list[str] = []
     enough = asyncio.Event()
 
     async def write() -> None:
-        while not enough.is_set():
-            user = USERS[len(written) % len(USERS)]
-            await writer.execute(
-                """INSERT INTO reconciliation_logs (user_id, mt5_position_id, matched, event_type, created_at)
-                   VALUES ($1, $2, 1, 'sync', now() AT TIME ZONE 'UTC')""",
-                str(user),
-                1000 + len(written),
-            )
-            written.append(str(user))
+        async with connected(database_url) as writer:
+            while not enough.is_set():
+                user = USERS[len(written) % len(USERS)]
+                await writer.execute(
+                    """INSERT INTO reconciliation_logs (user_id, mt5_position_id, matched, event_type, created_at)
+                       VALUES ($1, $2, 1, 'sync', now() AT TIME ZONE 'UTC')""",
+                    str(user),
+                    1000 + len(written),
+                )
+                written.append(str(user))
 
-    writing = asyncio.create_task(write())
+    writing = asyncio.create_task(write(), name="writing")
     await migrate(database_url)
-    # Not cancelled: a commit that is cut short leaves a note, which is what it should.
     enough.set()
     await writing
-    await writer.close()
+    await apply_inbox(older)
 
     assert written
-    assert await legacy.fetchval("SELECT count(*) FROM guardwire.capture_notes") == 0
-    assert await legacy.fetchval("SELECT done FROM guardwire.backfill") is True
-    rows = await legacy.fetch(
-        "SELECT user_id, max(mt5_position_id) AS newest FROM reconciliation_logs GROUP BY user_id"
-    )
-    newest = {UUID(row["user_id"]): row["newest"] for row in rows if row["newest"] >= 1000}
-    for user, state in (await states(legacy, USERS)).items():
+    assert await older.fetchval("SELECT count(*) FROM guardwire.set_aside") == 0
+    assert await older.fetchval("SELECT done FROM guardwire.backfill") is True
+    for user, state in (await states(older, USERS)).items():
         book = state["positions"]["open"]
         # Of one time, a close wins; ticket 0 is none.
         assert {"1", "2", "4"} <= set(book)
-        assert "3" not in book
-        assert "0" not in book
+        assert not {"0", "3"} & set(book)
         assert book["1"]["direction"] == "sell"
         assert book["4"]["current_price"] == 1999.9
-        expected = 3 + written.count(str(user))
-        assert len(book) == expected
-        assert user not in newest or str(newest[user]) in book
+        assert len(book) == 3 + written.count(str(user))
+        assert state["status"]["total_syncs"] == 799 + written.count(str(user))
 
 
-async def test_an_account_is_unknown_until_its_history_is_read(legacy: Any, database_url: str) -> None:
-    await migrate(database_url, read_history=False)
-    assert {state["status"]["status"] for state in (await states(legacy, USERS)).values()} == {"unknown"}
+async def test_deleting_history_changes_nothing_that_is_shown(older: Any, database_url: str) -> None:
     await migrate(database_url)
-    assert {state["status"]["status"] for state in (await states(legacy, USERS)).values()} == {"healthy"}
-
-
-async def test_reading_history_may_be_interrupted_and_taken_up_again(legacy: Any, database_url: str) -> None:
-    class Interrupted(Exception):
-        pass
-
-    read = 0
-
-    def interrupt(_message: str) -> None:
-        nonlocal read
-        read += 1
-        if read == 5:
-            raise Interrupted
-
-    await migrate(database_url, read_history=False)
-    with pytest.raises(Interrupted):
-        await backfill(legacy, progress=interrupt)
-    waiting = await legacy.fetchval("SELECT count(*) FROM guardwire.accounts WHERE NOT ready")
-    assert 0 < waiting < len(USERS)
-    await migrate(database_url)
-    assert await legacy.fetchval("SELECT count(*) FROM guardwire.accounts WHERE NOT ready") == 0
-    found = await states(legacy, USERS)
-    assert {state["positions"]["total_positions"] for state in found.values()} == {3}
-
-
-async def test_pruning_the_log_changes_nothing_that_is_shown(legacy: Any, database_url: str) -> None:
-    await migrate(database_url)
-    before = await states(legacy, USERS)
-    await legacy.execute("DELETE FROM reconciliation_logs WHERE created_at < now() - interval '1 hour'")
-    assert await states(legacy, USERS) == before
-
-
-async def test_a_rebuilt_account_is_as_it_was_and_syncs_never_become_fewer(
-    legacy: Any, database_url: str
-) -> None:
-    await migrate(database_url)
-    platform = Ledger(legacy)
-    await platform.equity(USERS[0], 10_000)
-    await platform.equity(USERS[0], 7_000, 1)
-    before = await states(legacy, USERS[:1])
-    await rebuild(legacy, USERS[0])
-    assert await states(legacy, USERS[:1]) == before
-    await legacy.execute(
-        "DELETE FROM reconciliation_logs WHERE id IN (SELECT id FROM reconciliation_logs LIMIT 9000)"
-    )
-    await rebuild(legacy, USERS[0])
-    after = (await states(legacy, USERS[:1]))[USERS[0]]["status"]["total_syncs"]
-    assert after == before[USERS[0]]["status"]["total_syncs"]
-
-
-async def test_migrating_again_changes_nothing(migrated_url: str) -> None:
-    connection = await asyncpg.connect(migrated_url)
-    platform, user = Ledger(connection), uuid4()
-    await platform.log(user)
-    before = await connection.fetch("SELECT * FROM guardwire.accounts, guardwire.epoch, guardwire.backfill")
-    said: list[str] = []
-    await migrate(migrated_url, progress=said.append)
-    assert (
-        await connection.fetch("SELECT * FROM guardwire.accounts, guardwire.epoch, guardwire.backfill")
-        == before
-    )
-    assert said == []
-    await connection.close()
-
-
-async def test_migrations_at_the_same_time_do_not_hinder_each_other(database_url: str) -> None:
-    await asyncio.gather(*(migrate(database_url) for _ in range(3)))
-    connection = await asyncpg.connect(database_url)
-    assert await connection.fetchval("SELECT done FROM guardwire.backfill") is True
-    await connection.close()
+    before = await states(older, USERS)
+    await older.execute("DELETE FROM reconciliation_logs WHERE created_at < now() - interval '1 hour'")
+    assert await states(older, USERS) == before
 
 
 async def test_a_transaction_that_holds_the_log_is_waited_for_and_named(
-    legacy: Any, database_url: str, monkeypatch: pytest.MonkeyPatch
+    older: Any, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(run, "PAUSE_SECONDS", 0.05)
     said: list[str] = []
-    transaction = legacy.transaction()
+    transaction = older.transaction()
     await transaction.start()
-    await legacy.execute("UPDATE reconciliation_logs SET status = 'success' WHERE mt5_position_id = 1")
-    migrating = asyncio.create_task(migrate(database_url, progress=said.append))
+    await older.execute("UPDATE reconciliation_logs SET status = 'success' WHERE mt5_position_id = 1")
+    migrating = asyncio.create_task(migrate(database_url, progress=said.append), name="migrating")
     while not said:
         assert not migrating.done()
         await asyncio.sleep(0.01)
-    other = await asyncpg.connect(database_url)
-    # Who waits for a lock stops nobody for longer than its patience.
-    await asyncio.wait_for(other.execute("INSERT INTO reconciliation_logs (user_id) VALUES (NULL)"), 5)
-    await other.close()
+    async with connected(database_url) as other, asyncio.timeout(10):
+        # A migration that waits for a lock stops nobody for longer than its patience.
+        await other.execute("INSERT INTO reconciliation_logs (user_id) VALUES (NULL)")
     await transaction.commit()
     await migrating
-    assert str(legacy.get_server_pid()) in said[0]
+    assert str(older.get_server_pid()) in said[0]
     assert "reconciliation_logs" in said[0]
     assert "\n" not in said[0]
 
 
-@pytest.mark.parametrize(
-    ("alteration", "named"),
-    [
-        (
-            "ALTER TABLE reconciliation_logs DROP COLUMN user_id, DROP COLUMN event_type",
-            ["user_id", "event_type"],
-        ),
-        ("ALTER TABLE reconciliation_logs DROP COLUMN created_at", ["created_at"]),
-        (
-            "ALTER TABLE reconciliation_logs ALTER volume TYPE text, ALTER created_at TYPE text",
-            ["volume", "created_at"],
-        ),
-        ("ALTER TABLE reconciliation_logs DROP COLUMN id, ADD COLUMN id bigserial PRIMARY KEY", ["id"]),
-        (
-            "ALTER TABLE reconciliation_logs RENAME TO logs; CREATE VIEW reconciliation_logs AS TABLE logs",
-            ["not a table"],
-        ),
-        ("CREATE TABLE equity_snapshots (id uuid PRIMARY KEY)", ["equity_snapshots", "cash_flow"]),
-    ],
-)
-async def test_a_table_that_cannot_be_used_is_refused_in_one_sentence_before_anything_is_made(
-    database_url: str, alteration: str, named: list[str]
+async def test_a_log_that_stays_locked_is_given_up_in_the_end(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    connection = await asyncpg.connect(database_url)
-    await connection.execute(LEGACY)
-    await connection.execute(alteration)
-    with pytest.raises(MigrationError) as refusal:
+    monkeypatch.setattr(run, "PAUSE_SECONDS", 0.01)
+    monkeypatch.setattr(run, "ATTEMPTS", 1)
+    async with connected(database_url) as connection:
         await migrate(database_url)
-    message = str(refusal.value)
-    assert all(name in message for name in named), message
-    assert "\n" not in message
-    assert await connection.fetchval("SELECT to_regnamespace('guardwire')") is None
-    assert await connection.fetchval("SELECT to_regclass('public.guard_limits')") is None
-    await connection.close()
+        await connection.execute("DROP SCHEMA guardwire CASCADE")
+        async with connection.transaction():
+            await DatabaseWriter(connection, applies=False).sync()
+            with pytest.raises(MigrationError, match="stayed locked by another transaction"):
+                await migrate(database_url)
 
 
 async def test_the_platform_may_alter_its_columns_after_the_migration(migrated_url: str) -> None:
-    connection = await asyncpg.connect(migrated_url)
-    platform, user = Ledger(connection), uuid4()
-    await platform.log(user)
-    await connection.execute("""
-        ALTER TABLE reconciliation_logs ALTER COLUMN mt5_position_id TYPE numeric,
-            ALTER COLUMN created_at TYPE timestamp USING created_at AT TIME ZONE 'UTC',
-            ALTER COLUMN current_price TYPE double precision, ALTER COLUMN user_id TYPE varchar(40)""")
-    await platform.log(user, 1, mt5_position_id=2, created_at=platform.at(1).replace(tzinfo=None))
-    await housekeep(connection)
-    assert set(await platform.book(user)) == {"1", "2"}
-    assert await platform.notes() == []
-    await connection.close()
+    async with connected(migrated_url) as connection:
+        writer = DatabaseWriter(connection)
+        await writer.sync()
+        await connection.execute("""
+            ALTER TABLE reconciliation_logs ALTER COLUMN mt5_position_id TYPE numeric,
+                ALTER COLUMN created_at TYPE timestamp USING created_at AT TIME ZONE 'UTC',
+                ALTER COLUMN current_price TYPE double precision, ALTER COLUMN user_id TYPE varchar(40)""")
+        await writer.sync(ticket=2, created_at=writer.at(1).replace(tzinfo=None))
+        assert set(await writer.book()) == {"1", "2"}
+        assert (await writer.position(2))["state_at"] == writer.at(1)
+        assert await writer.set_aside() == []
+
+
+# ---------------------------------------------------------------- tables that are there already
+
+
+async def test_rows_of_the_platforms_own_instruments_and_limits_are_kept_and_copied(
+    database_url: str, platforms_tables: str
+) -> None:
+    async with connected(database_url) as connection:
+        writer = DatabaseWriter(connection, applies=False)
+        await connection.execute(platforms_tables)
+        await connection.execute("INSERT INTO public.instruments VALUES ('XAUUSD', 10, 0.1, 'EUR')")
+        await writer.set_limits(minimum_equity=7)
+        await writer.rate("EUR", "USD", "1.5")
+        await writer.sync()
+        await migrate(database_url)
+        sizes = await connection.fetch(
+            "SELECT symbol, contract_size FROM public.instruments WHERE symbol IN ('XAUUSD', 'EURUSD')"
+        )
+        assert dict(sizes) == {"XAUUSD": 10, "EURUSD": 100_000}
+        assert (await writer.position())["contract_size"] == 10
+        assert (await writer.drawdown())["minimum_equity"] == 7
+        assert await writer.value("SELECT rate FROM guardwire.fx_current") == 1.5
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (
+            "ALTER TABLE reconciliation_logs DROP COLUMN user_id, DROP COLUMN event_type",
+            "public.reconciliation_logs cannot be read: column user_id is missing, column event_type is missing",
+        ),
+        (
+            "ALTER TABLE reconciliation_logs ALTER created_at TYPE date",
+            "column created_at is date and not timestamp with time zone or timestamp without time zone",
+        ),
+        (
+            "ALTER TABLE reconciliation_logs ALTER volume TYPE text",
+            "column volume is text and not bigint or double precision or integer",
+        ),
+        (
+            "ALTER TABLE reconciliation_logs DROP CONSTRAINT reconciliation_logs_pkey",
+            "column id has no index",
+        ),
+        (
+            "ALTER TABLE reconciliation_logs DROP COLUMN id, ADD COLUMN id bigserial PRIMARY KEY",
+            "column id is bigint and not uuid",
+        ),
+        (
+            "ALTER TABLE reconciliation_logs RENAME TO logs; CREATE VIEW reconciliation_logs AS TABLE logs",
+            "public.reconciliation_logs is not a table",
+        ),
+        (
+            "CREATE TABLE equity_snapshots (id uuid PRIMARY KEY)",
+            "public.equity_snapshots cannot be read: column user_id is missing",
+        ),
+    ],
+)
+async def test_a_table_that_cannot_be_used_is_refused_in_one_sentence_before_anything_is_made(
+    database_url: str, change: str, said: str
+) -> None:
+    async with connected(database_url) as connection:
+        await connection.execute(OLDER_LOG)
+        await connection.execute(change)
+        with pytest.raises(MigrationError, match=re.escape(said)) as refusal:
+            await migrate(database_url)
+        assert "\n" not in str(refusal.value)
+        assert await connection.fetchval("SELECT to_regnamespace('guardwire')") is None
+        assert await connection.fetchval("SELECT to_regclass('public.guard_limits')") is None
+
+
+async def test_a_log_without_an_index_on_its_user_is_used_and_the_mend_is_named(
+    database_url: str, platforms_tables: str
+) -> None:
+    said: list[str] = []
+    async with connected(database_url) as connection:
+        writer = DatabaseWriter(connection, applies=False)
+        await connection.execute(platforms_tables)
+        await connection.execute("DROP INDEX reconciliation_logs_user_id")
+        await writer.sync()
+        await migrate(database_url, progress=said.append)
+        assert (await writer.position())["is_open"]
+    assert "CREATE INDEX CONCURRENTLY ON public.reconciliation_logs (user_id)" in said[0]
+
+
+async def test_a_login_that_may_not_migrate_is_refused_in_one_sentence(database_url: str) -> None:
+    async with connected(database_url) as connection:
+        await connection.execute("CREATE ROLE nobody_here LOGIN PASSWORD 'a'")
+        try:
+            url = re.sub(r"//[^@]*@", "//nobody_here:a@", database_url)
+            with pytest.raises(MigrationError, match=r"this login may not migrate: .*permission denied"):
+                await migrate(url)
+        finally:
+            await connection.execute("DROP ROLE nobody_here")
+
+
+# ---------------------------------------------------------------- again
+
+
+#: What a migration may change of a database.
+EVERYTHING = """
+SELECT (SELECT jsonb_agg(to_jsonb(a)) FROM guardwire.accounts AS a), (SELECT to_jsonb(e) FROM guardwire.epoch AS e),
+       (SELECT to_jsonb(b) FROM guardwire.backfill AS b), (SELECT to_jsonb(c) FROM guardwire.code AS c),
+       (SELECT jsonb_agg(concat(p.oid, p.prosrc) ORDER BY p.oid) FROM pg_proc AS p
+        WHERE p.pronamespace = 'guardwire'::regnamespace),
+       (SELECT jsonb_agg(concat(t.oid, t.tgname, t.tgenabled) ORDER BY t.oid) FROM pg_trigger AS t)
+"""
+
+
+async def test_migrating_again_changes_nothing(migrated_url: str) -> None:
+    async with connected(migrated_url) as connection:
+        await DatabaseWriter(connection).sync()
+        before = await connection.fetchrow(EVERYTHING)
+        said: list[str] = []
+        await migrate(migrated_url, progress=said.append)
+        assert await connection.fetchrow(EVERYTHING) == before
+        assert said == []
+
+
+async def test_migrations_at_the_same_time_do_not_hinder_each_other(database_url: str) -> None:
+    await asyncio.gather(*(migrate(database_url) for _ in range(3)))
+    async with connected(database_url) as connection:
+        assert await connection.fetchval("SELECT done FROM guardwire.backfill") is True
+
+
+@pytest.mark.parametrize("change", ["DROP TRIGGER {0} ON {1}", "ALTER TABLE {1} DISABLE TRIGGER {0}",
+                                    "ALTER TABLE {1} ENABLE TRIGGER {0}"])  # fmt: skip
+async def test_a_trigger_that_is_missing_or_does_not_always_fire_is_mended_and_named(
+    migrated_url: str, change: str
+) -> None:
+    async with connected(migrated_url) as connection:
+        wanted = triggers()
+        for table, name in wanted:
+            await connection.execute(change.format(name, table))
+        said: list[str] = []
+        await migrate(migrated_url, progress=said.append)
+        assert len(said) == len(wanted)
+        for (table, name), sentence in zip(wanted, said, strict=True):
+            assert f"trigger {name} on {table} was" in sentence
+        await connection.execute("SET session_replication_role = replica")
+        writer = DatabaseWriter(connection)
+        await writer.sync()
+        assert set(await writer.book()) == {"1"}
+
+
+def test_the_self_test_looks_for_the_triggers_that_the_migration_makes() -> None:
+    expected = {(table, name) for table, names in TRIGGERS.items() for name in names}
+    assert expected == {each for each in triggers() if each[0].startswith("public.")}
+
+
+async def test_functions_of_another_release_are_replaced_under_writers_that_are_connected(
+    migrated_url: str,
+) -> None:
+    """Also where an argument or a result has changed, and what a release no longer has is gone."""
+    async with connected(migrated_url) as connection, connected(migrated_url) as other:
+        writer = DatabaseWriter(connection, applies=False)
+        await writer.sync()
+        await writer.apply()
+        await other.execute("""
+            UPDATE guardwire.code SET digest = 'another release';
+            DROP FUNCTION guardwire.take_rows(bigint, integer);
+            CREATE FUNCTION guardwire.take_rows(a text, b text, c text) RETURNS text LANGUAGE sql AS 'SELECT a';
+            CREATE FUNCTION guardwire.gone(integer) RETURNS integer LANGUAGE sql AS 'SELECT 1'""")
+        await migrate(migrated_url)
+        await writer.sync(1)
+        await writer.apply()
+        assert (await writer.account())["total_syncs"] == 2
+        names = await other.fetch(
+            "SELECT proname FROM pg_proc WHERE pronamespace = 'guardwire'::regnamespace"
+        )
+        assert ("gone",) not in [tuple(name) for name in names]
+        assert await other.fetchval("SELECT digest FROM guardwire.code") == code.digest()
+
+
+async def test_writers_never_fail_while_functions_are_replaced(migrated_url: str) -> None:
+    async with connected(migrated_url) as connection:
+        writers = [DatabaseWriter(connection, applies=False) for _ in range(3)]
+        over = asyncio.Event()
+        written = 0
+
+        async def write(writer: DatabaseWriter) -> None:
+            nonlocal written
+            async with connected(migrated_url) as own:
+                writer.connection = own
+                while not over.is_set():
+                    await writer.sync()
+                    written += 1
+
+        async with asyncio.TaskGroup() as group:
+            for each in writers:
+                group.create_task(write(each), name="writer")
+            for _ in range(3):
+                await connection.execute("UPDATE guardwire.code SET digest = ''")
+                await migrate(migrated_url)
+            over.set()
+        assert await apply_inbox(connection) == written
+        assert await connection.fetchval("SELECT count(*) FROM guardwire.set_aside") == 0
+
+
+async def test_notify_is_as_the_operator_set_it_last(database_url: str) -> None:
+    async with connected(database_url) as connection:
+        for notify, expected in ((None, True), (False, False), (None, False), (True, True)):
+            await migrate(database_url, notify=notify)
+            assert await connection.fetchval("SELECT notify FROM guardwire.configuration") is expected
+            assert await connection.fetchval("SELECT guardwire.wakes_applier()") is expected
+        await migrate(database_url, notify=False)
+        await connection.execute("UPDATE guardwire.code SET digest = ''")
+        await migrate(database_url)
+        assert await connection.fetchval("SELECT guardwire.wakes_applier()") is False
+
+
+# ---------------------------------------------------------------- from a release before
+#
+# A dump of each released version is migrated here, with writers running, and compared with a new database.

@@ -411,7 +411,11 @@ async def test_a_column_that_became_a_text_is_read_where_it_can_be(writer: Datab
     writer.applies = False
     accounts = [writer.of() for _ in READ_AS_TEXT]
     for account, (column, _, text, _) in zip(accounts, READ_AS_TEXT, strict=True):
-        row = {"created_at": account.begun.isoformat(), "user_id": account.user_id, column: text}
+        row: dict[str, Any] = {
+            "created_at": account.begun.isoformat(),
+            "user_id": account.user_id,
+            column: text,
+        }
         await account.sync(**row)
     arrived_at = {row["account"]: row["arrived_at"] for row in await writer.inbox()}
     await writer.connection.execute("SELECT guardwire.apply(0, 10000)")

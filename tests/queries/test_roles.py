@@ -1,4 +1,4 @@
-"""Least privilege: the platform knows nothing of us, the server writes no row of the platform."""
+"""Least privilege: the platform knows nothing of schema guardwire, and the server writes no row of the platform."""
 
 from __future__ import annotations
 
@@ -8,21 +8,25 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
-from uuid import UUID
 
 import asyncpg
 import pytest
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from auth.revoked_rows import RevokedRows
-from queries.capture import housekeep
-from queries.channels import LIVE_QUERIES
+from queries.capture import backfill, copy_reference, housekeep, prune, rebuild, wait_until_applied
 from queries.migrations.run import driver_url, migrate
 from queries.position_by_id import find_position
 from realtime.errors import MigrationError
 from realtime.feed.epoch import check_server, raise_epoch
 from realtime.feed.sweep import sweep
-from tests.queries.ledger import Ledger
+from tests.queries.database_writer import DatabaseWriter
+
+#: A row that no platform wrote.
+FORGE = """
+INSERT INTO guardwire.inbox (account, source, operation, xid, arrived_at)
+VALUES (gen_random_uuid(), 'l', 'i', '1', now())
+"""
 
 
 @dataclass
@@ -60,73 +64,106 @@ def _as(url: str, name: str) -> str:
     return urlunsplit(parts._replace(netloc=f"{name}:secret@{address}"))
 
 
-async def write_everything(platform: Ledger, user: UUID) -> UUID:
+async def write_everything(platform: DatabaseWriter) -> None:
     """One row of every kind that a platform writes."""
-    row = await platform.log(user)
-    await platform.log(user, 1, current_price=1960)
-    await platform.equity(user, 10_000, currency="GBP")
-    await platform.connection.execute("INSERT INTO guard_limits (user_id) VALUES ($1)", user)
-    await platform.connection.execute("UPDATE instruments SET pip_size = 1 WHERE symbol = 'XAUUSD'")
-    await platform.connection.execute("INSERT INTO fx_rates (base, quote, rate) VALUES ('GBP', 'USD', 1.25)")
-    await platform.connection.execute("DELETE FROM guard_limits WHERE user_id = $1", user)
+    row_id = await platform.sync()
+    await platform.sync(1, current_price=1960)
+    await platform.update(row_id, current_price=1961)
+    await platform.equity(10_000, currency="GBP")
+    await platform.set_limits(minimum_equity=5)
+    await platform.execute("UPDATE public.instruments SET pip_size = 1 WHERE symbol = 'XAUUSD'")
+    await platform.rate("GBP", "USD", 1.25)
+    await platform.execute("DELETE FROM guard_limits WHERE user_id = $1", platform.user_id)
     async with platform.connection.transaction():
-        for ticket in range(1, 400):
-            await platform.log(user, 2, mt5_position_id=ticket)
-    return row
+        for ticket in range(1, 100):
+            await platform.sync(2, ticket=ticket)
 
 
-async def test_a_platform_without_any_right_on_our_schema_is_captured_whole(
-    logins: Logins, user: UUID
+async def test_rows_of_a_platform_without_any_right_on_our_schema_are_applied_by_the_server(
+    logins: Logins,
 ) -> None:
-    await write_everything(Ledger(logins.platform), user)
-    owner = Ledger(logins.owner)
-    assert await owner.notes() == []
-    assert len(await owner.book(user)) == 399
-    for statement in (
+    platform = DatabaseWriter(logins.platform, applies=False)
+    await write_everything(platform)
+    server = DatabaseWriter(logins.server, platform.user_id)
+    assert len(await server.book()) == 99
+    assert await server.set_aside() == []
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
         "SELECT * FROM guardwire.accounts",
+        "SELECT * FROM guardwire.inbox",
         "SELECT guardwire.housekeep()",
-        "INSERT INTO guardwire.pending (token, wakes) VALUES ('-', true)",
-    ):
-        with pytest.raises(asyncpg.InsufficientPrivilegeError):
-            await logins.platform.execute(statement)
+        "SELECT guardwire.apply(0, 1)",
+        "SELECT guardwire.take_lease('me', 60)",
+        "SELECT guardwire.no_account()",
+        FORGE,
+        "CREATE TRIGGER mine AFTER INSERT ON fx_rates FOR EACH ROW EXECUTE FUNCTION guardwire.copy_row('l')",
+    ],
+)
+async def test_the_platform_may_not(logins: Logins, statement: str) -> None:
+    with pytest.raises(asyncpg.InsufficientPrivilegeError):
+        await logins.platform.execute(statement)
 
 
-async def test_a_platform_whose_capture_fails_may_leave_its_notes(logins: Logins, user: UUID) -> None:
-    definition = await logins.owner.fetchval(
-        "SELECT pg_get_functiondef('guardwire.lock_reference(boolean)'::regprocedure)"
-    )
-    await logins.owner.execute("""
-        CREATE OR REPLACE FUNCTION guardwire.lock_reference(changes boolean) RETURNS void LANGUAGE plpgsql AS
-        $$ BEGIN RAISE EXCEPTION 'broken on purpose'; END $$""")
-    await Ledger(logins.platform).log(user)
-    await logins.owner.execute(definition)
-    assert (await housekeep(logins.server)).notes_applied == 1
-    assert list(await Ledger(logins.owner).book(user)) == ["1"]
+async def test_a_login_may_copy_no_rows_of_a_table_of_its_own(logins: Logins) -> None:
+    """Such a trigger would forge rows of the platform."""
+    await logins.owner.execute("CREATE SCHEMA own; GRANT ALL ON SCHEMA own TO guardwire_platform")
+    await logins.platform.execute("CREATE TABLE own.rows (user_id uuid)")
+    with pytest.raises(asyncpg.InsufficientPrivilegeError):
+        await logins.platform.execute(
+            "CREATE TRIGGER mine AFTER INSERT ON own.rows FOR EACH ROW EXECUTE FUNCTION guardwire.copy_row('l')"
+        )
+    await logins.owner.execute("DROP SCHEMA own CASCADE")
 
 
-async def test_the_server_may_do_all_that_serving_takes(logins: Logins, user: UUID) -> None:
-    row = await write_everything(Ledger(logins.platform), user)
+async def test_the_server_may_apply_the_inbox(logins: Logins) -> None:
+    platform = DatabaseWriter(logins.platform, applies=False)
+    await write_everything(platform)
     server = logins.server
-    (evaluation,) = await LIVE_QUERIES.evaluate(server, [user])
-    assert evaluation.state["positions"]["total_positions"] == 399
-    swept = await sweep(server, [user], [0], canary="canary=1", timeout_seconds=5)
-    assert swept.changed == [(user, 0, evaluation.revision)]
-    await housekeep(server)
-    await check_server(server)
-    before = await server.fetchval("SELECT epoch FROM guardwire.epoch")
-    await raise_epoch(server, seen=evaluation.epoch)
-    assert await server.fetchval("SELECT epoch FROM guardwire.epoch") > before
+    term = await server.fetchval("SELECT guardwire.take_lease('server', 60)")
+    assert await server.fetchval("SELECT guardwire.renew_lease($1, 60)", term)
+    assert await server.fetchval("SELECT (guardwire.apply($1, 1000)).applied", term) > 100
+    assert await server.fetchval("SELECT (guardwire.apply_singly($1, 1000)).applied", term) == 0
+    assert await server.fetchval("SELECT waiting FROM guardwire.inbox_status()") == 0
+    await server.execute("SELECT guardwire.release_lease($1)", term)
+    assert await wait_until_applied(server, platform.user_id, timeout_seconds=5) is not None
 
+
+async def test_the_server_may_do_all_that_serving_takes(logins: Logins) -> None:
+    platform = DatabaseWriter(logins.platform, applies=False)
+    await write_everything(platform)
+    server = DatabaseWriter(logins.server, platform.user_id)
+    evaluation = await server.evaluation()
+    swept = await sweep(logins.server, [server.user_id], [0], canary="canary=1", timeout_seconds=5)
+    assert swept.changed == [(server.user_id, 0, evaluation.revision)]
+    await housekeep(logins.server)
+    await prune(logins.server)
+    assert await rebuild(logins.server, server.user_id) == 101
+    await copy_reference(logins.server)
+    await backfill(logins.server, progress=lambda _: None)
+    await server.set_limits(minimum_equity=7)
+    assert (await server.drawdown())["minimum_equity"] == 7
+    await check_server(logins.server)
+    before = await server.value("SELECT epoch FROM guardwire.epoch")
+    await raise_epoch(logins.server, seen=evaluation.epoch)
+    assert await server.value("SELECT epoch FROM guardwire.epoch") > before
+
+
+async def test_the_server_may_look_up_positions_and_revoke_tokens(logins: Logins) -> None:
+    platform = DatabaseWriter(logins.platform, applies=False)
+    row_id = await platform.sync(ticket=7)
+    await DatabaseWriter(logins.server).apply()
     engine = create_async_engine(driver_url(logins.server_url))
     try:
-        found = await find_position(engine, user_id=user, position_id=row)
+        found = await find_position(engine, user_id=platform.user_id, position_id=row_id)
         assert found is not None
-        assert found.ticket == 1
+        assert found.ticket == 7
         revoked = RevokedRows(engine=engine)
         added = {"user_id": None, "token_id": "t", "keep_seconds": 60, "reason": "", "capacity": 9}
-        assert await revoked.add(locked_until=None, **added)  # type: ignore[arg-type]
+        assert await revoked.add(**added)  # type: ignore[arg-type]
         assert [each.token_id for each in (await revoked.read(since=0))[0]] == ["t"]
-        assert await revoked.undo(user_id=None, token_id="t") == 1
         await revoked.prune()
     finally:
         await engine.dispose()
@@ -140,13 +177,23 @@ async def test_the_server_may_do_all_that_serving_takes(logins: Logins, user: UU
         "DELETE FROM reconciliation_logs",
         "TRUNCATE reconciliation_logs",
         "INSERT INTO equity_snapshots (user_id) VALUES (NULL)",
-        "UPDATE instruments SET contract_size = 1",
+        "UPDATE public.instruments SET contract_size = 1",
         "INSERT INTO fx_rates (base) VALUES ('EUR')",
+        "DELETE FROM guard_limits",
         "UPDATE guardwire.accounts SET revision = 0",
         "DELETE FROM guardwire.positions",
         "UPDATE guardwire.breaches SET cleared_at = now()",
-        "SELECT guardwire.apply_tokens('{}')",
+        "DELETE FROM guardwire.inbox",
+        "UPDATE guardwire.inbox SET account = gen_random_uuid()",
+        FORGE,
+        "DELETE FROM guardwire.set_aside",
+        "UPDATE guardwire.applier SET term = 7",
+        "UPDATE guardwire.limits SET minimum_equity = 0",
+        "UPDATE guardwire.configuration SET delta_channel = 'mine'",
+        "SELECT guardwire.apply_rows('{}', '{}')",
         "SELECT guardwire.lock_accounts('{}')",
+        "SELECT guardwire.publish('{}')",
+        "SELECT guardwire.copy_limits(gen_random_uuid(), '{}', 0)",
         "CREATE TABLE guardwire.mine ()",
         "ALTER TABLE reconciliation_logs DISABLE TRIGGER ALL",
     ],
@@ -168,11 +215,41 @@ async def test_neither_role_may_read_what_is_none_of_its_business(logins: Logins
             await login.execute(statement)
 
 
-async def test_a_login_that_may_not_migrate_is_told_so(logins: Logins, databases: Any) -> None:
+async def test_functions_of_a_writers_session_belong_to_a_role_that_may_only_insert(logins: Logins) -> None:
+    """And no function that runs as its owner looks a name up by its caller's path."""
+    owners = await logins.owner.fetch("""
+        SELECT DISTINCT r.rolname, r.rolsuper, r.rolcanlogin FROM pg_proc AS p JOIN pg_roles AS r ON r.oid = p.proowner
+        JOIN pg_trigger AS t ON t.tgfoid = p.oid JOIN pg_class AS c ON c.oid = t.tgrelid
+        WHERE p.pronamespace = 'guardwire'::regnamespace AND c.relnamespace = 'public'::regnamespace""")
+    assert [tuple(owner) for owner in owners] == [("guardwire_inbox", False, False)]
+    rights = await logins.owner.fetch("""
+        SELECT c.relname, p.right FROM pg_class AS c,
+               unnest(ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE', 'TRUNCATE', 'TRIGGER']) AS p ("right")
+        WHERE c.relnamespace IN ('guardwire'::regnamespace, 'public'::regnamespace) AND c.relkind IN ('r', 'p')
+          AND has_table_privilege('guardwire_inbox', c.oid, p.right)""")
+    assert [tuple(right) for right in rights] == [("inbox", "INSERT")]
+    unprotected = await logins.owner.fetch("""
+        SELECT p.oid::regprocedure::text FROM pg_proc AS p
+        WHERE p.pronamespace = 'guardwire'::regnamespace AND p.prosecdef
+          AND NOT coalesce('search_path=pg_catalog, pg_temp' = ANY (p.proconfig), false)
+          AND p.proowner <> 'guardwire_inbox'::regrole""")
+    assert unprotected == []
+
+
+async def test_a_role_that_is_nobody_may_call_no_function(logins: Logins) -> None:
+    callable_by_all = await logins.owner.fetch("""
+        SELECT p.oid::regprocedure::text FROM pg_proc AS p
+        WHERE p.pronamespace = 'guardwire'::regnamespace AND has_function_privilege('public', p.oid, 'EXECUTE')""")
+    assert callable_by_all == []
+
+
+async def test_a_login_that_may_not_migrate_is_refused_in_one_sentence(
+    logins: Logins, databases: Any
+) -> None:
     empty = databases.make()
     name = urlsplit(logins.server_url)
     try:
-        with pytest.raises(MigrationError, match="may not migrate"):
+        with pytest.raises(MigrationError, match=r"this login may not migrate: .*permission denied"):
             await migrate(urlunsplit(name._replace(path=urlsplit(empty).path)))
     finally:
         await asyncio.to_thread(databases.drop, empty)

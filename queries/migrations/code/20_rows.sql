@@ -21,11 +21,13 @@ $$;
 CREATE OR REPLACE FUNCTION guardwire.waiting_rows(
     of_account uuid, of_source "char", batch guardwire.inbox[], after_nth bigint
 ) RETURNS TABLE (id uuid, old_row jsonb) LANGUAGE plpgsql STABLE AS $$
+DECLARE
+    scan_from bigint := guardwire.scan_from();
 BEGIN
     RETURN QUERY
     SELECT DISTINCT ON (w.row_id) w.row_id, w.row_before::jsonb
     FROM (SELECT guardwire.read_user(coalesce(i.new_row, i.old_row) ->> 'id') AS row_id, i.old_row AS row_before, i.nth
-          FROM guardwire.inbox AS i WHERE i.account = of_account AND i.source = of_source
+          FROM guardwire.inbox AS i WHERE i.account = of_account AND i.nth > scan_from AND i.source = of_source
           UNION ALL
           SELECT guardwire.read_user(coalesce(u.new_row, u.old_row) ->> 'id'), u.old_row, u.nth
           FROM unnest(batch) AS u WHERE u.account = of_account AND u.source = of_source AND u.nth > after_nth) AS w

@@ -166,17 +166,17 @@ DECLARE
     level text;
 BEGIN
     SELECT o.* INTO a FROM guardwire.accounts AS o WHERE o.user_id = account;
-    IF a.equity IS NULL THEN
-        RETURN;
+    -- Without a row of equity that can be used nothing is known, also where something was known before.
+    IF a.equity IS NOT NULL THEN
+        peak := greatest(a.peak_adjusted + a.equity_flow, a.equity);
+        pct := guardwire.drawdown_pct(peak, a.equity);
+        level := guardwire.drawdown_level(pct, a.equity, l);
     END IF;
-    peak := greatest(a.peak_adjusted + a.equity_flow, a.equity);
-    pct := guardwire.drawdown_pct(peak, a.equity);
-    level := guardwire.drawdown_level(pct, a.equity, l);
     IF level = 'critical' AND a.drawdown_level IS DISTINCT FROM 'critical' THEN
         a.liquidation_at := make_interval(secs => l.countdown_seconds)
                             + CASE WHEN clock_timestamp() - arrived_at > interval '1 minute' THEN clock_timestamp() ELSE at END;
         PERFORM guardwire.raise_breach(account, cause, 'drawdown', at, pct, NULL, NULL);
-    ELSIF level <> 'critical' THEN
+    ELSIF level IS DISTINCT FROM 'critical' THEN
         a.liquidation_at := NULL;
         IF a.drawdown_level = 'critical' THEN
             PERFORM guardwire.clear_breach(account, 'drawdown', at, NULL, NULL);

@@ -17,6 +17,14 @@ BEGIN
 END
 $$;
 
+-- Every row of the inbox up to this nth is gone for good. A query that does not begin here walks over rows that were applied, as
+-- long as some transaction keeps the server from removing them.
+CREATE OR REPLACE FUNCTION guardwire.scan_from() RETURNS bigint LANGUAGE plpgsql STABLE AS $$
+BEGIN
+    RETURN (SELECT a.scan_from FROM guardwire.applier AS a WHERE a.shard = 0);
+END
+$$;
+
 -- The last nth that the inbox has given; rows with a greater one are later than this call.
 CREATE OR REPLACE FUNCTION guardwire.last_nth() RETURNS bigint LANGUAGE plpgsql AS $$
 BEGIN

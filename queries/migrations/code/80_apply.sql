@@ -180,12 +180,12 @@ RETURNS TABLE (account uuid, is_old boolean)
 LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET enable_seqscan = off SET jit = off AS $$
 #variable_conflict use_column
 DECLARE
-    from_nth bigint := (SELECT l.scan_from FROM guardwire.applier AS l WHERE l.shard = 0);
+    from_nth bigint := guardwire.scan_from();
     few integer := 1000;
     a_second_ago timestamptz := statement_timestamp() - interval '1 second';
 BEGIN
     RETURN QUERY SELECT nullif(s.account, guardwire.no_account()), true FROM guardwire.set_aside AS s
-                 WHERE s.account = ANY (watched || guardwire.no_account());
+                 WHERE s.account = ANY (watched) OR (s.account = guardwire.no_account() AND s.source NOT IN ('l', 'e'));
     RETURN QUERY SELECT a.user_id, true FROM guardwire.accounts AS a WHERE NOT a.ready AND a.user_id = ANY (watched);
     IF (SELECT count(*) FROM (SELECT FROM guardwire.inbox AS i WHERE i.nth > from_nth LIMIT few) AS o) < few THEN
         RETURN QUERY

@@ -290,7 +290,7 @@ BEGIN
             SELECT concerned || array_agg(g.user_id) INTO concerned FROM gone AS g;
             -- TRUNCATE waited for all who had written limits before, so none of these rows is still to be committed.
             DELETE FROM guardwire.inbox AS i
-            WHERE i.nth > (SELECT a.scan_from FROM guardwire.applier AS a WHERE a.shard = 0) AND i.nth < r.nth AND i.source = 'g';
+            WHERE i.nth > guardwire.scan_from() AND i.nth < r.nth AND i.source = 'g';
         ELSIF r.source = 'g' AND guardwire.read_user(r.old_row ->> 'user_id') <> r.account THEN
             -- The platform moved a row of limits to another account.
             PERFORM guardwire.copy_limits(guardwire.read_user(r.old_row ->> 'user_id'), NULL, r.nth);

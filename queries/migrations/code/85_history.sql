@@ -267,7 +267,7 @@ BEGIN
     SELECT a.user_id INTO next_account
     FROM (SELECT o.account, min(o.nth) AS nth
           FROM (SELECT i.account, i.nth FROM guardwire.inbox AS i
-                WHERE i.nth > (SELECT l.scan_from FROM guardwire.applier AS l WHERE l.shard = 0) ORDER BY i.nth LIMIT 1000) AS o
+                WHERE i.nth > guardwire.scan_from() ORDER BY i.nth LIMIT 1000) AS o
           GROUP BY o.account) AS w
     JOIN guardwire.accounts AS a ON a.user_id = w.account AND NOT a.ready
     ORDER BY w.nth LIMIT 1 FOR UPDATE OF a SKIP LOCKED;

@@ -41,6 +41,8 @@ $$;
 -- Locks accounts with something due, in one pass and without waiting: an account that somebody else locked is due again next
 -- time. So is an account with rows in the inbox: these rows may be the sync whose absence would be noted.
 CREATE OR REPLACE FUNCTION guardwire.lock_due(now_at timestamptz, most integer) RETURNS uuid[] LANGUAGE plpgsql AS $$
+DECLARE
+    scan_from bigint := guardwire.scan_from();
 BEGIN
     RETURN (
         SELECT array_agg(locked.user_id)
@@ -50,7 +52,7 @@ BEGIN
                   UNION
                   (SELECT o.user_id FROM guardwire.accounts AS o WHERE o.sync_due_at <= now_at ORDER BY o.sync_due_at LIMIT most)
                   LIMIT most))
-                AND NOT EXISTS (SELECT FROM guardwire.inbox AS i WHERE i.account = a.user_id)
+                AND NOT EXISTS (SELECT FROM guardwire.inbox AS i WHERE i.account = a.user_id AND i.nth > scan_from)
               ORDER BY a.user_id
               FOR UPDATE OF a SKIP LOCKED) AS locked);
 END

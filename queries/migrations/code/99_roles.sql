@@ -52,7 +52,7 @@ GRANT INSERT, DELETE, UPDATE (undone_at, transaction_id) ON guardwire.revocation
 GRANT EXECUTE ON FUNCTION
     guardwire.take_lease(text, double precision), guardwire.renew_lease(bigint, double precision),
     guardwire.release_lease(bigint), guardwire.apply(bigint, integer), guardwire.apply_singly(bigint, integer),
-    guardwire.waiting_accounts(uuid[], pg_snapshot), guardwire.inbox_status(),
+    guardwire.waiting_accounts(uuid[], pg_snapshot), guardwire.inbox_status(), guardwire.check_surroundings(),
     guardwire.housekeep(), guardwire.prune(integer),
     guardwire.list_accounts(), guardwire.copy_reference(), guardwire.backfill_next(), guardwire.unready(uuid),
     guardwire.read_history(uuid), guardwire.read_user(text), guardwire.read_ticket(jsonb), guardwire.no_account()

@@ -176,8 +176,6 @@ COMMENT ON COLUMN guardwire.configuration.notify IS 'Whether a row of the platfo
 COMMENT ON COLUMN guardwire.accounts.base_revision IS 'Revision before the latest change';
 COMMENT ON COLUMN guardwire.accounts.ready IS 'False until the account''s history is read; until then its rows wait in the inbox';
 
--- The fingerprint is a hash of other values than in 0.1.0: the next sync of each position sets it.
-UPDATE guardwire.positions SET fingerprint = NULL WHERE fingerprint IS NOT NULL;
 
 CREATE TABLE guardwire.code (
     singleton boolean PRIMARY KEY DEFAULT true CHECK (singleton),

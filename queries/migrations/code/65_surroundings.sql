@@ -1,0 +1,19 @@
+-- What Guardwire needs of the database around it.
+
+-- A sentence for each circumstance in which account state would silently be wrong, as the caller's rights are.
+CREATE OR REPLACE FUNCTION guardwire.check_surroundings() RETURNS SETOF text LANGUAGE sql STABLE AS $$
+    -- A SELECT that row level security empties looks like a table without rows.
+    SELECT format('row level security hides rows of %s from %s; let this login bypass it (ALTER ROLE … BYPASSRLS), or give it a '
+                  'policy that shows every row (CREATE POLICY … FOR SELECT TO … USING (true))', t.name, current_user)
+    FROM unnest(ARRAY['public.reconciliation_logs', 'public.equity_snapshots', 'public.guard_limits', 'public.instruments',
+                      'public.fx_rates']) AS t (name)
+    WHERE to_regclass(t.name) IS NOT NULL AND row_security_active(t.name)
+    UNION ALL
+    -- On a subscriber the applier of the publisher and the one of the subscriber would both write.
+    SELECT format('publication %s contains schema guardwire; leave the schema out, the subscriber makes its own', p.pubname)
+    FROM (SELECT DISTINCT o.pubname FROM pg_publication_tables AS o WHERE o.schemaname = 'guardwire') AS p
+    UNION ALL
+    SELECT format('a subscription writes to %s; leave schema guardwire out of the publication', s.srrelid::regclass)
+    FROM pg_subscription_rel AS s JOIN pg_class AS c ON c.oid = s.srrelid
+    WHERE c.relnamespace = 'guardwire'::regnamespace
+$$;

@@ -1,0 +1,114 @@
+"""Rows that the platform changed in place or removed are no difference, and an alteration is found beside them."""
+
+from __future__ import annotations
+
+import pytest
+
+from queries.capture import housekeep, rebuild
+from tests.audit.auditing import differences
+from tests.queries.database_writer import DatabaseWriter
+
+_LOG = "UPDATE reconciliation_logs SET {} WHERE user_id = $1 AND mt5_position_id = 1".format
+_GUARD = "UPDATE reconciliation_logs SET {} WHERE user_id = $1 AND event_type = 'guard_trigger'".format
+_EQUITY = "UPDATE equity_snapshots SET {} WHERE user_id = $1 AND equity = 7000".format
+CHANGES = {
+    "a close": _LOG("close_reason = 'tp'"),
+    "a divergence": _LOG("matched = 2"),
+    "a failure": _LOG("status = 'failed', error_message = 'no'"),
+    "an error": _LOG("error_message = 'no'"),
+    "an earlier time": _LOG("created_at = created_at - interval '1 hour', current_price = 7"),
+    "a later time": _LOG("created_at = created_at + interval '30 s', current_price = 7"),
+    "another ticket": _LOG("mt5_position_id = 5"),
+    "no ticket": _LOG("mt5_position_id = NULL"),
+    "another user": _LOG("user_id = gen_random_uuid()"),
+    "a guard trigger": _LOG("event_type = 'guard_trigger', divergence_reason = 'gap'"),
+    "another kind": _LOG("event_type = 'note'"),
+    "a guard of another symbol": _GUARD("symbol = 'EURUSD'"),
+    "a guard of another kind": _GUARD("divergence_reason = 'spread'"),
+    "an earlier guard": _GUARD("created_at = created_at - interval '2 hours'"),
+    "a guard that is a sync": _GUARD("event_type = 'sync', mt5_position_id = 6"),
+    "equity": _EQUITY("equity = 9000"),
+    "earlier equity": _EQUITY("created_at = created_at - interval '1 hour'"),
+    "a cash flow": _EQUITY("cash_flow = -3000"),
+    "no equity": _EQUITY("equity = 'NaN'"),
+    "no equity at all": "UPDATE equity_snapshots SET equity = 'NaN' WHERE user_id = $1",
+    "another currency": _EQUITY("currency = 'GBP'"),
+    "equity of another user": _EQUITY("user_id = gen_random_uuid()"),
+}
+REMOVALS = {
+    "the log": "DELETE FROM reconciliation_logs WHERE user_id = $1",
+    "all equity": "DELETE FROM equity_snapshots WHERE user_id = $1",
+    "the last equity": "DELETE FROM equity_snapshots WHERE user_id = $1 AND equity = 7000",
+    "the peak": "DELETE FROM equity_snapshots WHERE user_id = $1 AND equity = 10000",
+    "a ticket": "DELETE FROM reconciliation_logs WHERE user_id = $1 AND mt5_position_id = 1",
+    "closes": "DELETE FROM reconciliation_logs WHERE user_id = $1 AND event_type = 'close'",
+    "guard triggers": "DELETE FROM reconciliation_logs WHERE user_id = $1 AND event_type = 'guard_trigger'",
+    "old rows": "DELETE FROM reconciliation_logs WHERE user_id = $1 AND created_at < now() - interval '45 s'",
+    "new rows": "DELETE FROM reconciliation_logs WHERE user_id = $1 AND created_at > now() - interval '45 s'",
+    "rates": "DELETE FROM fx_rates WHERE $1::uuid IS NOT NULL",
+}
+
+
+async def trade(writer: DatabaseWriter) -> None:
+    """Write an account with something on every channel."""
+    await writer.sync(0)
+    await writer.sync(1, ticket=2, symbol="USDJPY")
+    await writer.close(2, ticket=3)
+    await writer.sync(3, ticket=4, event_type="divergence", matched=2)
+    await writer.rate("USD", "JPY", 150, 4)
+    await writer.equity(10_000, 10)
+    await writer.equity(7_000, 20)
+    await writer.guard("gap", 100, 115, 20)
+    await writer.sync(30, current_price=1960)
+
+
+async def agree(writer: DatabaseWriter) -> None:
+    """Fail where an audit finds a difference, before or after a rebuild."""
+    await housekeep(writer.connection)
+    assert await differences(writer.connection, writer.user_id) == []
+    await rebuild(writer.connection, writer.user_id)
+    assert await differences(writer.connection, writer.user_id) == []
+
+
+@pytest.mark.parametrize("change", CHANGES)
+async def test_a_row_that_is_changed_in_place_is_no_difference(writer: DatabaseWriter, change: str) -> None:
+    await trade(writer)
+    await writer.execute(CHANGES[change], writer.user_id)
+    await agree(writer)
+
+
+async def test_a_close_that_is_taken_back_is_no_difference(writer: DatabaseWriter) -> None:
+    await trade(writer)
+    for ticket in (1, 4):
+        row_id = await writer.sync(40, ticket=ticket, matched=ticket // 2, close_reason="tp")
+        await writer.update(row_id, close_reason=None)
+    assert set(await writer.book()) == {"2"}
+    await agree(writer)
+
+
+@pytest.mark.parametrize("removal", REMOVALS)
+async def test_a_row_that_is_removed_is_no_difference(writer: DatabaseWriter, removal: str) -> None:
+    await trade(writer)
+    await writer.execute(REMOVALS[removal], writer.user_id)
+    await agree(writer)
+
+
+@pytest.mark.parametrize(
+    "alteration",
+    [
+        "UPDATE guardwire.positions SET current_price = 1 WHERE ticket = 1",
+        "UPDATE guardwire.positions SET is_open = true WHERE ticket = 3",
+        "UPDATE guardwire.accounts SET equity = 6999",
+        "UPDATE guardwire.accounts SET total_syncs = 0",
+        "DELETE FROM guardwire.breaches WHERE kind = 'drawdown'",
+    ],
+)
+async def test_an_alteration_is_found_where_every_row_was_changed_in_place(
+    writer: DatabaseWriter, alteration: str
+) -> None:
+    await trade(writer)
+    await writer.execute(_LOG("take_profit = 2000"), writer.user_id)
+    await writer.execute(_EQUITY("balance = 7001"), writer.user_id)
+    assert await differences(writer.connection, writer.user_id) == []
+    await writer.execute(alteration)
+    assert await differences(writer.connection, writer.user_id) != []
