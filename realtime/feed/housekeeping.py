@@ -7,7 +7,7 @@ import logging
 import time
 from typing import Any, Final
 
-from queries.capture import housekeep
+from queries.capture import PRUNE, housekeep
 from queries.records import forget_unused
 from realtime.feed.connection import DATABASE_ERRORS, KeptConnection
 from realtime.feed.epoch import check_server
@@ -16,6 +16,12 @@ log = logging.getLogger(__name__)
 
 INTERVAL_SECONDS: Final = 2.0
 _SERVER_CHECK_EVERY: Final = 15
+#: How often old arrivals and ignored rows are deleted, and for how long at a time.
+PRUNE_EVERY_SECONDS: Final = 60.0
+PRUNE_SECONDS: Final = 1.0
+#: More rows cost less each, because every statement looks past the rows that are deleted and not vacuumed yet.
+PRUNE_ROWS: Final = 20_000
+_PRUNE_TIMEOUT_SECONDS: Final = 8.0
 #: So long are records of the last reads known by their bytes.
 FORGET_SECONDS: Final = 10.0
 
@@ -23,13 +29,20 @@ FORGET_SECONDS: Final = 10.0
 class Housekeeper:
     """Ends alerts whose window has passed, and notes platforms that fell silent."""
 
-    def __init__(self, *, connection: KeptConnection, interval_seconds: float = INTERVAL_SECONDS) -> None:
+    def __init__(
+        self,
+        *,
+        connection: KeptConnection,
+        interval_seconds: float = INTERVAL_SECONDS,
+        prune_every_seconds: float = PRUNE_EVERY_SECONDS,
+    ) -> None:
         self._connection = connection
         self._interval_seconds = interval_seconds
+        self._prune_every_seconds = prune_every_seconds
 
     async def run(self) -> None:
         """For ever; a database that does not answer is waited for."""
-        turn, forgot_at = 0, time.monotonic()
+        turn, forgot_at, pruned_at = 0, time.monotonic(), time.monotonic()
         while True:
             if time.monotonic() - forgot_at > FORGET_SECONDS:
                 forget_unused()
@@ -42,9 +55,23 @@ class Housekeeper:
                 # After a lost connection it may be another server that answers.
                 turn = 0
                 log.info("housekeeping waits for the database: %s", type(error).__name__)
+            if time.monotonic() - pruned_at > self._prune_every_seconds:
+                await self._prune()
+                pruned_at = time.monotonic()
             await asyncio.sleep(self._interval_seconds)
 
     async def _once(self, driver: Any, *, check: bool) -> None:
         if check:
             await check_server(driver)
         await housekeep(driver)
+
+    async def _prune(self) -> None:
+        """Deletes old rows for about a second; a failure keeps nothing else of housekeeping from being done."""
+        begun = time.monotonic()
+        try:
+            async with self._connection.driver() as driver:
+                while time.monotonic() - begun < PRUNE_SECONDS:
+                    if await driver.fetchval(PRUNE, PRUNE_ROWS, timeout=_PRUNE_TIMEOUT_SECONDS) < PRUNE_ROWS:
+                        break
+        except DATABASE_ERRORS as error:
+            log.warning("old arrivals could not be deleted, and are tried again: %s", type(error).__name__)

@@ -1,7 +1,7 @@
 -- Changes that time alone brings about, made into commits. Any node may call these functions, as often as it likes.
 
--- Ends alerts whose window has passed, notes platforms that fell silent, and deletes what is kept for a while only. When
--- nothing is due this reads a few small indexes and nothing else.
+-- Ends alerts whose window has passed, and notes platforms that fell silent. When nothing is due this reads a few small indexes
+-- and nothing else.
 CREATE OR REPLACE FUNCTION guardwire.housekeep() RETURNS TABLE (alerts_ended integer, fell_silent integer)
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET jit = off SET enable_seqscan = off AS $$
 DECLARE
@@ -17,10 +17,6 @@ BEGIN
         due := guardwire.lock_due(now_at, 1000);
         alerts_ended := guardwire.end_alerts(due, now_at);
         fell_silent := guardwire.note_silence(due, now_at);
-    END IF;
-    -- Once a minute is enough for what is kept for days.
-    IF extract(epoch FROM clock_timestamp())::bigint % 60 < 3 THEN
-        PERFORM guardwire.prune(5000);
     END IF;
     RETURN NEXT;
 END

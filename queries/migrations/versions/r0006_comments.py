@@ -1,4 +1,4 @@
-"""Comments on the columns that the platform writes."""
+"""Comments on the columns that the platform writes, and a closer vacuum of the arrivals."""
 
 from __future__ import annotations
 
@@ -11,5 +11,5 @@ depends_on = None
 
 
 def upgrade() -> None:
-    """Adds comments where there are none; changes no table and no row, and holds no lock that a writer waits for."""
-    run_tables("0006_comments.sql")
+    """Changes no row, and takes no lock that a writer of the platform waits for."""
+    run_tables("0006_comments.sql", "0006_arrivals.sql")
