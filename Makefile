@@ -7,13 +7,16 @@ RUN := .venv/bin/python -m
 unexport PYTHONHOME PYTHONPATH PYTHONSTARTUP PYTHONOPTIMIZE PYTHONWARNINGS PYTHONDEVMODE VIRTUAL_ENV
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test faults lint bench bench-full lock audit clean venv
+.PHONY: help demo install test faults lint bench bench-full lock audit clean venv
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
 
 demo: venv ## a trading dashboard that moves, on real servers (GUARDWIRE_PORT, GUARDWIRE_DATA)
 	@exec $(RUN) realtime.cli demo
+
+install: VENV_FOR = --production
+install: venv ## .venv with what a node needs and nothing else, and the command .venv/bin/guardwire
 
 # Tests mostly wait; each of these processes has servers of its own.
 test: venv ## every test, on real PostgreSQL and Redis; TESTS="tests/auth -k name" picks some
@@ -59,10 +62,10 @@ clean: ## removes what make and the tools made, but no data
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 venv:
-	@.venv/bin/python -I .ci/build_venv.py --is-built 2>/dev/null && exit; \
+	@.venv/bin/python -I .ci/build_venv.py $(VENV_FOR) --is-built 2>/dev/null && exit; \
 	for python in $(PYTHON); do \
 	  "$$python" -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
-	    && exec "$$python" -I .ci/build_venv.py; \
+	    && exec "$$python" -I .ci/build_venv.py $(VENV_FOR); \
 	done; \
 	for python in $(PYTHON); do \
 	  "$$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \

@@ -1,7 +1,8 @@
 """Builds .venv from requirements-dev.lock, unless it was built from just that lock, here, before.
 
-Run by the Makefile with any Python >= 3.11 that has venv; with `--is-built` it only answers. The stamps
-are written last, so an interrupted build is never taken for a finished one; two builds wait for each other.
+Run by the Makefile with any Python >= 3.11 that has venv; with `--is-built` it only answers. With `--production` the
+lock is requirements.lock, without development packages, from wheels alone, so that nothing is compiled. The stamps are
+written last, so an interrupted build is never taken for a finished one; two builds wait for each other.
 """
 
 from __future__ import annotations
@@ -18,7 +19,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 VENV = ROOT / ".venv"
 PROJECT = ROOT / "pyproject.toml"
-LOCK = ROOT / "requirements-dev.lock"
+IS_PRODUCTION = "--production" in sys.argv[1:]
+LOCK = ROOT / ("requirements.lock" if IS_PRODUCTION else "requirements-dev.lock")
 
 #: pip's variables that say how to reach a registry. All others (PIP_USER, PIP_TARGET, PIP_REQUIRE_HASHES …)
 #: could make it install something else, or elsewhere.
@@ -37,7 +39,7 @@ OURS = {
 
 
 def main() -> int:
-    if sys.argv[1:] == ["--is-built"]:
+    if "--is-built" in sys.argv[1:]:
         return 0 if is_built() else 1
     try:
         with LOCK.open() as lock:
@@ -77,8 +79,18 @@ def digest(made_of: Path) -> str:
 def build() -> None:
     if not (is_done(LOCK) and (VENV / "bin" / "python").exists()):
         build_from_lock()
-    pip("install", "--no-deps", "--no-build-isolation", "--editable", ".")
+    if IS_PRODUCTION:
+        name_the_command()
+    else:
+        pip("install", "--no-deps", "--no-build-isolation", "--editable", ".")
     stamp(PROJECT).write_text(digest(PROJECT))
+
+
+def name_the_command() -> None:
+    """Makes `.venv/bin/guardwire` run this checkout, without the build tools that an installation of it takes."""
+    command = VENV / "bin" / "guardwire"
+    command.write_text(f'#!/bin/sh\ncd "{ROOT}" && exec "{VENV}/bin/python" -m realtime.cli "$@"\n')
+    command.chmod(0o755)
 
 
 def build_from_lock() -> None:
@@ -88,7 +100,8 @@ def build_from_lock() -> None:
     elif VENV.exists():
         shutil.rmtree(VENV)
     venv.create(VENV, with_pip=True, symlinks=True)
-    pip("install", "--require-hashes", "--requirement", LOCK.name)
+    only_wheels = ("--only-binary", ":all:") if IS_PRODUCTION else ()
+    pip("install", "--require-hashes", *only_wheels, "--requirement", LOCK.name)
     stamp(LOCK).write_text(digest(LOCK))
 
 

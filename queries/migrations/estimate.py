@@ -36,7 +36,7 @@ EQUITY_INDEXES: Final = {
 REFERENCE_COPY_US: Final = 24.0
 REFERENCE_HISTORY_US: Final = 60.0
 #: Bytes of a row of guardwire.arrivals, with its indexes.
-ARRIVAL_BYTES: Final = 165
+ARRIVAL_BYTES: Final = 160
 _ARRIVAL_DAYS: Final = 2
 #: Rows that an index takes in a second, on a slow machine.
 _INDEXED_ROWS: Final = 500_000

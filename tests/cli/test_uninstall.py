@@ -21,7 +21,7 @@ from tests.end_to_end.node import Node, node
 from tests.inbox import wait_for_empty_inbox
 from tests.queries.database_writer import DatabaseWriter, connected
 
-_TRIGGERS: Final = """
+TRIGGERS: Final = """
 SELECT count(*) FROM pg_trigger AS t JOIN pg_class AS c ON c.oid = t.tgrelid
 WHERE t.tgname LIKE 'guardwire\\_%' AND c.relnamespace = 'public'::regnamespace AND NOT t.tgisinternal
 """
@@ -55,7 +55,7 @@ async def test_without_triggers_accounts_are_stale_until_a_migration_has_read_wh
         assert done.returncode == 0, done.stderr
         assert "gone: guardwire_copy ON reconciliation_logs" in done.stderr
         assert "every account is stale until `guardwire migrate`" in done.stderr
-        assert await connection.fetchval(_TRIGGERS) == 0
+        assert await connection.fetchval(TRIGGERS) == 0
         await writer.sync(1, ticket=2)
         await newcomer.sync(1, ticket=3)
         assert await writer.inbox() == []
@@ -96,7 +96,7 @@ async def test_a_locked_table_keeps_no_statement_from_being_free_of_guardwire(
             "the triggers were taken out by guardwire uninstall; guardwire migrate brings them back"
         ]
         await remove_triggers(migrated_url, progress=said.append)
-        assert await other.fetchval(_TRIGGERS) == 0
+        assert await other.fetchval(TRIGGERS) == 0
 
 
 async def test_only_yes_takes_everything_out_and_the_platforms_rows_stay(
@@ -111,12 +111,12 @@ async def test_only_yes_takes_everything_out_and_the_platforms_rows_stay(
         assert "trigger guardwire_truncate ON instruments" in asked.stderr
         assert re.search(r"schema guardwire, \d+ tables, \d+ kB", asked.stderr)
         assert "Nothing was done" in asked.stderr
-        assert await connection.fetchval(_TRIGGERS) == 7
+        assert await connection.fetchval(TRIGGERS) == 7
 
         done = guardwire("uninstall", "--yes", DATABASE_URL=migrated_url)
         assert done.returncode == 0, done.stderr
         assert await connection.fetchval("SELECT to_regnamespace('guardwire')") is None
-        assert await connection.fetchval(_TRIGGERS) == 0
+        assert await connection.fetchval(TRIGGERS) == 0
         for table in ("reconciliation_logs", "equity_snapshots", "guard_limits", "instruments", "fx_rates"):
             assert await connection.fetchval(f"SELECT count(*) >= 0 FROM {table}")
         assert await connection.fetchval("SELECT count(*) FROM reconciliation_logs") == 1
@@ -145,7 +145,7 @@ async def test_triggers_of_partitions_are_taken_out_too(migrated_url: str) -> No
         """)
         await migrate(migrated_url)
         await remove_triggers(migrated_url, progress=lambda _: None)
-        assert await connection.fetchval(_TRIGGERS) == 0
+        assert await connection.fetchval(TRIGGERS) == 0
 
 
 async def test_a_view_of_somebody_else_is_not_dropped_without_a_word(migrated_url: str) -> None:
@@ -153,7 +153,7 @@ async def test_a_view_of_somebody_else_is_not_dropped_without_a_word(migrated_ur
         await connection.execute("CREATE VIEW public.money AS SELECT user_id, equity FROM guardwire.accounts")
         with pytest.raises(MigrationError, match="drop these first, which use schema guardwire: view money"):
             await remove_everything(migrated_url, progress=lambda _: None)
-        assert await connection.fetchval(_TRIGGERS) == 7
+        assert await connection.fetchval(TRIGGERS) == 7
         await connection.execute("DROP VIEW public.money")
         await remove_everything(migrated_url, progress=lambda _: None)
         assert await connection.fetchval("SELECT to_regnamespace('guardwire')") is None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import shutil
 import socket
 import subprocess
@@ -37,14 +38,17 @@ def program() -> str:
 
 
 @contextlib.contextmanager
-def proxy(folder: Path, *nodes: str) -> Iterator[Proxy]:
-    """Proxy to ``nodes`` (two of them, host:port) while the context lasts."""
+def proxy(folder: Path, *nodes: str, listen: str = "    listen 8080;\n") -> Iterator[Proxy]:
+    """Proxy to ``nodes`` (two of them, host:port) while the context lasts.
+
+    ``listen`` is put in place of the line that listens; the port 8080 or 8443 in it becomes a free one.
+    """
     port, log = free_port(), folder / "nginx.log"
     text = _CONFIGURATION.read_text("utf-8")
     # What a machine's own installation decides, and the names that only the composition knows.
     folders = "".join(f"    {each}_temp_path {folder}/{each};\n" for each in _FOLDERS)
     replaced = {
-        "    listen 8080;\n": f"    listen 127.0.0.1:{port};\n",
+        "    listen 8080;\n": re.sub(r"listen (8080|8443)", f"listen 127.0.0.1:{port}", listen),
         "guardwire-1:8000": nodes[0],
         "guardwire-2:8000": nodes[1],
         "/tmp/nginx.pid": f"{folder}/nginx.pid",
