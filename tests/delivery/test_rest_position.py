@@ -22,6 +22,7 @@ from realtime.delivery.rest_position import BURST
 from realtime.metrics import METRICS
 from tests.delivery.platform import NINE, Platform
 from tests.delivery.rest_server import RestServer, rest_server
+from tests.inbox import apply_inbox
 
 ANN, BOB = uuid4(), uuid4()
 LOG_ROWS = 100_000
@@ -44,7 +45,7 @@ WHERE datname = current_database() AND pid <> pg_backend_pid() AND backend_type 
 @pytest.fixture
 async def platform(migrated_url: str) -> AsyncIterator[Platform]:
     connection = await asyncpg.connect(migrated_url)
-    yield Platform(connection)
+    yield Platform(connection, applies=True)
     await connection.close()
 
 
@@ -130,7 +131,7 @@ async def test_an_older_table_with_users_as_text_and_small_tickets_is_looked_up_
     connection = await asyncpg.connect(database_url)
     await connection.execute(_OLDER_TABLE)
     await migrate(database_url)
-    platform = Platform(connection)
+    platform = Platform(connection, applies=True)
     for user in (str(ANN).upper(), "{" + str(ANN) + "}", ANN.hex, "nobody", None):
         row_id = await platform.log(user, 7, created_at=NINE.replace(tzinfo=None))  # type: ignore[arg-type]
         async with rest_server(database_url) as server:
@@ -271,9 +272,11 @@ async def test_finding_a_position_costs_the_same_however_long_the_log_and_whosev
         " SELECT $1, n, 'sync', 1 FROM generate_series(2, 300) AS n",
         ANN,
     )
+    await apply_inbox(connection)
     await connection.execute(
         "INSERT INTO guard_limits (user_id) SELECT gen_random_uuid() FROM generate_series(1, 3000)"
     )
+    await apply_inbox(connection)
     # The length of the log is the point here and not its capture, which would take longer than the test.
     await connection.execute("SET session_replication_role = replica")
     await connection.execute(
