@@ -204,6 +204,27 @@ async def test_the_answer_carries_the_position_in_history_and_is_confirmed_by_it
     assert again.headers["etag"] != answer.headers["etag"]
 
 
+async def test_an_answer_is_stale_while_rows_of_the_account_wait_to_be_applied(
+    server: RestServer, migrated_url: str, platform: Platform
+) -> None:
+    anns, bobs = await platform.log(ANN, 1), await platform.log(BOB, 1)
+    connection = await asyncpg.connect(migrated_url)
+    await Platform(connection).close(ANN, 1)
+    await connection.close()
+
+    async def staleness(position_id: UUID, user: UUID) -> str:
+        answer = await server.get(f"/api/v1/positions/{position_id}", user)
+        return str(answer.headers["guardwire-stale"])
+
+    async with asyncio.timeout(20):
+        while await staleness(anns, ANN) == "false":
+            await asyncio.sleep(0.1)
+    assert await staleness(bobs, BOB) == "false"
+    await apply_inbox(platform.connection)
+    assert await staleness(anns, ANN) == "false"
+    assert (await found(server, anns))["status"] == "closed"
+
+
 async def test_who_asks_too_often_is_told_how_long_to_wait_and_others_are_not(server: RestServer) -> None:
     path = f"/api/v1/positions/{uuid4()}"
     answers = await asyncio.gather(*(server.get(path, ANN) for _ in range(100)))
@@ -278,7 +299,7 @@ async def test_finding_a_position_costs_the_same_however_long_the_log_and_whosev
     )
     await apply_inbox(connection)
     # The length of the log is the point here and not its capture, which would take longer than the test.
-    await connection.execute("SET session_replication_role = replica")
+    await connection.execute("ALTER TABLE reconciliation_logs DISABLE TRIGGER USER")
     await connection.execute(
         "INSERT INTO reconciliation_logs (user_id, mt5_position_id, event_type)"
         " SELECT $1, 1 + n % 300, 'sync' FROM generate_series(1, $2::integer) AS n",
@@ -286,6 +307,8 @@ async def test_finding_a_position_costs_the_same_however_long_the_log_and_whosev
         LOG_ROWS,
     )
     await connection.execute("ANALYZE")
+    # The rows that were applied leave the inbox; housekeeping or autovacuum does this on a server.
+    await connection.execute("VACUUM guardwire.inbox")
     row = await connection.fetchval("SELECT id FROM reconciliation_logs WHERE user_id = $1 OFFSET 77777", ANN)
     asked = {
         "own": first,
@@ -294,11 +317,14 @@ async def test_finding_a_position_costs_the_same_however_long_the_log_and_whosev
         "bobs row": await platform.log(BOB, 1),
         "unknown": uuid4(),
     }
+    # A connection's first call of a function reads the catalogue.
+    await plan(connection, first)
     plans = {name: await plan(connection, each) for name, each in asked.items()}
     for name, (nodes, blocks) in plans.items():
         scanned = {node["Relation Name"] for node in nodes if node["Node Type"] == "Seq Scan"}
         assert not scanned & {"reconciliation_logs", "positions", "accounts"}, name
-        assert blocks <= 25, name
+        # 15 of them are read to know whether rows wait.
+        assert blocks <= 40, name
     steps = [
         [(node["Node Type"], node["Actual Loops"]) for node in plans[name][0]]
         for name in ("bobs", "bobs row", "unknown")
