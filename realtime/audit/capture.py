@@ -30,9 +30,9 @@ LEFT JOIN pg_trigger AS t ON t.tgrelid = to_regclass(e.name) AND t.tgname = e.tr
 # arrays and the bases of domains. A cast of an extension is code that the server's administrator installed.
 _CASTS: Final = """
 WITH RECURSIVE types ("table", "column", type) AS (
-    SELECT a.attrelid, a.attname, a.atttypid FROM pg_attribute AS a
-    WHERE a.attrelid = ANY (SELECT to_regclass(t.name) FROM unnest($1::text[]) AS t (name))
-      AND a.attnum > 0 AND NOT a.attisdropped
+    SELECT t.name, a.attname, a.atttypid
+    FROM unnest($1::text[]) AS t (name) JOIN pg_attribute AS a ON a.attrelid = to_regclass(t.name)
+    WHERE a.attnum > 0 AND NOT a.attisdropped
     UNION
     SELECT o."table", o."column", i.type FROM types AS o JOIN pg_type AS t ON t.oid = o.type
     CROSS JOIN LATERAL (SELECT t.typbasetype WHERE t.typtype = 'd'
@@ -40,7 +40,7 @@ WITH RECURSIVE types ("table", "column", type) AS (
                         UNION ALL SELECT a.atttypid FROM pg_attribute AS a
                                   WHERE a.attrelid = t.typrelid AND a.attnum > 0 AND NOT a.attisdropped) AS i (type)
 )
-SELECT DISTINCT t."table"::regclass::text AS "table", t."column"::text AS "column", format_type(t.type, NULL) AS type,
+SELECT DISTINCT t."table", t."column"::text AS "column", format_type(t.type, NULL) AS type,
        f.oid::regprocedure::text AS function, r.rolname::text AS "role"
 FROM types AS t
 JOIN pg_cast AS c ON c.castsource = t.type AND c.casttarget = 'json'::regtype

@@ -194,7 +194,7 @@ async def test_verify_names_a_column_whose_type_has_a_cast_to_json(stage: Stage)
     complaints = [str(each) for each in await check_casts(stage.owner)]
     assert len(complaints) == len(_TYPES_WITH_A_CAST)
     for kind, complaint in zip(sorted(_TYPES_WITH_A_CAST), complaints, strict=True):
-        assert f"column a_{kind} of equity_snapshots" in complaint
+        assert f"column a_{kind} of public.equity_snapshots" in complaint
         assert "with the rights of guardwire_inbox; drop the cast of" in complaint
     await stage.owner.execute("ALTER FUNCTION guardwire.copy_row() OWNER TO CURRENT_USER")
     assert all("migrate --roles" in str(each) for each in await check_casts(stage.owner))
