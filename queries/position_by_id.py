@@ -26,7 +26,9 @@ SELECT p.user_id, p.ticket, p.position_id, p.is_open, p.matched, p.symbol, p.dir
        p.take_profit::float8, p.stop_loss::float8, p.entry_time, p.updated_at, p.contract_size_assumed,
        p.pnl_pct::float8,
        {PROFIT_CURRENCY} AS pnl_currency, ({PROFIT})::float8 AS pnl,
-       account.revision, epoch.epoch AS database_epoch, statement_timestamp() AS as_of
+       account.revision, epoch.epoch AS database_epoch, statement_timestamp() AS as_of,
+       (SELECT coalesce(bool_or(w.is_old), false)
+        FROM guardwire.waiting_accounts(ARRAY[p.user_id], pg_current_snapshot()) AS w) AS is_behind
 FROM guardwire.positions AS p
 JOIN guardwire.accounts AS account ON account.user_id = p.user_id
 CROSS JOIN guardwire.epoch AS epoch
@@ -59,13 +61,14 @@ _DATABASE_ERRORS: Final = (
 
 class FoundPosition(NamedTuple):
     """A row of guardwire.positions at the account's revision; ``pnl`` is in ``pnl_currency``, times are
-    ISO 8601.
+    ISO 8601. ``is_behind`` when rows of the account have waited to be applied for longer than a second.
     """
 
     user_id: UUID
     epoch: int
     revision: int
     as_of: str
+    is_behind: bool
     ticket: int
     position_id: UUID
     is_open: bool

@@ -26,6 +26,31 @@ FROM (SELECT * FROM unnest($1::text[], $2::text[])
       JOIN pg_class AS c ON c.oid = to_regclass(p.name) AND c.relkind = 'p') AS e (name, trigger)
 LEFT JOIN pg_trigger AS t ON t.tgrelid = to_regclass(e.name) AND t.tgname = e.trigger AND NOT t.tgisinternal
 """
+# row_to_json runs a cast to json that somebody made, also for the attributes of composite types, the elements of
+# arrays and the bases of domains. A cast of an extension is code that the server's administrator installed.
+_CASTS: Final = """
+WITH RECURSIVE types ("table", "column", type) AS (
+    SELECT t.name, a.attname, a.atttypid
+    FROM unnest($1::text[]) AS t (name) JOIN pg_attribute AS a ON a.attrelid = to_regclass(t.name)
+    WHERE a.attnum > 0 AND NOT a.attisdropped
+    UNION
+    SELECT o."table", o."column", i.type FROM types AS o JOIN pg_type AS t ON t.oid = o.type
+    CROSS JOIN LATERAL (SELECT t.typbasetype WHERE t.typtype = 'd'
+                        UNION ALL SELECT t.typelem WHERE t.typelem <> 0
+                        UNION ALL SELECT a.atttypid FROM pg_attribute AS a
+                                  WHERE a.attrelid = t.typrelid AND a.attnum > 0 AND NOT a.attisdropped) AS i (type)
+)
+SELECT DISTINCT t."table", t."column"::text AS "column", format_type(t.type, NULL) AS type,
+       f.oid::regprocedure::text AS function, r.rolname::text AS "role"
+FROM types AS t
+JOIN pg_cast AS c ON c.castsource = t.type AND c.casttarget = 'json'::regtype
+JOIN pg_proc AS f ON f.oid = c.castfunc
+JOIN pg_proc AS copy ON copy.oid = to_regproc('guardwire.copy_row')
+JOIN pg_roles AS r ON r.oid = copy.proowner
+WHERE NOT EXISTS (SELECT FROM pg_depend AS d
+                  WHERE d.classid = 'pg_cast'::regclass AND d.objid = c.oid AND d.deptype = 'e')
+ORDER BY 1, 2, 3
+"""
 _SET_ASIDE: Final = "SELECT count(*) AS rows, min(s.reason) AS reason FROM guardwire.set_aside AS s"
 _UNREAD: Final = "SELECT count(*) FROM guardwire.accounts WHERE NOT ready"
 
@@ -54,9 +79,26 @@ def _complain(row: Any) -> Complaint:
     )
 
 
+async def check_casts(connection: Any) -> list[Complaint]:
+    """Code of others that runs while rows are copied, with the rights of the copy and not of the platform's login."""
+    return [
+        Complaint(
+            f"column {row['column']} of {row['table']} makes each copy of a row call {row['function']},"
+            f" with the rights of {row['role']}",
+            f"drop the cast of {row['type']} to json, or change the column's type"
+            + (
+                ""
+                if row["role"] == "guardwire_inbox"
+                else "; `guardwire migrate --roles` takes most rights from it"
+            ),
+        )
+        for row in await connection.fetch(_CASTS, list(TRIGGERS))
+    ]
+
+
 async def check_capture(connection: Any) -> list[Complaint]:
     """Everything that is wrong with the capture in the database behind ``connection`` (asyncpg's)."""
-    complaints = await check_triggers(connection)
+    complaints = await check_triggers(connection) + await check_casts(connection)
     set_aside = await connection.fetchrow(_SET_ASIDE)
     if set_aside["rows"]:
         complaints.append(

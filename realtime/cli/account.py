@@ -13,7 +13,7 @@ import typer
 
 from realtime import settings
 from realtime.cli.migrate import say
-from realtime.cli.reaching import check_database
+from realtime.cli.reaching import open_database
 from realtime.errors import ConfigurationError
 from realtime.settings import Settings
 
@@ -83,7 +83,8 @@ def reset(user: User) -> None:
             return "the peak counts from now on, as soon as a node applies it: no node has within 5 s"
         return f"the peak counts from now on (revision {revision})"
 
-    say(_with_connection("reset the peak of", work))
+    # Triggers of the platform's own on guard_limits may need the login's search path.
+    say(_with_connection("reset the peak of", work, keep_search_path=True))
 
 
 def read_settings_with_database(what: str) -> Settings:
@@ -94,14 +95,13 @@ def read_settings_with_database(what: str) -> Settings:
     return read
 
 
-def _with_connection(what: str, work: Callable[[Any], Awaitable[str]]) -> str:
+def _with_connection(
+    what: str, work: Callable[[Any], Awaitable[str]], *, keep_search_path: bool = False
+) -> str:
     read = read_settings_with_database(what)
 
     async def run() -> str:
-        import asyncpg
-
-        await check_database(read.database_url)
-        connection = await asyncpg.connect(read.database_url)
+        connection = await open_database(read.database_url, keep_search_path=keep_search_path)
         try:
             return await work(connection)
         finally:

@@ -9,7 +9,7 @@ import signal
 from typing import Final
 
 from realtime import logs, settings
-from realtime.cli.reaching import check_database
+from realtime.cli.reaching import open_database
 from realtime.errors import ConfigurationError, UnavailableError
 
 _MAY_APPLY: Final = """
@@ -61,8 +61,7 @@ async def _check(url: str) -> None:
 
     from realtime.feed.self_test import check_revision
 
-    await check_database(url)
-    connection = await asyncpg.connect(url)
+    connection = await open_database(url)
     try:
         refusal = await check_revision(connection)
         if refusal is None and not await connection.fetchval(_MAY_APPLY):

@@ -32,7 +32,7 @@ from realtime.errors import ConfigurationError
 from realtime.settings import Settings
 
 USERS: Final = 3
-FOREIGN_ROWS: Final = "SELECT EXISTS (SELECT FROM reconciliation_logs WHERE user_id::text <> ALL ($1))"
+FOREIGN_ROWS: Final = "SELECT EXISTS (SELECT FROM public.reconciliation_logs WHERE user_id::text <> ALL ($1))"
 
 
 def demo(
@@ -166,7 +166,7 @@ async def _refuse_foreign_rows(database_url: str) -> None:
     await check_database(database_url)
     connection = await asyncpg.connect(database_url)
     try:
-        exists = await connection.fetchval("SELECT to_regclass('reconciliation_logs') IS NOT NULL")
+        exists = await connection.fetchval("SELECT to_regclass('public.reconciliation_logs') IS NOT NULL")
         if exists and await connection.fetchval(FOREIGN_ROWS, [str(user) for user in users]):
             raise ConfigurationError(
                 ["DATABASE_URL holds rows that are not the demo's: name an empty database, or unset it."]

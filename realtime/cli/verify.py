@@ -13,7 +13,7 @@ import typer
 
 from realtime import settings
 from realtime.cli.migrate import say
-from realtime.cli.reaching import check_database
+from realtime.cli.reaching import open_database
 from realtime.errors import ConfigurationError, UnavailableError
 
 _PROGRESS_SECONDS: Final = 2.0
@@ -46,7 +46,7 @@ def verify(
 ) -> None:
     """Compare what is shown with what the raw log says, reduced independently.
 
-    Reads the platform's own rows in the order in which they were committed,
+    Reads the platform's own rows in the order in which they were applied,
     works out every account's state in plain Python, and compares that with
     what the live queries give in the same snapshot of the database. Nothing
     is written, and nobody waits for it. Checks the capture's triggers too.
@@ -73,12 +73,9 @@ def verify(
 
 
 async def _verify(database_url: str, user: UUID | None, most_rows: int, *, doubts: bool) -> bool:
-    import asyncpg
-
     from realtime.audit.capture import check_capture
 
-    await check_database(database_url)
-    connection = await asyncpg.connect(database_url)
+    connection = await open_database(database_url)
     try:
         if await connection.fetchval("SELECT to_regclass('guardwire.accounts') IS NULL"):
             raise UnavailableError("The database has not been migrated: `guardwire migrate` does that.")

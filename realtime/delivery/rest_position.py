@@ -52,7 +52,7 @@ class PositionEndpoint:
             raise HTTPException(404, "No position of yours has this id, nor has a log row of one.")
         answer = Answer(etags.strong(found.epoch, found.revision), found.revision, encode(record_of(found)))
         age_ms = int((time.monotonic() - began_at) * 1000)
-        await respond(scope, send, answer, Freshness(found.as_of, age_ms), stale=False)
+        await respond(scope, send, answer, Freshness(found.as_of, age_ms), stale=found.is_behind)
 
 
 def record_of(found: FoundPosition) -> PositionRecord:

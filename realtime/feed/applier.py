@@ -39,11 +39,13 @@ SELECT s.waiting, s.oldest_seconds, s.set_aside, s.unread_accounts,
        c.notify AND current_setting('max_prepared_transactions') = '0' AS notifies
 FROM guardwire.inbox_status() AS s CROSS JOIN guardwire.configuration AS c
 """
-# Ends the connection of a holder that no longer renews its lease: its open transaction would hold the lease's row.
+# Ends the connection of a holder that no longer renews its lease: its open transaction would hold the lease's row. A
+# backend that is still at work on a batch is left alone: statement_timeout ends the batch, and only then is the holder
+# late. Without this, appliers would end each other's batch for ever as soon as a batch takes longer than the lease.
 _END_HOLDER: Final = """
 SELECT pg_terminate_backend(s.pid) FROM guardwire.applier AS l
 JOIN pg_stat_activity AS s ON s.pid = l.backend_pid AND s.application_name = $1
-WHERE l.shard = 0 AND l.held_until < clock_timestamp()
+WHERE l.shard = 0 AND l.held_until < clock_timestamp() AND s.state <> 'active'
 """
 
 #: Rows of one batch: more would hold up the first of them longer than they would save.

@@ -17,19 +17,20 @@ def cpu_seconds(postmaster: int, *, without: str) -> float:
 
     A process that has ended counts on, in units of 10 ms.
     """
-    used = _run_seconds(postmaster) + _ended_seconds(postmaster)
+    used = run_seconds(postmaster) + _ended_seconds(postmaster)
     for child in _children(postmaster):
         try:
             title = Path(f"/proc/{child}/cmdline").read_bytes().decode(errors="replace")
             if without not in title.split():
-                used += _run_seconds(child)
+                used += run_seconds(child)
         except (FileNotFoundError, ProcessLookupError):
             continue
     return used
 
 
-def _run_seconds(pid: int) -> float:
-    """Nanoseconds on a processor are the first field."""
+def run_seconds(pid: int) -> float:
+    """For how long a process has been on a processor; FileNotFoundError where the kernel does not count that."""
+    # Nanoseconds; the other fields are about waiting.
     return int(Path(f"/proc/{pid}/schedstat").read_text().split()[0]) / 1e9
 
 

@@ -7,14 +7,20 @@ from decimal import Decimal
 from typing import Any
 from uuid import UUID, uuid4
 
+from tests.inbox import apply_inbox
+
 NINE, TEN = (datetime(2025, 1, 15, hour, tzinfo=UTC) for hour in (9, 10))
 
 
 class Platform:
-    """Writes over ``connection``, each row in a transaction of its own."""
+    """Writes over ``connection``, each row in a transaction of its own.
 
-    def __init__(self, connection: Any) -> None:
+    With ``applies``, for tests that run no node, each row is applied before the method returns.
+    """
+
+    def __init__(self, connection: Any, *, applies: bool = False) -> None:
         self.connection = connection
+        self._applies = applies
 
     async def log(self, user_id: UUID, ticket: int | None, **columns: Any) -> UUID:
         """A row of the log: a sync of 0.1 lot of gold, bought at nine, unless ``columns`` say otherwise."""
@@ -35,8 +41,9 @@ class Platform:
             **columns,
         }
         places = ", ".join(f"${place}" for place in range(1, len(row) + 1))
-        statement = f"INSERT INTO reconciliation_logs ({', '.join(row)}) VALUES ({places})"
-        await self.connection.execute(statement, *row.values())
+        await self._write(
+            f"INSERT INTO reconciliation_logs ({', '.join(row)}) VALUES ({places})", *row.values()
+        )
         row_id: UUID = row["id"]
         return row_id
 
@@ -50,12 +57,15 @@ class Platform:
         """A reading of the account's equity and balance, in dollars."""
         row = {"user_id": user_id, "equity": equity, "balance": 10_000, "currency": "USD", **columns}
         places = ", ".join(f"${place}" for place in range(1, len(row) + 1))
-        await self.connection.execute(
-            f"INSERT INTO equity_snapshots ({', '.join(row)}) VALUES ({places})", *row.values()
-        )
+        await self._write(f"INSERT INTO equity_snapshots ({', '.join(row)}) VALUES ({places})", *row.values())
 
     async def rate(self, base: str, quote: str, rate: str) -> None:
         """An exchange rate."""
-        await self.connection.execute(
+        await self._write(
             "INSERT INTO fx_rates (base, quote, rate) VALUES ($1, $2, $3)", base, quote, Decimal(rate)
         )
+
+    async def _write(self, statement: str, *values: Any) -> None:
+        await self.connection.execute(statement, *values)
+        if self._applies:
+            await apply_inbox(self.connection)

@@ -203,3 +203,23 @@ async def test_a_countdown_that_began_while_no_node_ran_ends_later_than_now(
     )
     assert now - raised_at > timedelta(hours=1), "the breach keeps its true time"
     assert liquidation_at > now
+
+
+async def test_a_holder_whose_batch_takes_longer_than_its_lease_is_left_alone(
+    migrated_url: str, connection: asyncpg.Connection[Any], user: UUID
+) -> None:
+    await sync(connection, user)
+    patient = dataclasses.replace(QUICK, lease=0.3, renew=0.1, statement=60)
+    locking = await asyncpg.connect(migrated_url)
+    async with running(migrated_url, "one", timing=patient) as one:
+        term, pid = await one.leads(), one.applier.backend_pid
+        async with running(migrated_url, "two", timing=patient):
+            await locking.execute("BEGIN")
+            await locking.execute("SELECT FROM guardwire.accounts WHERE user_id = $1 FOR UPDATE", user)
+            await sync(connection, user, price=1960, is_applied=False)
+            await asyncio.sleep(10 * patient.lease)
+            assert (one.applier.term, one.applier.backend_pid) == (term, pid)
+            await locking.execute("ROLLBACK")
+            await wait_for_empty_inbox(connection)
+    await locking.close()
+    assert await connection.fetchval("SELECT count(*) FROM guardwire.arrivals") == 2

@@ -107,7 +107,7 @@ class Stage:
     def __init__(self, role: str, name: str, url: str, connections: tuple[Any, Any, Any, Any]) -> None:
         self.role, self.name = role, name
         self.owner, self.attacker, self._writer, self._node = connections
-        self._url = url
+        self.url = url
         self._term = 0
         #: The attacker writes rows of the first; the second is somebody else's.
         self.own, self.other = uuid4(), uuid4()
@@ -121,7 +121,22 @@ class Stage:
             writer = DatabaseWriter(self.owner, user)
             await writer.sync()
             await writer.equity(1000, currency="GBP")
-        self._term = await self._node.fetchval("SELECT guardwire.take_lease('node', 86400)")
+        await self.hold()
+
+    async def hold(self) -> None:
+        """Make the node the applier; nobody else is."""
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            while not (term := await self._node.fetchval("SELECT guardwire.take_lease('node', 86400)")):
+                await asyncio.sleep(0.05)
+        self._term = term
+
+    async def release(self) -> None:
+        """Let another process be the applier."""
+        await self._node.execute("SELECT guardwire.release_lease($1)", self._term)
+
+    async def write_of_platform(self) -> None:
+        """One row of the platform's own."""
+        await self._writer.execute(insert("reconciliation_logs", self.other))
 
     async def write(self, *, user: UUID | None = None) -> None:
         """One transaction of the attacker with a row of each table that it may insert into."""
@@ -150,7 +165,7 @@ class Stage:
         """A migration that replaces every function, trigger and grant is not delayed either."""
         await self.owner.execute("UPDATE guardwire.code SET digest = 'of another release'")
         async with asyncio.timeout(PATIENCE_SECONDS):
-            await migrate(self._url, roles=True)
+            await migrate(self.url, roles=True)
 
     async def is_right(self) -> None:
         """What is shown of both accounts is what the raw log says, once the node was there."""

@@ -101,41 +101,55 @@ BEGIN
 END
 $$;
 
--- The first rows of each of these accounts, about `most` together. Accounts share them equally; what an account does not need
--- of its share goes to those that need more. A transaction that a share cuts in two is taken whole, as far as the account's
--- next 5,000 rows reach.
-CREATE OR REPLACE FUNCTION guardwire.share_rows(accounts uuid[], scan_from bigint, most integer) RETURNS bigint[]
+-- The first rows of accounts, about `most` together: of the account with the oldest row, then of `early` accounts, then of
+-- the others from the one with the fewest on. Accounts share equally; what an account does not need of its share goes to
+-- those that need more. A transaction that a share cuts in two is taken whole, as far as the account's next 5,000 rows reach.
+CREATE OR REPLACE FUNCTION guardwire.share_rows(early uuid[], others uuid[], scan_from bigint, most integer) RETURNS bigint[]
 LANGUAGE plpgsql AS $$
 DECLARE
-    share integer := greatest(1, most / cardinality(accounts));
+    -- An account costs more than some rows of it.
+    share integer := greatest(10, most / cardinality(early || others));
+    chosen uuid[];
     unused integer;
     needy integer;
 BEGIN
-    SELECT most - sum(w.waiting), count(*) FILTER (WHERE w.waiting = share) INTO unused, needy
-    FROM unnest(accounts) AS u (account)
-    CROSS JOIN LATERAL (SELECT count(*)::integer AS waiting
-                        FROM (SELECT FROM guardwire.inbox AS i WHERE i.account = u.account AND i.nth > scan_from
-                              ORDER BY i.nth LIMIT share) AS o) AS w;
+    SELECT array_agg(p.account ORDER BY p.upto), most - sum(p.waiting), count(*) FILTER (WHERE p.waiting = share)
+    INTO chosen, unused, needy
+    FROM (SELECT o.account, o.waiting, sum(o.waiting) OVER (
+                     ORDER BY o.nth > o.oldest, o.account <> ALL (early), o.waiting, o.nth
+                     ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW) AS upto
+          FROM (SELECT u.account, w.waiting, w.nth, min(w.nth) OVER () AS oldest
+                FROM unnest(early || others) AS u (account)
+                CROSS JOIN LATERAL (SELECT count(*)::integer AS waiting, min(r.nth) AS nth
+                                    FROM (SELECT i.nth FROM guardwire.inbox AS i WHERE i.account = u.account AND i.nth > scan_from
+                                          ORDER BY i.nth LIMIT share) AS r) AS w
+                WHERE w.waiting > 0) AS o) AS p
+    WHERE p.upto - p.waiting < most;
     IF needy > 0 AND unused > 0 THEN
         share := share + unused / needy;
     END IF;
     RETURN ARRAY(
         WITH first AS MATERIALIZED (
             SELECT o.nth, o.account, o.xid, o.place
-            FROM unnest(accounts) AS u (account)
+            FROM unnest(chosen) AS u (account)
             CROSS JOIN LATERAL (SELECT i.nth, i.account, i.xid, row_number() OVER (ORDER BY i.nth) AS place
                                 FROM guardwire.inbox AS i WHERE i.account = u.account AND i.nth > scan_from
                                 ORDER BY i.nth LIMIT share) AS o
         ), cut AS (
             SELECT f.account, f.nth AS upto FROM first AS f WHERE f.place = share
+        ), whole AS MATERIALIZED (
+            SELECT f.account, f.nth FROM first AS f
+            UNION ALL
+            SELECT c.account, o.nth
+            FROM cut AS c
+            CROSS JOIN LATERAL (SELECT i.nth, i.xid FROM guardwire.inbox AS i
+                                WHERE i.account = c.account AND i.nth > c.upto ORDER BY i.nth LIMIT 5000) AS o
+            WHERE EXISTS (SELECT FROM first AS f WHERE f.account = c.account AND f.xid = o.xid)
+        ), placed AS (
+            SELECT w.account, sum(count(*)) OVER (ORDER BY array_position(chosen, w.account)) - count(*) AS before
+            FROM whole AS w GROUP BY w.account
         )
-        SELECT f.nth FROM first AS f
-        UNION ALL
-        SELECT o.nth
-        FROM cut AS c
-        CROSS JOIN LATERAL (SELECT i.nth, i.xid FROM guardwire.inbox AS i
-                            WHERE i.account = c.account AND i.nth > c.upto ORDER BY i.nth LIMIT 5000) AS o
-        WHERE EXISTS (SELECT FROM first AS f WHERE f.account = c.account AND f.xid = o.xid));
+        SELECT w.nth FROM whole AS w JOIN placed AS p ON p.account = w.account WHERE p.before < most);
 END
 $$;
 
@@ -156,14 +170,13 @@ BEGIN
           WHERE i.nth > scan_from
             AND NOT EXISTS (SELECT FROM guardwire.accounts AS a WHERE a.user_id = i.account AND NOT a.ready)
           ORDER BY i.nth LIMIT most) AS w;
-    IF cardinality(wanted) = most THEN
-        accounts := accounts || guardwire.find_accounts(accounts, wanted[most], most);
-        wanted := guardwire.share_rows(accounts, scan_from, most);
-    END IF;
     -- A plan for any batch expects ten accounts and joins by nested loops: a thousand accounts would take seconds. A plan for
     -- this batch costs 2 ms.
     IF cardinality(accounts) > 60 THEN
         PERFORM set_config('plan_cache_mode', 'force_custom_plan', true);
+    END IF;
+    IF cardinality(wanted) = most THEN
+        wanted := guardwire.share_rows(guardwire.find_accounts(accounts, wanted[most], most), accounts, scan_from, most);
     END IF;
     WITH gone AS (DELETE FROM guardwire.inbox AS i WHERE i.nth = ANY (wanted) RETURNING i)
     SELECT array_agg(g.i ORDER BY (g.i).account, (g.i).nth) INTO taken FROM gone AS g;

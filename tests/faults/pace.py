@@ -1,0 +1,34 @@
+"""How slow this machine is at this moment, so that a bound in seconds says something about the product."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from typing import Final
+
+#: What the work takes CPython 3.11 on the machine of `docs/faults.md` when nothing else runs there.
+_IDLE_SECONDS: Final = 0.3
+#: A bound that is wider than this says nothing.
+_SLOWEST: Final = 3.0
+_WORK: Final = """
+import time
+def work():
+    number = 0
+    for each in range(10_000_000):
+        number += each
+began = time.perf_counter()
+work()
+print(time.perf_counter() - began)
+"""
+
+
+async def slowness() -> float:
+    """How many times longer than on an idle machine a process takes for the same work, from 1 to 3.
+
+    Another process does the work: the event loop of this one is busy with its clients.
+    """
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-I", "-c", _WORK, stdout=asyncio.subprocess.PIPE
+    )
+    said, _ = await process.communicate()
+    return min(max(1.0, float(said) / _IDLE_SECONDS), _SLOWEST)
