@@ -39,6 +39,7 @@ from realtime.delivery.websocket import UpgradeRequired, WebSocketEndpoint
 from realtime.errors import ConfigurationError
 from realtime.feed.dirty import DirtySet
 from realtime.feed.intake import Intake
+from realtime.metrics import METRICS
 from realtime.settings import Settings
 from realtime.state import CHANNELS
 from realtime.store.leases import Leases
@@ -80,6 +81,7 @@ class Node:
             settings.database_url, pool_size=settings.database_pool_size, pooled=settings.database_pooled
         )
         self._redis = connect(settings.redis_url) if settings.redis_url else None
+        METRICS.redis_configured.set(float(self._redis is not None))
         self._store = None if self._redis is None else SnapshotStore(self._redis, channels=CHANNELS)
         self._writer = None if self._store is None else SnapshotWriter(self._store)
         dirty = DirtySet()
@@ -192,9 +194,10 @@ class Node:
         if self._intake.refusal is not None:
             return self._intake.refusal
         if self.hub.blind(time.monotonic()):
-            return "blind: the database has not been read lately" if self.hub.swept_at > 0 else "starting"
+            state = "blind" if self.hub.swept_at > 0 else "starting"
+            return f"{state}: {self._intake.trouble or 'the database has not been read lately'}"
         if self._access.revocations.age_seconds is None:
-            return "starting"  # who is revoked is not known yet
+            return "starting: revocations have not been read"
         return None
 
     def _demo_token(self) -> Callable[[], str] | None:

@@ -32,6 +32,8 @@ from realtime.metrics import METRICS
 REQUEST_ID: ContextVar[str] = ContextVar("request_id", default="")
 SESSION_ID: ContextVar[str] = ContextVar("session_id", default="")
 
+#: Logger of the lines about clients that come and go.
+CONNECTIONS: Final = "realtime.delivery.connections"
 LINES_KEPT: Final = 10_000
 _OURS: Final = frozenset({"app", "auth", "queries", "realtime"})
 #: What a log call may add to its line by ``extra``, beside the ids.
@@ -224,8 +226,13 @@ class Sink(logging.Handler):
                 time.sleep(_FULL_PIPE_SECONDS)
 
 
-def configure(*, level: str, style: Literal["json", "text"], node: str, descriptor: int = 2) -> Sink:
-    """Send the log lines of this process to ``descriptor``, and whatever else Python would print there."""
+def configure(
+    *, level: str, style: Literal["json", "text"], node: str, connections: bool = False, descriptor: int = 2
+) -> Sink:
+    """Send the log lines of this process to ``descriptor``, and all else that Python would print there.
+
+    ``connections`` adds lines at INFO about clients that come and go, also where ``level`` is higher.
+    """
     sink = Sink(descriptor)
     sink.setFormatter(Lines(style=style, node=node))
     root = logging.getLogger()
@@ -233,6 +240,7 @@ def configure(*, level: str, style: Literal["json", "text"], node: str, descript
     root.setLevel(logging.WARNING)
     for name in _OURS:
         logging.getLogger(name).setLevel(level)
+    logging.getLogger(CONNECTIONS).setLevel(logging.INFO if connections else logging.WARNING)
     # A logger that is failing must not print about itself.
     logging.raiseExceptions = False
     logging.captureWarnings(True)

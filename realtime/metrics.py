@@ -146,10 +146,7 @@ class Metrics:
         )
         self.listener_up = Gauge("guardwire_listener_up", "1 while the listener hears its own canary.")
         self._count_checks()
-        self.stored = Counter(
-            "guardwire_snapshot_commits_total", "Compare-and-set results in Redis, by result.", "result"
-        )
-        self.redis_up = Gauge("guardwire_redis_up", "1 while Redis takes writes; 0 also where none is used.")
+        self._count_redis()
         self.epoch_raises = Counter(
             "guardwire_epoch_raises_total", "Times that the database's history was found to have changed."
         )
@@ -171,11 +168,23 @@ class Metrics:
             "guardwire_log_lines_lost_total", "Log lines that could not be written."
         )
 
+    def _count_redis(self) -> None:
+        """Writes to Redis, and whether it takes them."""
+        self.stored = Counter(
+            "guardwire_snapshot_commits_total", "Compare-and-set results in Redis, by result.", "result"
+        )
+        self.redis_up = Gauge("guardwire_redis_up", "1 while Redis takes writes; 0 also where none is used.")
+        self.redis_configured = Gauge("guardwire_redis_configured", "1 where this node is to use Redis.")
+
     def _count_inbox(self) -> None:
-        """What the applier does; every process has these, and only the applier's move."""
+        """The applier's work; every process has these, and some move in the applier alone."""
         self.applier_term = Gauge(
             "guardwire_applier_term",
             "Term of the applier's lease that this process holds; 0 while it holds none.",
+        )
+        self.applier_held = Gauge(
+            "guardwire_applier_held",
+            "1 while this or another process holds the applier's lease, as this node last saw it.",
         )
         self.applied_rows = Counter("guardwire_applied_rows_total", "Rows of the inbox that were applied.")
         self.batches = Counter("guardwire_batches_total", "Batches of the inbox that were applied.")

@@ -67,6 +67,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     node: str = ""
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     log_format: Literal["json", "text"] = "json"
+    log_connections: bool = False
 
     @property
     def jwt_secrets(self) -> tuple[str, ...]:
@@ -110,6 +111,7 @@ SETTINGS: Final[Mapping[str, Setting]] = {
     "node": Setting("GUARDWIRE_NODE", "name of this node in its log lines; default the machine's name and the port"),
     "log_level": Setting("GUARDWIRE_LOG_LEVEL", "DEBUG, INFO, WARNING or ERROR"),
     "log_format": Setting("GUARDWIRE_LOG_FORMAT", "`json` for machines or `text` for people; `demo` writes text"),
+    "log_connections": Setting("GUARDWIRE_LOG_CONNECTIONS", "`1` writes lines at level INFO when a WebSocket or event stream begins, is closed by this node, or has ended, with its user and session"),
 }
 # fmt: on
 

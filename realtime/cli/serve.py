@@ -42,7 +42,12 @@ def serve(
     allow_many_connections()
     import app
 
-    logs.configure(level=read.log_level, style=read.log_format, node=read.node or named_after(read))
+    logs.configure(
+        level=read.log_level,
+        style=read.log_format,
+        node=read.node or named_after(read),
+        connections=read.log_connections,
+    )
     server = app.server_for(read)
     collect_seldom()
     server.run()

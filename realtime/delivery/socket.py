@@ -24,6 +24,7 @@ from websockets.server import ServerProtocol
 from auth.identity import Identity
 from realtime.delivery.allowance import Allowance
 from realtime.delivery.buffers import keep_buffers_small
+from realtime.delivery.connections import WEBSOCKET, report_close
 from realtime.delivery.frames import PING, close_text, is_answer_to_a_ping, text_frame, text_head
 from realtime.delivery.hints import retry_after_ms as jittered_ms
 from realtime.delivery.reader import Reader
@@ -165,6 +166,8 @@ class Socket(asyncio.Protocol):
         METRICS.closes.add(1, str(code.value))
         if log.isEnabledFor(logging.DEBUG):
             log.debug("a stream is closed", extra={"session_id": self.session_id, "code": code.value})
+        user_id = None if self.identity is None else self.identity.user_id
+        report_close(WEBSOCKET, user_id, self.session_id, code.value)
         parser.send_close(code.value, close_text(reason, retry_after_ms))
         self._flush(parser)
         self._end()

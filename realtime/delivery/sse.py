@@ -18,6 +18,7 @@ from auth.identity import Identity
 from auth.refusals import Reason, close_code, refusal
 from realtime.delivery.admission import Admission
 from realtime.delivery.buffers import KEEP_SMALL
+from realtime.delivery.connections import EVENT_STREAM, report_close, reported
 from realtime.delivery.drain import Drain
 from realtime.delivery.hints import retry_after_ms
 from realtime.delivery.hub import Hub
@@ -108,9 +109,10 @@ class EventStreamEndpoint:
                 return
             left = asyncio.create_task(_until_left(receive), name="event stream: has the client left?")
             try:
-                await stream.open(resume, self._store, heartbeat_seconds=self._heartbeat_seconds)
-                while not left.done() and not await self._ended(stream, identity):
-                    await stream.go_on(self._heartbeat_seconds)
+                with reported(EVENT_STREAM, identity.user_id, session_id):
+                    await stream.open(resume, self._store, heartbeat_seconds=self._heartbeat_seconds)
+                    while not left.done() and not await self._ended(stream, identity):
+                        await stream.go_on(self._heartbeat_seconds)
             except TimeoutError:
                 METRICS.slow_readers.add()
                 scope["extensions"][ABORT]()
@@ -134,6 +136,7 @@ class EventStreamEndpoint:
         else:
             return False
         METRICS.closes.add(1, str(code.value))
+        report_close(EVENT_STREAM, identity.user_id, SESSION_ID.get(), code.value)
         await stream.say(error)
         return True
 

@@ -14,6 +14,7 @@ from typing import Any, assert_never
 
 from auth.identity import Identity
 from realtime.delivery.admission import RETRY_AFTER_SECONDS, Admission
+from realtime.delivery.connections import WEBSOCKET, report_begin, report_end
 from realtime.delivery.endings import guard, refuse, stop_crossing
 from realtime.delivery.hints import retry_after_ms
 from realtime.delivery.hub import Hub
@@ -109,6 +110,8 @@ class Streams:
         self._sockets.discard(socket)
         METRICS.sockets.set(len(self._sockets))
         self._is_stranger_no_more(socket)
+        if socket.identity is not None:
+            report_end(WEBSOCKET, socket.identity.user_id, socket.session_id, socket.opened_at)
         if socket.watch is not None:
             self._hub.detach(socket.watch, socket)
             # It may still wait for a turn, and an account's state with it.
@@ -190,6 +193,7 @@ class Streams:
         position = None if resume is None else resume.position
         newest = await watch.snapshot_for(position, self._store, time.monotonic())
         log.debug("a session begins")
+        report_begin(WEBSOCKET, identity.user_id, socket.session_id)
         path = None
         if resume is not None and resume.epoch == newest.epoch:
             path = await watch.path_from(resume.revision, newest, self._store)

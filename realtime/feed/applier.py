@@ -19,11 +19,13 @@ from uuid import UUID
 import asyncpg
 
 from realtime.feed.connection import DATABASE_ERRORS
+from realtime.feed.trouble import Trouble
 from realtime.metrics import METRICS
 
 log = logging.getLogger(__name__)
 
 APPLICATION_NAME: Final = "guardwire applier"
+_PART: Final = "the applier"
 
 _TAKE: Final = "SELECT guardwire.take_lease($1, $2)"
 _RENEW: Final = "SELECT guardwire.renew_lease($1, $2)"
@@ -97,12 +99,14 @@ class Applier:
         on_changes: Callable[[Changes], None],
         is_woken: Callable[[], bool],
         timing: ApplierTiming | None = None,
+        trouble: Trouble | None = None,
     ) -> None:
         self._database_url = database_url
         self._name = name
         self._on_changes = on_changes
         self._is_woken = is_woken
         self._timing = timing or ApplierTiming()
+        self._trouble = trouble or Trouble()
         self._wakened = asyncio.Event()
         self._rows_notify = False
         self._batch_rows = BATCH_ROWS
@@ -122,7 +126,7 @@ class Applier:
             try:
                 await self._compete()
             except DATABASE_ERRORS as error:
-                log.info("the applier waits for the database: %s: %s", type(error).__name__, error)
+                self._trouble.report(_PART, error)
             finally:
                 self._lose()
             await asyncio.sleep(self._timing.retry)
@@ -139,11 +143,17 @@ class Applier:
                 "jit": "off",
             },
         )
+        measured_at = float("-inf")
         try:
             while True:
                 term = await self._take_lease(connection)
+                self._trouble.end(_PART)
+                METRICS.applier_held.set(1)
                 if term is not None:
                     await self._lead(connection, term)
+                elif time.monotonic() - measured_at >= self._timing.status:
+                    await self._measure(connection)
+                    measured_at = time.monotonic()
                 await asyncio.sleep(self._timing.look)
         except asyncio.CancelledError:
             await self._release(connection)
@@ -264,6 +274,7 @@ class Applier:
     def _lose(self) -> None:
         self.term = self.backend_pid = None
         METRICS.applier_term.set(0)
+        METRICS.applier_held.set(0)
 
 
 class _Backlog:

@@ -22,6 +22,7 @@ from realtime.audit.capture import check_triggers
 from realtime.audit.sources import Sources
 from realtime.audit.verdict import Evidence, Verdict, read_evidence
 from realtime.feed.connection import DATABASE_ERRORS, KeptConnection
+from realtime.feed.trouble import Trouble
 from realtime.metrics import METRICS
 from realtime.patch import diff
 from realtime.store.snapshot import Snapshot
@@ -30,6 +31,7 @@ log = logging.getLogger(__name__)
 
 #: What one statement of an audit may take, and all of them: the connection is one that requests wait for.
 _STATEMENT_SECONDS: Final = 1.0
+_PART: Final = "an audit"
 _READ_SECONDS: Final = 2.5
 #: Triggers are looked at with every so many audits: they are lost by a person's hand, not by traffic.
 _TRIGGERS_EVERY: Final = 6
@@ -58,12 +60,14 @@ class Auditor:
         live_queries: LiveQueries,
         interval_seconds: float,
         most_rows: int,
+        trouble: Trouble | None = None,
     ) -> None:
         self._engine = engine
         self._hub = hub
         self._live_queries = live_queries
         self._interval_seconds = interval_seconds
         self._most_rows = most_rows
+        self._trouble = trouble or Trouble()
         self._sources: Sources | None = None
         self._audited_at: dict[UUID, float] = {}
         #: Accounts that differ, each with the paths that were told of.
@@ -104,12 +108,13 @@ class Auditor:
         except DATABASE_ERRORS as error:
             self._sources = None
             METRICS.audits.add(1, "failed")
-            log.info("an audit waits for the database: %s", type(error).__name__)
+            self._trouble.report(_PART, error)
         except Exception as error:
             # The message may repeat values of the account.
             METRICS.audits.add(1, "failed")
             log.error("an audit failed: %s", type(error).__name__, extra={"user": str(user_id)})
         else:
+            self._trouble.end(_PART)
             self._tell(verdict)
 
     async def _read(self, user_id: UUID) -> Evidence:

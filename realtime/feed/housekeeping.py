@@ -11,6 +11,7 @@ from queries.capture import PRUNE, housekeep
 from queries.records import forget_unused
 from realtime.feed.connection import DATABASE_ERRORS, KeptConnection
 from realtime.feed.epoch import check_server
+from realtime.feed.trouble import Trouble
 
 log = logging.getLogger(__name__)
 
@@ -22,6 +23,8 @@ PRUNE_SECONDS: Final = 1.0
 #: More rows cost less each, because every statement looks past the rows that are deleted and not vacuumed yet.
 PRUNE_ROWS: Final = 20_000
 _PRUNE_TIMEOUT_SECONDS: Final = 8.0
+_PART: Final = "housekeeping"
+_PRUNING: Final = "the deletion of old arrivals"
 #: So long are records of the last reads known by their bytes.
 FORGET_SECONDS: Final = 10.0
 
@@ -35,10 +38,12 @@ class Housekeeper:
         connection: KeptConnection,
         interval_seconds: float = INTERVAL_SECONDS,
         prune_every_seconds: float = PRUNE_EVERY_SECONDS,
+        trouble: Trouble | None = None,
     ) -> None:
         self._connection = connection
         self._interval_seconds = interval_seconds
         self._prune_every_seconds = prune_every_seconds
+        self._trouble = trouble or Trouble()
 
     async def run(self) -> None:
         """For ever; a database that does not answer is waited for."""
@@ -51,10 +56,11 @@ class Housekeeper:
                 async with self._connection.driver() as driver:
                     await self._once(driver, check=turn % _SERVER_CHECK_EVERY == 0)
                 turn += 1
+                self._trouble.end(_PART)
             except DATABASE_ERRORS as error:
                 # After a lost connection it may be another server that answers.
                 turn = 0
-                log.info("housekeeping waits for the database: %s", type(error).__name__)
+                self._trouble.report(_PART, error)
             if time.monotonic() - pruned_at > self._prune_every_seconds:
                 await self._prune()
                 pruned_at = time.monotonic()
@@ -73,5 +79,6 @@ class Housekeeper:
                 while time.monotonic() - begun < PRUNE_SECONDS:
                     if await driver.fetchval(PRUNE, PRUNE_ROWS, timeout=_PRUNE_TIMEOUT_SECONDS) < PRUNE_ROWS:
                         break
+            self._trouble.end(_PRUNING)
         except DATABASE_ERRORS as error:
-            log.warning("old arrivals could not be deleted, and are tried again: %s", type(error).__name__)
+            self._trouble.report(_PRUNING, error)

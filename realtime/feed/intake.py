@@ -22,6 +22,7 @@ from realtime.feed.listener import Listener
 from realtime.feed.loop import Feed, Memory, Writer
 from realtime.feed.self_test import SelfTest
 from realtime.feed.sweep import Changed, Sweeper
+from realtime.feed.trouble import Trouble
 from realtime.inbox import WaitingAccounts
 from realtime.settings import Settings
 from realtime.store.snapshot import Snapshot
@@ -77,6 +78,8 @@ class Intake:
         evaluating, sweeping, housekeeping = self._kept = [KeptConnection(engine) for _ in range(3)]
         self._dirty = dirty
         self._hub = hub
+        trouble = self._trouble = Trouble()
+        trouble.is_starting = True
         self._audits = settings.audit_seconds > 0
         self._feed = Feed(
             connection=evaluating,
@@ -85,6 +88,7 @@ class Intake:
             hub=hub,
             memory=memory,
             writer=writer,
+            trouble=trouble,
         )
         direct_url = settings.listen_database_url or settings.database_url
         sweeper = self._sweeper = Sweeper(
@@ -93,6 +97,7 @@ class Intake:
             dirty=dirty,
             interval_seconds=settings.sweep_seconds,
             on_waiting=self._wake_applier,
+            trouble=trouble,
         )
         following = self._following = Following(
             hub=hub, writer=writer, epoch=lambda: wire_epoch(sweeper.epoch), on_notice=self._on_notice
@@ -102,6 +107,7 @@ class Intake:
             name=settings.node or f"{platform.node()}:{settings.port}:{os.getpid()}",
             on_changes=following.on_changes,
             is_woken=lambda: sweeper.hearing,
+            trouble=trouble,
         )
         self._listener = Listener(
             database_url=direct_url,
@@ -112,26 +118,34 @@ class Intake:
             on_hearing=sweeper.set_hearing,
             is_own=lambda pid: pid == self.applier.backend_pid,
             send_canary=sweeper.send,
+            trouble=trouble,
         )
-        self._housekeeper = Housekeeper(connection=housekeeping)
+        self._housekeeper = Housekeeper(connection=housekeeping, trouble=trouble)
         self._auditor = Auditor(
             engine=engine,
             hub=hub,
             live_queries=LIVE_QUERIES,
             interval_seconds=settings.audit_seconds,
             most_rows=settings.audit_rows,
+            trouble=trouble,
         )
         self._self_test = SelfTest(
             engine=engine,
             redis=redis,
             hearing=lambda: sweeper.hearing,
             listens_directly=bool(settings.listen_database_url) or not settings.database_pooled,
+            trouble=trouble,
         )
 
     @property
     def refusal(self) -> str | None:
         """Why the database is not fit to be served from; None when it is."""
         return self._self_test.refusal
+
+    @property
+    def trouble(self) -> str | None:
+        """The reason why a part waits for the database; None when no part does."""
+        return self._trouble.reason
 
     def tasks(self) -> Iterator[Task]:
         """What must run for ever, by name."""

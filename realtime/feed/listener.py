@@ -16,6 +16,7 @@ from uuid import UUID
 import asyncpg
 
 from realtime.feed.connection import DATABASE_ERRORS
+from realtime.feed.trouble import Trouble
 from realtime.metrics import METRICS
 
 log = logging.getLogger(__name__)
@@ -31,6 +32,7 @@ _CANARY_SECONDS: Final = 5.0
 _CANARY_DEADLINE_SECONDS: Final = 2.0
 _CONNECT_SECONDS: Final = 2.0
 _RECONNECT_SECONDS: Final = 0.25
+_PART: Final = "the listener"
 
 
 def parse_notices(payload: str) -> Iterator[tuple[str, str]]:
@@ -61,6 +63,7 @@ class Listener:
         is_own: Callable[[int], bool] = lambda _: False,
         send_canary: Callable[[str], Awaitable[object]] | None = None,
         canary_seconds: float = _CANARY_SECONDS,
+        trouble: Trouble | None = None,
     ) -> None:
         """``send_canary`` sends a payload on the delta channel over another connection, as the applier does.
 
@@ -75,6 +78,7 @@ class Listener:
         self._is_own = is_own
         self._send_canary = send_canary
         self._canary_seconds = canary_seconds
+        self._trouble = trouble or Trouble()
         self._expected = ""
         self._delta_channel = ""
         self._heard = asyncio.Event()
@@ -86,7 +90,7 @@ class Listener:
             try:
                 await self._listen()
             except DATABASE_ERRORS as error:
-                log.info("the listener's connection ended: %s", type(error).__name__)
+                self._trouble.report(_PART, error)
             finally:
                 self._set_hearing(False)
             await asyncio.sleep(_RECONNECT_SECONDS)
@@ -107,6 +111,7 @@ class Listener:
             # Last, because the database's statistics show the last statement of a connection, and the name of the
             # delta channel is secret.
             await connection.add_listener(NOTICE_CHANNEL, self._on_notice_channel)
+            self._trouble.end(_PART)
             while not ended.is_set() and await self._hears(connection):
                 self._set_hearing(True)
                 with contextlib.suppress(TimeoutError):

@@ -19,6 +19,7 @@ from queries.live_query import Evaluation, LiveQueries
 from realtime.feed.connection import DATABASE_ERRORS, KeptConnection
 from realtime.feed.dirty import DirtySet
 from realtime.feed.epoch import raise_epoch
+from realtime.feed.trouble import Trouble
 from realtime.feed.unreadable import Unreadable
 from realtime.metrics import METRICS
 from realtime.store.snapshot import Snapshot
@@ -28,6 +29,7 @@ log = logging.getLogger(__name__)
 
 BATCH: Final = 500
 _RETRY_SECONDS: Final = 0.25
+_PART: Final = "an evaluation"
 
 
 class Delivered(Protocol):
@@ -67,6 +69,7 @@ class Feed:
         memory: Memory | None,
         writer: Writer | None,
         timeout_seconds: float = 5.0,
+        trouble: Trouble | None = None,
     ) -> None:
         self._connection = connection
         self._live_queries = live_queries
@@ -75,6 +78,7 @@ class Feed:
         self._memory = memory
         self._writer = writer
         self._timeout_seconds = timeout_seconds
+        self._trouble = trouble or Trouble()
         self._unreadable = Unreadable()
 
     async def run(self) -> None:
@@ -85,8 +89,9 @@ class Feed:
                 continue
             try:
                 await self._evaluate(batch)
+                self._trouble.end(_PART)
             except DATABASE_ERRORS as error:
-                log.info("an evaluation failed and is tried again: %s", type(error).__name__)
+                self._trouble.report(_PART, error)
                 self._dirty.mark_all(batch)
                 await asyncio.sleep(_RETRY_SECONDS)
             except BaseException:

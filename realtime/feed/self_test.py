@@ -21,6 +21,8 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from queries.migrations.revisions import REVISIONS, revision_of
 from realtime.audit.capture import check_triggers
 from realtime.feed.connection import DATABASE_ERRORS, KeptConnection
+from realtime.feed.rights import lacking_rights, missing_parts
+from realtime.feed.trouble import REMIND_SECONDS, Trouble
 from realtime.metrics import METRICS
 
 log = logging.getLogger(__name__)
@@ -32,6 +34,7 @@ LEAST_OPEN_FILES: Final = 4096
 _HEARING_SECONDS: Final = 5.0
 _AGAIN_SECONDS: Final = 2.0
 _STARTING: Final = "starting"
+_PART: Final = "the self-test"
 _SURROUNDINGS: Final = "SELECT sentence FROM guardwire.check_surroundings() AS sentence"
 #: Whether the login is, or may become, a superuser; and the same of an owner.
 _LOGIN: Final = """
@@ -61,11 +64,16 @@ class SelfTest:
         redis: Memory | None,
         hearing: Callable[[], bool],
         listens_directly: bool,
+        trouble: Trouble | None = None,
+        remind_seconds: float = REMIND_SECONDS,
     ) -> None:
         self._engine = engine
         self._redis = redis
         self._hearing = hearing
         self._listens_directly = listens_directly
+        self._trouble = trouble or Trouble()
+        self._remind_seconds = remind_seconds
+        self._reported_at: dict[str, float] = {}
         self._warned: set[str] = set()
         #: Why this node must not serve yet; None when it may.
         self.refusal: str | None = _STARTING
@@ -73,19 +81,23 @@ class SelfTest:
     async def run(self) -> None:
         """Until the database is fit to be served from; then nothing more."""
         while (found := await self._refusal()) is not None:
-            self.refusal = found if found == _STARTING else f"{_STARTING}: {found}"
+            self.refusal = f"{_STARTING}: {found}"
             await asyncio.sleep(_AGAIN_SECONDS)
+        self._trouble.is_starting = False
         await self._look_around()
         self.refusal = None
         # Whoever supervises tasks starts one that ends again.
         await asyncio.Event().wait()
 
     async def _refusal(self) -> str | None:
-        """What would make serving wrong; a database that does not answer is only waited for."""
+        """The reason why serving would be wrong, or cannot begin; None when there is none."""
         borrowed = KeptConnection(self._engine)
         try:
             async with borrowed.driver() as driver:
-                found = await check_revision(driver)
+                found = await lacking_rights(driver)
+                _gauge("rights", failed=found is not None)
+                if found is None:
+                    found = await check_revision(driver) or await self._missing(driver)
                 if found is None:
                     complaints = await check_triggers(driver)
                     _gauge("triggers", failed=bool(complaints))
@@ -98,14 +110,29 @@ class SelfTest:
                     self._warn("clock", await check_clock(driver))
                     self._warn("login", await check_login(driver))
         except DATABASE_ERRORS as error:
-            log.debug("the self-test waits for the database: %s", type(error).__name__)
-            return _STARTING
+            return self._trouble.report(_PART, error)
         finally:
             await borrowed.close()
-        if found is not None and found not in self._warned:
+        self._trouble.end(_PART)
+        self._report(found)
+        return found
+
+    async def _missing(self, driver: Any) -> str | None:
+        found = await missing_parts(driver)
+        _gauge("tables", failed=found is not None)
+        return found
+
+    def _report(self, found: str | None) -> None:
+        """Logs a refusal once, and then once a minute."""
+        now = time.monotonic()
+        if found is None or now - self._reported_at.get(found, float("-inf")) < self._remind_seconds:
+            return
+        if found in self._reported_at:
+            log.warning("still not ready: %s", found)
+        else:
             self._warned.add(found)
             log.critical("not ready, and looking again every %g s: %s", _AGAIN_SECONDS, found)
-        return found
+        self._reported_at[found] = now
 
     async def _look_around(self) -> None:
         self._warn("files", check_files(resource.getrlimit(resource.RLIMIT_NOFILE)[0]))

@@ -16,6 +16,7 @@ from uuid import UUID
 from queries.timestamps import iso
 from realtime.feed.connection import DATABASE_ERRORS, KeptConnection
 from realtime.feed.dirty import DirtySet
+from realtime.feed.trouble import Trouble
 from realtime.inbox import WaitingAccounts
 from realtime.metrics import METRICS
 
@@ -43,6 +44,7 @@ SELECT statement_timestamp() AS as_of,
 _GRACE_SECONDS: Final = 0.05
 #: An account whose rows waited for longer than this is stale.
 WAITING_SECONDS: Final = 1.0
+_PART: Final = "the sweep"
 
 #: An account, the revision of it that was delivered, and the one that was found.
 Changed = tuple[UUID, int, int]
@@ -111,6 +113,7 @@ class Sweeper:
         timeout_seconds: float = 1.5,
         waiting_seconds: float = WAITING_SECONDS,
         on_waiting: Callable[[], None] = lambda: None,
+        trouble: Trouble | None = None,
     ) -> None:
         """``on_waiting`` is called when rows wait in the inbox: the applier may have missed its notification."""
         self._connection = connection
@@ -121,6 +124,7 @@ class Sweeper:
         self._timeout_seconds = timeout_seconds
         self._waiting_seconds = waiting_seconds
         self._on_waiting = on_waiting
+        self._trouble = trouble or Trouble()
         self._is_down = False
         self._canary: tuple[str, asyncio.Future[None]] | None = None
         # Sweeps of the last seconds, the oldest first.
@@ -136,9 +140,9 @@ class Sweeper:
             started = time.monotonic()
             try:
                 await self.once()
-                self._report(down=False)
+                self._report_back()
             except DATABASE_ERRORS as error:
-                self._report(down=True, why=error)
+                self._report_down(error)
             interval = self._interval_seconds if self.hearing else self._deaf_interval_seconds
             await asyncio.sleep(max(0.02, interval - (time.monotonic() - started)))
 
@@ -201,15 +205,17 @@ class Sweeper:
         self._dirty.mark_all(missed)
         METRICS.sweep_found.add(len(missed))
 
-    def _report(self, *, down: bool, why: BaseException | None = None) -> None:
-        if down != self._is_down:
-            self._is_down = down
-            if down:
-                log.error(
-                    "the database is out of reach, clients are told `stale`: %s: %s", type(why).__name__, why
-                )
-            else:
-                log.warning("the database is back")
+    def _report_down(self, error: BaseException) -> None:
+        reason = self._trouble.report(_PART, error)
+        if not self._is_down and not self._trouble.is_starting:
+            log.error("the database is out of reach, and accounts become stale: %s", reason)
+        self._is_down = True
+
+    def _report_back(self) -> None:
+        self._trouble.end(_PART)
+        if self._is_down:
+            log.warning("the database is back")
+        self._is_down = False
 
 
 def _waiting(swept: Swept, earlier: Swept | None) -> WaitingAccounts:

@@ -14,8 +14,10 @@ import asyncpg
 import pytest
 
 from realtime.feed.applier import Applier, ApplierTiming, Changes
+from realtime.metrics import METRICS
 from tests.feed.node import sync
 from tests.inbox import wait_for_empty_inbox
+from tests.queries.database_writer import connected
 
 QUICK = ApplierTiming(
     lease=1.0, renew=0.2, look=0.2, poll_busy=0.005, poll_idle=0.02, retry=0.05, statement=0.5
@@ -223,3 +225,19 @@ async def test_a_holder_whose_batch_takes_longer_than_its_lease_is_left_alone(
             await wait_for_empty_inbox(connection)
     await locking.close()
     assert await connection.fetchval("SELECT count(*) FROM guardwire.arrivals") == 2
+
+
+async def test_a_process_that_does_not_lead_sees_the_lease_and_measures_the_inbox(migrated_url: str) -> None:
+    """`guardwire apply` is not scraped: the nodes' metrics have to show that rows are applied."""
+    async with connected(migrated_url) as holder:
+        await holder.fetchval("SELECT guardwire.take_lease('somebody', 60)")
+        async with running(migrated_url, "node"):
+            async with asyncio.timeout(20):
+                while METRICS.applier_held.get() != 1:
+                    await asyncio.sleep(0.01)
+            assert METRICS.applier_term.get() == 0
+            await holder.execute("UPDATE guardwire.applier SET holder = NULL, held_until = '-infinity'")
+            async with asyncio.timeout(20):
+                while METRICS.applier_term.get() == 0:
+                    await asyncio.sleep(0.01)
+    assert METRICS.applier_held.get() == 0

@@ -122,11 +122,11 @@ def test_every_command_that_is_named_exists_with_its_options() -> None:
 
 def constants() -> Iterator[str]:
     """Every text in the program, with its gaps as the runbook shows them."""
-    for folder in ("auth", "queries", "realtime"):
-        for path in (ROOT / folder).rglob("*.py"):
-            for node in ast.walk(ast.parse(path.read_text("utf-8"))):
-                if isinstance(node, ast.Constant) and isinstance(node.value, str):
-                    yield re.sub(r"%[.\d]*[a-z]", "…", node.value)
+    folders = [(ROOT / folder).rglob("*.py") for folder in ("auth", "queries", "realtime")]
+    for path in (ROOT / "app.py", *(path for paths in folders for path in paths)):
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                yield re.sub(r"%[.\d]*[a-z]", "…", node.value)
 
 
 def test_every_message_that_the_runbook_quotes_is_said() -> None:
@@ -218,3 +218,15 @@ def test_systemd_understands_the_unit_and_finds_it_confined(tmp_path: Path) -> N
         check=False,
     )
     assert judged.returncode == 0, judged.stdout[-300:]
+
+
+def test_no_alert_fires_where_its_part_is_not_used() -> None:
+    """A node without Redis says 0 of Redis, and every node sees the lease of an applier that is not scraped."""
+    document = yaml.safe_load((DEPLOY / "prometheus/alerts.yaml").read_text("utf-8"))
+    rules = {rule["alert"]: rule["expr"] for group in document["groups"] for rule in group["rules"]}
+    assert (
+        rules["GuardwireRedisDown"]
+        == "guardwire_redis_up == 0 and on (instance) guardwire_redis_configured == 1"
+    )
+    assert rules["GuardwireNoApplier"] == "max(guardwire_applier_held) == 0"
+    assert not [alert for alert, expression in rules.items() if "guardwire_applier_term" in expression]

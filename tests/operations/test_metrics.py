@@ -111,7 +111,7 @@ async def test_a_day_of_changes(running: Node, database: asyncpg.Connection[Any]
     assert grown["guardwire_snapshot_commits_total{stored}"] >= 1
     now = await samples(running)
     assert now["guardwire_sockets"] == 0
-    assert now["guardwire_redis_up"] == 1
+    assert now["guardwire_redis_up"] == now["guardwire_redis_configured"] == 1
     assert now["guardwire_listener_up"] == 1
     assert 0 < now["guardwire_canary_round_trip_seconds"] < 2
 
@@ -126,6 +126,7 @@ async def test_the_inbox(running: Node, database: asyncpg.Connection[Any]) -> No
             await sync(database, USER, ticket=ticket, is_applied=False)
         await wait_for_empty_inbox(database)
     assert (await samples(running))["guardwire_applier_term"] >= 1
+    assert (await samples(running))["guardwire_applier_held"] == 1
     assert grown["guardwire_applied_rows_total"] == 3
     assert 1 <= grown["guardwire_batches_total"] <= 3
     assert grown["guardwire_inbox_delay_seconds_count"] == grown["guardwire_batches_total"]
