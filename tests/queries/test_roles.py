@@ -162,7 +162,7 @@ async def test_the_server_may_look_up_positions_and_revoke_tokens(logins: Logins
         assert found.ticket == 7
         revoked = RevokedRows(engine=engine)
         added = {"user_id": None, "token_id": "t", "keep_seconds": 60, "reason": "", "capacity": 9}
-        assert await revoked.add(**added)  # type: ignore[arg-type]
+        assert await revoked.add(locked_until=None, **added)  # type: ignore[arg-type]
         assert [each.token_id for each in (await revoked.read(since=0))[0]] == ["t"]
         await revoked.prune()
     finally:
