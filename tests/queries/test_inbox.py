@@ -364,7 +364,7 @@ ODD_COLUMNS = {
     "a text of another collation": ('text COLLATE "und-x-icu"', "'ß'"),
     "a text of a collation for which different texts are equal": ("text COLLATE loose", "'É'"),
     "a text of control characters": ("text", r"E'\x01\x02\\u0000\"\n'"),
-    "a text of 64 MB": ("text", "repeat('x', 64 * 1024 * 1024)"),
+    "a text of 16 MB": ("text", "repeat('x', 16 * 1024 * 1024)"),
     "a column that is computed": ("text GENERATED ALWAYS AS (symbol || '!') STORED", "DEFAULT"),
     "a column named like ours": ("text", "'x'"),
 }  # fmt: skip
