@@ -24,7 +24,7 @@ async def writer(writer: DatabaseWriter) -> DatabaseWriter:
 
 
 async def waiting(writer: DatabaseWriter, earlier: str, *watched: DatabaseWriter) -> dict[UUID | None, bool]:
-    """Of the watched accounts those with rows that wait, and whether ``earlier`` saw one of these rows."""
+    """The watched accounts with rows that wait; True where one of these rows was visible to ``earlier``."""
     users = [each.user_id for each in watched or (writer,)]
     return dict(await writer.connection.fetch(WAITING, users, earlier))
 
@@ -187,7 +187,7 @@ async def test_the_answer_is_the_same_with_many_rows_waiting(writer: DatabaseWri
 async def test_the_question_costs_the_accounts_that_are_watched_and_not_the_rows_that_wait(
     writer: DatabaseWriter,
 ) -> None:
-    """And it is answered by indexes alone, whatever the statistics of a table that is empty most of the time."""
+    """Indexes alone answer it, although the planner has no statistics of a table that is mostly empty."""
     watched = [writer.of() for _ in range(20)]
     users = [each.user_id for each in watched]
     for each in watched:

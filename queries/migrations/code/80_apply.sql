@@ -187,7 +187,7 @@ BEGIN
           AND (i.account = ANY (watched) OR (i.account = guardwire.no_account() AND i.source NOT IN ('l', 'e')))
         GROUP BY i.account;
     ELSE
-        -- Of each account its oldest rows; an account with 20 of them is behind in any case.
+        -- The oldest rows of each account; an account with 20 of them is behind in any case.
         RETURN QUERY
         SELECT nullif(w.account, guardwire.no_account()), f.waiting = 20 OR f.is_old
         FROM unnest(watched || guardwire.no_account()) AS w (account)
