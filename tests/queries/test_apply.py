@@ -27,7 +27,7 @@ async def writer(writer: DatabaseWriter) -> DatabaseWriter:
 
 
 async def write_syncs(writer: DatabaseWriter, count: int, *, tickets: int = 10) -> None:
-    """So many syncs in one statement, one a millisecond."""
+    """Write ``count`` syncs in one statement, one a millisecond."""
     await writer.execute(
         """INSERT INTO reconciliation_logs (user_id, mt5_position_id, event_type, matched, current_price, created_at)
            SELECT $1, 1 + n % $3::integer, 'sync', 1, n, $4::timestamptz + n * interval '1 millisecond'
@@ -234,9 +234,9 @@ OWN = {
 
 
 async def derived(writer: DatabaseWriter) -> dict[str, Any]:
-    """What an account's rows came to, without what is its own.
+    """The derived rows of an account, without the columns in `OWN`.
 
-    Limits count at their arrival, and so does what they cause.
+    Limits count at their arrival, so times that they cause are left out too.
     """
     account = await writer.account()
     account["liquidation_at"] = account["liquidation_at"] is not None
@@ -629,7 +629,7 @@ async def test_of_many_writers_every_row_is_applied_once_and_every_revision_is_w
             WHERE a.source = 'l' GROUP BY a.user_id, l.xmin::text) AS o""")
         == 1
     )
-    # Of rows of one time the last to arrive is the state.
+    # The state of a position is its newest row; among rows of one time it is the one that arrived last.
     differing = await watcher.fetch("""
         SELECT p.user_id, p.ticket FROM guardwire.positions AS p
         CROSS JOIN LATERAL (

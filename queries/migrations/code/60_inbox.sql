@@ -4,8 +4,8 @@
 -- function or operator of that session can take the place of another. They read no table, and they catch no exception: a
 -- COPY of a million rows would need a million subtransactions for that.
 
--- Copies a row of the platform into the inbox. row_to_json takes whatever columns the table has at that moment, and fails for
--- none; to_jsonb fails for a column of type json whose value it cannot hold. The account is read from the copy, because
+-- Copies a row of the platform into the inbox. row_to_json takes the columns that the table has at that moment, and fails for
+-- none of them; to_jsonb fails for a column of type json whose value it cannot hold. The account is read from the copy, because
 -- NEW.user_id fails when the column is renamed. That reading fails for escaped characters that the database cannot hold, so
 -- these are replaced; row_to_json itself escapes only control characters.
 --
