@@ -31,7 +31,7 @@ _COPY_EVERY_SECONDS: Final = 3.0
 _REMEMBERED: Final = 500
 _DESKS: Final = 3
 
-# What a platform has that keeps its log in partitions: a column more, and a key that holds it.
+# A platform that keeps its log in partitions has one more column, which belongs to the key.
 _PARTITION: Final = f"""
 DROP SCHEMA guardwire CASCADE;
 ALTER TABLE reconciliation_logs RENAME TO whole;
@@ -53,8 +53,8 @@ async def partition_log(connection: Any) -> None:
 class Traders:
     """Write rows of ``owners`` until they are stopped; ``counted`` says how many transactions of each kind.
 
-    A transaction may fail for one reason only: PostgreSQL could not serialize it. Whatever else a writer is told
-    is a line in ``failures``.
+    A transaction may fail for one reason only: PostgreSQL could not serialize it. Every other error of a writer is a
+    line in ``failures``.
     """
 
     database_url: str
@@ -104,7 +104,7 @@ class Traders:
         return [self.marks.log_row(owner) for _ in range(self.random.randrange(1, most + 1))]
 
     async def _loop(self, connection: Any) -> str:
-        """What platforms do most: one account, a statement for each row."""
+        """Most transactions of a platform are of this kind: one account, and a statement for each row."""
         owner = self._owner()
         async with connection.transaction():
             for ticket in owner.tickets:

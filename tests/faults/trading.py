@@ -79,7 +79,7 @@ async def _run(servers: EmbeddedServers, seconds: float, seed: int) -> Findings:
 
 @dataclass
 class _Trading:
-    """What goes on, and what it has come to so far."""
+    """The writers, the faults and the verifications of one run, and their counts so far."""
 
     stage: Stage
     different: int = 0

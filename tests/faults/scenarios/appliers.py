@@ -20,7 +20,7 @@ from tests.faults.pace import slowness
 from tests.faults.platform import people
 from tests.faults.stage import Stage
 
-#: Another node applies so soon after the applier is gone; else clients are told that they are stale.
+#: Another node must apply rows within this time after the applier is gone, and clients must know of a longer gap.
 _REPLACED_SECONDS: Final = 3.0
 _BEFORE_SECONDS: Final = 1.0
 _PATIENCE_SECONDS: Final = 60.0
@@ -32,7 +32,7 @@ _FIRST_NUMBER: Final = 200_000
 _BACKLOG_ROWS: Final = 100_000
 _BACKLOG_SECONDS: Final = 20.0
 _FRESH_SECONDS: Final = 1.0
-#: What a small platform writes in an hour; dead, in an inbox that no vacuum can clean meanwhile.
+#: A small platform writes as many rows in an hour; each leaves a dead row in the inbox until a vacuum may remove it.
 _HOUR_ROWS: Final = 40_000
 _ROWS_AT_ONCE: Final = 4
 _SCANS: Final = 21
@@ -119,7 +119,7 @@ async def _frozen(stage: Stage, freeze: Callable[[Site], Awaitable[None]]) -> No
     finally:
         victim.node.send(signal.SIGCONT)
     back = await stage.until(lambda: _follows(victim), seconds=_PATIENCE_SECONDS)
-    # What it had half done when it was stopped would show now.
+    # A batch that was half done when the process was stopped would take effect now.
     await stage.watch(2 * _REPLACED_SECONDS)
     _, last = await stage.ground.leader()
     stage.healed()
@@ -132,7 +132,7 @@ async def _frozen(stage: Stage, freeze: Callable[[Site], Awaitable[None]]) -> No
 
 
 async def cut_off(stage: Stage) -> None:
-    """The applier's way to PostgreSQL carries nothing more, and neither end is told."""
+    """The applier's connection to PostgreSQL carries nothing more, and neither end notices."""
     bound = await _bound(stage)
     await stage.watch(_BEFORE_SECONDS)
     victim, term = await stage.ground.leader()
