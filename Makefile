@@ -7,7 +7,7 @@ RUN := .venv/bin/python -m
 unexport PYTHONHOME PYTHONPATH PYTHONSTARTUP PYTHONOPTIMIZE PYTHONWARNINGS PYTHONDEVMODE VIRTUAL_ENV
 
 .DEFAULT_GOAL := help
-.PHONY: help demo install test faults lint bench bench-full lock audit clean venv
+.PHONY: help demo install test faults trading lint bench bench-full lock audit clean venv
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
@@ -24,6 +24,9 @@ test: venv ## every test, on real PostgreSQL and Redis; TESTS="tests/auth -k nam
 
 faults: venv ## faults injected into real servers, and what held; SEED=7 draws again, ONLY=Redis picks some
 	@exec $(RUN) tests.faults $(if $(SEED),--seed $(SEED)) $(if $(ONLY),--only "$(ONLY)")
+
+trading: venv ## minutes of trading with everything at once, each account compared with its log; SECONDS=600, SEED=7
+	@exec $(RUN) tests.faults.trading $(if $(SECONDS),--seconds $(SECONDS)) $(if $(SEED),--seed $(SEED))
 
 bench: venv ## how fast it is beside the least there can be and the usual; ONLY=changes picks a figure
 	@exec $(RUN) tests.benchmarks $(if $(ONLY),--only $(ONLY))

@@ -19,7 +19,7 @@ _TICKET: Final = _WHOLE | {"numeric", "text", "character varying"}
 _MATCHED: Final = _WHOLE | {"boolean", "text", "character varying"}
 _DIRECTION: Final = _TEXT | _WHOLE
 
-#: The columns that the capture reads, and the types that sql/readings.sql can read them as.
+#: The columns that the capture reads, and the types that code/10_readings.sql can read them as.
 READ_COLUMNS: Final[dict[str, dict[str, frozenset[str]]]] = {
     "reconciliation_logs": {
         "id": _UUID,

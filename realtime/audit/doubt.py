@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from typing import Any, Final
 
@@ -15,6 +15,7 @@ from realtime.audit.ticket import Tickets
 
 State = Mapping[str, Any]
 
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 #: Housekeeping, which turns time into commits, runs every few seconds; this is long past that.
 _CATCHING_UP: Final = timedelta(seconds=60)
 
@@ -46,6 +47,8 @@ class Doubt:
         self.of_altered: bool = bool(altered)
         #: Rows were changed in place.
         self.of_changes: bool = bool(record.updated)
+        #: Rows were changed in place, or rows whose arrival is on record are gone.
+        self.of_lost_rows: bool = self.of_changes or record.gone_until is not None
         #: Syncs among them, which may have been no syncs when they were inserted.
         self.changed_syncs: int = sum(
             row.kind == "sync" and row.usable and row.id in record.updated for _, row in log
@@ -87,39 +90,44 @@ class Doubt:
         if any(self._was_forgotten(arrival, row) for arrival, row in self._deciding(rows)):
             return True
         state = self._states[ticket]
-        if state is None:
-            return False
-        if self._is_before_the_record(state.time):
+        if state is not None and self._is_before_the_record(state.time):
             return True
-        applied = self._record.applied.get(getattr(state.change, "id", ""))
-        return applied is not None and self._later_is_gone(applied)
+        # Only a row that was applied later than the last close opens the ticket again.
+        last = [row for arrival, row in rows if arrival is state or (state is None and row.closes)]
+        return self._later_is_gone(max(self._record.applied.get(row.id, _EPOCH) for row in last))
 
-    def of_overwritten(self, ticket: str, expected: State | None, shown: State | None) -> bool:
-        """Whether a version of a row that was overwritten in place can explain a position that is shown.
+    def of_lost_versions(self, ticket: str, expected: State | None, shown: State | None) -> bool:
+        """Whether a row that is gone, or a version that was overwritten, can explain a position that is shown.
 
-        That version may have closed the ticket, may have had a later time, or may have named another ticket.
+        That row may have closed the ticket, may have had a later time, or may have named another ticket.
         """
         if ticket not in self._by_ticket:
             return self.of_changes
-        if not self.was_changed(ticket):
+        state = self._states[ticket]
+        if state is None or not self._has_lost_versions(ticket):
             return False
         if expected is None or shown is None:
-            return self._states[ticket] is not None
-        return str(shown["last_updated_at"]) > str(expected["last_updated_at"])
+            return True
+        if shown["last_updated_at"] == expected["last_updated_at"]:
+            return False
+        is_later: bool = shown["last_updated_at"] >= values.iso(state.time)
+        return self._record.gone_until is not None or is_later
 
     def of_earlier_rows(self, ticket: str) -> bool:
         """Whether a ticket may have had an earlier row than those on record."""
-        return self.of_the_past or self.was_changed(ticket)
+        return self.of_the_past or self._was_changed(ticket)
 
-    def was_changed(self, ticket: str) -> bool:
-        """Whether a row of a ticket was changed in place."""
+    def _has_lost_versions(self, ticket: str) -> bool:
+        return self._record.gone_until is not None or self._was_changed(ticket)
+
+    def _was_changed(self, ticket: str) -> bool:
         return any(row.id in self._record.updated for _, row in self._by_ticket.get(ticket, ()))
 
     def _may_diverge(self, ticket: str) -> bool:
-        """Whether a ticket is open and not matched now, and an overwritten version can have been its state."""
+        """Whether a ticket is open and not matched now, and a version that is lost can have been its state."""
         state = self._states[ticket]
         row = None if state is None else state.change
-        return isinstance(row, LogRow) and row.match != 1 and self.was_changed(ticket)
+        return isinstance(row, LogRow) and row.match != 1 and self._has_lost_versions(ticket)
 
     def _deciding(self, rows: list[tuple[Arrival, LogRow]]) -> list[tuple[Arrival, LogRow]]:
         """Of a ticket's rows those that may decide whether it is open, and what it is."""

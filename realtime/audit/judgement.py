@@ -77,15 +77,21 @@ class _Judge:
         # A sum of something doubtful is doubtful.
         doubtful = len(self._found.doubts) > begun or self._doubt.of_money
         self._found.compare("positions", expected, shown, _TOTALS, doubtful=doubtful)
-        self._found.compare("status", self._expected["status"], self._shown["status"], _BOOK,
-                            doubtful=doubtful or self._doubt.of_some_ticket)  # fmt: skip
+        self._book(doubtful=doubtful or self._doubt.of_some_ticket)
         later = str(shown.get("last_updated_at", "")) > str(expected.get("last_updated_at", ""))
         doubtful = self._doubt.timeless or (later and self._doubt.of_last_update)
         self._found.compare("positions", expected, shown, ["last_updated_at"], doubtful=doubtful)
 
+    def _book(self, *, doubtful: bool) -> None:
+        expected, shown = self._expected["status"], self._shown["status"]
+        # Tickets that diverge may have no row on record any more.
+        more = shown["divergences_detected"] > expected["divergences_detected"]
+        doubtful = doubtful or (more and self._doubt.of_the_past)
+        self._found.compare("status", expected, shown, _BOOK, doubtful=doubtful)
+
     def _position(self, ticket: str, expected: State | None, shown: State | None) -> None:
         path = f"positions/open/{ticket}"
-        doubtful = self._doubt.of_ticket(ticket) or self._doubt.of_overwritten(ticket, expected, shown)
+        doubtful = self._doubt.of_ticket(ticket) or self._doubt.of_lost_versions(ticket, expected, shown)
         if expected is None or shown is None:
             self._found.add(path, expected or ABSENT, shown or ABSENT, doubtful=doubtful)
             return
@@ -108,9 +114,9 @@ class _Judge:
         doubt = self._doubt
         later = str(shown.get("last_sync_at", "")) > str(expected.get("last_sync_at", ""))
         self._found.compare("status", expected, shown, ["last_sync_at", "last_sync_duration_ms"],
-                            doubtful=doubt.of_syncs or (later and doubt.of_changes))  # fmt: skip
+                            doubtful=doubt.of_syncs or (later and doubt.of_lost_rows))  # fmt: skip
         self._found.compare("status", expected, shown, ["error_message"],
-                            doubtful=doubt.of_syncs or doubt.of_changes)  # fmt: skip
+                            doubtful=doubt.of_syncs or doubt.of_lost_rows)  # fmt: skip
         # Rows that are gone were counted.
         missing = expected["total_syncs"] - shown["total_syncs"]
         doubtful = missing < 0 or missing <= doubt.changed_syncs or doubt.of_altered

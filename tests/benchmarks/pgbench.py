@@ -83,9 +83,10 @@ def _taken(folder: Path) -> list[float]:
 
 
 def _taken_seconds(line: str) -> float:
-    """Of a line of pgbench's log: client, number, microseconds, script, two of the clock, and with a rate the lag.
+    """Seconds from BEGIN to the answer to COMMIT, from a line of pgbench's log.
 
-    With a rate its microseconds begin when the transaction was due, and the lag is until it was begun.
+    The fields are client, number, microseconds, script, two of the clock, and with a rate the lag. With a rate the
+    microseconds begin when the transaction was due, and the lag ends when it was begun.
     """
     fields = line.split()
     return (int(fields[2]) - (int(fields[6]) if len(fields) > 6 else 0)) / 1e6

@@ -1,4 +1,4 @@
-"""What PostgreSQL uses, as the kernel counts it."""
+"""The kernel's count of the processor time that PostgreSQL uses."""
 
 from __future__ import annotations
 

@@ -125,7 +125,8 @@ class HistoryWriter:
         """Take back what a failure left open."""
         for connection in self.connections:
             if connection.is_in_transaction():
-                await connection.execute("ROLLBACK")
+                # The driver would go on to take a new transaction for a savepoint of the old one.
+                await connection.reset()
 
     async def _commit(self, opened: _Open) -> None:
         await opened.transaction.commit()

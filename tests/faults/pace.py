@@ -6,7 +6,7 @@ import asyncio
 import sys
 from typing import Final
 
-#: What the work takes CPython 3.11 on the machine of `docs/faults.md` when nothing else runs there.
+#: CPython 3.11 needs this time for the work on the machine of `docs/faults.md` when nothing else runs there.
 _IDLE_SECONDS: Final = 0.3
 #: A bound that is wider than this says nothing.
 _SLOWEST: Final = 3.0

@@ -44,7 +44,9 @@ _WRITTEN_FORMS: Final = (
     *(f"extra_float_digits = {digits}" for digits in (-15, -1, 0, 1, 3)),
     *(f"DateStyle = '{style}'" for style in ("ISO, MDY", "SQL, DMY", "German", "Postgres, YMD")),
     *(f"IntervalStyle = '{style}'" for style in ("postgres", "sql_standard", "iso_8601", "postgres_verbose")),
-    *(f"TimeZone = '{zone}'" for zone in ("Pacific/Kiritimati", "Etc/GMT+12", "Asia/Kathmandu", '<a"b>-3')),
+    *(f"TimeZone = '{zone}'" for zone in ("Pacific/Kiritimati", "Etc/GMT+12", "Asia/Manila", '<a"b>-3')),
+    # Offsets that PostgreSQL writes and does not read.
+    *(f"TimeZone = '{zone}'" for zone in ("X-167", "<+25>-25:30", "X+20", "-100", "A0B-120,J1,J365")),
     "bytea_output = 'escape'",
     "lc_numeric = 'C'",
     "lc_monetary = 'C'",

@@ -1,4 +1,4 @@
-"""What a platform writes, and what Guardwire makes of it: the one vocabulary of the tests of `queries`."""
+"""DatabaseWriter writes rows as a platform does, and reads the state that Guardwire makes of them."""
 
 from __future__ import annotations
 

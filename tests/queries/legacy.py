@@ -38,7 +38,7 @@ CREATE INDEX ix_position ON reconciliation_logs (mt5_position_id);
 USERS: Final = 20
 TICKETS: Final = 5
 
-#: So many syncs a user, one a second, round and round its tickets; every 50th row closes instead.
+#: Inserts ``rows`` syncs for each user, one a second, of its tickets in turn; every 50th row closes instead.
 HISTORY: Final = """
 INSERT INTO reconciliation_logs
     (user_id, mt5_position_id, symbol, direction, volume, entry_price, current_price, matched, event_type,

@@ -38,7 +38,7 @@ class NotificationRecorder:
         self._received.put_nowait(Notification(channel == self._delta_channel, payload))
 
     async def take(self, connection: Any) -> list[Notification]:
-        """What was committed since the last call, in order; ``connection`` is any other connection."""
+        """The notifications since the last call, in order; ``connection`` is any other connection."""
         end = Notification(is_delta=False, payload=f"end {uuid4()}")
         await connection.execute("SELECT pg_notify('guardwire', $1)", end.payload)
         found = []

@@ -1,4 +1,4 @@
-"""What a batch publishes: deltas that lead to what a read shows, and change notices for what has to be read."""
+"""A batch publishes deltas that lead to the state that a read shows, and change notices for other accounts."""
 
 from __future__ import annotations
 
@@ -318,7 +318,7 @@ async def test_the_channel_of_deltas_is_a_secret_of_the_owner_and_the_nodes(
 
 
 async def test_the_applier_traces_none_of_its_notifications(writer: DatabaseWriter) -> None:
-    """trace_notify would print the channel's name into the log of whoever applies."""
+    """The setting trace_notify would print the channel's name into the log of the applier's session."""
     messages: list[str] = []
     writer.connection.add_log_listener(lambda _, message: messages.append(str(message)))
     await writer.connection.execute("SET trace_notify = on; SET client_min_messages = 'debug5'")

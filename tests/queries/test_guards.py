@@ -1,4 +1,4 @@
-"""What equity and guard triggers make of an account's guards: drawdown, market conditions, breaches."""
+"""Equity and guard triggers change an account's guards: drawdown, market conditions and breaches."""
 
 from __future__ import annotations
 

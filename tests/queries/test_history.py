@@ -194,7 +194,7 @@ async def test_history_and_the_rows_that_wait_are_joined_and_not_compared_one_by
 async def test_a_reader_of_history_is_in_no_writers_way_and_misses_no_row(
     writer: DatabaseWriter, connect: Connect
 ) -> None:
-    """What it made of the account is not committed yet when the platform writes."""
+    """The reader has not committed the account's rows yet when the platform writes."""
     await writer.sync()
     reader = await connect()
     writer.applies = False

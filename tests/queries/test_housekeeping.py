@@ -1,4 +1,4 @@
-"""What time alone changes is a commit of the accounts concerned, but only up to the rows that were applied."""
+"""Housekeeping commits the changes that time brings about, but never ahead of rows that wait in the inbox."""
 
 from __future__ import annotations
 

@@ -102,7 +102,7 @@ async def test_an_older_platforms_history_is_read_while_it_goes_on_writing(
     assert await older.fetchval("SELECT done FROM guardwire.backfill") is True
     for user, state in (await states(older, USERS)).items():
         book = state["positions"]["open"]
-        # Of one time, a close wins; ticket 0 is none.
+        # A close wins over a sync of the same time, and 0 is no ticket.
         assert {"1", "2", "4"} <= set(book)
         assert not {"0", "3"} & set(book)
         assert book["1"]["direction"] == "sell"
@@ -265,7 +265,7 @@ async def test_a_login_that_may_not_migrate_is_refused_in_one_sentence(database_
 # ---------------------------------------------------------------- again
 
 
-#: What a migration may change of a database.
+#: Reads everything that a migration may change.
 EVERYTHING = """
 SELECT (SELECT jsonb_agg(to_jsonb(a)) FROM guardwire.accounts AS a), (SELECT to_jsonb(e) FROM guardwire.epoch AS e),
        (SELECT to_jsonb(b) FROM guardwire.backfill AS b), (SELECT to_jsonb(c) FROM guardwire.code AS c),

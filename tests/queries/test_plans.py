@@ -78,7 +78,7 @@ async def fill(url: str) -> None:
         OTHERS,
     )
     await migrate(url, notify=False)
-    # Of a table of a few pages a scan is the right plan.
+    # For a table of a few pages the planner rightly scans.
     await connection.execute(
         """INSERT INTO guardwire.accounts (user_id, revision)
            SELECT gen_random_uuid(), 1 FROM generate_series(1, $1::integer)""",
@@ -222,7 +222,7 @@ async def test_a_change_scans_nothing(
 
 
 async def test_a_backlog_is_applied_without_a_scan(crowded_url: str) -> None:
-    """Of one account and of many, although nothing is known of a table that is empty most of the time."""
+    """The planner has no statistics of a table that is empty most of the time."""
 
     async def write(connection: Any) -> None:
         writer = DatabaseWriter(connection, HEAVY, applies=False)

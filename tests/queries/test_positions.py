@@ -1,4 +1,4 @@
-"""What rows of the log make of the open book, and which of many rows counts."""
+"""Rows of the log open, change and close positions; these tests say which of many rows counts."""
 
 from __future__ import annotations
 

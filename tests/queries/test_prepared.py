@@ -97,7 +97,7 @@ async def test_a_prepared_transaction_that_is_rolled_back_never_was(writer: Data
 async def test_the_scan_does_not_pass_a_row_of_a_prepared_transaction(
     writer: DatabaseWriter, url: str
 ) -> None:
-    """Whose session is long gone."""
+    """The session that prepared it is long gone."""
     async with connected(url) as connection:
         await prepare(DatabaseWriter(connection, writer.user_id, applies=False), "to wait")
     for second in range(3):

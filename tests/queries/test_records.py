@@ -1,4 +1,4 @@
-"""What was made of a record is remembered for as long as it is being read."""
+"""`Remembered` keeps a value for as long as it is being read."""
 
 from __future__ import annotations
 

@@ -29,7 +29,9 @@ BOOK, BREACH, WAITING = (
 
 # The sweep of 0.1.0, which its nodes go on sending until they are drained.
 _SWEEP_OF_0_1_0: Final = "SELECT count(*) FROM (SELECT told_channel FROM guardwire.configuration) AS canary"
-_TOTAL_SYNCS: Final = "SELECT coalesce(sum(total_syncs), 0)::integer FROM guardwire.accounts WHERE user_id = $1"
+_TOTAL_SYNCS: Final = (
+    "SELECT coalesce(sum(total_syncs), 0)::integer FROM guardwire.accounts WHERE user_id = $1"
+)
 _SYNC: Final = """
 INSERT INTO reconciliation_logs
     (user_id, mt5_position_id, symbol, direction, volume, entry_price, current_price, matched, event_type)

@@ -108,7 +108,7 @@ async def test_the_platform_may_not(logins: Logins, statement: str) -> None:
 
 
 async def test_a_login_may_copy_no_rows_of_a_table_of_its_own(logins: Logins) -> None:
-    """Such a trigger would forge rows of the platform."""
+    """A trigger on a table of its own would let a login forge rows of the platform."""
     await logins.owner.execute("CREATE SCHEMA own; GRANT ALL ON SCHEMA own TO guardwire_platform")
     await logins.platform.execute("CREATE TABLE own.rows (user_id uuid)")
     with pytest.raises(asyncpg.InsufficientPrivilegeError):
@@ -162,7 +162,7 @@ async def test_the_server_may_look_up_positions_and_revoke_tokens(logins: Logins
         assert found.ticket == 7
         revoked = RevokedRows(engine=engine)
         added = {"user_id": None, "token_id": "t", "keep_seconds": 60, "reason": "", "capacity": 9}
-        assert await revoked.add(**added)  # type: ignore[arg-type]
+        assert await revoked.add(locked_until=None, **added)  # type: ignore[arg-type]
         assert [each.token_id for each in (await revoked.read(since=0))[0]] == ["t"]
         await revoked.prune()
     finally:

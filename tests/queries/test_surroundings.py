@@ -13,6 +13,7 @@ from realtime.audit.capture import check_triggers
 from realtime.errors import MigrationError
 from tests.queries.conftest import Connect
 
+
 @pytest.fixture
 async def connection(connect: Connect) -> Any:
     return await connect()

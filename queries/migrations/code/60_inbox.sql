@@ -4,22 +4,27 @@
 -- function or operator of that session can take the place of another. They read no table, and they catch no exception: a
 -- COPY of a million rows would need a million subtransactions for that.
 
--- Copies a row of the platform into the inbox. row_to_json takes whatever columns the table has at that moment, and fails for
--- none; to_jsonb fails for a column of type json whose value it cannot hold. The account is read from the copy, because
+-- Copies a row of the platform into the inbox. row_to_json takes the columns that the table has at that moment, and fails for
+-- none of them; to_jsonb fails for a column of type json whose value it cannot hold. The account is read from the copy, because
 -- NEW.user_id fails when the column is renamed. That reading fails for escaped characters that the database cannot hold, so
--- these are replaced; row_to_json itself escapes only control characters. A session whose extra_float_digits is below 1 would
--- round columns of floating point; a SET clause of the function would cost every row three times as much as asking.
+-- these are replaced; row_to_json itself escapes only control characters.
+--
+-- A session whose extra_float_digits is below 1 would round columns of floating point. One whose time zone is no name but an
+-- offset could be 16 hours or more from UTC, which PostgreSQL writes and does not read. SET clauses of the function would cost
+-- every row three times as much as asking.
 CREATE OR REPLACE FUNCTION guardwire.copy_row() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$
 DECLARE
     new_copy pg_catalog.json;
     old_copy pg_catalog.json;
     written_user pg_catalog.text;
     float_digits CONSTANT pg_catalog.text := pg_catalog.current_setting('extra_float_digits');
-    rounds_floats CONSTANT pg_catalog.bool := float_digits::pg_catalog.int4 OPERATOR(pg_catalog.<) 1;
+    time_zone CONSTANT pg_catalog.text := pg_catalog.current_setting('TimeZone');
+    is_odd_session CONSTANT pg_catalog.bool := float_digits::pg_catalog.int4 OPERATOR(pg_catalog.<) 1
+                                               OR time_zone OPERATOR(pg_catalog.~) '[0-9]';
     foreign_escape CONSTANT pg_catalog.text := E'(?<!\\\\)((?:\\\\\\\\)*)\\\\u(?!00(?:0[1-9a-f]|1[0-9a-f]))[0-9a-fA-F]{4}';
 BEGIN
-    IF rounds_floats THEN
-        PERFORM pg_catalog.set_config('extra_float_digits', '1', true);
+    IF is_odd_session THEN
+        PERFORM pg_catalog.set_config('extra_float_digits', '1', true), pg_catalog.set_config('TimeZone', 'UTC', true);
     END IF;
     IF TG_OP OPERATOR(pg_catalog.<>) 'DELETE' THEN
         new_copy := pg_catalog.row_to_json(NEW);
@@ -33,8 +38,9 @@ BEGIN
             old_copy := pg_catalog.regexp_replace(old_copy::pg_catalog.text, foreign_escape, E'\\1?', 'g')::pg_catalog.json;
         END IF;
     END IF;
-    IF rounds_floats THEN
-        PERFORM pg_catalog.set_config('extra_float_digits', float_digits, true);
+    IF is_odd_session THEN
+        PERFORM pg_catalog.set_config('extra_float_digits', float_digits, true),
+                pg_catalog.set_config('TimeZone', time_zone, true);
     END IF;
     written_user := coalesce(new_copy, old_copy) OPERATOR(pg_catalog.->>) 'user_id';
     INSERT INTO guardwire.inbox (account, source, operation, new_row, old_row, xid, arrived_at)

@@ -108,7 +108,7 @@ CREATE OR REPLACE FUNCTION guardwire.share_rows(early uuid[], others uuid[], sca
 LANGUAGE plpgsql AS $$
 DECLARE
     -- An account costs more than some rows of it.
-    share integer := greatest(10, most / cardinality(early || others));
+    share integer := greatest(least(10, most), most / cardinality(early || others));
     chosen uuid[];
     unused integer;
     needy integer;
@@ -146,10 +146,12 @@ BEGIN
                                 WHERE i.account = c.account AND i.nth > c.upto ORDER BY i.nth LIMIT 5000) AS o
             WHERE EXISTS (SELECT FROM first AS f WHERE f.account = c.account AND f.xid = o.xid)
         ), placed AS (
-            SELECT w.account, sum(count(*)) OVER (ORDER BY array_position(chosen, w.account)) - count(*) AS before
+            -- The transaction of the oldest row does not count: however long it is, accounts with a row or two come along.
+            SELECT w.account, sum(count(*)) FILTER (WHERE w.account <> chosen[1]) OVER (
+                                  ORDER BY array_position(chosen, w.account) ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS before
             FROM whole AS w GROUP BY w.account
         )
-        SELECT w.nth FROM whole AS w JOIN placed AS p ON p.account = w.account WHERE p.before < most);
+        SELECT w.nth FROM whole AS w JOIN placed AS p ON p.account = w.account WHERE coalesce(p.before, 0) < most);
 END
 $$;
 

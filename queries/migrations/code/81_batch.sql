@@ -27,8 +27,8 @@ DROP TYPE IF EXISTS guardwire.change CASCADE;
 CREATE TYPE guardwire.change AS (account uuid, revision bigint, delta text);
 COMMENT ON TYPE guardwire.change IS 'An account that a batch changed; delta is null where nodes have to read the account';
 
--- What kind of change a row of the inbox is, where its operation alone does not tell: a row that moves to another partition
--- is deleted and inserted in one transaction, and counts as updated. Other deletions of log and equity change nothing.
+-- Makes an update of a row that moved to another partition: it was deleted and inserted in one transaction. Other deletions of
+-- log and equity change nothing, and are left out.
 CREATE OR REPLACE FUNCTION guardwire.merge_moves(rows guardwire.copied_row[], batch guardwire.inbox[])
 RETURNS guardwire.copied_row[] LANGUAGE plpgsql AS $$
 BEGIN

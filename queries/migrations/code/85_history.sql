@@ -217,8 +217,8 @@ BEGIN
 END
 $$;
 
--- Copies the newest rate of each pair, all instruments and all limits from the platform's tables, whatever was written past
--- the triggers.
+-- Copies the newest rate of each pair, all instruments and all limits from the platform's tables, with rows that were written
+-- past the triggers.
 CREATE OR REPLACE FUNCTION guardwire.copy_reference() RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
@@ -247,7 +247,7 @@ BEGIN
     )
     INSERT INTO guardwire.fx_current AS c (base, quote, rate, as_of)
     SELECT n.base, n.quote, n.rate, n.at FROM newest AS n
-    -- Of rates of one time the one that arrived last is current; that is not on record.
+    -- Among rates of one time the one that arrived last is current; that is not on record.
     ON CONFLICT ON CONSTRAINT fx_current_pkey DO UPDATE SET rate = excluded.rate, as_of = excluded.as_of
         WHERE c.as_of <> excluded.as_of OR NOT EXISTS (
             SELECT FROM public.fx_rates AS f

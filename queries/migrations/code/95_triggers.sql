@@ -1,6 +1,7 @@
 -- The triggers on the platform's tables. Each fires for every row, because a statement's trigger misses rows that are written
 -- to a partition by its own name or by logical replication; and ENABLE ALWAYS, because of the latter. `guardwire migrate`
--- makes a trigger that is missing, and enables one that is not.
+-- makes a trigger that is missing, and enables one that is not. No trigger fires for the rows that ATTACH PARTITION brings along:
+-- `guardwire rebuild` reads them.
 CREATE TRIGGER guardwire_copy AFTER INSERT OR UPDATE ON public.reconciliation_logs
 FOR EACH ROW EXECUTE FUNCTION guardwire.copy_row('l');
 

@@ -28,7 +28,7 @@ _BURST = (
     " 20 µs of each is the kernel's writing, as in the floor, and 40 the interpreter's making of state, patch and"
     " frame"
 )
-#: Of a single price at 200 changes/s; the release before this design had 2.36 times the floor.
+#: In the release before the inbox, the median of a single price at 200 changes/s was 2.36 times the floor's.
 _BEFORE = 2.36
 _RATE = 200
 

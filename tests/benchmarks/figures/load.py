@@ -24,7 +24,7 @@ _BATCHES = (
 
 
 class _Side:
-    """What loops of one kind cost, by loops a second."""
+    """Costs and latencies of loops of one kind, by loops a second."""
 
     def __init__(self) -> None:
         self.postgres_ms: defaultdict[int, list[float]] = defaultdict(list)

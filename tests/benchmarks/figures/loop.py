@@ -1,4 +1,4 @@
-"""What Guardwire costs the platform's own transactions: its loop, beside the same rows in a bare database."""
+"""The cost of Guardwire in the platform's own transactions: its loop, beside the same rows in a bare database."""
 
 from __future__ import annotations
 

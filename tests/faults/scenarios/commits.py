@@ -74,7 +74,8 @@ async def notifications(stage: Stage) -> None:
     await ears.add_listener(
         _CHANNEL, lambda *args: heard.update(["strange" if "#" in str(args[3]) else "known"])
     )
-    evaluated = sum([await site.node.metric("guardwire_evaluations_total") for site in stage.sites])
+    evaluated = await _counted(stage, "guardwire_evaluations_total")
+    forged = await _counted(stage, "guardwire_forged_notifications_total")
     began = time.monotonic()
     for payload in _strange(stage):
         await mouth.execute("SELECT pg_notify($1, $2)", _CHANNEL, payload)
@@ -88,11 +89,19 @@ async def notifications(stage: Stage) -> None:
     for _ in range(50):  # all that is true, fifty times
         await mouth.execute("SELECT pg_notify($1, $2)", _CHANNEL, ",".join([*known[:100], "#"]))
     await stage.watch(2)
-    read = sum([await site.node.metric("guardwire_evaluations_total") for site in stage.sites]) - evaluated
+    # Wake-ups for nothing; and deltas from somebody who has learnt the channel's name, but not its secret.
+    await mouth.execute(
+        "SELECT pg_notify('guardwire_inbox', n::text) FROM generate_series(1, $1::integer) AS n", _FLOOD
+    )
+    for payload in _deltas(stage):
+        await mouth.execute("SELECT pg_notify(delta_channel, $1) FROM guardwire.configuration", payload)
+    await stage.watch(2)
+    read = await _counted(stage, "guardwire_evaluations_total") - evaluated
+    refused = await _counted(stage, "guardwire_forged_notifications_total") - forged
     stage.healed()
     stage.proves(
-        f"our own listener heard {heard['strange']}, {read:.0f} accounts were read",
-        heard["strange"] >= _FLOOD and read > 0,
+        f"our own listener heard {heard['strange']}, {read:.0f} accounts were read, {refused:.0f} deltas refused",
+        heard["strange"] >= _FLOOD and read > 0 and refused >= len(stage.sites) * len(_deltas(stage)),
     )
     stage.figure("slowest push", stage.crowd.latency_ms(1.0, since=began) / 1000, _SLOWEST_SECONDS)
     await ears.close()
@@ -107,6 +116,19 @@ def _strange(stage: Stage) -> list[str]:
         f"{owners[3]}=1e9,#", f"{uuid4()}={2**52},#", "\u2028#=\u0660", f"{owners[4]}=\u0661\u0662,#",
         *(f"{owner}={2**60},#" for owner in owners[:20]),
     ]  # fmt: skip
+
+
+def _deltas(stage: Stage) -> list[str]:
+    """Deltas that would follow on what clients show, but for their authentication codes."""
+    return [
+        f"{code}#1 {bot.owner.user_id} {bot.revision} {bot.revision + 1} 666 1 1 1 1 1 1 1 1"
+        for bot in stage.bots[:20]
+        for code in ("0" * 32, "", "f" * 31)
+    ]
+
+
+async def _counted(stage: Stage, name: str) -> float:
+    return sum([await site.node.metric(name) for site in stage.sites])
 
 
 async def race(stage: Stage) -> None:

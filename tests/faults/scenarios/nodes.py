@@ -11,9 +11,11 @@ import signal
 import socket
 import termios
 import time
+from collections.abc import Sequence
 from typing import Final
 
 from tests.faults.bot import BLIND_SECONDS
+from tests.faults.ground import Site
 from tests.faults.scenarios.clients import fat_accounts, stuck_bytes, stuck_readers
 from tests.faults.stage import Stage
 from tests.faults.strangers import opened, vanish
@@ -93,6 +95,7 @@ async def rolling_restart(stage: Stage) -> None:
 async def wrong_clocks(stage: Stage) -> None:
     """One node is an hour ahead, another one behind; a client may get to any of them."""
     stage.leases_may_run_out = True
+    sizes = [site.node.log.stat().st_size for site in stage.sites]
     for site, hours in zip(stage.sites[:2], (1, -1), strict=False):
         await site.node.kill()
         await site.node.start(clock_seconds=3600 * hours)
@@ -107,10 +110,33 @@ async def wrong_clocks(stage: Stage) -> None:
     began = time.monotonic()
     await stage.watch(2)
     stage.figure("slowest push", stage.crowd.latency_ms(1.0, since=began) / 1000, _PUSH_SECONDS)
+    stage.figure("backlogs reported that were none", await _backlogs_reported(stage, sizes), 0, "")
     for site in stage.sites[:2]:
         await site.node.kill()
         await site.node.start()
     stage.healed()
+
+
+async def _backlogs_reported(stage: Stage, sizes: Sequence[int]) -> int:
+    """While each of the two nodes in turn is the applier; ``sizes`` are those of the logs before."""
+    for site in stage.sites[:2]:
+        others = [other for other in stage.sites if other is not site]
+        for other in others:
+            other.node.send(signal.SIGSTOP)
+        try:
+            await stage.until(lambda site=site: _leads(stage, site), seconds=20)  # type: ignore[misc]
+            await stage.watch(_BEFORE_SECONDS)
+        finally:
+            for other in others:
+                other.node.send(signal.SIGCONT)
+    await stage.crowd.until_all_fresh()
+    logs = [site.node.log.read_bytes()[size:] for site, size in zip(stage.sites, sizes, strict=True)]
+    return sum(log.count(b"a backlog of") for log in logs)
+
+
+async def _leads(stage: Stage, site: Site) -> bool:
+    leader, _ = await stage.ground.leader()
+    return leader is site
 
 
 async def busy(stage: Stage) -> None:

@@ -8,10 +8,12 @@ import os
 import shutil
 import signal
 import time
+from collections.abc import Sequence
 from typing import Any, Final
 
 import asyncpg
 
+from tests.faults.ground import Site, sites_without
 from tests.faults.platform import AWAY
 from tests.faults.stage import Stage
 
@@ -89,27 +91,33 @@ async def listeners_terminated(stage: Stage) -> None:
 
 
 async def listeners_half_open(stage: Stage) -> None:
-    """The listeners' connections stay open and carry nothing: only the canary can tell."""
+    """Listeners' connections stay open and carry nothing: only the canary can tell.
+
+    Not those of the applier's node, whose applier takes the same way: that is another fault.
+    """
     _expect(stage)
     await stage.watch(_BEFORE_SECONDS)
-    names = "guardwire_sweep_found_missed_total", "guardwire_canary_missed_total"
-    before = [sum([await site.node.metric(name) for site in stage.sites]) for name in names]
+    leader, _ = await stage.ground.leader()
+    deaf = sites_without(stage.sites, leader)
+    before = await _missed(deaf)
     began = time.monotonic()
-    for site in stage.sites:
+    for site in deaf:
         site.listener.go_silent("up", "down")
-    deaf = await stage.until(lambda: _all_deaf(stage), seconds=12)
-    after = [sum([await site.node.metric(name) for site in stage.sites]) for name in names]
-    stage.proves(
-        f"sweeps found {after[0] - before[0]:.0f} changes that no listener heard", after[0] > before[0]
-    )
-    stage.figure("noticed", deaf, 9)
+    noticed = await stage.until(lambda: _all_deaf(deaf), seconds=12)
+    found = await _missed(deaf) - before
+    stage.proves(f"sweeps of {len(deaf)} nodes found {found:.0f} changes that no listener heard", found > 0)
+    stage.figure("noticed", noticed, 9)
     await stage.watch(2)
     stage.figure("slowest push", stage.crowd.latency_ms(1.0, since=began) / 1000, _TOLD_SECONDS)
     stage.healed()
 
 
-async def _all_deaf(stage: Stage) -> bool:
-    return not any([await site.node.metric("guardwire_listener_up") for site in stage.sites])
+async def _missed(sites: Sequence[Site]) -> float:
+    return sum([await site.node.metric("guardwire_sweep_found_missed_total") for site in sites])
+
+
+async def _all_deaf(sites: Sequence[Site]) -> bool:
+    return not any([await site.node.metric("guardwire_listener_up") for site in sites])
 
 
 async def connections_used_up(stage: Stage) -> None:
