@@ -18,7 +18,8 @@ from queries.migrations import run
 from queries.migrations.script import execute_script
 from realtime.errors import MigrationError
 
-#: `guardwire migrate` finds that these are not the functions of its release, and replaces them.
+#: `guardwire migrate` finds that these are not the functions of its release, and replaces them. The row that is set
+#: aside is of no table (t): it concerns all accounts, and a migration alone removes it.
 _SILENCE: Final = """
 CREATE OR REPLACE FUNCTION guardwire.copy_row() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS
 $$ BEGIN RETURN NULL; END $$;
@@ -26,7 +27,7 @@ CREATE OR REPLACE FUNCTION guardwire.note_truncate() RETURNS trigger LANGUAGE pl
 $$ BEGIN RETURN NULL; END $$;
 UPDATE guardwire.code SET digest = '';
 INSERT INTO guardwire.set_aside (nth, account, source, operation, xid, arrived_at, sqlstate, reason)
-VALUES (0, guardwire.no_account(), 'l', 'i', pg_current_xact_id(), clock_timestamp(), 'GW002',
+VALUES (0, guardwire.no_account(), 't', 't', pg_current_xact_id(), clock_timestamp(), 'GW002',
         'the triggers were taken out by guardwire uninstall; guardwire migrate brings them back')
 ON CONFLICT (nth) DO NOTHING;
 """

@@ -11,6 +11,7 @@ from uuid import UUID
 
 import pytest
 
+from queries.capture import rebuild_all
 from queries.migrations import run
 from queries.migrations.run import migrate
 from queries.migrations.uninstall import remove_everything, remove_triggers
@@ -95,6 +96,8 @@ async def test_a_locked_table_keeps_no_statement_from_being_free_of_guardwire(
         assert [row["reason"] for row in await writer.set_aside()] == [
             "the triggers were taken out by guardwire uninstall; guardwire migrate brings them back"
         ]
+        await rebuild_all(other, progress=lambda *_: None)
+        assert len(await writer.set_aside()) == 1, "a rebuild brings no trigger back, so accounts stay stale"
         await remove_triggers(migrated_url, progress=said.append)
         assert await other.fetchval(TRIGGERS) == 0
 
