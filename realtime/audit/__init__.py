@@ -1,26 +1,26 @@
-"""The audit: what an account's state must be, reduced from the raw history in plain Python.
+"""The audit: an account's state, reduced from the raw history in plain Python.
 
-Written from the contract's rules alone, it shares no code with the server. When it and the server disagree,
-one of them has a bug, or somebody has altered what the capture made.
+The audit is written from the rules of the contract alone, and shares no code with the server. When audit and server
+disagree, one of them has a bug, or somebody has altered derived rows.
 
-    history.py     what happened: versions of rows in the order in which they were committed
-    values.py      what counts as a number, a time, a ticket, a user
-    ticket.py      is a ticket open, and which row is its state
-    book.py        positions and what they are worth
+    history.py     versions of rows in the order in which they were applied
+    values.py      reads numbers, times, tickets and users
+    ticket.py      whether a ticket is open, and which row is its state
+    book.py        positions and their profit
     money.py       equity, its peak, the drawdown
     market.py      market alerts
-    occurrences.py what is listed as a recent event, and which breaches are latched
+    occurrences.py recent events and latched breaches
     state.py       the whole state of one account, as it stands on the wire
 
 On a database that is in use:
 
-    sources.py     how the platform's tables are read, whatever types their columns have
-    record.py      what is on record about one account
-    doubt.py       what that record cannot tell, and why
-    difference.py  a path where the record and what is shown do not agree
+    sources.py     statements that read the platform's tables, whose columns have any of several types
+    record.py      the platform's rows of one account, and the order in which they were applied
+    doubt.py       differences that the record cannot settle
+    difference.py  a path where the record and the live queries do not agree
     judgement.py   compares the two
     verdict.py     one account, read in one snapshot and judged
-    capture.py     is the capture itself whole: triggers, notes, histories
+    capture.py     whether the capture itself is whole: triggers, rows set aside, histories
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ _LARGEST_PROFIT = Decimal(10) ** 13
 
 @dataclass(frozen=True)
 class Reference:
-    """What all accounts share: instruments by symbol, and the newest usable rate of each pair."""
+    """Instruments by symbol, and the newest usable rate of each pair of currencies."""
 
     instruments: dict[str, Instrument]
     rates: dict[tuple[str, str], Decimal]

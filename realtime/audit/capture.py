@@ -1,4 +1,4 @@
-"""Is the capture itself whole: its triggers there and enabled, no row set aside, every history read?"""
+"""Whether the capture is whole: each trigger is there and enabled, no row was set aside, each history was read."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ _UNREAD: Final = "SELECT count(*) FROM guardwire.accounts WHERE NOT ready"
 
 
 class Complaint(NamedTuple):
-    """What is wrong, in one sentence, and what mends it, in another."""
+    """A defect of the capture in one sentence, and its remedy in another."""
 
     wrong: str
     mend: str
@@ -66,7 +66,7 @@ class Complaint(NamedTuple):
 
 
 async def check_triggers(connection: Any) -> list[Complaint]:
-    """What is wrong with the triggers in the database behind ``connection`` (asyncpg's)."""
+    """Defects of the triggers in the database behind ``connection`` (asyncpg's)."""
     tables = [table for table, triggers in TRIGGERS.items() for _ in triggers]
     triggers = [trigger for group in TRIGGERS.values() for trigger in group]
     return [_complain(row) for row in await connection.fetch(_TRIGGERS, tables, triggers) if row["wrong"]]
@@ -97,7 +97,7 @@ async def check_casts(connection: Any) -> list[Complaint]:
 
 
 async def check_capture(connection: Any) -> list[Complaint]:
-    """Everything that is wrong with the capture in the database behind ``connection`` (asyncpg's)."""
+    """All defects of the capture in the database behind ``connection`` (asyncpg's)."""
     complaints = await check_triggers(connection) + await check_casts(connection)
     set_aside = await connection.fetchrow(_SET_ASIDE)
     if set_aside["rows"]:

@@ -1,4 +1,4 @@
-"""What a comparison found: differences for certain, and doubts that the record alone cannot settle."""
+"""Findings of a comparison: differences for certain, and doubts that the record alone cannot settle."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ class Difference:
     shown: Any
 
     def __str__(self) -> str:
-        return f"{self.path}: should be {_told(self.expected)} and is {_told(self.shown)}"
+        return f"{self.path}: should be {_described(self.expected)} and is {_described(self.shown)}"
 
 
 @dataclass
 class Findings:
-    """Everything that one comparison found."""
+    """All findings of one comparison."""
 
     differences: list[Difference] = field(default_factory=list)
-    #: What may be explained by rows that are no longer on record, or by an order that is not.
+    #: Differences that rows which are no longer on record, or a forgotten order, may explain.
     doubts: list[Difference] = field(default_factory=list)
 
     def add(self, path: str, expected: Any, shown: Any, *, doubtful: bool) -> None:
@@ -55,7 +55,7 @@ def same(expected: Any, shown: Any) -> bool:
     return bool(expected == shown) and isinstance(expected, bool) is isinstance(shown, bool)
 
 
-def _told(value: Any) -> str:
+def _described(value: Any) -> str:
     if value is ABSENT:
         return ABSENT
     return "there" if isinstance(value, dict) else repr(value)

@@ -1,4 +1,4 @@
-"""What the record of an account cannot tell, and why."""
+"""Differences that the record of an account cannot settle: something that is not on record may explain them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _CATCHING_UP: Final = timedelta(seconds=60)
 
 
 class Doubt:
-    """Where rows that are gone, were overwritten, or whose order is not on record could explain anything."""
+    """Which differences can be explained by rows that are gone or were overwritten, or whose order is not on record."""
 
     def __init__(self, record: Record, shown: State) -> None:
         self._record = record
@@ -72,7 +72,7 @@ class Doubt:
         self.of_gone_equity: bool = str(shown["guards"]["drawdown"].get("last_checked_at", "")) > (
             values.iso(max(equity_times)) if equity_times else ""
         )
-        #: Amounts are in another currency, or converted at another rate, than the record can tell.
+        #: The currency of amounts, or the rate at which they are converted, is not on record.
         self.of_money: bool = record.reference_waits or self.of_gone_equity
         self.of_limits: bool = record.limits_wait
         #: Housekeeping may have been held up: what time alone brings about may be late.
@@ -81,7 +81,7 @@ class Doubt:
         )
 
     def of_ticket(self, ticket: str) -> bool:
-        """Whether it cannot be told if the ticket is open, or which row is its state."""
+        """Whether the record does not show if a ticket is open, or which row is its state."""
         rows = self._by_ticket.get(ticket)
         if rows is None:
             return self.of_the_past or bool(self._altered_tickets)
@@ -130,14 +130,14 @@ class Doubt:
         return isinstance(row, LogRow) and row.match != 1 and self._has_lost_versions(ticket)
 
     def _deciding(self, rows: list[tuple[Arrival, LogRow]]) -> list[tuple[Arrival, LogRow]]:
-        """Of a ticket's rows those that may decide whether it is open, and what it is."""
+        """Rows of a ticket that may decide whether the ticket is open, and which row is its state."""
         latest_open = max((each for each, row in rows if not row.closes), key=_recency, default=None)
         return [(arrival, row) for arrival, row in rows if row.closes or arrival is latest_open]
 
     def _was_forgotten(self, arrival: Arrival, row: LogRow) -> bool:
         """Whether it is not on record when the row arrived, or whether it was changed since."""
-        unseen = row.id not in self._record.applied
-        return unseen and self._record.forgets and arrival.time < self._record.arrivals_since
+        is_unseen = row.id not in self._record.applied
+        return is_unseen and self._record.forgets and arrival.time < self._record.arrivals_since
 
     def of_position_id(self, ticket: str, shown: str) -> bool:
         """Whether the ticket's first row may have been the one that is shown."""
@@ -177,20 +177,23 @@ class Doubt:
 
     @cached_property
     def of_last_update(self) -> bool:
-        """Whether a later update than those on record may have been told of."""
+        """Whether a later update than those on record may have been applied."""
         forgotten = any(self._was_forgotten(arrival, row) for arrival, row in self._log)
-        return self.timeless or self.of_the_past or forgotten or bool(self._record.updated)
+        return self.timeless or self.of_the_past or forgotten or self.of_changes
 
     @cached_property
     def of_syncs(self) -> bool:
-        """Whether it cannot be told which sync was the last."""
+        """Whether the record does not show which sync was the last."""
         if self.timeless or self.of_altered or (self.of_the_past and not self._good_syncs):
             return True
-        told = [(arrival, row) for arrival, row in self._log if _speaks(row)]
+        speaking = [(arrival, row) for arrival, row in self._log if _speaks(row)]
         applied = max(
-            (self._record.applied.get(row.id, arrival.at) for arrival, row in told), default=self._record.now
+            (self._record.applied.get(row.id, arrival.at) for arrival, row in speaking),
+            default=self._record.now,
         )
-        return self._later_is_gone(applied) or any(map(self._is_unsure_of_the_last, (told, self._good_syncs)))
+        return self._later_is_gone(applied) or any(
+            map(self._is_unsure_of_the_last, (speaking, self._good_syncs))
+        )
 
     def _is_unsure_of_the_last(self, rows: list[tuple[Arrival, LogRow]]) -> bool:
         latest = max((arrival.time for arrival, _ in rows), default=None)
@@ -200,7 +203,7 @@ class Doubt:
         return len(tied) > 1 or self._is_before_the_record(latest)
 
     def last_sync(self) -> list[datetime]:
-        """By which times the last good sync may be judged: its own, and its arrival's where that is known."""
+        """Times by which the last good sync may be judged: its own, and that of its arrival where it is on record."""
         if not self._good_syncs:
             return []
         own = max(arrival.time for arrival, _ in self._good_syncs)
@@ -208,7 +211,7 @@ class Doubt:
         return [own, max(arrived)] if arrived else [own]
 
     def of_event(self, event_id: str) -> bool:
-        """Whether it cannot be told if this row was worth an event, and which."""
+        """Whether the record does not show if a row caused an event, and which one."""
         row = self._rows.get(event_id)
         if row is None:
             return self.of_the_past
@@ -217,15 +220,15 @@ class Doubt:
         ticket = str(row.ticket)
         if not row.bears_position:
             return False
-        if self._record.log_begins is not None:
+        if (
+            self._record.log_begins is not None
+            or self._has_lost_versions(ticket)
+            or ticket in self._altered_tickets
+        ):
             return True
         before = [earlier for _, earlier in self._by_ticket[ticket]]
         # The ticket's first row on record need not have been its first.
-        return (
-            (self.of_the_past and before[0].id == event_id)
-            or any(earlier.id in self._record.updated for earlier in before)
-            or self._is_unordered(ticket)
-        )
+        return (self.of_the_past and before[0].id == event_id) or self._is_unordered(ticket)
 
     def _is_unordered(self, ticket: str) -> bool:
         unseen = [row for _, row in self._by_ticket[ticket] if row.id not in self._record.applied]
@@ -233,7 +236,7 @@ class Doubt:
 
     @cached_property
     def of_alerts(self) -> bool:
-        """Whether it cannot be told which market conditions are the latest."""
+        """Whether the record does not show which market conditions are the latest."""
         guards = [
             (arrival.time, row.symbol, row.divergence_reason)
             for arrival, row in self._log
@@ -264,7 +267,7 @@ class Doubt:
 
     @cached_property
     def of_equity(self) -> bool:
-        """Whether it cannot be told which equity row is the latest."""
+        """Whether the record does not show which equity row is the latest."""
         rows = self._record.equity
         latest = max((arrival.time for arrival, _ in rows), default=None)
         tied = [row for arrival, row in rows if arrival.time == latest and row.id not in self._record.applied]

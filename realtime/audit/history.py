@@ -1,4 +1,4 @@
-"""What happened: versions of rows in the order in which they were committed, as the platform wrote them."""
+"""Versions of the platform's rows in the order in which they were applied."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ class LogRow:
 
     @cached_property
     def bears_position(self) -> bool:
-        """Whether it says something about a position that can be told apart."""
+        """Whether the row says something about a position of a known user and ticket."""
         return self.usable and not self.failed and self.kind in _OPEN_TYPES | _CLOSE_TYPES
 
     @cached_property
@@ -162,7 +162,7 @@ Change = LogRow | EquityRow | Limits | Instrument | FxRate | WentSilent | Alerts
 
 @dataclass(frozen=True)
 class Arrival:
-    """A change that was committed: ``order`` says after which others, ``at`` is what the clock said."""
+    """A change that was applied: ``order`` is its place among all, ``at`` the clock when it was written."""
 
     change: Change
     order: int
@@ -175,7 +175,7 @@ class Arrival:
 
     @cached_property
     def recency(self) -> tuple[datetime, int]:
-        """What "latest" means: by time, then by arrival."""
+        """Sorts from the earliest to the latest: by time, then by order."""
         return self.time, self.order
 
 
@@ -183,7 +183,7 @@ History = Sequence[Arrival]
 
 
 def backfill_order(rows: Sequence[LogRow | EquityRow], at: datetime) -> list[Arrival]:
-    """Arrivals of rows that nobody saw arrive: by time, closes last in a tie, then by id."""
+    """Arrivals of rows whose arrival was not recorded: by time, closes last in a tie, then by id."""
 
     def position(arrival: Arrival) -> tuple[datetime, bool, str]:
         row = arrival.change

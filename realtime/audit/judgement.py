@@ -1,4 +1,4 @@
-"""Does the state that the live queries give agree with what is on record?
+"""Compares the state that the live queries give with the record.
 
 The record is the platform's rows as they are now, less the changes that wait in the inbox. Rows that were removed,
 versions that were overwritten, limits that held before and, after some days, the order of arrival are not in it.
@@ -136,19 +136,19 @@ class _Judge:
             self._found.add("status/source", "live", shown, doubtful=doubtful)
 
     def _events(self) -> None:
-        told = log_events(self._record.history, self._record.user_id)
+        caused = log_events(self._record.history, self._record.user_id)
         shown = self._shown["status"]["recent_events"]
         oldest = min((event["created_at"] for event in shown.values()), default="")
         for event_id, event in shown.items():
             path, doubtful = f"status/recent_events/{event_id}", self._doubt.of_event(event_id)
             if event["event_type"] == "drawdown_alert":
                 continue  # what limits held at the time is not on record
-            if event_id not in told:
+            if event_id not in caused:
                 self._found.add(path, ABSENT, event, doubtful=doubtful)
                 continue
-            expected = wire(told[event_id][1])
+            expected = wire(caused[event_id][1])
             self._found.compare(path, expected, event, _EVENT, doubtful=doubtful)
-        for event_id, event in newest(told, LISTED_EVENTS).items():
+        for event_id, event in newest(caused, LISTED_EVENTS).items():
             due = len(shown) < LISTED_EVENTS or event["created_at"] > oldest
             if due and event_id not in shown:
                 path = f"status/recent_events/{event_id}"
@@ -161,7 +161,7 @@ class _Judge:
         begun = len(self._found.doubts)
         self._drawdown()
         self._alerts()
-        # What both come to is as doubtful as either.
+        # The overall status is as doubtful as drawdown and alerts are.
         doubtful = len(self._found.doubts) > begun or self._doubt.of_equity or self._doubt.of_limits
         expected, shown = self._expected["guards"], self._shown["guards"]
         self._found.compare("guards", expected, shown, _OVERALL, doubtful=doubtful)
@@ -220,7 +220,7 @@ class _Judge:
         return not detected + window <= self._record.now < detected + window + _OVERDUE
 
     def _breaches(self) -> None:
-        """What is critical now has one breach that stands open, and nothing else has."""
+        """Compare open breaches with the guards that are critical now: each of these has one, and no other has any."""
         guards = self._shown["guards"]
         standing = Counter(
             _named(breach) for breach in guards["breaches"].values() if "cleared_at" not in breach
@@ -237,5 +237,5 @@ class _Judge:
 
 
 def _named(breach: State) -> str:
-    """What a breach is of: the drawdown, or an alert by its key."""
+    """Name of the guard that raised a breach: the drawdown, or an alert by its key."""
     return "drawdown" if breach["kind"] == "drawdown" else f"{breach['symbol']}:{breach['condition_type']}"

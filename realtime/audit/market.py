@@ -13,7 +13,7 @@ from realtime.audit.history import AlertsEnded, Arrival, History, Limits, LogRow
 
 @dataclass(frozen=True)
 class Condition:
-    """What one guard trigger says; ``level`` is normal, warning or critical."""
+    """A market condition that a guard trigger reports; ``level`` is normal, warning or critical."""
 
     row_id: str
     symbol: str
@@ -47,7 +47,7 @@ def condition_type(reason: str | None) -> str:
 
 
 def condition(arrival: Arrival, row: LogRow, limits: Limits) -> Condition:
-    """What the guard trigger ``row`` says under ``limits``."""
+    """The condition that the guard trigger ``row`` reports, judged by ``limits``."""
     kind = condition_type(row.divergence_reason)
     first, second = values.number(row.entry_price), values.number(row.current_price)
     gap = _gap_pct(close=first, opened=second) if kind == "price_gap" else None
@@ -68,7 +68,7 @@ def condition(arrival: Arrival, row: LogRow, limits: Limits) -> Condition:
 
 
 def _level(gap: Decimal | None, spread: Decimal | None, limits: Limits) -> str:
-    """How bad it is; a condition that was not measured is a warning."""
+    """Level of a condition; one that was not measured is a warning."""
     if gap is not None:
         return _at_least(gap >= limits.gap_warning_pct, gap >= limits.gap_critical_pct)
     if spread is not None:
@@ -109,7 +109,7 @@ class Conditions:
         self.limits = Limits(user_id=self.user_id)
 
     def take(self, arrival: Arrival) -> None:
-        """What one arrival changes."""
+        """Apply one arrival."""
         match arrival.change:
             case LogRow() as row if is_guard_trigger(row, self.user_id):
                 self._reported(condition(arrival, row, self.limits), arrival.at)

@@ -20,7 +20,7 @@ _RANK = {None: 0, "normal": 0, "warning": 1, "critical": 2}
 
 @dataclass(frozen=True)
 class Money:
-    """What the equity rows on record say at one moment; all None without one."""
+    """Equity, peak and drawdown at one moment; all None without a row of equity."""
 
     currency: str | None = None
     balance: Decimal | None = None
@@ -47,7 +47,7 @@ class Step:
 
     @property
     def cause(self) -> str:
-        """What an event or a breach of this step is called."""
+        """Id of the event or the breach that this step causes."""
         change = self.arrival.change
         return change.id if isinstance(change, EquityRow) else f"limits-{self.arrival.order}"
 
@@ -76,7 +76,7 @@ class _Purse:
     highest: Decimal | None = None
 
     def take(self, arrival: Arrival) -> bool:
-        """What one more arrival changes; False when it is none of this user's money."""
+        """Apply one more arrival; False when the arrival does not concern this user's money."""
         change = arrival.change
         if isinstance(change, Limits) and change.user_id == self.user_id:
             moved, self.limits = change.peak_since != self.limits.peak_since, change
@@ -110,12 +110,12 @@ class _Purse:
                 self.highest = without_flows if self.highest is None else max(self.highest, without_flows)
 
     def money(self) -> Money:
-        """What the rows say."""
+        """Money after the rows so far."""
         if not self.rows:
             return Money()
         arrival, row, equity = self.rows[-1]
         with localcontext(values.EXACT):
-            # The row that is shown counts whatever it is: no equity is above its own peak.
+            # The row that is shown always counts: no equity is above its own peak.
             peak = equity if self.highest is None else max(self.highest + self.flows, equity)
         pct = drawdown_pct(peak, equity)
         return Money(
@@ -130,7 +130,7 @@ class _Purse:
 
 
 def money(history: History, user_id: UUID) -> Money:
-    """What ``history`` says about the money of ``user_id``."""
+    """Money of ``user_id`` after ``history``."""
     purse = _Purse(user_id, Limits(user_id=user_id))
     for arrival in history:
         purse.take(arrival)

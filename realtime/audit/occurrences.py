@@ -1,4 +1,4 @@
-"""What is listed as a recent event, and which breaches stay latched."""
+"""Recent events, and breaches that stay latched."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def newest(events: dict[str, Placed], most: int) -> dict[str, dict[str, Any]]:
 
 
 def log_events(history: History, user_id: UUID) -> dict[str, Placed]:
-    """Everything that rows of the log told of ``user_id``, by the id of the row."""
+    """Every event that a row of the log caused for ``user_id``, by the id of the row."""
     found: dict[str, Placed] = {}
     tickets = Tickets()
     for arrival in history:
@@ -49,7 +49,7 @@ def log_events(history: History, user_id: UUID) -> dict[str, Placed]:
 
 
 def _event_type(tickets: Tickets, arrival: Arrival, row: LogRow, user_id: UUID) -> str | None:
-    """What ``row``, taken last of all, changed that is worth telling."""
+    """Type of the event that ``row``, applied last of all, causes; None when it causes none."""
     if is_guard_trigger(row, user_id):
         return "market_condition_alert"
     if not row.bears_position:

@@ -1,8 +1,8 @@
-"""What is on record about one account: the platform's own rows, and the order in which they were applied.
+"""The record of one account: the platform's own rows, and the order in which they were applied.
 
 The record is read in one snapshot of the database. It holds a bounded number of rows: the newest by time, and those
-that were applied last. A row that waits in the inbox is on record as it was applied before, or not at all. Each thing
-that the record cannot tell has a field here.
+that were applied last. A row that waits in the inbox is on record as it was applied before, or not at all. Fields of
+`Record` say what is missing.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ FROM guardwire.backfill AS b, guardwire.configuration AS c,
 
 @dataclass
 class Record:
-    """What is on record about ``user_id``; all of it was true at one moment, ``now``."""
+    """The record of ``user_id`` at one moment, ``now``."""
 
     user_id: UUID
     now: datetime
@@ -98,7 +98,7 @@ class Record:
     reference_waits: bool = False
     #: Until then rows waited so long that housekeeping may have work to catch up on; None where no row did.
     held_up_until: datetime | None = None
-    #: Pairs of currencies whose rate cannot be told; None where no rate was read.
+    #: Pairs of currencies without a certain rate; None where no rate was read.
     unsure_rates: set[tuple[str, str]] | None = field(default_factory=set)
     rows: int = 0
 
@@ -169,7 +169,7 @@ async def read_record(
 
 @dataclass
 class Rows:
-    """What was read of a record; to put it in order takes as long as it has rows."""
+    """Rows of a record as they were read; putting them in order takes time in proportion to their number."""
 
     record: Record
     placed: list[tuple[int, int, datetime, LogRow | EquityRow]] = field(default_factory=list)
@@ -234,7 +234,7 @@ class Rows:
 
 
 def _moment(revision: int) -> datetime:
-    """What the clock said at a revision, or a little before that."""
+    """Clock of the database at a revision; a moment later where accounts changed faster than it ticks."""
     return _EPOCH + timedelta(microseconds=revision)
 
 

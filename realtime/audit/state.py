@@ -120,14 +120,14 @@ def _duration_ms(arrival: Arrival) -> Decimal | None:
 
 
 def _error_message(own: History) -> str | None:
-    told = [
+    speaking = [
         arrival
         for arrival in own
         if isinstance(arrival.change, LogRow) and _speaks_of_a_position(arrival.change)
     ]
-    if not told:
+    if not speaking:
         return None
-    latest = max(told, key=lambda arrival: arrival.recency).change
+    latest = max(speaking, key=lambda arrival: arrival.recency).change
     assert isinstance(latest, LogRow)
     return values.text(latest.error_message)
 

@@ -1,4 +1,4 @@
-"""One ticket: whether it is open, and which row is its state.
+"""Tickets: whether one is open, and which row is its state.
 
 A close closes whenever it arrives. An open row is the ticket's state only if it is later than every close,
 both by its time and by its arrival; among those the latest counts.
@@ -15,7 +15,7 @@ from realtime.audit.history import Arrival, LogRow
 
 @dataclass
 class Ticket:
-    """What the rows of one ticket say, taken in the order of their arrival; ``state`` is None when closed."""
+    """State of one ticket after its rows in the order of their arrival; ``state`` is None when it is closed."""
 
     number: int
     position_id: str
@@ -24,7 +24,7 @@ class Ticket:
     closed_at: datetime | None = None
 
     def take(self, arrival: Arrival, row: LogRow) -> None:
-        """What one more row changes; it arrived after all others."""
+        """Apply one more row, which arrived after all others."""
         self.entry_time = min(self.entry_time, arrival.time)
         if row.closes:
             self.closed_at = max(self.closed_at or arrival.time, arrival.time)
@@ -44,7 +44,7 @@ class Tickets:
             self.take(arrival)
 
     def take(self, arrival: Arrival) -> None:
-        """What one more arrival of this user changes."""
+        """Apply one more arrival of this user."""
         row = arrival.change
         if not isinstance(row, LogRow) or not row.bears_position:
             return

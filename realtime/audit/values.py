@@ -1,4 +1,4 @@
-"""What counts as a number, a time, a ticket, a user; everything else reads as absent."""
+"""Reads numbers, times, tickets and users; a value that is none of these reads as absent."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One account judged: its record and what the live queries give, read in one snapshot of the database."""
+"""Judges one account: its record and its state by the live queries are read in one snapshot of the database."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from realtime.audit.judgement import judge
 from realtime.audit.record import Rows, read_record
 from realtime.audit.sources import Sources
 
-#: What the live queries give for one account on one connection.
+#: Reads the state of one account by the live queries, on one connection.
 Shown = Callable[[Any, UUID], Awaitable[Mapping[str, Any]]]
 
 #: One snapshot for both, and no way to change anything; an index is used wherever there is one.
@@ -24,15 +24,15 @@ SET LOCAL jit = off; SET LOCAL enable_seqscan = off; SET LOCAL statement_timeout
 
 @dataclass(frozen=True)
 class Verdict:
-    """What one audit of one account found. Nothing was compared where ``ready`` is False."""
+    """Findings of one audit of one account. Nothing was compared where ``ready`` is False."""
 
     user_id: UUID
     ready: bool
     #: Rows of the log and of equity that were read.
     rows: int
-    #: Older rows were not read: what they alone could say was taken as it is shown.
+    #: Older rows were not read, and differences that they may explain are doubts.
     partial: bool
-    #: Rows on record that were written past the triggers.
+    #: Rows on record that no trigger copied.
     passed_by: int
     differences: list[Difference] = field(default_factory=list)
     doubts: list[Difference] = field(default_factory=list)
@@ -40,7 +40,7 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Evidence:
-    """What there is to judge an account by; ``shown`` is what the live queries gave in the same snapshot."""
+    """Rows to judge an account by; ``shown`` is its state by the live queries in the same snapshot."""
 
     rows: Rows
     shown: Mapping[str, Any]
@@ -70,7 +70,7 @@ async def read_evidence(
     most_rates: int,
     timeout_seconds: float,
 ) -> Evidence:
-    """Read what an account is judged by: its ``most_rows`` newest rows of each table, and what is shown.
+    """Read the rows that judge an account, its ``most_rows`` newest of each table, and its state.
 
     ``connection`` (asyncpg's) is outside of a transaction, and is left so. A statement may take
     ``timeout_seconds``.

@@ -12,7 +12,7 @@ from realtime.audit.verdict import Verdict, read_evidence
 
 
 async def shown(connection: Any, user_id: UUID) -> Mapping[str, Any]:
-    """What the live queries give."""
+    """State of an account, as the live queries give it."""
     (found,) = await LIVE_QUERIES.evaluate(connection, [user_id])
     return found.state
 
@@ -32,5 +32,5 @@ async def audited(connection: Any, user_id: UUID, *, most_rows: int = 10_000) ->
 
 
 async def differences(connection: Any, user_id: UUID, *, most_rows: int = 10_000) -> list[str]:
-    """The lines that a person would read."""
+    """Differences of an account, as lines for a person to read."""
     return [str(each) for each in (await audited(connection, user_id, most_rows=most_rows)).differences]

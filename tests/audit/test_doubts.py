@@ -86,6 +86,17 @@ async def test_a_close_that_is_taken_back_is_no_difference(writer: DatabaseWrite
     await agree(writer)
 
 
+@pytest.mark.parametrize("change", ["status = 'failed'", "event_type = 'note'", "mt5_position_id = NULL"])
+async def test_an_event_after_a_row_that_speaks_no_more_is_no_difference(
+    writer: DatabaseWriter, change: str
+) -> None:
+    """The later row changed a position that was matched, and the rows on record have it open a new one."""
+    row_id = await writer.sync(0)
+    await writer.sync(10, take_profit="2000")
+    await writer.execute(f"UPDATE reconciliation_logs SET {change} WHERE id = $1", row_id)
+    await agree(writer)
+
+
 @pytest.mark.parametrize("removal", REMOVALS)
 async def test_a_row_that_is_removed_is_no_difference(writer: DatabaseWriter, removal: str) -> None:
     await trade(writer)

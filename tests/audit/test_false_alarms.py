@@ -1,4 +1,4 @@
-"""No account is called different unless somebody altered what the applier derived, whatever a platform commits."""
+"""No account is called different while nobody alters derived rows, for any history that a platform commits."""
 
 from __future__ import annotations
 

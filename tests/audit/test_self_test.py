@@ -1,4 +1,4 @@
-"""What a node looks at before it is ready, and what it says of it."""
+"""Checks that a node makes before it is ready, and the warnings that it logs."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tests.queries.database_writer import connected
 
 
 async def answer(server: Node, *, status: int) -> str:
-    """What `/readyz` says, as soon as it says it with this status."""
+    """Text of `/readyz`, as soon as the status is this one."""
     async with asyncio.timeout(15):
         while (found := await server.client.get("/readyz")).status_code != status:
             await asyncio.sleep(0.02)
@@ -123,7 +123,7 @@ def test_the_revisions_that_are_known_are_those_that_there_are() -> None:
 
 
 @pytest.mark.parametrize(("shift", "where"), [("3 seconds", "ahead of"), ("-3 seconds", "behind")])
-async def test_a_clock_that_differs_is_told_with_its_figure(
+async def test_a_clock_that_differs_is_named_with_its_figure(
     migrated_url: str, shift: str, where: str
 ) -> None:
     """The session's own clock_timestamp stands before the server's."""
