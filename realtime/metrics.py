@@ -200,7 +200,7 @@ class Metrics:
         self.inbox_delay = Histogram(
             "guardwire_inbox_delay_seconds",
             "From the statement that wrote the oldest row of a batch to the end of the batch, by the database's"
-            " clock and this process's.",
+            " clock.",
         )
         self.set_aside_now = Gauge(
             "guardwire_set_aside_rows", "Rows that could not be applied; their accounts are stale. Every 5 s."

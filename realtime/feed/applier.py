@@ -30,9 +30,12 @@ _PART: Final = "the applier"
 _TAKE: Final = "SELECT guardwire.take_lease($1, $2)"
 _RENEW: Final = "SELECT guardwire.renew_lease($1, $2)"
 _RELEASE: Final = "SELECT guardwire.release_lease($1)"
-_APPLY: Final = (
-    "SELECT applied, set_aside, oldest_arrived_at, accounts, revisions, deltas FROM guardwire.{}($1, $2)"
-)
+# The age of a row is a difference of two times of the database's clock: this machine's may be another.
+_APPLY: Final = """
+SELECT applied, set_aside, accounts, revisions, deltas,
+       extract(epoch FROM clock_timestamp() - oldest_arrived_at)::double precision AS oldest_seconds
+FROM guardwire.{}($1, $2)
+"""
 _APPLY_BATCH: Final = _APPLY.format("apply")
 _APPLY_SINGLY: Final = _APPLY.format("apply_singly")
 # A server that may prepare transactions gets no notification of the platform's rows: guardwire.copy_row sends none.
@@ -240,8 +243,8 @@ class Applier:
                 " `guardwire rebuild --user …`",
                 row["set_aside"],
             )
-        self._backlog.add(row["applied"], row["oldest_arrived_at"].timestamp())
-        METRICS.inbox_delay.observe(max(0.0, time.time() - row["oldest_arrived_at"].timestamp()))
+        self._backlog.add(row["applied"], row["oldest_seconds"])
+        METRICS.inbox_delay.observe(max(0.0, row["oldest_seconds"]))
         if self._batch_rows < BATCH_ROWS:
             self._batch_rows = min(self._batch_rows * 2, BATCH_ROWS)
         accounts, revisions, deltas = row["accounts"] or (), row["revisions"] or (), row["deltas"] or ()
@@ -287,11 +290,10 @@ class _Backlog:
         self._rows = 0
         self._oldest_seconds = 0.0
 
-    def add(self, rows: int, oldest_arrived_at: float) -> None:
-        seconds = time.time() - oldest_arrived_at
-        if seconds > self.LEAST_SECONDS or self._rows:
+    def add(self, rows: int, oldest_seconds: float) -> None:
+        if oldest_seconds > self.LEAST_SECONDS or self._rows:
             self._rows += rows
-            self._oldest_seconds = max(self._oldest_seconds, seconds)
+            self._oldest_seconds = max(self._oldest_seconds, oldest_seconds)
 
     def end(self) -> None:
         if self._rows:

@@ -13,7 +13,6 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
-import asyncpg
 import pytest
 from redis.asyncio import Redis
 from sqlalchemy import text
@@ -142,27 +141,6 @@ async def test_what_is_undone_is_covered_no_longer_on_any_node_and_the_rest_is(
     await fresh.read()
     assert not fresh.is_revoked(identity())
     assert [each.token_id for each in await fresh.list_in_force()] == ["two"]
-
-
-async def test_a_database_of_the_revision_before_is_migrated_and_keeps_what_was_revoked(
-    database_url: str,
-) -> None:
-    await migrate(database_url)
-    connection = await asyncpg.connect(database_url)
-    await connection.execute(
-        "ALTER TABLE guardwire.revocations DROP COLUMN locked_until, DROP COLUMN undone_at;"
-        "UPDATE guardwire.migrations SET version_num = '0002'"
-    )
-    await connection.execute(
-        "INSERT INTO guardwire.revocations (user_id, expires_at) VALUES ($1, now() + interval '1 hour')", USER
-    )
-    await connection.close()
-    await migrate(database_url)
-    engine = create_async_engine(driver_url(database_url))
-    revocations = Revocations(engine=engine, redis=None)
-    await revocations.read()
-    assert revocations.is_revoked(identity())
-    await engine.dispose()
 
 
 async def test_revoking_a_token_covers_that_token_alone(engine: AsyncEngine) -> None:

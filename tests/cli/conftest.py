@@ -17,7 +17,7 @@ COMMAND_SECONDS = 40.0
 
 
 def environment(**variables: str | Path) -> Mapping[str, str]:
-    """What a command sees: a plain shell's variables and ``variables``."""
+    """The variables of a command: those of a plain shell, and ``variables``."""
     return {"PATH": os.environ["PATH"], "HOME": os.environ.get("HOME", "/"), "COLUMNS": "100"} | {
         name: str(value) for name, value in variables.items()
     }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
+import time
 from collections.abc import AsyncIterator
 from datetime import timedelta
 from typing import Any
@@ -241,3 +242,22 @@ async def test_a_process_that_does_not_lead_sees_the_lease_and_measures_the_inbo
                 while METRICS.applier_term.get() == 0:
                     await asyncio.sleep(0.01)
     assert METRICS.applier_held.get() == 0
+
+
+async def test_a_node_whose_clock_is_ahead_reports_no_backlog(
+    migrated_url: str,
+    connection: asyncpg.Connection[Any],
+    user: UUID,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    real = time.time
+    monkeypatch.setattr(time, "time", lambda: real() + 3600)
+    async with running(migrated_url, "one") as one:
+        await one.leads()
+        for price in range(1960, 1963):
+            await sync(connection, user, price=price, is_applied=False)
+            await wait_for_empty_inbox(connection)
+            # So that the applier finds nothing more: that ends a backlog.
+            await asyncio.sleep(0.2)
+    assert "backlog" not in caplog.text

@@ -19,7 +19,7 @@ from tests.databases import Databases
 from tests.queries.database_writer import DatabaseWriter
 
 SOURCES: Final = ("reconciliation_logs", "equity_snapshots", "guard_limits", "instruments", "fx_rates")
-#: What each role is granted on the source tables, beside CONNECT.
+#: The grants of each role on the source tables, beside CONNECT.
 GRANTS: Final = {
     "nobody": "",
     "reader": "".join(f"GRANT SELECT ON public.{table} TO {{login}};" for table in SOURCES),
@@ -44,7 +44,7 @@ LOCK_MODES: Final = (
     "ACCESS SHARE", "ROW SHARE", "ROW EXCLUSIVE", "SHARE UPDATE EXCLUSIVE",
     "SHARE", "SHARE ROW EXCLUSIVE", "EXCLUSIVE", "ACCESS EXCLUSIVE",
 )  # fmt: skip
-#: So long may what is not delayed take on a machine that has other things to do.
+#: Work that nobody delays may take this long on a busy machine.
 PATIENCE_SECONDS: Final = 60.0
 
 
@@ -111,7 +111,7 @@ class Stage:
         self._term = 0
         #: The attacker writes rows of the first; the second is somebody else's.
         self.own, self.other = uuid4(), uuid4()
-        #: What the server has told the attacker besides results: notices, warnings, logs and notifications.
+        #: Messages of the server to the attacker besides results: notices, warnings and log lines.
         self.heard: list[str] = []
         self.attacker.add_log_listener(lambda _, message: self.heard.append(str(message.as_dict())))
 
@@ -168,7 +168,7 @@ class Stage:
             await migrate(self.url, roles=True)
 
     async def is_right(self) -> None:
-        """What is shown of both accounts is what the raw log says, once the node was there."""
+        """Once the node has applied the inbox, both accounts are what the raw log says."""
         await self.apply()
         await housekeep(self._node)
         for user in (self.own, self.other):
@@ -177,7 +177,7 @@ class Stage:
             assert not verdict.passed_by
 
     async def secrets(self) -> list[str]:
-        """What no login may learn from what a session says: names and values of the owner's."""
+        """Names and values of the owner's that no message of the server may contain."""
         channel, secret = await self.owner.fetchrow(
             "SELECT delta_channel, delta_secret FROM guardwire.configuration"
         )

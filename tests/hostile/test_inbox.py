@@ -122,7 +122,7 @@ _INTO_INBOX: Final = """
 INSERT INTO guardwire.inbox (account, source, operation, new_row, xid, arrived_at)
 VALUES ('00000000-0000-4000-8000-00000000beef', 'l', 'i', '{{}}', pg_current_xact_id(), now())
 """
-#: What the cast tries; SQLSTATE of what refuses it is 42501, or 0A000 where no function may do that.
+#: Statements that the cast tries. Refusals have SQLSTATE 42501, or 0A000 where no function may run such a statement.
 _TRIED: Final = (
     "SELECT * FROM guardwire.configuration",
     "SELECT * FROM guardwire.inbox",
@@ -163,7 +163,7 @@ _TRIED: Final = (
 async def test_a_cast_that_the_copy_runs_may_insert_into_the_inbox_and_nothing_else(
     stage: Stage, kind: str
 ) -> None:
-    """Who owns the type of a column of the platform's may make a cast to json, which row_to_json calls."""
+    """The owner of a column's type may make a cast to json, and row_to_json calls that cast."""
     await make_cast(stage)
     for statement in _TRIED:
         await stage.attacker.execute("INSERT INTO tried VALUES ($1)", statement.format(login=stage.name))
@@ -204,7 +204,7 @@ async def test_verify_names_a_column_whose_type_has_a_cast_to_json(stage: Stage)
 
 @EVERYBODY
 async def test_nobody_makes_a_trigger_of_the_copy_on_a_table_of_their_own(stage: Stage) -> None:
-    """Such a trigger would put forged rows into the inbox."""
+    """With one, the copy would insert forged rows into the inbox."""
     if stage.role == "copier":
         # It may insert into the inbox, and it owns these functions.
         return
@@ -243,7 +243,7 @@ async def test_a_transaction_that_stays_open_holds_up_nobody_and_loses_no_row(st
 async def test_a_flood_of_wake_ups_keeps_no_row_waiting(
     stage: Stage, logins: Logins, databases: Databases, tmp_path: Path
 ) -> None:
-    """Whoever may connect may wake the applier as often as PostgreSQL takes notifications."""
+    """Every login may wake the applier as often as PostgreSQL takes notifications."""
     await stage.release()
     with applying(logins.url(stage.url, "node"), "one", tmp_path):
         stop = asyncio.Event()

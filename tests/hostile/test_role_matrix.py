@@ -1,4 +1,4 @@
-"""What each role of the database may do, and that everything else changes, delays and reveals nothing.
+"""Each role of the database has its rights, and everything else changes, delays and reveals nothing.
 
 MAY lists all rights. Each role tries every other right in turn. The tests know of roles, rights, the inbox, and
 what others see; they find functions, types and names in the database.
@@ -17,8 +17,8 @@ import pytest
 from tests.databases import Databases
 from tests.hostile.logins import LOCK_MODES, ROLES, SOURCES, WRITES, Logins, Stage, staged
 
-#: Of each role: the tables that it may read, insert into, update, delete from and empty, and the functions of
-#: schema guardwire that it may call. A role may also lock a table as far as these rights allow that.
+#: For each role, the tables that it may read, insert into, update, delete from and empty, and the functions of
+#: schema guardwire that it may call. A role may also lock a table as far as these rights allow.
 MAY: Final[dict[str, dict[str, set[str]]]] = {
     "nobody": {},
     "reader": {"SELECT": set(SOURCES)},
@@ -37,10 +37,10 @@ MAY: Final[dict[str, dict[str, set[str]]]] = {
     },
     "copier": {"INSERT": {"guardwire.inbox"}, "EXECUTE": {"no_account", "read_user", "wakes_applier"}},
 }  # fmt: skip
-#: What an attacker gets for what it may not do. No statement here has a reason to end otherwise.
+#: Errors that an attacker gets for statements without the right to them.
 REFUSALS: Final = (
     asyncpg.InsufficientPrivilegeError,
-    # Of a setting that no session may change, and of a role that it is no member of.
+    # The setting may be changed by no session, or the role has other members only.
     asyncpg.CantChangeRuntimeParamError,
 )
 #: Values at both ends; the first that the server takes is used.
@@ -49,7 +49,7 @@ _EXTREMES: Final = {
     "integer": ("{max}", "{min}", "1"),
     "real": ("{max}", "{min}", "1"),
 }
-#: What a session may ask for to be told more than its results.
+#: Settings that make the server send a session more than its results.
 _LOQUACIOUS: Final = """
 SET client_min_messages = debug5; SET trace_notify = on; SET plan_cache_mode = force_custom_plan;
 SET debug_print_parse = on; SET debug_print_rewritten = on; SET debug_print_plan = on;
@@ -76,7 +76,7 @@ async def stage(request: pytest.FixtureRequest, databases: Databases, logins: Lo
 
 
 async def is_refused(connection: Any, statement: str) -> bool:
-    """Whether this login lacks the right to a statement; whatever the statement does is undone."""
+    """Whether this login lacks the right to a statement; the effects of the statement are undone."""
     undo = connection.transaction()
     await undo.start()
     try:

@@ -32,7 +32,7 @@ TESTS = Path(__file__).parents[1]
 
 
 async def samples(running: Node) -> dict[str, float]:
-    """What /metrics says: by name, and by the value of the label where there is one."""
+    """The samples of /metrics by name, and by the value of the label where there is one."""
     found = {}
     for family in parse((await running.client.get("/metrics")).text).values():
         for (name, labels), value in family.samples.items():
@@ -49,7 +49,7 @@ class Grown(dict[str, float]):
 
 @contextlib.asynccontextmanager
 async def growth(running: Node) -> AsyncIterator[Grown]:
-    """What grew while the context lasted, to be read after it."""
+    """How much each sample grew while the context lasted, to be read after it."""
     before, grown = await samples(running), Grown()
     yield grown
     after = await samples(running)
@@ -277,7 +277,7 @@ async def test_the_age_of_the_state_grows_while_nobody_can_look(
 async def test_an_account_that_cannot_be_read(
     running: Node, database: asyncpg.Connection[Any], caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Every sweep counts it; the log is told once when it begins and once when it ends."""
+    """Every sweep counts the failure; the log has one line when it begins and one when it ends."""
     await sync(database, USER)
     async with mirror(running.url, running.token(USER)):
         failures = METRICS.evaluation_failures.get()

@@ -28,7 +28,7 @@ from tests.operations.pgbouncer import SERVERS, pgbouncer, set_for_sessions
 
 USER, ADMIN = UUID(int=0xA11CE), UUID(int=0xADA)
 AT_ONCE = 8
-#: So slow that what arrives sooner was not found by a sweep.
+#: Sweeps are so slow that a change which arrives sooner was not found by one.
 SLOW_SWEEPS = {"sweep_seconds": 8.0, "stale_seconds": 30.0}
 HINTED_SECONDS = 4.0
 

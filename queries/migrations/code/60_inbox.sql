@@ -1,6 +1,6 @@
 -- The inbox: the only part of Guardwire that runs inside the platform's transactions.
 --
--- These functions run as their owner in the session of whoever writes, so every name is qualified: no temporary type,
+-- These functions run as their owner in the session of a writer, so every name is qualified: no temporary type,
 -- function or operator of that session can take the place of another. They read no table, and they catch no exception: a
 -- COPY of a million rows would need a million subtransactions for that.
 

@@ -9,6 +9,7 @@ from uuid import UUID
 from tests.end_to_end.herd import herd
 from tests.faults.platform import people
 from tests.faults.stage import Stage
+from tests.inbox import wait_for_empty_inbox
 
 _CLIENTS: Final = 5_000
 _AT_ONCE: Final = 500
@@ -26,6 +27,7 @@ async def homeless(stage: Stage) -> None:
     await stage.rest()
     async with stage.ground.connection() as connection:
         await _sync(connection, users)
+        await wait_for_empty_inbox(connection, timeout_seconds=_PATIENCE_SECONDS)
         newest = dict(await connection.fetch("SELECT user_id, revision FROM guardwire.accounts"))
     victim, other = (site.node for site in stage.sites[:2])
     async with herd([stage.ground.token(owner) for owner in owners]) as clients:
