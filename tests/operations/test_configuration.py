@@ -23,6 +23,7 @@ WRONG = {
     "DATABASE_URL": "mysql://guardwire:dbpassword@db/platform",
     "LISTEN_DATABASE_URL": "db:5432",
     "DATABASE_POOLED": "perhaps",
+    "GUARDWIRE_LOG_CONNECTIONS": "perhaps",
     "GUARDWIRE_DATABASE_POOL_SIZE": "0",
     "REDIS_URL": "http://:redispassword@cache",
     "GUARDWIRE_PORT": "65536",
