@@ -65,12 +65,9 @@ class Doubt:
             or record.log_begins is not None
             or any(self.of_ticket(ticket) or self._may_diverge(ticket) for ticket in self._by_ticket)
         )
-        equity_times = [
-            arrival.time for arrival, row in record.equity if values.number(row.equity) is not None
-        ]
-        #: The equity that is shown is later than all rows on record: its row has been removed.
-        self.of_gone_equity: bool = str(shown["guards"]["drawdown"].get("last_checked_at", "")) > (
-            values.iso(max(equity_times)) if equity_times else ""
+        #: The row of the equity that is shown has been removed.
+        self.of_gone_equity: bool = self._shows_gone_equity(
+            shown["guards"]["drawdown"].get("last_checked_at")
         )
         #: The currency of amounts, or the rate at which they are converted, is not on record.
         self.of_money: bool = record.reference_waits or self.of_gone_equity
@@ -79,6 +76,17 @@ class Doubt:
         self.of_time: bool = (
             record.held_up_until is not None and record.now - record.held_up_until < _CATCHING_UP
         )
+
+    def _shows_gone_equity(self, shown_at: str | None) -> bool:
+        """Whether the equity that is shown is later than all rows on record, or of the same time as the latest."""
+        usable = [arrival for arrival, row in self._record.equity if values.number(row.equity) is not None]
+        if not usable or shown_at is None:
+            return shown_at is not None
+        latest = max(usable, key=_recency)
+        gone = self._record.equity_gone_until
+        applied = self._record.applied.get(getattr(latest.change, "id", ""), _EPOCH)
+        is_tied = shown_at == values.iso(latest.time) and gone is not None and gone > applied
+        return is_tied or shown_at > values.iso(latest.time)
 
     def of_ticket(self, ticket: str) -> bool:
         """Whether the record does not show if a ticket is open, or which row is its state."""

@@ -90,8 +90,10 @@ class Record:
     log_begins: datetime | None = None
     #: Older rows of equity were not read.
     equity_is_partial: bool = False
-    #: When the latest of the rows was applied that are gone by now; None where none is known to be gone.
+    #: When the latest row of the log was applied that is gone by now; None where none is known to be gone.
     gone_until: datetime | None = None
+    #: The same of equity.
+    equity_gone_until: datetime | None = None
     #: Limits wait in the inbox: values that depend on them are in doubt.
     limits_wait: bool = False
     #: Instruments or rates wait in the inbox: amounts are in doubt.
@@ -156,7 +158,7 @@ async def read_record(
     ):
         read = arrivals = 0
         async for row in connection.cursor(statement, *parameters, prefetch=_AT_ONCE):
-            read += 1
+            read += kind is LogRow or row["id"] is not None
             rows.take(row, kind)
             arrivals = row.get("arrivals", 0)
         if kind is EquityRow:
@@ -197,8 +199,10 @@ class Rows:
             change = _log_row(row) if kind is LogRow else _equity_row(row)
         if change is None or values.user(change.user_id) != record.user_id:
             # Nothing of the row was applied, or it is gone: deleted, moved to another account, or inserted anew.
-            if revision is not None:
+            if revision is not None and kind is LogRow:
                 record.gone_until = _later(record.gone_until, _moment(revision))
+            elif revision is not None:
+                record.equity_gone_until = _later(record.equity_gone_until, _moment(revision))
         elif revision is None:
             self.unplaced.append(change)
         else:

@@ -119,6 +119,8 @@ class Sources:
         ), wanted AS (
             (SELECT e.id FROM public.equity_snapshots AS e WHERE e.user_id = $1 AND {_is_applied("e")}
              ORDER BY e.created_at DESC LIMIT $2)
+            UNION (SELECT a.log_id FROM guardwire.arrivals AS a WHERE a.user_id = $1 AND a.source = 'e'
+                   ORDER BY a.revision DESC LIMIT $2)
             UNION SELECT o.id FROM waiting AS o WHERE o.old_row IS NOT NULL
         )
         SELECT NULL::timestamptz AS listed_at, a.revision, a.ordinal, a.arrived_at, true AS untouched,

@@ -97,6 +97,15 @@ async def test_an_event_after_a_row_that_speaks_no_more_is_no_difference(
     await agree(writer)
 
 
+async def test_equity_that_is_removed_beside_another_of_its_time_is_no_difference(
+    writer: DatabaseWriter,
+) -> None:
+    await writer.equity(8_000, 20)
+    row_id = await writer.equity(10_000, 20)
+    await writer.execute("DELETE FROM equity_snapshots WHERE id = $1", row_id)
+    await agree(writer)
+
+
 @pytest.mark.parametrize("removal", REMOVALS)
 async def test_a_row_that_is_removed_is_no_difference(writer: DatabaseWriter, removal: str) -> None:
     await trade(writer)

@@ -10,6 +10,7 @@ from typing import Any, Final
 
 import redis.exceptions
 
+from tests.faults.pace import slowness
 from tests.faults.stage import Stage
 
 #: Pushes go on without Redis, and so does nobody's patience.
@@ -177,7 +178,8 @@ async def _with_strange_steps(memory: Any, key: bytes, _: bytes) -> None:
 
 
 async def _expect(stage: Stage) -> float:
-    stage.right_again_seconds, stage.misled_seconds = _RIGHT_AGAIN_SECONDS, _SLOWEST_SECONDS
+    stage.right_again_seconds = _RIGHT_AGAIN_SECONDS * await slowness()
+    stage.misled_seconds = _SLOWEST_SECONDS
     await stage.watch(_BEFORE_SECONDS)
     return time.monotonic()
 

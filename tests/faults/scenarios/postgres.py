@@ -14,12 +14,15 @@ from typing import Any, Final
 import asyncpg
 
 from tests.faults.ground import Site, sites_without
+from tests.faults.pace import slowness
 from tests.faults.platform import AWAY
 from tests.faults.stage import Stage
 
 #: The promises about the database: clients are told in 3 s, and right again 5 s after it is back.
 _TOLD_SECONDS: Final = 3.0
 _RIGHT_AGAIN_SECONDS: Final = 5.0
+#: A canary every five seconds, two until it is missed, and the time of those that look.
+_NOTICED_SECONDS: Final = 9.0
 _BEFORE_SECONDS: Final = 1.0
 _LOOKS: Final = 5
 _AWAY_SECONDS: Final = 2.0
@@ -39,7 +42,7 @@ async def postmaster_killed(stage: Stage) -> None:
 
 
 async def _without_server(stage: Stage, number: signal.Signals) -> None:
-    _expect(stage)
+    await _expect(stage)
     await stage.watch(_BEFORE_SECONDS)
     postgres = stage.ground.postgres
     assert postgres.pid is not None
@@ -57,7 +60,7 @@ async def _without_server(stage: Stage, number: signal.Signals) -> None:
 
 async def backend_killed(stage: Stage) -> None:
     """kill -9 of one backend: PostgreSQL then ends all of them and recovers."""
-    _expect(stage)
+    await _expect(stage)
     await stage.watch(_BEFORE_SECONDS)
     async with stage.ground.connection() as connection:
         pids: list[int] = []
@@ -73,7 +76,7 @@ async def backend_killed(stage: Stage) -> None:
 
 async def listeners_terminated(stage: Stage) -> None:
     """pg_terminate_backend of every listener, again and again: what nobody hears of, the sweep finds."""
-    _expect(stage)
+    await _expect(stage)
     await stage.watch(_BEFORE_SECONDS)
     found = [await site.node.metric("guardwire_sweep_found_missed_total") for site in stage.sites]
     terminated = 0
@@ -95,7 +98,7 @@ async def listeners_half_open(stage: Stage) -> None:
 
     Not those of the applier's node, whose applier takes the same way: that is another fault.
     """
-    _expect(stage)
+    await _expect(stage)
     await stage.watch(_BEFORE_SECONDS)
     leader, _ = await stage.ground.leader()
     deaf = sites_without(stage.sites, leader)
@@ -106,7 +109,7 @@ async def listeners_half_open(stage: Stage) -> None:
     noticed = await stage.until(lambda: _all_deaf(deaf), seconds=12)
     found = await _missed(deaf) - before
     stage.proves(f"sweeps of {len(deaf)} nodes found {found:.0f} changes that no listener heard", found > 0)
-    stage.figure("noticed", noticed, 9)
+    stage.figure("noticed", noticed, _NOTICED_SECONDS * await slowness())
     await stage.watch(2)
     stage.figure("slowest push", stage.crowd.latency_ms(1.0, since=began) / 1000, _TOLD_SECONDS)
     stage.healed()
@@ -122,7 +125,7 @@ async def _all_deaf(sites: Sequence[Site]) -> bool:
 
 async def connections_used_up(stage: Stage) -> None:
     """Somebody takes every connection that PostgreSQL has, and the nodes lose theirs."""
-    _expect(stage)
+    await _expect(stage)
     await stage.watch(_BEFORE_SECONDS)
     taken: list[Any] = []
     async with stage.ground.connection() as connection:
@@ -165,7 +168,7 @@ async def _is_full(stage: Stage) -> bool:
 
 async def hanging(stage: Stage) -> None:
     """The way to the database swallows everything: connections stay open, nothing is answered."""
-    _expect(stage)
+    await _expect(stage)
     await stage.watch(_BEFORE_SECONDS)
     ways = [way for site in stage.sites for way in (site.database, site.listener)]
     for way in ways:
@@ -188,7 +191,7 @@ async def hanging(stage: Stage) -> None:
 
 async def restored(stage: Stage) -> None:
     """A copy of the cluster is put back: what was delivered after it was made never happened."""
-    _expect(stage)
+    await _expect(stage)
     postgres, copy = stage.ground.postgres, stage.ground.folder / "copy"
     await stage.watch(_BEFORE_SECONDS)
     await stage.rest()
@@ -246,8 +249,9 @@ def _move(copy: Any, cluster: Any) -> None:
     shutil.rmtree(copy)
 
 
-def _expect(stage: Stage) -> None:
-    stage.right_again_seconds, stage.misled_seconds = _RIGHT_AGAIN_SECONDS, _TOLD_SECONDS
+async def _expect(stage: Stage) -> None:
+    stage.right_again_seconds = _RIGHT_AGAIN_SECONDS * await slowness()
+    stage.misled_seconds = _TOLD_SECONDS
 
 
 async def _refusal(stage: Stage) -> str | None:
