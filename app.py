@@ -20,6 +20,7 @@ from auth.claims import Rules
 from auth.development import DevelopmentKey
 from auth.keys import KeySource
 from auth.origins import policy as origin_policy
+from guardwire.state import CHANNELS
 from realtime.database import engine_for
 from realtime.delivery import rest
 from realtime.delivery.admission import Admission
@@ -41,7 +42,6 @@ from realtime.feed.dirty import DirtySet
 from realtime.feed.intake import Intake
 from realtime.metrics import METRICS
 from realtime.settings import Settings
-from realtime.state import CHANNELS
 from realtime.store.leases import Leases
 from realtime.store.snapshots import SnapshotStore, connect
 from realtime.store.writer import SnapshotWriter

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from typing import Final, Literal
 
-from realtime.errors import AuthenticationError, CloseCode
+from guardwire.errors import CloseCode
+from realtime.errors import AuthenticationError
 
 Reason = Literal[
     "missing",

@@ -4,8 +4,8 @@ import asyncio
 import os
 import sys
 
-from realtime.client import Account, connect
-from realtime.state import AccountState, Breach, Guards, Position
+from guardwire import Account, connect
+from guardwire.state import AccountState, Breach, Guards, Position
 
 
 def must_go(position: Position, breach: Breach, guards: Guards) -> bool:

@@ -20,9 +20,9 @@ from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import Any, Final, NamedTuple
 
+from guardwire.patch import State
 from queries.positions import percent
 from queries.timestamps import iso
-from realtime.patch import State
 
 FORMAT: Final = "1"
 #: Hexadecimal digits of the message authentication code in front of a notification.

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
+from guardwire.patch import State
 from queries.live_query import LiveQuery
 from queries.records import Remembered, read
-from realtime.patch import State
 
 # Rounded, because a limit too small for floating point would make the account unreadable.
 # The applier decides levels; nothing here looks at the clock.

@@ -11,12 +11,12 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final, NamedTuple, Protocol
 from uuid import UUID
 
+from guardwire.patch import State
+from guardwire.state import STATE_VERSION
 from queries.book import BOOK
 from queries.records import ends_true
 from queries.timestamps import iso
 from realtime.owners import blocked
-from realtime.patch import State
-from realtime.state import STATE_VERSION
 
 
 class LiveQuery(NamedTuple):

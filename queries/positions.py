@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from decimal import ROUND_HALF_UP, Context, Decimal
 from typing import Any, Final
 
+from guardwire.patch import State
 from queries.live_query import LiveQuery
 from queries.records import Remembered, read
 from queries.timestamps import iso
-from realtime.patch import State
 
 _COLUMNS = """
        account.currency AS account_currency,

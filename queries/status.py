@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
+from guardwire.patch import State
 from queries.live_query import LiveQuery
 from queries.records import Remembered, read
 from queries.timestamps import iso
-from realtime.patch import State
 
 #: Events that are shared between reads.
 _EVENTS_REMEMBERED: Final = 32_768

@@ -1,4 +1,4 @@
-"""Every error that Guardwire raises on purpose, and every code that it closes a stream with.
+"""Every error that the server and its commands raise on purpose; the client's are in `guardwire.errors`.
 
     GuardwireError
     ├── ConfigurationError      settings that cannot work; carries all problems at once
@@ -14,9 +14,7 @@
     ├── UnavailableError        the answer exists but cannot be had now (503)
     ├── TooManyClaims           a user asks too often for what makes the server read (429)
     ├── StreamClosed            a stream that must end, with its close code
-    └── ClientError             raised by the bots' client
-        ├── ConnectionRefused   the server said no, and would say no again
-        └── StaleState          the state is older than the caller allows
+    └── ClientError             see `guardwire.errors`
 
 Each has a ``code`` (stable, for programs), a sentence (for people) and ``retry``: whether the same thing may
 work later.
@@ -25,15 +23,9 @@ work later.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from enum import IntEnum
 from typing import ClassVar
 
-
-class GuardwireError(Exception):
-    """Base of every error of this project."""
-
-    code: ClassVar[str] = "error"
-    retry: ClassVar[bool] = False
+from guardwire.errors import CloseCode, GuardwireError
 
 
 class ConfigurationError(GuardwireError):
@@ -145,31 +137,6 @@ class UnavailableError(GuardwireError):
     retry = True
 
 
-class CloseCode(IntEnum):
-    """WebSocket close codes that Guardwire sends itself (PROTOCOL.md, "Close codes")."""
-
-    NORMAL = 1000
-    DRAINING = 1012
-    OVERLOADED = 1013
-    TOKEN_EXPIRED = 4001
-    NO_HELLO = 4008
-    NO_PONG = 4009
-    TOO_SLOW = 4010
-    RATE_LIMITED = 4029
-    MALFORMED = 4400
-    UNAUTHENTICATED = 4401
-    FORBIDDEN = 4403
-    TOO_MANY_CONNECTIONS = 4409
-
-    @property
-    def terminal(self) -> bool:
-        """Whether a client that gets this code must not reconnect."""
-        return self in _TERMINAL
-
-
-_TERMINAL = frozenset({CloseCode.MALFORMED, CloseCode.UNAUTHENTICATED, CloseCode.FORBIDDEN})
-
-
 class StreamClosed(GuardwireError):
     """A stream that must end now, with the close code and a reason of at most 123 bytes."""
 
@@ -179,33 +146,3 @@ class StreamClosed(GuardwireError):
         self.close_code = close_code
         self.reason = reason
         super().__init__(f"{close_code.value} {reason}")
-
-
-class ClientError(GuardwireError):
-    """Base of what the bots' client raises."""
-
-    code = "client"
-
-
-class ConnectionRefused(ClientError):
-    """The server refused for good: ``status`` is the HTTP status or close code it gave."""
-
-    code = "refused"
-
-    def __init__(self, status: int, message: str) -> None:
-        self.status = status
-        super().__init__(message)
-
-
-class StaleState(ClientError):
-    """The mirrored state is too old, or not known to be right; ``age_seconds`` is None before the first
-    snapshot.
-    """
-
-    code = "stale"
-    retry = True
-
-    def __init__(self, age_seconds: float | None, why: str = "") -> None:
-        self.age_seconds = age_seconds
-        said = "no state yet" if age_seconds is None else f"the state is {age_seconds:.1f} s old"
-        super().__init__(f"{said}: {why}" if why else said)

@@ -25,7 +25,8 @@ from datetime import UTC, datetime
 from types import TracebackType
 from typing import Any, Final, Literal
 
-from realtime.errors import ClientError, GuardwireError, StreamClosed
+from guardwire.errors import ClientError, GuardwireError
+from realtime.errors import StreamClosed
 from realtime.metrics import METRICS
 
 #: The request that is being answered, and the stream that is being served; empty outside of any.
@@ -35,7 +36,7 @@ SESSION_ID: ContextVar[str] = ContextVar("session_id", default="")
 #: Logger of the lines about clients that come and go.
 CONNECTIONS: Final = "realtime.delivery.connections"
 LINES_KEPT: Final = 10_000
-_OURS: Final = frozenset({"app", "auth", "queries", "realtime"})
+_OURS: Final = frozenset({"app", "auth", "guardwire", "queries", "realtime"})
 #: What a log call may add to its line by ``extra``, beside the ids.
 _EXTRAS: Final = ("user", "method", "path", "status", "code", "duration_ms")
 _MESSAGE_CHARACTERS: Final = 2_000

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import msgspec
@@ -16,10 +13,6 @@ from realtime.settings import SETTINGS, Settings
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text("utf-8")
-SERVERS_LIBRARIES = {
-    "alembic", "asyncpg", "h11", "jwt", "msgspec", "redis", "rich", "sqlalchemy", "starlette", "typer",
-    "uvicorn", "uvloop", "websockets",
-}  # fmt: skip
 
 
 def rows(document: str, heading: str) -> list[list[str]]:
@@ -83,18 +76,6 @@ def test_metrics_have_prometheus_names() -> None:
 def test_the_readme_shows_the_examples_as_they_are(language: str, example: str) -> None:
     text = (ROOT / "examples" / example).read_text("utf-8")
     assert f"```{language}\n{text}```" in README
-
-
-def test_a_bot_needs_nothing_of_the_server_but_what_the_readme_lists(tmp_path: Path) -> None:
-    package = tmp_path / "realtime"
-    shutil.copytree(ROOT / "realtime/client", package / "client")
-    (listed,) = re.findall(r"takes `realtime/client/` with\n(.*?) from beside it", README, re.DOTALL)
-    for name in re.findall(r"`([a-z_]+\.py)`", listed):
-        shutil.copy(ROOT / "realtime" / name, package / name)
-    load = "import sys; sys.path.insert(0, sys.argv[1]); import realtime.client; print(*sys.modules)"
-    command = [sys.executable, "-I", "-c", load, str(tmp_path)]
-    loaded = subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()
-    assert SERVERS_LIBRARIES.intersection(loaded) == {"h11", "msgspec", "websockets"}
 
 
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])

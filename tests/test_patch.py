@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from realtime import patch
-from realtime.patch import State
+from guardwire import patch
+from guardwire.patch import State
 
 VECTORS: dict[str, list[dict[str, Any]]] = json.loads(
     (Path(__file__).parent / "vectors" / "merge_patch.json").read_text()

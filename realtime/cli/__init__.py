@@ -13,6 +13,7 @@ from typing import Final
 
 import typer
 
+from guardwire.errors import GuardwireError
 from realtime.cli.account import peak, rebuild
 from realtime.cli.apply import apply
 from realtime.cli.check import check_platform
@@ -25,7 +26,7 @@ from realtime.cli.token import token
 from realtime.cli.uninstall import uninstall
 from realtime.cli.verify import verify
 from realtime.cli.watch import watch
-from realtime.errors import ConfigurationError, GuardwireError
+from realtime.errors import ConfigurationError
 
 application: Final = typer.Typer(
     name="guardwire",

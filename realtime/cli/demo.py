@@ -177,7 +177,7 @@ async def _refuse_foreign_rows(database_url: str) -> None:
 
 async def _tell(url: str, read: Settings, folder: Path, begun: float) -> None:
     """Wait until a client sees the first position, then say where everything is."""
-    from realtime.client import connect
+    from guardwire import connect
     from realtime.simulator import demo_user_id
 
     token = development_key(folder).issue(demo_user_id())

@@ -10,7 +10,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from realtime.state import AccountState, Drawdown, Guards, Position, Positions, Status
+from guardwire.state import AccountState, Drawdown, Guards, Position, Positions, Status
 
 FRESHNESS_STYLES: Final = {"connected": "bold green", "stale": "bold yellow", "blind": "bold red"}
 LEVEL_STYLES: Final = {"normal": "green", "warning": "yellow", "critical": "bold red", "unknown": "dim"}

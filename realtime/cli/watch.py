@@ -20,7 +20,7 @@ from realtime.cli.development import data_folder, development_key, read_settings
 from realtime.errors import ConfigurationError, UnavailableError
 
 if TYPE_CHECKING:
-    from realtime.client import Account
+    from guardwire import Account
 
 #: Ages are shown to a tenth of a second, so they are drawn about as often.
 REDRAW_SECONDS: Final = 0.2
@@ -77,7 +77,7 @@ def _development(user: UUID | None) -> Callable[[], str]:
 
 
 async def _watch(url: str, token: Callable[[], str], follow: Callable[[Account], Awaitable[None]]) -> None:
-    from realtime.client import connect
+    from guardwire import connect
 
     # The screen shows the state of the connection, and the command's last sentence says why there is none.
     logging.getLogger("guardwire.client").setLevel(logging.ERROR)
@@ -98,7 +98,7 @@ async def _draw(account: Account) -> None:
     from realtime.cli.screen import screen
 
     # The screen shows the link's state; without a handler, Python would write the client's warnings across it.
-    logging.getLogger("realtime.client").addHandler(logging.NullHandler())
+    logging.getLogger("guardwire").addHandler(logging.NullHandler())
     changed = asyncio.Event()
 
     async def follow() -> None:

@@ -16,10 +16,11 @@ from collections.abc import Iterable, Iterator
 from math import ceil
 from typing import Final
 
+from guardwire.errors import CloseCode
 from realtime.delivery.hints import retry_after_ms
 from realtime.delivery.socket import Socket
 from realtime.delivery.streams import Streams
-from realtime.errors import CloseCode, UnavailableError
+from realtime.errors import UnavailableError
 from realtime.metrics import Gauge
 
 log = logging.getLogger(__name__)

@@ -7,9 +7,10 @@ from collections.abc import Coroutine
 from typing import Any
 
 from auth.refusals import Reason, close_code, refusal
+from guardwire.errors import CloseCode
 from realtime.delivery.hints import retry_after_ms
 from realtime.delivery.socket import Socket
-from realtime.errors import AuthenticationError, CloseCode, StreamClosed, TooManyClaims, UnavailableError
+from realtime.errors import AuthenticationError, StreamClosed, TooManyClaims, UnavailableError
 from realtime.logs import SESSION_ID
 from realtime.metrics import METRICS
 from realtime.owners import WrongOwner

@@ -10,13 +10,13 @@ from typing import Final
 
 from auth.identity import Identity
 from auth.refusals import Reason
+from guardwire.errors import CloseCode
+from guardwire.messages import AuthRequired, encode
 from realtime.delivery.endings import end
 from realtime.delivery.hub import Hub
 from realtime.delivery.socket import Socket
 from realtime.delivery.streams import Streams
 from realtime.delivery.wheel import EARLY_SECONDS, TICK_SECONDS
-from realtime.errors import CloseCode
-from realtime.messages import AuthRequired, encode
 from realtime.metrics import METRICS
 
 #: When access is revoked or a key withdrawn, all sockets are looked at within a second, and no tick is long.

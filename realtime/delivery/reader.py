@@ -16,8 +16,9 @@ from websockets.protocol import OPEN
 from websockets.server import ServerProtocol
 from websockets.streams import StreamReader
 
+from guardwire.errors import CloseCode
 from realtime.delivery.allowance import Allowance
-from realtime.errors import CloseCode, StreamClosed
+from realtime.errors import StreamClosed
 
 #: Where the handshake's parser writes, too; nothing below a warning is heard of it.
 _LOG: Final = logging.getLogger("uvicorn.error")

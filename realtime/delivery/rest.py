@@ -19,6 +19,7 @@ from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from auth.identity import Identity
+from guardwire.messages import encode
 from queries.timestamps import iso
 from realtime.delivery import etags, rest_views
 from realtime.delivery.answer import Answer, respond, send_json
@@ -32,7 +33,6 @@ from realtime.delivery.rest_position import PositionEndpoint
 from realtime.delivery.service_operations import SERVICE_OPERATIONS
 from realtime.delivery.stream_operations import STREAM_OPERATIONS
 from realtime.delivery.watch import UNKNOWN_AGE_MS, Store
-from realtime.messages import encode
 from realtime.owners import blocked
 from realtime.store.snapshot import Freshness, Snapshot
 

@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
-from realtime.state import ConditionType, EventType
+from guardwire.state import ConditionType, EventType
 
 Timestamp = Annotated[
     str, Meta(description="ISO 8601, UTC, six decimals", extra_json_schema={"format": "date-time"})

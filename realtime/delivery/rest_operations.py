@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+from guardwire.patch import State
 from realtime.delivery import rest_views
 from realtime.delivery.openapi import Operation
 from realtime.delivery.parameters import SYMBOL_PATTERN
@@ -24,7 +25,6 @@ from realtime.delivery.rest_documents import (
     ReconciliationStatus,
     TradingHealth,
 )
-from realtime.patch import State
 
 _USER: Final = "5f2b7c1e-3d4a-4e8b-9c6d-0a1b2c3d4e5f"
 _AS_OF: Final = "2025-01-15T10:30:12.250000Z"

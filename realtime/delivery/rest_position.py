@@ -15,13 +15,13 @@ from starlette.exceptions import HTTPException
 from starlette.types import Receive, Scope, Send
 
 from auth.identity import Identity
+from guardwire.messages import encode
 from queries.position_by_id import FoundPosition, find_position
 from realtime.delivery import etags
 from realtime.delivery.answer import Answer, respond
 from realtime.delivery.parameters import position_id_parameter
 from realtime.delivery.rate_limit import RateLimit
 from realtime.delivery.rest_documents import PositionRecord
-from realtime.messages import encode
 from realtime.owners import blocked
 from realtime.store.snapshot import Freshness
 

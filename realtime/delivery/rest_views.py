@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from datetime import datetime
 from typing import Any, Final
 
+from guardwire.patch import State
 from realtime.delivery.rest_documents import (
     DrawdownGuard,
     EventMetadata,
@@ -16,7 +17,6 @@ from realtime.delivery.rest_documents import (
     RecentEvent,
     ReconciliationStatus,
 )
-from realtime.patch import State
 
 RECENT_EVENTS: Final = 5
 

@@ -8,9 +8,9 @@ from typing import Final
 from starlette.datastructures import QueryParams
 from starlette.exceptions import HTTPException
 
+from guardwire.messages import Resume
+from guardwire.state import CHANNELS
 from realtime.delivery.session import channels_in_order
-from realtime.messages import Resume
-from realtime.state import CHANNELS
 from realtime.store.snapshot import Channels
 
 _POSITION: Final = re.compile(r"([0-9]{1,16}):([0-9]{1,16})")

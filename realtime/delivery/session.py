@@ -14,9 +14,9 @@ from uuid import UUID
 
 import msgspec
 
-from realtime.messages import encode
+from guardwire.messages import encode
+from guardwire.state import CHANNELS
 from realtime.owners import blocked, is_same
-from realtime.state import CHANNELS
 from realtime.store.paths import Edge
 from realtime.store.snapshot import Channels, Freshness, Snapshot
 

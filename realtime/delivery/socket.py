@@ -22,6 +22,8 @@ from websockets.protocol import OPEN
 from websockets.server import ServerProtocol
 
 from auth.identity import Identity
+from guardwire.errors import CloseCode
+from guardwire.messages import ClientFrame, decode_client_frame
 from realtime.delivery.allowance import Allowance
 from realtime.delivery.buffers import keep_buffers_small
 from realtime.delivery.connections import WEBSOCKET, report_close
@@ -30,8 +32,7 @@ from realtime.delivery.hints import retry_after_ms as jittered_ms
 from realtime.delivery.reader import Reader
 from realtime.delivery.session import Session
 from realtime.delivery.watch import Watch
-from realtime.errors import CloseCode, StreamClosed
-from realtime.messages import ClientFrame, decode_client_frame
+from realtime.errors import StreamClosed
 from realtime.metrics import METRICS
 from realtime.owners import WrongOwner
 from realtime.store.snapshot import Channels, Snapshot

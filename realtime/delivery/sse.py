@@ -16,6 +16,8 @@ from starlette.types import Receive, Scope, Send
 
 from auth.identity import Identity
 from auth.refusals import Reason, close_code, refusal
+from guardwire.errors import CloseCode
+from guardwire.messages import AuthRequired, Error, Resume, Welcome, encode
 from realtime.delivery.admission import Admission
 from realtime.delivery.buffers import KEEP_SMALL
 from realtime.delivery.connections import EVENT_STREAM, report_close, reported
@@ -27,9 +29,7 @@ from realtime.delivery.session import Session
 from realtime.delivery.streams import count_snapshot
 from realtime.delivery.waiter import Waiter
 from realtime.delivery.watch import Store
-from realtime.errors import CloseCode
 from realtime.logs import SESSION_ID
-from realtime.messages import AuthRequired, Error, Resume, Welcome, encode
 from realtime.metrics import METRICS
 from realtime.store.snapshot import Channels
 

@@ -12,6 +12,8 @@ from starlette.types import Receive, Scope, Send
 
 from auth.identity import Identity
 from auth.refusals import Reason, refusal
+from guardwire.messages import Resume
+from guardwire.state import CHANNELS
 from realtime.delivery import etags
 from realtime.delivery.admission import Admission
 from realtime.delivery.answer import (
@@ -30,9 +32,7 @@ from realtime.delivery.session import Session
 from realtime.delivery.streams import count_snapshot
 from realtime.delivery.waiter import Waiter
 from realtime.delivery.watch import Store, Watch
-from realtime.messages import Resume
 from realtime.metrics import METRICS
-from realtime.state import CHANNELS
 from realtime.store.snapshot import Snapshot
 
 MAX_WAIT_SECONDS: Final = 55.0

@@ -8,11 +8,11 @@ from typing import Any, Final
 
 import msgspec
 
+from guardwire.messages import Snapshot, Update
+from guardwire.state import CHANNELS
 from realtime.delivery.openapi import Operation
 from realtime.delivery.problems import INVALID_PARAMETER, TOO_MANY_REQUESTS
 from realtime.delivery.rest_operations import EXAMPLE_STATE
-from realtime.messages import Snapshot, Update
-from realtime.state import CHANNELS
 
 _SNAPSHOT: Final = Snapshot(
     epoch=13888,

@@ -13,18 +13,8 @@ from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from typing import Any, assert_never
 
 from auth.identity import Identity
-from realtime.delivery.admission import RETRY_AFTER_SECONDS, Admission
-from realtime.delivery.connections import WEBSOCKET, report_begin, report_end
-from realtime.delivery.endings import guard, refuse, stop_crossing
-from realtime.delivery.hints import retry_after_ms
-from realtime.delivery.hub import Hub
-from realtime.delivery.session import Session, channels_in_order
-from realtime.delivery.socket import Socket
-from realtime.delivery.strangers import Strangers
-from realtime.delivery.watch import Store
-from realtime.delivery.wheel import Wheel
-from realtime.errors import AuthenticationError, CloseCode, StreamClosed
-from realtime.messages import (
+from guardwire.errors import CloseCode
+from guardwire.messages import (
     Auth,
     AuthOk,
     ClientFrame,
@@ -37,9 +27,20 @@ from realtime.messages import (
     Welcome,
     encode,
 )
+from guardwire.state import CHANNELS
+from realtime.delivery.admission import RETRY_AFTER_SECONDS, Admission
+from realtime.delivery.connections import WEBSOCKET, report_begin, report_end
+from realtime.delivery.endings import guard, refuse, stop_crossing
+from realtime.delivery.hints import retry_after_ms
+from realtime.delivery.hub import Hub
+from realtime.delivery.session import Session, channels_in_order
+from realtime.delivery.socket import Socket
+from realtime.delivery.strangers import Strangers
+from realtime.delivery.watch import Store
+from realtime.delivery.wheel import Wheel
+from realtime.errors import AuthenticationError, StreamClosed
 from realtime.metrics import METRICS
 from realtime.owners import WrongOwner
-from realtime.state import CHANNELS
 from realtime.store.snapshot import Channels, Freshness, Snapshot
 
 log = logging.getLogger(__name__)

@@ -8,9 +8,9 @@ from collections import deque
 from typing import Final, Protocol
 from uuid import UUID
 
+from guardwire.state import CHANNELS
 from realtime.errors import UnavailableError
 from realtime.owners import blocked, is_same
-from realtime.state import CHANNELS
 from realtime.store.paths import Edge, find_path
 from realtime.store.snapshot import Freshness, Snapshot
 from realtime.store.snapshots import Stored

@@ -12,6 +12,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette.websockets import WebSocket
 
 from auth.identity import Identity
+from guardwire.messages import SUBPROTOCOL, Resume
 from realtime.delivery.admission import RETRY_AFTER_SECONDS, TOO_MANY
 from realtime.delivery.handover import handover_of
 from realtime.delivery.problems import (
@@ -26,7 +27,6 @@ from realtime.delivery.socket import Socket
 from realtime.delivery.strangers import address_of
 from realtime.delivery.streams import Streams
 from realtime.errors import AuthenticationError
-from realtime.messages import SUBPROTOCOL, Resume
 from realtime.metrics import METRICS
 from realtime.store.snapshot import Channels
 

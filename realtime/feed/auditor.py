@@ -17,6 +17,7 @@ from uuid import UUID
 import asyncpg
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from guardwire.patch import diff
 from queries.live_query import LiveQueries
 from realtime.audit.capture import check_triggers
 from realtime.audit.sources import Sources
@@ -24,7 +25,6 @@ from realtime.audit.verdict import Evidence, Verdict, read_evidence
 from realtime.feed.connection import DATABASE_ERRORS, KeptConnection
 from realtime.feed.trouble import Trouble
 from realtime.metrics import METRICS
-from realtime.patch import diff
 from realtime.store.snapshot import Snapshot
 
 log = logging.getLogger(__name__)

@@ -13,11 +13,11 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Final, Protocol
 from uuid import UUID
 
+from guardwire.state import CHANNELS
 from queries.delta import Delta, authenticated, moment, parse_deltas, state_after
 from realtime.feed.applier import Changes
 from realtime.feed.loop import Writer
 from realtime.metrics import METRICS
-from realtime.state import CHANNELS
 from realtime.store.snapshot import Snapshot
 from realtime.store.snapshots import Step
 

@@ -8,10 +8,10 @@ from uuid import UUID
 
 import msgspec
 
-from realtime.messages import encode
+from guardwire.messages import encode
+from guardwire.patch import State, diff
+from guardwire.state import CHANNELS
 from realtime.owners import is_same
-from realtime.patch import State, diff
-from realtime.state import CHANNELS
 
 #: An update is encoded once for all sockets at one revision; with many bases only the latest few are worth
 #: keeping.

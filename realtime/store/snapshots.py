@@ -22,9 +22,9 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError, ResponseError
 
+from guardwire.patch import State, apply
+from guardwire.state import CHANNELS, STATE_VERSION
 from realtime.owners import blocked
-from realtime.patch import State, apply
-from realtime.state import CHANNELS, STATE_VERSION
 from realtime.store.paths import Edge, find_path
 from realtime.store.redis_pool import PrimaryPool
 from realtime.store.snapshot import Snapshot

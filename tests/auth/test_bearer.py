@@ -11,7 +11,7 @@ from auth.authenticator import Authenticator
 from auth.bearer import CREDENTIAL_PARAMETERS, bearer_token
 from auth.refusals import SENTENCES, challenge, close_code, refusal
 from auth.tokens import Verifier
-from realtime.errors import CloseCode
+from guardwire.errors import CloseCode
 from tests.auth.issuer import USER, secret_token
 from tests.auth.refused import refused
 

@@ -15,10 +15,10 @@ from uuid import UUID, uuid4
 
 import uvloop
 
+from guardwire.state import CHANNELS
 from realtime.delivery.hub import Hub
 from realtime.delivery.session import Session
 from realtime.delivery.socket import Socket
-from realtime.state import CHANNELS
 from realtime.store.snapshot import Freshness, Snapshot
 from realtime.store.snapshots import Step
 from tests.benchmarks.children import announce, given

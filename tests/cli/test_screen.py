@@ -7,8 +7,7 @@ import io
 import pytest
 from rich.console import Console
 
-from realtime.cli.screen import screen
-from realtime.state import (
+from guardwire.state import (
     AccountState,
     Breach,
     Drawdown,
@@ -19,6 +18,7 @@ from realtime.state import (
     Positions,
     Status,
 )
+from realtime.cli.screen import screen
 
 DRAWDOWN = Drawdown(
     alert_type="critical",

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from realtime.client import ladder, long_poll
+from guardwire import ladder, long_poll
 from tests.client.http_peer import HttpPeer
 from tests.client.peer import Peer
 

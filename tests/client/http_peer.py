@@ -15,7 +15,7 @@ from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route, WebSocketRoute
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
-from realtime.client import Account, connect
+from guardwire import Account, connect
 from tests.client.peer import AS_OF, EXPIRES_AT
 from tests.client.states import status
 

@@ -15,7 +15,7 @@ from websockets.datastructures import Headers
 from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request, Response
 
-from realtime.messages import SUBPROTOCOL
+from guardwire.messages import SUBPROTOCOL
 
 AS_OF = "2026-01-05T09:00:00.000000Z"
 EXPIRES_AT = 4_102_444_800

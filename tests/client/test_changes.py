@@ -7,7 +7,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from realtime.client.changes import Change, differences
+from guardwire.changes import Change, differences
 
 LEAVES = st.integers(2, 3) | st.text("ab", max_size=1) | st.booleans()
 KEYS = st.sampled_from("abc")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from realtime.client.chores import Chores
+from guardwire.chores import Chores
 
 
 async def test_a_chore_that_has_just_ended_does_not_stand_in_the_way_of_the_next() -> None:

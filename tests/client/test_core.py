@@ -8,18 +8,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from realtime.client import address
-from realtime.client.attempts import Attempts
-from realtime.client.backoff import Backoff
-from realtime.client.clock import Instant, elapsed_seconds
-from realtime.client.ending import Ending, answered, blocked, closed, lost, unreachable
-from realtime.client.event_stream import EventStreamParser, TooLong
-from realtime.client.ladder import Ladder
-from realtime.client.link import decode
-from realtime.client.pulse import Pulse
-from realtime.client.snapshot_wait import SnapshotWait
-from realtime.client.token import TokenSource
-from realtime.messages import Heartbeat
+from guardwire import address
+from guardwire.attempts import Attempts
+from guardwire.backoff import Backoff
+from guardwire.clock import Instant, elapsed_seconds
+from guardwire.ending import Ending, answered, blocked, closed, lost, unreachable
+from guardwire.event_stream import EventStreamParser, TooLong
+from guardwire.ladder import Ladder
+from guardwire.link import decode
+from guardwire.messages import Heartbeat
+from guardwire.pulse import Pulse
+from guardwire.snapshot_wait import SnapshotWait
+from guardwire.token import TokenSource
 
 ALMOST_ONE = math.nextafter(1, 0)
 

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from realtime.client import Account, ConnectionRefused, connect, ladder, link_life
+from guardwire import Account, ConnectionRefused, connect, ladder, link_life
 from tests.client.http_peer import HttpPeer, next_stream, snapshot, streaming
 from tests.client.states import guards, status
 from tests.client.waiting import eventually, until

@@ -6,8 +6,8 @@ import asyncio
 
 import pytest
 
-from realtime.client import Change, StaleState, connect
-from realtime.client.iterators import Changes
+from guardwire import Change, StaleState, connect
+from guardwire.iterators import Changes
 from tests.client.peer import Peer, opening
 from tests.client.states import breach, guards, position, positions, status, whole
 from tests.client.waiting import until

@@ -14,12 +14,12 @@ import asyncpg
 import pytest
 
 from auth.development import DevelopmentKey
-from realtime.client import Account, attempts, connect, long_poll
-from realtime.client.transports import TransportName
+from guardwire import Account, attempts, connect, long_poll
+from guardwire.state import CHANNELS
+from guardwire.transports import TransportName
 from realtime.delivery import buffers
 from realtime.delivery.socket import Socket
 from realtime.delivery.streams import Streams
-from realtime.state import CHANNELS
 from tests.client.balancer import Balancer
 from tests.client.waiting import eventually
 from tests.end_to_end import tables

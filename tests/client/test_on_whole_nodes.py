@@ -13,10 +13,10 @@ import msgspec
 import pytest
 
 from auth.development import DevelopmentKey
+from guardwire import Account, connect
+from guardwire.state import CHANNELS
+from guardwire.transports import TransportName
 from realtime.audit.history import Limits
-from realtime.client import Account, connect
-from realtime.client.transports import TransportName
-from realtime.state import CHANNELS
 from realtime.store import snapshots
 from tests.client.balancer import Balancer
 from tests.client.waiting import eventually

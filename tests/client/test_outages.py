@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from realtime.client import connect
-from realtime.client.clock import Instant
-from realtime.client.outage import Outage
-from realtime.client.transports import TransportName
+from guardwire import connect
+from guardwire.clock import Instant
+from guardwire.outage import Outage
+from guardwire.transports import TransportName
 from realtime.embedded.ports import free_port
 from tests.client.peer import Peer, opening
 from tests.client.states import status
@@ -95,7 +95,7 @@ async def test_a_client_that_comes_back_at_once_warns_of_nothing(
 def test_a_bot_without_logging_says_on_standard_error_why_it_is_not_connected() -> None:
     program = f"""
 import asyncio
-from realtime.client import connect
+from guardwire import connect
 async def main():
     async with connect("http://127.0.0.1:{free_port()}", token="t", open_timeout_seconds=1):
         pass

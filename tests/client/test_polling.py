@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from realtime.client import ConnectionRefused, connect, link_life
+from guardwire import ConnectionRefused, connect, link_life
 from tests.client.http_peer import HttpPeer, next_poll, polling, snapshot, update
 from tests.client.states import status
 from tests.client.waiting import eventually, until

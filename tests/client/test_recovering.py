@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 
-from realtime.client import Account, StaleState, connect, link_life, snapshot_wait
-from realtime.errors import ClientError
+from guardwire import Account, StaleState, connect, link_life, snapshot_wait
+from guardwire.errors import ClientError
 from tests.client.peer import Peer, Visit
 from tests.client.states import guards, status
 from tests.client.waiting import eventually, until
@@ -238,7 +238,7 @@ async def test_frames_that_waited_while_the_bot_blocked_its_own_loop_are_not_tak
 
 SLEEPER = """
 import asyncio, sys
-from realtime.client import connect, connection
+from guardwire import connect, connection
 
 connection.BLIND_AFTER_SECONDS = 2.0
 

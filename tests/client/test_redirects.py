@@ -10,8 +10,8 @@ from contextlib import asynccontextmanager
 import pytest
 
 from auth.fetch import Address, fetch
-from realtime.client import connect
-from realtime.client.transports import TransportName
+from guardwire import connect
+from guardwire.transports import TransportName
 from realtime.errors import UnavailableError
 
 TRANSPORTS: tuple[TransportName, ...] = ("websocket", "sse", "poll")

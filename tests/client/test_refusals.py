@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from realtime.client import Account, ConnectionRefused, StaleState, connect
-from realtime.errors import CloseCode
+from guardwire import Account, ConnectionRefused, StaleState, connect
+from guardwire.errors import CloseCode
 from tests.client.peer import Peer, Visit, denial
 from tests.client.states import status
 from tests.client.waiting import eventually

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from realtime.client import StaleState, connect
+from guardwire import StaleState, connect
 from tests.client.peer import Peer, opening
 from tests.client.states import status
 from tests.client.waiting import eventually, until

@@ -9,12 +9,12 @@ from typing import Any
 import msgspec
 import pytest
 
-from realtime.client.clock import Instant
-from realtime.client.ending import closed
-from realtime.client.freshness import Freshness
-from realtime.client.link import decode
-from realtime.client.mirror import Mirror
-from realtime.messages import Heartbeat, Snapshot, Update
+from guardwire.clock import Instant
+from guardwire.ending import closed
+from guardwire.freshness import Freshness
+from guardwire.link import decode
+from guardwire.messages import Heartbeat, Snapshot, Update
+from guardwire.mirror import Mirror
 
 VECTORS = Path(__file__).parent.parent / "vectors"
 

@@ -17,8 +17,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from realtime.client import connect
-from realtime.client.transports import TransportName
+from guardwire import connect
+from guardwire.transports import TransportName
 from tests.client.http_peer import HttpPeer, snapshot
 from tests.client.states import status
 

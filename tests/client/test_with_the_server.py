@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from realtime.client import Account, Change, ConnectionRefused, attempts, connect, ladder, long_poll
-from realtime.client.transports import TransportName
-from realtime.state import CHANNELS, ChannelName
+from guardwire import Account, Change, ConnectionRefused, attempts, connect, ladder, long_poll
+from guardwire.state import CHANNELS, ChannelName
+from guardwire.transports import TransportName
 from realtime.store.snapshot import Snapshot
 from tests.client.states import breach, guards, position, positions, status, whole
 from tests.client.waiting import eventually, until

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-from realtime.client import Account
+from guardwire import Account
 
 
 async def eventually(condition: Callable[[], bool], *, within_seconds: float = 10.0) -> None:

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from websockets.frames import Close
 
-from realtime.client.ending import closed
+from guardwire.ending import closed
 from realtime.delivery.frames import close_text
 
 

@@ -8,10 +8,10 @@ from uuid import UUID
 
 import pytest
 
+from guardwire.state import CHANNELS
 from realtime.delivery.hub import IDLE_SECONDS, LEASE_SECONDS, Hub
 from realtime.delivery.watch import UNKNOWN_AGE_MS
 from realtime.errors import UnavailableError
-from realtime.state import CHANNELS
 from realtime.store.snapshot import Snapshot
 from realtime.store.snapshots import Step, Stored
 from tests.snapshots import AS_OF, OTHER_USER, USER, snapshot

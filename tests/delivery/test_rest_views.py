@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from guardwire.state import AccountState
 from realtime.delivery import rest_views
 from realtime.delivery.rest_operations import EXAMPLE_STATE
-from realtime.state import AccountState
 
 USER = "5f2b7c1e-3d4a-4e8b-9c6d-0a1b2c3d4e5f"
 

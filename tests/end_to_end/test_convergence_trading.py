@@ -21,10 +21,10 @@ import pytest
 from websockets.exceptions import InvalidHandshake
 
 from auth.development import DevelopmentKey
+from guardwire.state import CHANNELS
 from realtime.audit.history import Instrument
 from realtime.audit.state import Oracle
 from realtime.simulator import SimulatorOptions, demo_user_id, simulate
-from realtime.state import CHANNELS
 from realtime.store.snapshots import SnapshotStore, connect
 from tests.end_to_end.agreement import disagreements, is_same_json
 from tests.end_to_end.mirror import Mirror, mirror

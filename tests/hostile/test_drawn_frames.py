@@ -14,9 +14,9 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from realtime.errors import CloseCode
-from realtime.messages import Auth, Hello, Resync, Subscribe, Unsubscribe, decode_client_frame, encode
-from realtime.state import CHANNELS
+from guardwire.errors import CloseCode
+from guardwire.messages import Auth, Hello, Resync, Subscribe, Unsubscribe, decode_client_frame, encode
+from guardwire.state import CHANNELS
 from tests.delivery.stream_server import StreamServer, stream_server
 from tests.hostile.bad_frames import BAD, GOOD
 from tests.hostile.wire import TEXT, Wire, frame

@@ -19,12 +19,12 @@ from redis.asyncio import Redis
 from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import ConnectionClosed
 
+from guardwire.state import CHANNELS
 from queries.channels import LIVE_QUERIES
 from queries.live_query import LiveQueries
 from realtime.delivery.session import Session
 from realtime.metrics import METRICS
 from realtime.owners import WrongOwner
-from realtime.state import CHANNELS
 from realtime.store.paths import Edge
 from realtime.store.snapshot import Snapshot
 from realtime.store.snapshots import SnapshotStore, Step, connect, taken

@@ -122,7 +122,7 @@ def test_every_command_that_is_named_exists_with_its_options() -> None:
 
 def constants() -> Iterator[str]:
     """Every text in the program, with its gaps as the runbook shows them."""
-    folders = [(ROOT / folder).rglob("*.py") for folder in ("auth", "queries", "realtime")]
+    folders = [(ROOT / folder).rglob("*.py") for folder in ("auth", "guardwire", "queries", "realtime")]
     for path in (ROOT / "app.py", *(path for paths in folders for path in paths)):
         for node in ast.walk(ast.parse(path.read_text("utf-8"))):
             if isinstance(node, ast.Constant) and isinstance(node.value, str):
@@ -147,7 +147,7 @@ def test_the_image_is_made_from_the_lock_and_runs_as_nobody_in_particular() -> N
     assert [line for line in last_stage if line.startswith("USER")] == ["USER 10001:10001"]
     assert any(line.startswith("HEALTHCHECK") and "/livez" in line for line in last_stage)
     copied = {line.split()[1] for line in lines if line.startswith("COPY") and "--from" not in line}
-    assert copied == {"app.py", "auth", "queries", "realtime", "static", "requirements.lock"}
+    assert copied == {"app.py", "auth", "guardwire", "queries", "realtime", "static", "requirements.lock"}
     allowed = (ROOT / ".dockerignore").read_text("utf-8").splitlines()
     assert copied == {line[1:] for line in allowed if line.startswith("!")}
     assert 'ENTRYPOINT ["python", "-m", "realtime.cli"]' in last_stage

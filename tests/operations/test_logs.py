@@ -20,7 +20,8 @@ import pytest
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
-from realtime.errors import CloseCode, StreamClosed, UnavailableError
+from guardwire.errors import CloseCode
+from realtime.errors import StreamClosed, UnavailableError
 from realtime.logs import REQUEST_ID, Lines, Sink, _soften
 from realtime.metrics import METRICS
 from tests.auth.issuer import USER, secret_token

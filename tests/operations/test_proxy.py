@@ -19,8 +19,8 @@ import pytest
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 
-from realtime.client import Account
-from realtime.client import connect as follow_account
+from guardwire import Account
+from guardwire import connect as follow_account
 from realtime.embedded.ports import free_port
 from tests.auth.issuer import USER, secret_token
 from tests.feed.node import sync

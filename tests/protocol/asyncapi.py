@@ -10,8 +10,8 @@ from typing import Any, Final, get_args
 
 import msgspec
 
-from realtime.messages import SUBPROTOCOL, ClientFrame, ServerFrame
-from realtime.state import CHANNELS, AccountState
+from guardwire.messages import SUBPROTOCOL, ClientFrame, ServerFrame
+from guardwire.state import CHANNELS, AccountState
 from tests.protocol.document import blocks
 
 Json = dict[str, Any]

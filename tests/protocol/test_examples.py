@@ -14,9 +14,9 @@ from typing import Any
 import msgspec
 import pytest
 
-from realtime.client.mirror import Mirror, Reaction
-from realtime.messages import Resync, decode_client_frame, decode_server_frame
-from realtime.state import AccountState
+from guardwire.messages import Resync, decode_client_frame, decode_server_frame
+from guardwire.mirror import Mirror, Reaction
+from guardwire.state import AccountState
 from realtime.store.snapshot import Snapshot
 from tests.client.states import status, whole
 from tests.delivery.stream_server import StreamServer, stream_server

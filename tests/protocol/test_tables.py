@@ -15,13 +15,14 @@ from auth.claims import MAX_TOKEN_ID_CHARACTERS
 from auth.compact import MAX_TOKEN_BYTES
 from auth.keys import SharedSecret
 from auth.tokens import Verifier
-from realtime import messages, state
-from realtime.client.ending import closed
+from guardwire import messages, state
+from guardwire.ending import closed
+from guardwire.errors import CloseCode
 from realtime.delivery import http, state_endpoint
 from realtime.delivery.allowance import CONTROL_PER_MESSAGE
 from realtime.delivery.answer import freshness_headers
 from realtime.delivery.heads import HEAD_BYTES
-from realtime.errors import AuthenticationError, CloseCode
+from realtime.errors import AuthenticationError
 from realtime.settings import Settings
 from realtime.store.snapshot import Freshness
 from tests.auth.issuer import RULES, SECRET, secret_token

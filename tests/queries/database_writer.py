@@ -11,9 +11,9 @@ from uuid import UUID, uuid4
 
 import asyncpg
 
+from guardwire.patch import State
 from queries.channels import LIVE_QUERIES
 from queries.live_query import Evaluation
-from realtime.patch import State
 from tests.inbox import apply_inbox
 
 Record = dict[str, Any]

@@ -8,10 +8,10 @@ from uuid import UUID, uuid4
 import asyncpg
 import pytest
 
+from guardwire.patch import diff
 from queries.delta import Delta, authenticated, mac_of, moment, parse_deltas, state_after
 from queries.live_query import Evaluation
 from queries.migrations.run import rotate_channel
-from realtime.patch import diff
 from tests.queries.conftest import Connect
 from tests.queries.database_writer import DatabaseWriter
 from tests.queries.notifications import NotificationRecorder

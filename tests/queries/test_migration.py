@@ -10,6 +10,7 @@ from uuid import UUID
 
 import pytest
 
+from guardwire.patch import State
 from queries.channels import LIVE_QUERIES
 from queries.migrations import code, run
 from queries.migrations.code import triggers
@@ -17,7 +18,6 @@ from queries.migrations.run import migrate
 from queries.migrations.script import read_sql
 from realtime.audit.capture import TRIGGERS
 from realtime.errors import MigrationError
-from realtime.patch import State
 from tests.inbox import apply_inbox
 from tests.queries.database_writer import DatabaseWriter, connected
 

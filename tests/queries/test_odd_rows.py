@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
+from guardwire.patch import State
 from queries.capture import rebuild
 from queries.channels import LIVE_QUERIES
-from realtime.patch import State
 from tests.queries.database_writer import SYNC, DatabaseWriter
 
 BEYOND_32_BITS = 2**31

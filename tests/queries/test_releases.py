@@ -14,11 +14,11 @@ from uuid import UUID
 import asyncpg
 import pytest
 
+from guardwire.patch import State
 from queries.capture import backfill
 from queries.channels import LIVE_QUERIES
 from queries.migrations.run import migrate
 from realtime.audit.capture import check_capture
-from realtime.patch import State
 from tests.inbox import apply_inbox
 
 RELEASES: Final = sorted(Path(__file__).with_name("releases").glob("*.sql"))

@@ -16,11 +16,11 @@ from redis.exceptions import ReadOnlyError
 from auth.identity import Identity
 from auth.revocation import Revocations
 from auth.tickets import Tickets
+from guardwire.state import CHANNELS
 from realtime.database import engine_for
 from realtime.embedded import EmbeddedServers
 from realtime.errors import AuthenticationError
 from realtime.metrics import METRICS
-from realtime.state import CHANNELS
 from realtime.store.leases import Leases
 from realtime.store.snapshots import SnapshotStore, Step, connect, taken
 from tests.faults.proxy import Proxy

@@ -10,7 +10,7 @@ from uuid import UUID
 import pytest
 from redis.asyncio import Redis
 
-from realtime.state import CHANNELS
+from guardwire.state import CHANNELS
 from realtime.store import snapshots
 from realtime.store.leases import Leases
 from realtime.store.snapshot import Snapshot

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from redis.asyncio import Redis
 
-from realtime.patch import apply
-from realtime.state import CHANNELS
+from guardwire.patch import apply
+from guardwire.state import CHANNELS
 from realtime.store import snapshots
 from realtime.store.snapshot import Snapshot
 from realtime.store.snapshots import EDGE_BYTES, EDGE_COUNT, STEPS, SnapshotStore, Step, connect, taken

@@ -9,26 +9,26 @@ import ssl
 from collections.abc import Sequence
 from typing import Final
 
-from realtime.client import clock
-from realtime.client.address import Address
-from realtime.client.attempts import Attempts
-from realtime.client.backoff import Backoff
-from realtime.client.chores import Chores
-from realtime.client.ending import Ending, LinkEnded, lost, replaced, tokenless
-from realtime.client.freshness import BLIND_AFTER_SECONDS
-from realtime.client.homecoming import first_answer
-from realtime.client.line import Line
-from realtime.client.link import Opening
-from realtime.client.outage import Outage
-from realtime.client.pulse import BEAT_SECONDS, Pulse
-from realtime.client.session import Ask, Session
-from realtime.client.signal import Signal
-from realtime.client.snapshot_wait import SnapshotWait
-from realtime.client.token import TokenSource
-from realtime.client.transports import Transport
-from realtime.errors import ConnectionRefused
-from realtime.messages import Auth, Resync, ServerFrame, Subscribe, Unsubscribe
-from realtime.state import CHANNELS, ChannelName
+from guardwire import clock
+from guardwire.address import Address
+from guardwire.attempts import Attempts
+from guardwire.backoff import Backoff
+from guardwire.chores import Chores
+from guardwire.ending import Ending, LinkEnded, lost, replaced, tokenless
+from guardwire.errors import ConnectionRefused
+from guardwire.freshness import BLIND_AFTER_SECONDS
+from guardwire.homecoming import first_answer
+from guardwire.line import Line
+from guardwire.link import Opening
+from guardwire.messages import Auth, Resync, ServerFrame, Subscribe, Unsubscribe
+from guardwire.outage import Outage
+from guardwire.pulse import BEAT_SECONDS, Pulse
+from guardwire.session import Ask, Session
+from guardwire.signal import Signal
+from guardwire.snapshot_wait import SnapshotWait
+from guardwire.state import CHANNELS, ChannelName
+from guardwire.token import TokenSource
+from guardwire.transports import Transport
 
 log = logging.getLogger("guardwire.client")
 

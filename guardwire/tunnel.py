@@ -11,8 +11,8 @@ from typing import Final, cast
 from urllib.parse import SplitResult, unquote, urlsplit
 from urllib.request import getproxies, proxy_bypass
 
-from realtime.client.address import Address
-from realtime.client.ending import unreachable
+from guardwire.address import Address
+from guardwire.ending import unreachable
 
 Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Final, Literal, NamedTuple
 
-from realtime.client.link import Link, Opening
-from realtime.client.long_poll import open_long_poll
-from realtime.client.sse import open_event_stream
-from realtime.client.websocket import open_websocket
+from guardwire.link import Link, Opening
+from guardwire.long_poll import open_long_poll
+from guardwire.sse import open_event_stream
+from guardwire.websocket import open_websocket
 
 TransportName = Literal["websocket", "sse", "poll"]
 

@@ -7,19 +7,19 @@ from collections.abc import Iterable
 from datetime import datetime
 from typing import Any, get_args
 
-from realtime.client import clock
-from realtime.client.connection import Connection
-from realtime.client.freshness import Status
-from realtime.client.iterators import Changes, FreshStates, Statuses
-from realtime.client.session import Held, Session
-from realtime.client.signal import Signal
-from realtime.client.transports import TransportName
-from realtime.errors import StaleState
-from realtime.state import CHANNELS, AccountState, ChannelName
+from guardwire import clock
+from guardwire.connection import Connection
+from guardwire.errors import StaleState
+from guardwire.freshness import Status
+from guardwire.iterators import Changes, FreshStates, Statuses
+from guardwire.session import Held, Session
+from guardwire.signal import Signal
+from guardwire.state import CHANNELS, AccountState, ChannelName
+from guardwire.transports import TransportName
 
 
 class Account:
-    """A live mirror of one account; made by `realtime.client.connect`, which returns once there is a state.
+    """A live mirror of one account; made by `guardwire.connect`, which returns once there is a state.
 
     Everything read without an await in between belongs to one revision.
     """

@@ -6,7 +6,7 @@ import copy
 from collections.abc import Iterator
 from typing import Any, Final, NamedTuple
 
-from realtime.patch import State
+from guardwire.patch import State
 
 Path = tuple[str, ...]
 

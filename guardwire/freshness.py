@@ -7,8 +7,8 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import Final, Literal
 
-from realtime.client.clock import Instant, elapsed_seconds
-from realtime.messages import Heartbeat, Snapshot, Update
+from guardwire.clock import Instant, elapsed_seconds
+from guardwire.messages import Heartbeat, Snapshot, Update
 
 #: Nobody who has heard nothing for so long may call the state known.
 BLIND_AFTER_SECONDS: Final = 15.0

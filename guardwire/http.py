@@ -10,9 +10,9 @@ from typing import Any, Final
 import h11
 import msgspec
 
-from realtime.client.address import Address
-from realtime.client.ending import LinkEnded, lost, unreachable
-from realtime.client.tunnel import open_streams
+from guardwire.address import Address
+from guardwire.ending import LinkEnded, lost, unreachable
+from guardwire.tunnel import open_streams
 
 OPEN_TIMEOUT_SECONDS: Final = 10.0
 _READ_BYTES: Final = 65_536

@@ -1,13 +1,4 @@
-"""The client for bots: a live, typed mirror of one account that says when it is not to be trusted.
-
-    async with connect("https://guardwire.example", token=fetch_token, channels=["guards"]) as account:
-        async for change in account.changes("guards"):
-            await account.until_fresh()
-            ...
-
-It reconnects, resumes, renews its token, falls back from WebSocket to Server-Sent Events to long polling and
-comes back, and imports nothing of the server.
-"""
+"""`connect`: opens a live mirror of one account."""
 
 from __future__ import annotations
 
@@ -16,17 +7,17 @@ import ssl
 from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
 
-from realtime.client import address
-from realtime.client.account import Account, in_order
-from realtime.client.changes import Change
-from realtime.client.connection import Connection
-from realtime.client.freshness import Status
-from realtime.client.session import Session
-from realtime.client.signal import Signal
-from realtime.client.token import Token, TokenSource
-from realtime.client.transports import TRANSPORTS, TransportName
-from realtime.errors import ClientError, ConnectionRefused, StaleState
-from realtime.state import CHANNELS
+from guardwire import address
+from guardwire.account import Account, in_order
+from guardwire.changes import Change
+from guardwire.connection import Connection
+from guardwire.errors import ClientError, ConnectionRefused, StaleState
+from guardwire.freshness import Status
+from guardwire.session import Session
+from guardwire.signal import Signal
+from guardwire.state import CHANNELS
+from guardwire.token import Token, TokenSource
+from guardwire.transports import TRANSPORTS, TransportName
 
 __all__ = [
     "Account",

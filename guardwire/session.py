@@ -9,13 +9,13 @@ from typing import Any, Final
 
 import msgspec
 
-from realtime.client.clock import Instant
-from realtime.client.freshness import Freshness, Status
-from realtime.client.mirror import Mirror, Reaction
-from realtime.errors import ClientError
-from realtime.messages import AuthOk, AuthRequired, Error, Heartbeat, ServerFrame, Snapshot, Update, Welcome
-from realtime.patch import State
-from realtime.state import AccountState
+from guardwire.clock import Instant
+from guardwire.errors import ClientError
+from guardwire.freshness import Freshness, Status
+from guardwire.messages import AuthOk, AuthRequired, Error, Heartbeat, ServerFrame, Snapshot, Update, Welcome
+from guardwire.mirror import Mirror, Reaction
+from guardwire.patch import State
+from guardwire.state import AccountState
 
 _CHANNEL_FIELDS: Final = msgspec.structs.fields(AccountState)
 

@@ -10,9 +10,9 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketException
 from websockets.typing import Subprotocol
 
-from realtime.client.ending import LOST, LinkEnded, answered, closed, lost, unreachable
-from realtime.client.link import Opening, decode
-from realtime.messages import SUBPROTOCOL, ClientFrame, ServerFrame, encode
+from guardwire.ending import LOST, LinkEnded, answered, closed, lost, unreachable
+from guardwire.link import Opening, decode
+from guardwire.messages import SUBPROTOCOL, ClientFrame, ServerFrame, encode
 
 OPEN_TIMEOUT_SECONDS: Final = 10.0
 CLOSE_TIMEOUT_SECONDS: Final = 2.0
@@ -25,7 +25,7 @@ _wire_log.setLevel(logging.INFO)
 
 
 class WebSocketLink:
-    """A `realtime.client.link.Link`."""
+    """A `guardwire.link.Link`."""
 
     in_band = True
 

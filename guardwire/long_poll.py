@@ -7,11 +7,11 @@ import re
 import time
 from typing import Final
 
-from realtime.client.ending import LinkEnded, answered, lost
-from realtime.client.http import HttpConnection, Response, open_http
-from realtime.client.link import Opening, decode
-from realtime.client.websocket import MAX_FRAME_BYTES
-from realtime.messages import ClientFrame, Heartbeat, ServerFrame
+from guardwire.ending import LinkEnded, answered, lost
+from guardwire.http import HttpConnection, Response, open_http
+from guardwire.link import Opening, decode
+from guardwire.messages import ClientFrame, Heartbeat, ServerFrame
+from guardwire.websocket import MAX_FRAME_BYTES
 
 _PATH: Final = "/api/v1/state"
 #: How long the server may hold a request: as heartbeats come, and well under the 15 s after which a client is
@@ -27,7 +27,7 @@ _UNKNOWN_AGE_MS: Final = 2**53 - 1
 
 
 class LongPollLink:
-    """A `realtime.client.link.Link`."""
+    """A `guardwire.link.Link`."""
 
     in_band = False
 

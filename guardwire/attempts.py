@@ -6,9 +6,9 @@ import random
 from collections.abc import Callable
 from typing import Final
 
-from realtime.client.backoff import Backoff
-from realtime.client.ending import Ending
-from realtime.client.ladder import Ladder
+from guardwire.backoff import Backoff
+from guardwire.ending import Ending
+from guardwire.ladder import Ladder
 
 #: A link that lived so long was a good one; a server that accepts and drops at once is met with growing
 #: delays.

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from realtime.client import clock
-from realtime.client.ending import Ending, LinkEnded, replaced
-from realtime.client.link import Link
-from realtime.client.link_life import LinkLife
-from realtime.client.transports import Transport
-from realtime.messages import ServerFrame
+from guardwire import clock
+from guardwire.ending import Ending, LinkEnded, replaced
+from guardwire.link import Link
+from guardwire.link_life import LinkLife
+from guardwire.messages import ServerFrame
+from guardwire.transports import Transport
 
 
 class Line:

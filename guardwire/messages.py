@@ -12,7 +12,7 @@ from typing import Annotated, Any, Final
 
 import msgspec
 
-from realtime.state import ChannelName
+from guardwire.state import ChannelName
 
 SUBPROTOCOL: Final = "guardwire.v1"
 

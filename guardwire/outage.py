@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from realtime.client.clock import Instant, elapsed_seconds
+from guardwire.clock import Instant, elapsed_seconds
 
 #: An address that swallows everything fails no sooner than its time limit, which is too late for a warning.
 _SILENT_SECONDS: Final = 8.0

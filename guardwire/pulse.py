@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from realtime.client.clock import Instant, elapsed_seconds
+from guardwire.clock import Instant, elapsed_seconds
 
 BEAT_SECONDS: Final = 0.5
 #: A beat this late is the scheduler's noise and not a pause.

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 
-from realtime.client.link import Link, Opening
-from realtime.client.link_life import FIRST_FRAME_WITHIN_SECONDS
-from realtime.client.transports import Transport
-from realtime.messages import ServerFrame
+from guardwire.link import Link, Opening
+from guardwire.link_life import FIRST_FRAME_WITHIN_SECONDS
+from guardwire.messages import ServerFrame
+from guardwire.transports import Transport
 
 
 async def first_answer(transport: Transport, opening: Opening) -> tuple[Link, ServerFrame] | None:

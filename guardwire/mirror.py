@@ -10,9 +10,9 @@ from __future__ import annotations
 from enum import Enum
 from typing import NamedTuple
 
-from realtime import patch
-from realtime.messages import Heartbeat, ServerFrame, Snapshot, Update, Welcome
-from realtime.patch import State
+from guardwire import patch
+from guardwire.messages import Heartbeat, ServerFrame, Snapshot, Update, Welcome
+from guardwire.patch import State
 
 
 class Reaction(Enum):

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
-from realtime.client.clock import Instant, elapsed_seconds
-from realtime.client.freshness import BLIND_AFTER_SECONDS
+from guardwire.clock import Instant, elapsed_seconds
+from guardwire.freshness import BLIND_AFTER_SECONDS
 
 FIRST_FRAME_WITHIN_SECONDS: Final = 10.0
 

@@ -7,12 +7,12 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import AsyncIterator, Callable
 
-from realtime.client.changes import Change, Path, differences
-from realtime.client.connection import Connection
-from realtime.client.freshness import Status
-from realtime.client.session import Held, Session
-from realtime.client.signal import Signal
-from realtime.state import AccountState
+from guardwire.changes import Change, Path, differences
+from guardwire.connection import Connection
+from guardwire.freshness import Status
+from guardwire.session import Held, Session
+from guardwire.signal import Signal
+from guardwire.state import AccountState
 
 
 class Changes(AsyncIterator[Change]):

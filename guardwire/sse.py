@@ -6,19 +6,19 @@ import asyncio
 from collections import deque
 from typing import Final
 
-from realtime.client.ending import answered, blocked, ended_after, lost
-from realtime.client.event_stream import EventStreamParser, TooLong
-from realtime.client.http import OPEN_TIMEOUT_SECONDS, HttpConnection, open_http
-from realtime.client.link import Opening, decode
-from realtime.client.websocket import MAX_FRAME_BYTES
-from realtime.messages import ClientFrame, ServerFrame
+from guardwire.ending import answered, blocked, ended_after, lost
+from guardwire.event_stream import EventStreamParser, TooLong
+from guardwire.http import OPEN_TIMEOUT_SECONDS, HttpConnection, open_http
+from guardwire.link import Opening, decode
+from guardwire.messages import ClientFrame, ServerFrame
+from guardwire.websocket import MAX_FRAME_BYTES
 
 _PATH: Final = "/api/v1/stream"
 _MAX_PROBLEM_BYTES: Final = 65_536
 
 
 class EventStreamLink:
-    """A `realtime.client.link.Link`."""
+    """A `guardwire.link.Link`."""
 
     in_band = False
 

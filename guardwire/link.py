@@ -8,9 +8,9 @@ from typing import Protocol
 
 import msgspec
 
-from realtime.client.address import Address
-from realtime.client.ending import lost
-from realtime.messages import ClientFrame, ServerFrame, decode_server_frame
+from guardwire.address import Address
+from guardwire.ending import lost
+from guardwire.messages import ClientFrame, ServerFrame, decode_server_frame
 
 
 class Link(Protocol):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from realtime.client.clock import Instant, elapsed_seconds
+from guardwire.clock import Instant, elapsed_seconds
 
 SNAPSHOT_WITHIN_SECONDS: Final = 5.0
 

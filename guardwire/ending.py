@@ -8,8 +8,8 @@ from typing import Final, Literal
 
 import msgspec
 
-from realtime.errors import CloseCode
-from realtime.messages import Error, ServerFrame
+from guardwire.errors import CloseCode
+from guardwire.messages import Error, ServerFrame
 
 #: ``retry``: the same thing may work later. ``token``: worth one more try, with a new token. ``blocked``:
 #: this transport does not get through, another one might. ``refused``: for good.

@@ -1,0 +1,152 @@
+"""The state that a client mirrors: one struct for each thing in it (PROTOCOL.md, "The state").
+
+A field that is None is absent on the wire. Times are ISO 8601 UTC text with six decimals and ``Z``. Money has
+two decimals. Collections are objects keyed by identity, so that a JSON Merge Patch is exact.
+"""
+
+from __future__ import annotations
+
+from typing import Final, Literal
+
+import msgspec
+
+#: Raised when the meaning of the state changes, so that two releases side by side never serve each other's
+#: state.
+STATE_VERSION: Final = 1
+
+ChannelName = Literal["status", "positions", "guards"]
+CHANNELS: Final[tuple[ChannelName, ...]] = ("status", "positions", "guards")
+
+EventType = Literal[
+    "position_synced",
+    "position_matched",
+    "divergence_detected",
+    "position_closed",
+    "drawdown_alert",
+    "market_condition_alert",
+]
+ConditionType = Literal["price_gap", "bid_ask_spread", "low_liquidity", "other"]
+
+
+class _Part(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """Absent fields are None, and a newer server's extra fields are ignored."""
+
+
+class Event(_Part, frozen=True):
+    """One thing that happened to the account; its id is the key that it stands under."""
+
+    event_type: EventType
+    created_at: str
+    description: str
+    symbol: str | None = None
+    mt5_ticket: str | None = None
+    matched: int | None = None
+    pnl_gbp: float | None = None
+    divergence_reason: str | None = None
+
+
+class Status(_Part, frozen=True):
+    """Channel ``status``: is the reconciliation of this account alive, and does it agree with the broker?"""
+
+    status: Literal["healthy", "idle", "warning", "unknown"]
+    source: Literal["live", "silent"]
+    total_syncs: int
+    open_positions_count: int
+    matched_positions: int
+    divergences_detected: int
+    recent_events: dict[str, Event]
+    last_sync_at: str | None = None
+    last_sync_duration_ms: float | None = None
+    error_message: str | None = None
+
+
+class Position(_Part, frozen=True):
+    """One open position that broker and bot agree on; its ticket is the key that it stands under."""
+
+    position_id: str
+    entry_time: str
+    last_updated_at: str
+    symbol: str | None = None
+    direction: Literal["buy", "sell"] | None = None
+    volume: float | None = None
+    entry_price: float | None = None
+    current_price: float | None = None
+    unrealized_pnl: float | None = None
+    unrealized_pnl_pct: float | None = None
+    pnl_currency: str | None = None
+    take_profit: float | None = None
+    stop_loss: float | None = None
+    contract_size_assumed: bool = False
+
+
+class Positions(_Part, frozen=True):
+    """Channel ``positions``: the open book and what it is worth."""
+
+    total_positions: int
+    open: dict[str, Position]
+    total_unrealized_pnl: float | None = None
+    total_unrealized_pnl_pct: float | None = None
+    currency: str | None = None
+    last_updated_at: str | None = None
+
+
+class Drawdown(_Part, frozen=True):
+    """How far equity is below its peak, against this account's limits; percentages are 0-100."""
+
+    alert_type: Literal["normal", "warning", "critical", "unknown"]
+    should_close_all: bool
+    alert_threshold_pct: float
+    warning_pct: float
+    critical_pct: float
+    minimum_equity: float
+    current_equity: float | None = None
+    peak_equity: float | None = None
+    current_drawdown_pct: float | None = None
+    currency: str | None = None
+    liquidation_at: str | None = None
+    last_checked_at: str | None = None
+
+
+class MarketAlert(_Part, frozen=True):
+    """A market condition that the platform reported and whose window has not passed."""
+
+    symbol: str
+    condition_type: ConditionType
+    alert_type: Literal["warning", "critical"]
+    should_close_positions: bool
+    detected_at: str
+    price_gap_pct: float | None = None
+    bid_ask_spread_pct: float | None = None
+    open_price: float | None = None
+    close_price: float | None = None
+    bid: float | None = None
+    ask: float | None = None
+
+
+class Breach(_Part, frozen=True):
+    """A guard that became critical; it stays here after it cleared, so that nobody who was away misses it."""
+
+    kind: Literal["drawdown", "market"]
+    raised_at: str
+    cleared_at: str | None = None
+    observed_pct: float | None = None
+    symbol: str | None = None
+    condition_type: ConditionType | None = None
+
+
+class Guards(_Part, frozen=True):
+    """Channel ``guards``: what must make a bot act."""
+
+    system_status: Literal["healthy", "warning", "unknown"]
+    any_positions_should_close: bool
+    drawdown: Drawdown
+    alerts: dict[str, MarketAlert]
+    breaches: dict[str, Breach]
+
+
+class AccountState(_Part, frozen=True):
+    """Everything that a client mirrors; a channel that was not subscribed to is None."""
+
+    status: Status | None = None
+    positions: Positions | None = None
+    guards: Guards | None = None
