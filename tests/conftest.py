@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 
 from realtime import settings
@@ -38,6 +39,10 @@ def pytest_configure(config: pytest.Config) -> None:
     names = [setting.variable for setting in settings.SETTINGS.values()]
     ours = {name: os.environ.pop(name) for name in names if name in os.environ}
     config.stash[_environment] = getattr(config, "workerinput", {}).get("environment", ours)
+    # On a busy machine examples are drawn slowly, which says nothing about the code under test.
+    slow_machine = [hypothesis.HealthCheck.too_slow]
+    hypothesis.settings.register_profile("any machine", deadline=None, suppress_health_check=slow_machine)
+    hypothesis.settings.load_profile("any machine")
 
 
 @pytest.hookimpl(optionalhook=True)
