@@ -89,6 +89,22 @@ async def test_history_uses_the_arrivals_that_were_recorded(writer: DatabaseWrit
     assert (await writer.position())["is_open"]
 
 
+async def test_a_row_that_was_changed_in_its_own_batch_counts_where_its_change_was_applied(
+    writer: DatabaseWriter,
+) -> None:
+    """Both rows have one time and one revision, so only the ordinal of the change makes the first row the newest."""
+    async with writer.connection.transaction():
+        first = await writer.sync(current_price="1900")
+        await writer.sync(current_price="1950")
+        await writer.update(first, current_price="1910")
+        earlier = await writer.equity(10_000)
+        await writer.equity(9_000)
+        await writer.execute("UPDATE equity_snapshots SET equity = 9500 WHERE id = $1", earlier)
+    await rebuild(writer.connection, writer.user_id)
+    assert (await writer.book())["1"]["current_price"] == 1910
+    assert (await writer.drawdown())["current_equity"] == 9500
+
+
 async def test_rows_written_past_the_triggers_are_found_by_rebuilding_all(writer: DatabaseWriter) -> None:
     other = writer.of()
     await writer.sync()

@@ -81,7 +81,7 @@ LANGUAGE sql STABLE AS $$
           FROM logged AS h
           LEFT JOIN (SELECT DISTINCT ON (s.log_id) s.log_id, s.revision, s.ordinal, s.arrived_at FROM guardwire.arrivals AS s
                      WHERE s.user_id = of_account AND s.source = 'l'
-                     ORDER BY s.log_id, s.revision DESC) AS a ON a.log_id = guardwire.read_user(h.log ->> 'id')) AS found
+                     ORDER BY s.log_id, s.revision DESC, s.ordinal DESC) AS a ON a.log_id = guardwire.read_user(h.log ->> 'id')) AS found
     CROSS JOIN LATERAL guardwire.read_log(
         found.log, coalesce(found.arrived_at, to_timestamp(found.revision / 1000000.0), least(found.at, read_at)),
         coalesce(found.revision, 0), found.ordinal, true) AS r
