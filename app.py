@@ -143,7 +143,7 @@ class Node:
         """Everything that this server answers."""
         access = self._access
         authenticate = access.authenticator.require
-        sockets = WebSocketEndpoint(streams=self.streams, authenticate=access.of_handshake)
+        sockets = WebSocketEndpoint(streams=self.streams, authenticate=access.authenticate_handshake)
         return [
             WebSocketRoute("/ws", sockets),
             Route("/ws", UpgradeRequired(), methods=["GET"]),

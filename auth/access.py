@@ -1,4 +1,4 @@
-"""Who may come in: everything that decides it, put together once for a node."""
+"""The parts that authenticate callers, made once for a node."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ from auth.tickets import Tickets
 from auth.tokens import Verifier
 from realtime.errors import ConfigurationError
 
-#: A rotation needs two; a token is tried with each, so few are enough and many would cost.
+#: A rotation needs two secrets. The verifier tries a token with each of them, so many would cost time.
 MAX_SECRETS: Final = 4
 
 
 def key_sources(
     *, secrets: Sequence[str], jwks_url: str, jwks_refresh_seconds: float = 300.0
 ) -> list[KeySource]:
-    """Where tokens' keys come from: the HS256 ``secrets``, newest first, and a JWKS address unless it is "".
+    """The sources of keys: the HS256 ``secrets``, newest first, and a JWKS address unless it is "".
 
-    Raises ConfigurationError with all that is wrong with them.
+    Raises ConfigurationError with every problem of the secrets and the address.
     """
     sources: list[KeySource] = list(_shared_secrets(secrets))
     if jwks_url:
@@ -56,7 +56,10 @@ def _shared_secrets(secrets: Sequence[str]) -> list[SharedSecret]:
 
 
 class Access:
-    """The verifier, and what it asks; ``redis`` is None where none is used, and then there are no tickets."""
+    """The verifier, the revocations, the tickets and the origins of one node.
+
+    Without Redis (``redis`` is None) no tickets are issued.
+    """
 
     def __init__(
         self,
@@ -80,25 +83,29 @@ class Access:
         self.tickets = Tickets(redis=redis, confirm=self.verifier.confirm)
         self.authenticator = Authenticator(verifier=self.verifier, tickets=self.tickets)
 
-    async def of_handshake(self, scope: Scope) -> Identity | None:
-        """The identity of a WebSocket handshake, None when its first frame must bring it; raises
-        AuthenticationError, for a forbidden Origin too.
+    async def authenticate_handshake(self, scope: Scope) -> Identity | None:
+        """The identity of a WebSocket handshake; None without a token, which the first frame must then bring.
+
+        Raises AuthenticationError, also for an Origin that may not connect.
         """
         self._origins.check(scheme=scope["scheme"], headers=scope["headers"])
         return await self.authenticator.from_headers(scope)
 
     def changes(self) -> int:
-        """A number that grows whenever `recheck` may refuse what it did not refuse before, but for time."""
+        """A number that grows with each revocation and each withdrawn key.
+
+        While it stays the same, `recheck` can refuse a known identity for its expiry alone.
+        """
         return self.revocations.changes() + self.verifier.withdrawals()
 
     def tasks(self) -> Iterator[tuple[str, Callable[[], Awaitable[None]]]]:
-        """What must run for ever, by name."""
+        """The endless tasks of this part, each with its name."""
         yield "revocations", self.revocations.run
         for source in self._published():
             yield "jwks", source.run
 
     async def close(self) -> None:
-        """End the connections to who publishes keys."""
+        """Stop fetching keys."""
         for source in self._published():
             await source.close()
 

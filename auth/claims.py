@@ -13,7 +13,7 @@ from auth.identity import Identity
 from auth.refusals import refusal
 from realtime.errors import ConfigurationError
 
-#: How far an issuer's clock may be ahead of ours. It helps `iat` and `nbf` only: `exp` is exact.
+#: How far an issuer's clock may be ahead of ours. The leeway applies to `iat` and `nbf`, never to `exp`.
 MAX_LEEWAY_SECONDS: Final = 10.0
 MAX_TOKEN_ID_CHARACTERS: Final = 256
 
@@ -23,14 +23,14 @@ _UUID: Final = re.compile(
     r"[0-9a-f]{32}|[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}", re.ASCII | re.IGNORECASE
 )
 _SCOPE: Final = re.compile(r"[!#-\[\]-~]+", re.ASCII)  # RFC 6749 section 3.3
-#: Claims by which Keycloak, Cognito and Simple JWT tell access tokens from others, and what those say.
+#: The claims by which Keycloak, Cognito and Simple JWT mark access tokens, and the values that mean one.
 _KIND_CLAIMS: Final = ("typ", "token_use", "token_type")
 _ACCESS_KINDS: Final = frozenset({"access", "access_token", "at+jwt", "bearer", "jwt"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rules:
-    """What is configured about tokens. Raises ConfigurationError when it could not be safe."""
+    """The operator's settings for tokens. Raises ConfigurationError for unsafe ones."""
 
     issuer: str
     audiences: tuple[str, ...]
@@ -54,7 +54,10 @@ class Rules:
 def identify(
     claims: dict[str, Any], rules: Rules, *, now: float, fallback_token_id: str, key_fingerprint: bytes
 ) -> Identity:
-    """Who ``claims`` speak of at ``now`` (unix seconds); AuthenticationError with the first rule broken."""
+    """The identity in ``claims`` at ``now`` (unix seconds).
+
+    Raises AuthenticationError for the first rule that the claims break.
+    """
     _check_kind(claims)
     _check_issuer(claims.get("iss"), rules.issuer)
     audience = _audience(claims.get("aud"), rules.audiences)
@@ -100,13 +103,13 @@ def _audience(value: object, accepted: tuple[str, ...]) -> str:
 
 
 def _subject(value: object) -> tuple[str, UUID]:
-    # UUID() alone takes braces, URNs and dashes anywhere; many spellings of one user invite mistakes.
+    # UUID() also accepts braces, URNs and misplaced dashes, so one user would have several spellings.
     if value is None:
         raise refusal("bad_subject", "The token has no `sub`.")
     if not isinstance(value, str) or not _UUID.fullmatch(value):
         raise refusal("bad_subject", "The token's `sub` is not the UUID of an account.")
     user_id = UUID(value)
-    if user_id.int == 0:  # the nil UUID is a variable that nobody set
+    if user_id.int == 0:  # the nil UUID usually comes from a variable that was never set
         raise refusal("bad_subject", "The token's `sub` is the nil UUID, which is no account.")
     return str(user_id), user_id
 
@@ -148,7 +151,7 @@ def _date(claims: dict[str, Any], name: str) -> float:
     if name not in claims:
         raise refusal("bad_claim", f"The token has no `{name}`.")
     value = claims[name]
-    # The comparison is false for NaN too; 1e999 reads as infinity.
+    # JSON's 1e999 is parsed as infinity. The comparison is false for infinity and for NaN.
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
     if not is_number or not 0 <= value <= _LATEST_UNIX_SECONDS:
         raise refusal("bad_claim", f"The token's `{name}` is not a number of unix seconds.")
@@ -159,8 +162,8 @@ def _token_id(value: object, fallback: str) -> str:
     if value is None:
         return fallback
     if not is_token_id(value):
-        what = f"1 to {MAX_TOKEN_ID_CHARACTERS} printable ASCII characters"
-        raise refusal("bad_claim", f"The token's `jti` is not {what}.")
+        form = f"1 to {MAX_TOKEN_ID_CHARACTERS} printable ASCII characters"
+        raise refusal("bad_claim", f"The token's `jti` is not {form}.")
     return str(value)
 
 
@@ -192,5 +195,5 @@ def _is_scope(name: object) -> bool:
 
 @functools.lru_cache(maxsize=64)
 def _shared(names: tuple[str, ...]) -> frozenset[str]:
-    """Nearly all tokens carry the same scopes, or none, and each set would take 216 bytes."""
+    """One set for all tokens with these scopes: a set of its own would cost each token 216 bytes."""
     return frozenset(names)

@@ -1,6 +1,6 @@
-"""A token's three parts, decoded strictly and not yet believed (RFC 7515, RFC 8725).
+"""A token's three parts, decoded strictly before the signature is verified (RFC 7515, RFC 8725).
 
-Pure, and total: any text at all gives either a `Compact` or an AuthenticationError.
+Pure and total: every text gives either a `Compact` or an AuthenticationError.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from typing import Any, Final, Never
 
 from auth.refusals import refusal
 
-#: Longer tokens are refused before anything of them is read.
+#: Longer tokens are refused before they are decoded.
 MAX_TOKEN_BYTES: Final = 8192
 MAX_KEY_ID_CHARACTERS: Final = 256
-#: An absent `typ` is accepted too. Refresh, ID and logout tokens of most issuers say another one.
+#: An absent `typ` is accepted too. Most issuers give their refresh, ID and logout tokens another one.
 ACCESS_TOKEN_TYPES: Final = frozenset({"jwt", "at+jwt", "application/at+jwt"})
 
 _SHAPE: Final = re.compile(r"([A-Za-z0-9_-]+)\.([A-Za-z0-9_-]+)\.([A-Za-z0-9_-]+)", re.ASCII)
@@ -25,7 +25,7 @@ _SHAPE: Final = re.compile(r"([A-Za-z0-9_-]+)\.([A-Za-z0-9_-]+)\.([A-Za-z0-9_-]+
 
 @dataclass(frozen=True, slots=True)
 class Compact:
-    """A decoded token: what it claims, and what has to be checked to believe it."""
+    """A decoded token: its claims, and the parts by which its signature is verified."""
 
     algorithm: str
     key_id: str | None
@@ -37,8 +37,8 @@ class Compact:
 def decode(token: str) -> Compact:
     """The parts of ``token``, or AuthenticationError (malformed, wrong_type, wrong_algorithm).
 
-    Of the header only ``alg``, ``kid``, ``typ``, ``crit`` and ``b64`` are ever read: keys, and addresses of
-    keys, that a token brings along (``jwk``, ``jku``, ``x5c``, ``x5u``) are nobody's word.
+    The decoder reads only ``alg``, ``kid``, ``typ``, ``crit`` and ``b64`` of the header. Keys that a token
+    brings along (``jwk``, ``jku``, ``x5c``, ``x5u``) prove nothing: anybody could put a key there.
     """
     if len(token) > MAX_TOKEN_BYTES:
         raise refusal("malformed")
@@ -49,7 +49,7 @@ def decode(token: str) -> Compact:
     algorithm = header.get("alg")
     if not isinstance(algorithm, str):
         raise refusal("wrong_algorithm")
-    if "crit" in header or "b64" in header:  # extensions that must be understood: none is
+    if "crit" in header or "b64" in header:  # both demand an extension, and this decoder has none
         raise refusal("malformed")
     _check_type(header.get("typ"))
     signed_bytes = token[: match.end(2)].encode("ascii")
@@ -77,7 +77,7 @@ def _bytes(text: str) -> bytes:
         data = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
     except (binascii.Error, ValueError):
         raise refusal("malformed") from None
-    # Unused low bits could be anything: without this, one signature would have several spellings.
+    # Unused low bits could be anything: without this check one signature would have several spellings.
     if base64.urlsafe_b64encode(data).rstrip(b"=") != text.encode("ascii"):
         raise refusal("malformed")
     return data
@@ -96,7 +96,7 @@ def _object(data: bytes) -> dict[str, Any]:
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     members = dict(pairs)
-    if len(members) != len(pairs):  # two readers of one token could otherwise see two users
+    if len(members) != len(pairs):  # parsers differ in which of two equal names they keep, and so in the user
         raise ValueError("a name occurs twice")
     return members
 

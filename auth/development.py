@@ -1,7 +1,7 @@
-"""A signing key of one's own, for the demo and the tests: made once, kept in the data folder.
+"""A key that signs tokens for the demo and the tests: made once, and kept in the data folder.
 
-Never in production: the composition root makes a `DevelopmentKey` in development mode alone, and what its
-file holds cannot be configured as a production secret either: it starts with a word that `strength` refuses.
+A production server accepts no token of this key. The composition root makes a `DevelopmentKey` in development mode
+alone, and `SharedSecret` refuses the text of the key's file as a production secret.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from uuid import UUID, uuid4
 import jwt
 
 from auth.claims import Rules
-from auth.keys import SharedSecret
+from auth.keys import DEVELOPMENT_PREFIX, SharedSecret
 from realtime.errors import ConfigurationError
 
 ISSUER: Final = "guardwire-development"
@@ -27,15 +27,15 @@ FILE_NAME: Final = "development-key"
 DEFAULT_TTL_SECONDS: Final = 3600.0
 MAX_TTL_SECONDS: Final = 30 * 86_400.0
 
-_PREFIX: Final = "guardwire-development-"
+
 _KEY_BYTES: Final = 32
 
 
 class DevelopmentKey:
-    """An HS256 key that issues tokens, and all that a verifier needs to accept them."""
+    """An HS256 key that issues tokens, with the key source and the rules by which a verifier accepts them."""
 
     def __init__(self, secret: str) -> None:
-        """Take a random ``secret``; ConfigurationError when it is weak."""
+        """Take a random ``secret``; raises ConfigurationError for one that is too short."""
         self.source = SharedSecret(secret)
         self.rules = Rules(issuer=ISSUER, audiences=(AUDIENCE,), max_lifetime_seconds=MAX_TTL_SECONDS)
         self._secret = secret
@@ -44,9 +44,9 @@ class DevelopmentKey:
 
     @classmethod
     def open(cls, folder: Path) -> DevelopmentKey:
-        """The key of ``folder``, made on first use; ConfigurationError when it is not ours alone to read.
+        """The key of ``folder``, made on first use; raises ConfigurationError when other users can read it.
 
-        Any number of processes may open it at once: all get the same key.
+        Any number of processes may open the key at once, and all get the same one.
         """
         path = folder / FILE_NAME
         try:
@@ -56,9 +56,9 @@ class DevelopmentKey:
         except OSError as error:
             problem = f"The development key {path} cannot be used: {error.strerror}."
             raise ConfigurationError([problem]) from error
-        if not text.startswith(_PREFIX):
+        if not text.startswith(DEVELOPMENT_PREFIX):
             raise ConfigurationError([f"{path} is not a development key. Delete it: a new one is made."])
-        key = cls(text.removeprefix(_PREFIX))
+        key = cls(text.removeprefix(DEVELOPMENT_PREFIX))
         key.is_new = is_new
         return key
 
@@ -72,7 +72,7 @@ class DevelopmentKey:
     ) -> str:
         """A token for ``user_id``, issued at ``now`` (unix seconds; the clock's by default).
 
-        Raises ConfigurationError when it would never be accepted.
+        Raises ConfigurationError for a lifetime that no verifier accepts.
         """
         if not 0 < ttl_seconds <= MAX_TTL_SECONDS:
             raise ConfigurationError([f"A token must live between 0 and {MAX_TTL_SECONDS:.0f} seconds."])
@@ -91,15 +91,15 @@ class DevelopmentKey:
 
 
 def _create(path: Path) -> bool:
-    """Put a whole new key at ``path``; False where another process did so first, whose key stays."""
+    """Write a new key to ``path``; False when another process wrote one first, which then stays."""
     draft = path.with_name(f"{path.name}.{secrets.token_hex(8)}")
     descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     try:
         with os.fdopen(descriptor, "w", encoding="ascii") as file:
-            file.write(f"{_PREFIX}{secrets.token_urlsafe(_KEY_BYTES)}\n")
+            file.write(f"{DEVELOPMENT_PREFIX}{secrets.token_urlsafe(_KEY_BYTES)}\n")
             file.flush()
             os.fsync(file.fileno())
-        os.link(draft, path)  # unlike a rename, it never replaces a key that is in use already
+        os.link(draft, path)  # a rename would replace a key that is in use already
     except FileExistsError:
         return False
     finally:
@@ -112,5 +112,5 @@ def _read(path: Path) -> str:
     with os.fdopen(descriptor, encoding="ascii", errors="replace") as file:
         status = os.fstat(file.fileno())
         if not stat.S_ISREG(status.st_mode) or stat.S_IMODE(status.st_mode) & 0o077:
-            raise ConfigurationError([f"{path} can be read by others. Mend it with: chmod 600 '{path}'"])
+            raise ConfigurationError([f"{path} can be read by others. To fix that: chmod 600 '{path}'"])
         return file.read(256).strip()

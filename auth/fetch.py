@@ -1,7 +1,7 @@
-"""One small document over HTTP, with a bound on everything: time, bytes, headers, redirects (none).
+"""Fetches one small document over HTTP, with bounds on time, bytes and headers, and without redirects.
 
-HTTP is h11's; a client library would add decompression, redirects, proxies and a pool, each of them a way for
-an endpoint to take more than it is given.
+It uses h11 and no client library. A client library would add decompression, redirects, proxies and a pool, and with
+each of them an endpoint could take more time or memory than the bounds allow.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ from realtime.errors import ConfigurationError, UnavailableError
 
 MAX_HEADER_BYTES: Final = 16_384
 _READ_BYTES: Final = 16_384
-#: Of parsing: an answer in chunks of one byte, or of interim responses alone, would cost beyond its length.
+#: Parser events in one answer. Chunks of one byte, or endless interim responses, cost more than their length.
 _MAX_EVENTS: Final = 4096
 
 
 class Address:
-    """Where a document is, checked: https, or http on this machine alone; no credentials in it."""
+    """The checked URL of a document: https, or http on this machine alone, and without credentials."""
 
     __slots__ = ("host", "port", "secure", "target")
 
     def __init__(self, url: str) -> None:
-        """Take ``url``; ConfigurationError when it cannot be asked safely."""
+        """Take ``url``; raises ConfigurationError when a fetch from it would not be safe."""
         try:
             parts = urlsplit(url)
             port = parts.port
@@ -53,7 +53,7 @@ def _problem(url: str, parts: SplitResult) -> str | None:
     if parts.scheme not in ("https", "http") or not parts.hostname:
         return "must be an https:// URL"
     if parts.scheme == "http" and not _is_loopback(parts.hostname):
-        return "must be https:// (http:// is for this machine alone): whoever answers decides who may log in"
+        return "must be https:// (http:// is for this machine alone), because the keys decide who may log in"
     if parts.username is not None or parts.password is not None:
         return "must not hold a user name or password"
     if not url.isascii() or not url.isprintable() or " " in url:
@@ -73,9 +73,10 @@ def _is_loopback(host: str) -> bool:
 async def fetch(
     address: Address, *, timeout_seconds: float, max_bytes: int, tls: ssl.SSLContext | None
 ) -> bytes:
-    """The body at ``address``, whole, within ``timeout_seconds`` from name look-up to last byte.
+    """The whole body at ``address``, within ``timeout_seconds`` from the name look-up to the last byte.
 
-    ``tls`` says whom to trust where the address is secure. Raises UnavailableError for all but a plain 200.
+    ``tls`` holds the trusted certificates for a secure address. Raises UnavailableError for every answer but a
+    plain 200.
     """
     try:
         async with asyncio.timeout(timeout_seconds):
@@ -85,11 +86,11 @@ async def fetch(
             try:
                 return await _exchange(address, reader, writer, max_bytes=max_bytes)
             finally:
-                # Not close(): a peer that stopped reading could keep a TLS good-bye waiting.
+                # close() would wait for TLS's close_notify, which a peer that stopped reading never sends.
                 writer.transport.abort()
     except TimeoutError:
         raise UnavailableError(f"no complete answer within {timeout_seconds:g} s") from None
-    except (OSError, ValueError, h11.ProtocolError) as error:  # ValueError: a host name that cannot be one
+    except (OSError, ValueError, h11.ProtocolError) as error:  # ValueError: an impossible host name
         raise UnavailableError(f"no usable answer ({type(error).__name__})") from None
 
 

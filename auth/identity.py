@@ -1,4 +1,4 @@
-"""Who is asking, as a verified token says it."""
+"""The identity of a caller, as a verified token states it."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from uuid import UUID
 
 from auth.refusals import refusal
 
-#: What a token must carry for the admin endpoints, such as the one that revokes.
+#: The scope that the admin endpoints require, such as the one that revokes.
 ADMIN_SCOPE: Final = "guardwire:admin"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Identity:
-    """What a token proved; times are unix seconds.
+    """The claims of a verified token that the server uses; times are unix seconds.
 
-    ``audience`` is the first configured audience that the token names. ``token_id`` is its ``jti``, or a
-    digest of what is signed when it has none. ``key_fingerprint`` names the key that signed it
-    (`VerifyingKey.fingerprint`). The repr shows whose it is and until when, and nothing of the token.
+    ``audience`` is the first configured audience that the token names. ``token_id`` is the token's ``jti``, or
+    without one the digest of its signed part. ``key_fingerprint`` names the key that signed the token
+    (`VerifyingKey.fingerprint`). The repr shows the user and the expiry, and nothing else of the token.
     """
 
     user_id: UUID
@@ -37,7 +37,7 @@ class Identity:
             raise refusal("scope", f"The token does not carry the scope `{scope}`.")
 
     def renewed_by(self, newer: Identity) -> Identity:
-        """``newer``, if an open stream may go on with it; else AuthenticationError(other_user)."""
+        """``newer``, when an open stream may go on with it; raises AuthenticationError(other_user) if not."""
         same = (newer.user_id, newer.issuer, newer.audience) == (self.user_id, self.issuer, self.audience)
         if not same:
             raise refusal("other_user")

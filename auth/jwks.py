@@ -1,7 +1,7 @@
-"""The identity provider's public keys (RFC 7517), fetched as needed and kept when it cannot be reached.
+"""The identity provider's public keys (RFC 7517), fetched as needed and kept while the provider is away.
 
-Whatever the endpoint does, a verifier is never held up for longer than one cool-down and one fetch, memory
-holds at most `MAX_KEYS` keys, and the last good keys stay until they are too old to be believed.
+An endpoint that is down, slow or hostile delays a verifier for at most one cool-down and one fetch. Memory holds at
+most `MAX_KEYS` keys. The last good keys stay in use for ``keep_seconds``.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ MAX_DOCUMENT_BYTES: Final = 262_144
 MAX_KEYS: Final = 32
 #: A token without `kid` is tried with this many keys of its algorithm.
 MAX_CANDIDATES: Final = 4
-#: Tokens with an unknown key that may wait for the next fetch at once; more are told to come back.
+#: Tokens with an unknown key that may wait for the next fetch at once; further ones are refused with a 503.
 MAX_WAITING: Final = 64
 
 logger = logging.getLogger(__name__)
 
 
 class Jwks:
-    """The keys at one JWKS address: found in memory, renewed by `run`, looked for again on an unknown key.
+    """The keys at one JWKS address, in memory: `run` renews them, and an unknown key id fetches them again.
 
-    Each fetch replaces the set: new keys enter, and a key that is missing is believed no longer, nor is any
-    token that it signed. A document without one usable key counts as a failed fetch.
+    Each fetch replaces the set. A key that is missing from the new set is withdrawn: neither the key nor any
+    token that it signed is accepted from then on. A document without one usable key counts as a failed fetch.
     """
 
     algorithms = frozenset({"RS256", "ES256", "EdDSA", "Ed25519"})
@@ -50,13 +50,16 @@ class Jwks:
         tls: ssl.SSLContext | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """``cooldown_seconds`` pass between fetches; keys not confirmed for ``keep_seconds`` are dropped."""
+        """At least ``cooldown_seconds`` pass between two fetches.
+
+        Keys that no fetch has confirmed for ``keep_seconds`` are dropped.
+        """
         self._address = Address(url)
         self._refresh_seconds = refresh_seconds
         self._cooldown_seconds = cooldown_seconds
         self._timeout_seconds = timeout_seconds
         self._keep_seconds = keep_seconds
-        # Loading the system's trust takes 20 ms: once, and not while anyone waits.
+        # Loading the system's certificates takes 20 ms, so it is done here and not while a token waits.
         self._tls = tls or (ssl.create_default_context() if self._address.secure else None)
         self._clock = clock
         self._keys: dict[bytes, VerifyingKey] = {}
@@ -74,7 +77,7 @@ class Jwks:
         return None if self._confirmed_at is None else self._clock() - self._confirmed_at
 
     def find(self, algorithm: str, key_id: str | None) -> Sequence[VerifyingKey]:
-        """The keys in memory for this header; a token without ``kid`` may be of any key of its algorithm."""
+        """The keys in memory for this header; without ``kid``, up to `MAX_CANDIDATES` of its algorithm."""
         self._drop_unconfirmed()
         found = [
             key
@@ -84,16 +87,19 @@ class Jwks:
         return found[:MAX_CANDIDATES]
 
     def holds(self, fingerprint: bytes) -> bool:
-        """Whether the key with this fingerprint is in the set, and the set was confirmed lately enough."""
+        """Whether the key with this fingerprint is in the set, and a fetch confirmed the set in time."""
         return fingerprint in self._keys and not self._is_unconfirmed()
 
     def withdrawals(self) -> int:
-        """How many keys were believed once and then no longer."""
+        """How many keys have been withdrawn so far."""
         self._drop_unconfirmed()
         return self._withdrawals
 
-    async def look_again(self) -> None:
-        """Wait for the next fetch; AuthenticationError(unavailable) when it fails or too many wait."""
+    async def fetch_again(self) -> None:
+        """Wait for the next fetch.
+
+        Raises AuthenticationError(unavailable) when it fails, or when `MAX_WAITING` tokens wait already.
+        """
         if self._waiting >= MAX_WAITING:
             raise refusal("unavailable")
         self._waiting += 1
@@ -104,20 +110,20 @@ class Jwks:
             self._waiting -= 1
 
     async def refresh(self) -> bool:
-        """Fetch once the cool-down is over; all callers meanwhile share that fetch. False when it failed."""
+        """Fetch as soon as the cool-down is over; False when that failed. Callers meanwhile share one fetch."""
         if self._flight is None or self._flight.done():
             self._flight = asyncio.create_task(self._fetch_in_time(), name="jwks fetch")
-        return await asyncio.shield(self._flight)  # one caller that gives up must not fail the others
+        return await asyncio.shield(self._flight)  # cancelling one caller must not cancel the others' fetch
 
     async def run(self) -> None:
-        """Renew the keys for ever; never raises but when cancelled."""
+        """Renew the keys for ever; raises nothing but CancelledError."""
         while True:
             renewed = await self.refresh()
             pause_seconds = self._refresh_seconds if renewed else min(30.0, self._refresh_seconds)
             await asyncio.sleep(pause_seconds * random.uniform(0.9, 1.1))  # noqa: S311 - nodes spread out
 
     async def close(self) -> None:
-        """End a fetch under way."""
+        """Cancel a fetch that is under way, and wait for its end."""
         if self._flight is not None and not self._flight.done():
             self._flight.cancel()
             await asyncio.wait([self._flight])
@@ -153,19 +159,19 @@ class Jwks:
     def _drop_unconfirmed(self) -> None:
         if self._keys and self._is_unconfirmed():
             logger.warning(
-                "Nobody has confirmed the JWKS for %.0f s: no key of it is believed.", self.age_seconds
+                "No fetch has confirmed the JWKS for %.0f s: its keys are dropped.", self.age_seconds
             )
             self._replace({})
 
     def _replace(self, keys: dict[bytes, VerifyingKey]) -> None:
         if keys.keys() != self._keys.keys():
-            logger.info("The JWKS holds %d usable keys now, before %d.", len(keys), len(self._keys))
+            logger.info("The JWKS holds %d usable keys; before there were %d.", len(keys), len(self._keys))
         self._withdrawals += len(self._keys.keys() - keys.keys())
         self._keys = keys
 
 
 def read_keys(body: bytes) -> list[VerifyingKey]:
-    """The usable keys of a JWK Set, at most `MAX_KEYS`; raises UnavailableError when it is none."""
+    """The usable keys of a JWK Set, at most `MAX_KEYS`; raises UnavailableError for any other document."""
     try:
         document = json.loads(body)
     except (ValueError, RecursionError):

@@ -1,7 +1,7 @@
-"""Which web pages may connect (RFC 6454): the server's own, those that are named, and no other. Pure.
+"""The web pages that may connect (RFC 6454): the server's own, and those that the operator names. Pure.
 
-A browser opens a WebSocket from any page to any server, with the user's cookies and in the user's network;
-its Origin header alone tells the pages apart. Programs send none, and have a token to show.
+A browser opens a WebSocket from any page to any server, with the user's cookies and from within the user's network.
+The Origin header is the only sign of which page it was. Programs send no Origin header, and need a token anyway.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class Origin:
 
 
 def parse(text: str) -> Origin | None:
-    """The origin that ``text`` spells, as browsers send it; None for ``null`` and all that is no origin."""
+    """The origin in ``text``, as browsers write it; None for ``null`` and every other text."""
     if not text.isascii() or not text.isprintable():
         return None
     try:
@@ -47,7 +47,7 @@ def parse(text: str) -> Origin | None:
 
 @dataclass(frozen=True, slots=True)
 class OriginPolicy:
-    """Who may connect besides the server's own pages. Make one with `policy`."""
+    """The origins that may connect besides the server's own pages; `policy` makes it from the settings."""
 
     allowed: frozenset[Origin]
     any_origin: bool = False
@@ -55,7 +55,8 @@ class OriginPolicy:
     def check(self, *, scheme: str, headers: Iterable[tuple[bytes, bytes]]) -> None:
         """Raise AuthenticationError(origin) unless the request's page may connect.
 
-        ``scheme`` and ``headers`` are the ASGI scope's. A request without Origin is a program's, and passes.
+        ``scheme`` and ``headers`` are those of the ASGI scope. A request without Origin comes from a program
+        and passes.
         """
         pairs = [(name, value) for name, value in headers if name in (b"origin", b"host")]
         origins = [value for name, value in pairs if name == b"origin"]
@@ -63,7 +64,7 @@ class OriginPolicy:
         if not origins:
             return
         origin = parse(origins[0].decode("latin-1")) if len(origins) == 1 else None
-        if origin is None:  # "null" is what sandboxed frames and local files of any author send
+        if origin is None:  # browsers send "null" for sandboxed frames and local files of any author
             raise refusal("origin")
         if self.any_origin or origin in self.allowed:
             return
@@ -72,10 +73,10 @@ class OriginPolicy:
 
 
 def is_same_origin(origin: Origin, *, scheme: str, host: str) -> bool:
-    """Whether ``origin`` is of the server that was asked for as ``host`` (the Host header) over ``scheme``.
+    """Whether ``origin`` names the server at ``host`` (the Host header), reached over ``scheme``.
 
-    Behind a proxy that ends TLS the server sees http where the browser sees https, so a secure page counts as
-    the server's own there; an insecure page never does where the server itself was reached securely.
+    Behind a proxy that ends TLS, the server sees http where the browser sees https. An https page therefore
+    counts as the server's own there. An http page never does when the server itself was reached by https.
     """
     if _HTTP_SCHEMES.get(scheme) == "https" and origin.scheme == "http":
         return False
@@ -83,9 +84,9 @@ def is_same_origin(origin: Origin, *, scheme: str, host: str) -> bool:
 
 
 def policy(origins: Collection[str], *, production: bool) -> OriginPolicy:
-    """The policy for configured ``origins``; ConfigurationError names each that is not exactly one origin.
+    """The policy for the configured ``origins``; ``*`` allows every page, and is refused in production.
 
-    ``*`` lets every page in, and is refused in production.
+    Raises ConfigurationError with a sentence for each text that is not exactly one origin.
     """
     problems = [_problem(text, production=production) for text in origins]
     found = [problem for problem in problems if problem is not None]
@@ -105,15 +106,15 @@ def _problem(text: str, *, production: bool) -> str | None:
             "https://host:port, without path, pattern or final slash (international names in xn-- form)."
         )
     if production and origin.scheme == "http" and not is_loopback(origin.host):
-        return f"GUARDWIRE_ALLOWED_ORIGINS: {text!r} must be https: anyone on the way can write http pages."
+        return f"GUARDWIRE_ALLOWED_ORIGINS: {text!r} must be https, because anyone on the way can change an http page."
     return None
 
 
 def is_loopback(host: str) -> bool:
     """Whether ``host`` (without port) names this machine.
 
-    A demo that hands out tokens serves such hosts only: another name that resolves here (DNS rebinding)
-    would make their page same-origin.
+    The demo gives its token to pages of such hosts only. With DNS rebinding, another name could resolve to this
+    machine, and a page of that name would be same-origin.
     """
     if host == "localhost":
         return True
@@ -124,7 +125,7 @@ def is_loopback(host: str) -> bool:
 
 
 def host_is_loopback(headers: Iterable[tuple[bytes, bytes]]) -> bool:
-    """Whether the request's one Host header names this machine, whatever the port."""
+    """Whether the request has one Host header, and it names this machine, with any port."""
     hosts = [value.decode("latin-1") for name, value in headers if name == b"host"]
     origin = parse(f"http://{hosts[0]}") if len(hosts) == 1 else None
     return origin is not None and is_loopback(origin.host)

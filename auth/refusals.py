@@ -1,6 +1,6 @@
-"""Every reason to refuse a caller: the sentence it is told, the HTTP challenge, and the WebSocket close code.
+"""Every reason to refuse a caller, with its sentence, its HTTP challenge and its WebSocket close code.
 
-The HTTP status of a reason is `AuthenticationError.status`; nothing else decides it.
+`AuthenticationError.status` alone decides the HTTP status of a reason.
 """
 
 from __future__ import annotations
@@ -33,9 +33,8 @@ Reason = Literal[
     "unavailable",
 ]
 
-#: The caller is answered with these sentences, unless `refusal` is given a more exact one. No sentence
-#: repeats text of the request, which may carry a credential in any place: of a token, sentences say names of
-#: claims and lengths of time.
+#: The sentence that the caller gets, unless `refusal` is given a more exact one. No sentence repeats text of the
+#: request, because a credential may stand anywhere in it. Names of claims and lengths of time are allowed.
 SENTENCES: Final[dict[Reason, str]] = {
     "missing": "A bearer token is required in the Authorization header.",
     "malformed": "The credentials are not one well-formed bearer token.",
@@ -56,22 +55,22 @@ SENTENCES: Final[dict[Reason, str]] = {
     "revoked": "Access has been revoked.",
     "origin": "Pages of this origin may not connect.",
     "scope": "The token does not carry the scope that this needs.",
-    "unavailable": "Who is asking cannot be checked right now; try again shortly.",
+    "unavailable": "The credentials cannot be checked right now; try again shortly.",
 }
 
 
 def refusal(reason: Reason, sentence: str | None = None) -> AuthenticationError:
-    """The error to raise for ``reason``; ``sentence`` says it more exactly than the reason's own does.
+    """The error to raise for ``reason``, with ``sentence`` in place of the reason's usual one.
 
-    A sentence is ASCII without double quotes and backslashes, because `challenge` quotes it, and short enough
-    for a close frame (123 bytes).
+    A sentence is ASCII without double quotes and backslashes, because `challenge` quotes it, and at most 123
+    bytes long, so that it fits a close frame.
     """
     return AuthenticationError(reason, sentence or SENTENCES[reason])
 
 
 def challenge(error: AuthenticationError) -> str:
     """The ``WWW-Authenticate`` value that goes with ``error`` (RFC 6750 section 3)."""
-    if error.reason == "missing":  # a caller that sent nothing is not told of an error
+    if error.reason == "missing":  # RFC 6750: a request without credentials gets no error code
         return 'Bearer realm="guardwire"'
     if error.reason == "in_url":
         code = "invalid_request"

@@ -1,8 +1,8 @@
 """Tokens and users whose access ended early, known to every node within seconds.
 
-PostgreSQL's rows are the truth, and each node reads the new ones every few seconds. Redis only says "read
-now": a mark under one key, another one after each revocation. So a lost, flushed or lying Redis costs
-seconds, never a revocation.
+The rows in PostgreSQL are the truth, and each node reads the new ones every few seconds. One key in Redis holds a
+mark, and each revocation replaces the mark, so that nodes read the rows at once. A Redis that is lost, flushed or
+wrong delays a revocation by seconds and never loses one.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from auth.claims import MAX_LEEWAY_SECONDS, is_token_id
 from auth.identity import Identity
-from auth.revoked_rows import Cover, Revocation, RevokedRows
+from auth.revoked_rows import CoveredTokens, Revocation, RevokedRows
 from realtime.errors import ConfigurationError, UnavailableError
 from realtime.metrics import METRICS
 
 MARK_KEY: Final = "guardwire:revocations"
-#: Written to find out whether Redis takes writes.
+#: A node writes this key to find out whether Redis accepts writes.
 _ALIVE_KEY: Final = "guardwire:alive"
 _ALIVE_SECONDS: Final = 60
-#: Single tokens that can be revoked at once; users always can. A node holds them in some 30 MB.
+#: Revocations of single tokens that can be in force; they take about 30 MB. Users can always be revoked.
 CAPACITY: Final = 100_000
 MAX_REASON_CHARACTERS: Final = 500
 MAX_LOCK: Final = timedelta(days=3660)
@@ -42,13 +42,14 @@ logger = logging.getLogger(__name__)
 
 
 class Revocations:
-    """What is revoked, in memory; `run` keeps it up to date, `revoke` adds to it for all nodes.
+    """The revoked users and tokens, in memory; `run` keeps them up to date, `revoke` adds one for all nodes.
 
-    Revoking a user covers the tokens issued until then. A user may also be locked out until a later time,
-    which covers the tokens issued until that time. Revoking a token covers that token.
+    The revocation of a user covers the tokens issued until then. A user may also be locked out until a later
+    time, which covers the tokens issued until that time. The revocation of a token covers that token.
 
-    Times of issue (``iat``) are the issuer's, times of revocations the database's. The issuer's clock may be
-    ahead by the leeway of tokens, so tokens with an ``iat`` of up to the leeway later are covered too.
+    The issuer's clock gives the time of issue (``iat``), and the database's clock the time of a revocation. The
+    issuer's clock may be ahead by the leeway of tokens, so a revocation also covers tokens with an ``iat`` up to
+    the leeway later.
     """
 
     def __init__(
@@ -63,11 +64,11 @@ class Revocations:
         full_read_seconds: float = 60.0,
         capacity: int = CAPACITY,
     ) -> None:
-        """New rows are read every ``read_seconds``, all live ones every ``full_read_seconds``, the mark in
-        Redis every ``poll_seconds``; ``capacity`` single tokens can be revoked at once.
+        """`run` reads new rows every ``read_seconds``, all live rows every ``full_read_seconds``, and the mark
+        in Redis every ``poll_seconds``. ``capacity`` revocations of single tokens can be in force.
 
-        ``max_token_lifetime_seconds`` and ``leeway_seconds`` are the verifier's: for so long a revocation has
-        something to cover, and so far ahead may an issuer's clock be.
+        ``max_token_lifetime_seconds`` and ``leeway_seconds`` are the verifier's. The first says how long a
+        revocation is kept, the second how far ahead an issuer's clock may be.
         """
         self._rows = RevokedRows(engine=engine)
         self._redis = redis
@@ -92,11 +93,11 @@ class Revocations:
         return None if self._read_at is None else time.monotonic() - self._read_at
 
     def changes(self) -> int:
-        """Another number whenever more is revoked than before."""
+        """A number that grows whenever something more is revoked."""
         return self._changes
 
     def is_revoked(self, identity: Identity) -> bool:
-        """Whether ``identity`` may no longer be served; from memory, at once."""
+        """Whether ``identity`` may no longer be served; answered from memory."""
         covers_until = self._users.get(identity.user_id)
         if covers_until is not None and identity.issued_at <= covers_until + self._leeway_seconds:
             return True
@@ -110,22 +111,22 @@ class Revocations:
         locked_until: datetime | None = None,
         reason: str = "",
     ) -> Revocation:
-        """Revoke all tokens that ``user_id`` has so far, or the one named ``token_id``: committed on return.
+        """Revoke all tokens that ``user_id`` has so far, or the one named ``token_id``; committed on return.
 
-        ``locked_until`` (aware) also covers the user's tokens that are issued until that time. Raises
-        ConfigurationError unless exactly one of user and token is given and all is well-formed, and
+        ``locked_until`` (with a zone) also covers the user's tokens that are issued until that time. Raises
+        ConfigurationError unless exactly one of user and token is given and every argument is well-formed, and
         UnavailableError when PostgreSQL does not answer or too many single tokens are revoked already.
         """
-        _check_what(user_id, token_id)
+        _check_subject(user_id, token_id)
         if locked_until is not None:
             _check_lock(user_id, locked_until)
-        told = "".join(character for character in reason if character.isprintable())[:MAX_REASON_CHARACTERS]
+        printable = "".join(character for character in reason if character.isprintable())
         added = await self._rows.add(
             user_id=user_id,
             token_id=token_id,
             locked_until=locked_until,
             keep_seconds=self._keep_seconds,
-            reason=told,
+            reason=printable[:MAX_REASON_CHARACTERS],
             capacity=self._capacity,
         )
         if added is None:
@@ -138,10 +139,11 @@ class Revocations:
         return await self._rows.list_live(most=self._capacity)
 
     async def undo(self, *, user_id: UUID | None = None, token_id: str | None = None) -> int:
-        """Undo every revocation in force of ``user_id``, or of ``token_id``: committed on return. How many
-        there were; raises as `revoke` does.
+        """Undo every revocation in force of ``user_id``, or of ``token_id``; committed on return.
+
+        Returns how many there were, and raises what `revoke` raises.
         """
-        _check_what(user_id, token_id)
+        _check_subject(user_id, token_id)
         undone = await self._rows.undo(user_id=user_id, token_id=token_id)
         if undone:
             await self._announce()
@@ -149,17 +151,17 @@ class Revocations:
 
     async def _announce(self) -> None:
         await self._change_mark()
-        with contextlib.suppress(UnavailableError):  # it is committed: `run` reads it in a moment
+        with contextlib.suppress(UnavailableError):  # it is committed, and `run` reads it in a moment
             await self.read()
 
     async def read(self) -> None:
-        """Learn what was revoked since the last time; raises UnavailableError. Call it before serving."""
+        """Read the rows since the last read; raises UnavailableError. A node calls it before it serves."""
         async with self._reading:
             began = time.monotonic()
             whole = self._horizon == 0 or began - self._full_read_at >= self._full_read_seconds
             rows, horizon = await self._rows.read(since=0 if whole else self._horizon)
-            # In another copy of the database transactions may count from further back. After an undoing, only
-            # all rows say what is still covered.
+            # Transaction ids of a restored copy of the database may be lower. After an undo, only all rows
+            # together show which tokens are still covered.
             if horizon < self._horizon or any(row.is_undone for row in rows):
                 rows, horizon = await self._rows.read(since=0)
                 whole = True
@@ -169,7 +171,7 @@ class Revocations:
                 self._full_read_at = began
 
     async def run(self) -> None:
-        """Read for ever: when the mark changes, and every ``read_seconds`` whatever Redis says."""
+        """Read for ever: when the mark in Redis changes, and every ``read_seconds`` in any case."""
         failing = False
         while True:
             try:
@@ -180,7 +182,7 @@ class Revocations:
                 failing = False
             except UnavailableError as error:
                 if not failing:
-                    logger.warning("Revocations cannot be read: %s Those known stay in force.", error)
+                    logger.warning("Revocations cannot be read: %s The known ones stay in force.", error)
                 failing = True
             await self._wait()
 
@@ -193,8 +195,8 @@ class Revocations:
             if changed:
                 return
 
-    def _learn(self, rows: Iterable[Cover], *, whole: bool) -> None:
-        """Take in ``rows``, in place of all that is known when ``whole``."""
+    def _learn(self, rows: Iterable[CoveredTokens], *, whole: bool) -> None:
+        """Add ``rows`` to the known revocations, or replace these when ``rows`` is the ``whole`` table."""
         users: dict[UUID, float] = {} if whole else self._users
         tokens: set[str] = set() if whole else self._tokens
         for row in rows:
@@ -209,7 +211,7 @@ class Revocations:
                 tokens.add(row.token_id)
             else:
                 continue
-            # Rows come again while a transaction is open that was open when they were written.
+            # The horizon stands still while an old transaction is open, so the same rows can come again.
             self._changes += is_news
         self._users, self._tokens = users, tokens
 
@@ -218,10 +220,13 @@ class Revocations:
             return
         try:
             async with asyncio.timeout(_REDIS_SECONDS):
-                await self._redis.set(MARK_KEY, secrets.token_hex(16))  # a count could return after a flush
+                # A counter could repeat its values after Redis was flushed.
+                await self._redis.set(MARK_KEY, secrets.token_hex(16))
         except (RedisError, OSError, TimeoutError) as error:
             name = type(error).__name__
-            logger.warning("Redis did not take a revocation (%s): nodes read it in seconds.", name)
+            logger.warning(
+                "Redis did not accept a revocation (%s): nodes read it from PostgreSQL in seconds.", name
+            )
 
     async def _has_new_mark(self) -> bool:
         if self._redis is None:
@@ -229,7 +234,7 @@ class Revocations:
         try:
             async with asyncio.timeout(_REDIS_SECONDS):
                 pipeline = self._redis.pipeline(transaction=False)
-                # A replica, or a server that is full, answers what is read and refuses what is written.
+                # A replica, or a server without free memory, answers reads and refuses writes.
                 pipeline.set(_ALIVE_KEY, b"", ex=_ALIVE_SECONDS)
                 pipeline.get(MARK_KEY)
                 written, mark = await pipeline.execute(raise_on_error=False)
@@ -243,9 +248,9 @@ class Revocations:
         return changed
 
 
-def _check_what(user_id: UUID | None, token_id: str | None) -> None:
+def _check_subject(user_id: UUID | None, token_id: str | None) -> None:
     if (user_id is None) == (token_id is None):
-        raise ConfigurationError(["Revoke either a user or a token."])
+        raise ConfigurationError(["Name either a user or a token to revoke."])
     if token_id is not None and not is_token_id(token_id):
         raise ConfigurationError(["A token's id is 1 to 256 printable ASCII characters."])
 
@@ -261,8 +266,8 @@ def _check_lock(user_id: UUID | None, locked_until: datetime) -> None:
 
 
 def _end_if_cancelled() -> None:
-    # On Python 3.11 a cancellation that arrives while redis-py sends is lost: it sends by asyncio.wait_for,
-    # which returns the result then. Without this the task would go on for ever, and so would a shutdown.
+    # redis-py sends with asyncio.wait_for, and on Python 3.11 wait_for can return its result in place of a
+    # cancellation that arrives at the same time. The task would then run on, and the shutdown wait for ever.
     task = asyncio.current_task()
     if task is not None and task.cancelling():
         raise asyncio.CancelledError

@@ -1,4 +1,4 @@
-"""The statements on ``guardwire.revocations`` (queries/migrations/sql/revocations.sql)."""
+"""The statements on ``guardwire.revocations`` (queries/migrations/tables/0001_revocations.sql)."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ LEFT JOIN guardwire.revocations AS revocation
        ON revocation.transaction_id >= CAST(CAST(:since AS text) AS xid8) AND revocation.expires_at > now()
 """)
 
-#: A new revocation, unless it names a token and the live ones are as many as a node remembers.
+#: A new revocation, unless it names a token and ``capacity`` revocations are live already.
 _ADD: Final = text("""
 INSERT INTO guardwire.revocations (user_id, token_id, revoked_at, locked_until, expires_at, reason)
 SELECT CAST(:user_id AS uuid), CAST(:token_id AS text), at, until,
@@ -53,7 +53,7 @@ ORDER BY revoked_at DESC, revocation_id DESC
 LIMIT :most
 """)
 
-#: The rows of one user or one token count no longer; a new transaction_id shows them to readers once more.
+#: Marks the rows of one user or one token as undone; a new transaction_id makes nodes read these rows again.
 _UNDO: Final = text("""
 UPDATE guardwire.revocations
 SET undone_at = clock_timestamp(), transaction_id = pg_current_xact_id()
@@ -61,7 +61,7 @@ WHERE (user_id = CAST(:user_id AS uuid) OR token_id = CAST(:token_id AS text))
   AND expires_at > now() AND undone_at IS NULL
 """)
 
-#: Rows whose end is a week past, a bounded number at a time: what they covered has expired by itself.
+#: Deletes a bounded number of rows that ended a week ago: all tokens that they covered have expired.
 _PRUNE: Final = text("""
 DELETE FROM guardwire.revocations WHERE revocation_id IN (
     SELECT revocation_id FROM guardwire.revocations
@@ -70,10 +70,10 @@ DELETE FROM guardwire.revocations WHERE revocation_id IN (
 
 
 @dataclass(frozen=True, slots=True)
-class Cover:
-    """The tokens that one row covers: a user's, issued until ``covers_until`` (unix seconds), or one alone.
+class CoveredTokens:
+    """The tokens that one row covers: those of a user issued until ``covers_until`` (unix seconds), or one.
 
-    ``is_undone``: the row covers nothing any more.
+    A row with ``is_undone`` covers nothing any more.
     """
 
     user_id: UUID | None
@@ -84,7 +84,7 @@ class Cover:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Revocation:
-    """One revocation as people are shown it; either ``user_id`` or ``token_id`` is None.
+    """One revocation, for display; either ``user_id`` or ``token_id`` is None.
 
     ``locked_until`` is None unless a user's later tokens are covered too. After ``expires_at`` all tokens
     that the revocation covers have expired by themselves.
@@ -100,18 +100,18 @@ class Revocation:
 
 
 class RevokedRows:
-    """The table of revocations; its methods raise UnavailableError when PostgreSQL fails them."""
+    """The table of revocations; its methods raise UnavailableError when PostgreSQL does not answer."""
 
     def __init__(self, *, engine: AsyncEngine, timeout_seconds: float = 5.0) -> None:
         self._engine = engine.execution_options(isolation_level="AUTOCOMMIT")  # each call is one statement
         self._timeout_seconds = timeout_seconds
 
-    async def read(self, *, since: int) -> tuple[list[Cover], int]:
-        """Live rows not visible yet at horizon ``since`` (0 for all), and the horizon to ask from next."""
+    async def read(self, *, since: int) -> tuple[list[CoveredTokens], int]:
+        """The live rows that horizon ``since`` did not see yet (0: all rows), and the next horizon."""
         async with self._connection() as connection:
             rows = (await connection.execute(_READ, {"since": str(since)})).all()
         found = [
-            Cover(row.user_id, row.token_id, row.covers_until, row.is_undone)
+            CoveredTokens(row.user_id, row.token_id, row.covers_until, row.is_undone)
             for row in rows
             if row.covers_until is not None
         ]
@@ -127,7 +127,7 @@ class RevokedRows:
         reason: str,
         capacity: int,
     ) -> Revocation | None:
-        """Write one revocation, committed on return; None when ``capacity`` live ones are there already."""
+        """Write one revocation, committed on return; None when ``capacity`` are live already."""
         values = {
             "user_id": user_id,
             "token_id": token_id,
@@ -147,7 +147,7 @@ class RevokedRows:
         return [Revocation(**row) for row in rows]
 
     async def undo(self, *, user_id: UUID | None, token_id: str | None) -> int:
-        """Undo every live revocation of this user or this token, committed on return; how many there were."""
+        """Undo the live revocations of this user or this token, committed on return; returns their number."""
         async with self._connection() as connection:
             return (await connection.execute(_UNDO, {"user_id": user_id, "token_id": token_id})).rowcount
 
@@ -158,9 +158,9 @@ class RevokedRows:
 
     @asynccontextmanager
     async def _connection(self) -> AsyncIterator[AsyncConnection]:
-        # The cause stays out of the chain: a driver's error repeats the statement's values.
+        # `from None`, because the driver's error repeats the values of the statement.
         try:
             async with asyncio.timeout(self._timeout_seconds), self._engine.connect() as connection:
                 yield connection
         except _OUTAGES as error:
-            raise UnavailableError(f"PostgreSQL did not carry it out ({type(error).__name__}).") from None
+            raise UnavailableError(f"PostgreSQL did not answer ({type(error).__name__}).") from None

@@ -1,7 +1,7 @@
-"""One-time tickets: what a browser that cannot set headers sends in place of its token.
+"""One-time tickets, for browsers: `EventSource` and `WebSocket` cannot set an Authorization header.
 
-A ticket is 256 random bits. Redis holds only its digest, for seconds, with the identity it stands for; taking
-it is one atomic GETDEL, so of any number of nodes and attempts one succeeds.
+A ticket is 256 random bits. Redis holds the ticket's digest for some seconds, with the identity behind it. A node
+redeems a ticket by one atomic GETDEL, so exactly one of many attempts on many nodes succeeds.
 """
 
 from __future__ import annotations
@@ -20,20 +20,20 @@ from redis.exceptions import RedisError
 
 from auth.identity import Identity
 from auth.refusals import refusal
-from auth.remembered import digest
+from auth.tokens import digest
 
 KEY_PREFIX: Final = "guardwire:ticket:"
 TICKET_SECONDS: Final = 30.0
 
 _TICKET: Final = re.compile(r"[A-Za-z0-9_-]{43}", re.ASCII)
 _TICKET_BYTES: Final = 32
-#: Redis' own timeouts are the root's to set; this holds even where they are not set.
+#: This limit holds even when the Redis client that was passed in has no timeouts of its own.
 _REDIS_SECONDS: Final = 2.0
 
 
 @dataclass(frozen=True, slots=True)
 class Ticket:
-    """A ticket just issued, and how long it may wait to be used."""
+    """A new ticket, and how long it can be redeemed."""
 
     text: str = field(repr=False)
     expires_in_seconds: float
@@ -50,7 +50,7 @@ class Tickets:
         ticket_seconds: float = TICKET_SECONDS,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        """``confirm`` raises AuthenticationError for an identity that no longer holds; ``clock`` gives unix
+        """``confirm`` raises AuthenticationError for an identity that is no longer valid; ``clock`` gives unix
         seconds.
         """
         self._redis = redis
@@ -59,7 +59,7 @@ class Tickets:
         self._clock = clock
 
     async def issue(self, identity: Identity) -> Ticket:
-        """A new ticket for ``identity``, good once, and no longer than the token behind it."""
+        """A new ticket for ``identity``, valid once, and no longer than the token behind it."""
         left_seconds = min(self._ticket_seconds, identity.expires_at - self._clock())
         if left_seconds < 0.001:
             raise refusal("expired")
@@ -74,7 +74,7 @@ class Tickets:
         return Ticket(text, left_seconds)
 
     async def redeem(self, text: str) -> Identity:
-        """The identity behind ``text``, once: AuthenticationError(bad_ticket) for ever after."""
+        """The identity behind ``text``; raises AuthenticationError(bad_ticket) from the second time on."""
         if not _TICKET.fullmatch(text):
             raise refusal("bad_ticket")
         redis = self._connected()
@@ -102,5 +102,5 @@ def _key(text: str) -> str:
 def _identity(value: bytes | str) -> Identity:
     try:
         return msgspec.json.decode(value, type=Identity)
-    except msgspec.DecodeError:  # something else wrote under our key
+    except msgspec.DecodeError:  # another program wrote under our key
         raise refusal("bad_ticket") from None

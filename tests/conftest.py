@@ -17,7 +17,7 @@ import hypothesis
 import pytest
 
 from realtime import settings
-from realtime.cli.listening import allow_many_connections
+from realtime.cli.process import allow_many_connections
 from realtime.embedded import EmbeddedServers
 from tests.data_folders import open_folder
 from tests.databases import Databases

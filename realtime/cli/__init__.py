@@ -1,9 +1,9 @@
-"""The command line. One command a file; what goes wrong on purpose ends in a sentence and an exit code.
+"""The command line: one file for each command. Every expected error ends in a sentence and an exit code.
 
-0  done
-1  it could not be done; the sentence says why
-2  the command or the configuration is wrong; nothing was started
-130  interrupted
+0  the command succeeded
+1  the command failed; the sentence says why
+2  the command's options or the configuration are wrong; nothing was started
+130  the command was interrupted
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from realtime.cli.account import peak, rebuild
 from realtime.cli.apply import apply
 from realtime.cli.check import check_platform
 from realtime.cli.demo import demo
+from realtime.cli.development import token
 from realtime.cli.migrate import migrate, rotate_channel
 from realtime.cli.revoke import revoke
 from realtime.cli.serve import serve
 from realtime.cli.simulate import simulate
-from realtime.cli.token import token
 from realtime.cli.uninstall import uninstall
 from realtime.cli.verify import verify
 from realtime.cli.watch import watch

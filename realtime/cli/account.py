@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import time
 from collections.abc import Awaitable, Callable
 from typing import Annotated, Any, Final
@@ -11,16 +10,13 @@ from uuid import UUID
 
 import typer
 
-from realtime import settings
-from realtime.cli.migrate import say
-from realtime.cli.reaching import open_database
-from realtime.errors import ConfigurationError
-from realtime.settings import Settings
+from realtime.cli.database import open_database, read_database_settings
+from realtime.cli.process import report_progress
 
 _PROGRESS_SECONDS: Final = 2.0
 _APPLIED_SECONDS: Final = 5.0
 
-User = Annotated[UUID, typer.Option(help="Whose account.")]
+User = Annotated[UUID, typer.Option(help="The user whose account it is.")]
 
 peak: typer.Typer = typer.Typer(help="The peak that drawdown is measured from.", no_args_is_help=True)
 
@@ -28,24 +24,28 @@ peak: typer.Typer = typer.Typer(help="The peak that drawdown is measured from.",
 def rebuild(
     user: Annotated[UUID | None, typer.Option(help="Only this account; without it, all of them.")] = None,
 ) -> None:
-    """Make current state anew from the raw log and equity history.
+    """Compute current state again from the raw log and the equity history.
 
-    For after rows were written past the triggers, or changed by hand;
-    [bold]guardwire verify[/bold] tells which accounts need it. An account
-    says `unknown` while it is read; its revision grows, so clients follow.
-    Each is read in a transaction of its own, and locked only at the end of
-    it. Safe while the platform writes, and again after an interruption.
+    For use after rows were written past the triggers, or changed by hand.
+    [bold]guardwire verify[/bold] lists the accounts that need it. The status of an
+    account is `unknown` while its rows are read. The result has a higher
+    revision, so clients follow it.
+
+    Each account is read in a transaction of its own, and locked only at the
+    end of that transaction. The command is safe while the platform writes. It
+    can be interrupted and run again.
 
     [bold]Example[/bold]
 
     guardwire rebuild --user 0e1550bf-b861-4cc3-875b-4b54a426f907
     """
-    said = [time.monotonic()]
+    reported_at = time.monotonic()
 
     def progress(done: int, total: int, rows: int) -> None:
-        if time.monotonic() - said[0] > _PROGRESS_SECONDS:
-            said[0] = time.monotonic()
-            say(f"{done} of {total} accounts rebuilt, {rows:,} rows read")
+        nonlocal reported_at
+        if time.monotonic() - reported_at > _PROGRESS_SECONDS:
+            reported_at = time.monotonic()
+            report_progress(f"{done} of {total} accounts rebuilt, {rows:,} rows read")
 
     async def work(connection: Any) -> str:
         from queries import capture
@@ -55,15 +55,15 @@ def rebuild(
         await capture.copy_reference(connection)
         return f"{await capture.rebuild(connection, user)} rows read"
 
-    say(_with_connection("rebuild", work))
+    report_progress(_with_connection("to rebuild accounts in", work))
 
 
 @peak.command("reset")
 def reset(user: User) -> None:
-    """Measure an account's drawdown from its equity of now on.
+    """Measure an account's drawdown from its present equity on.
 
-    Sets guard_limits.peak_since to the database's time; waits until a node
-    has applied that, which ends a breach that no longer holds.
+    Sets guard_limits.peak_since to the database's time, and waits until a
+    node has applied that. A breach that no longer holds then ends.
 
     [bold]Example[/bold]
 
@@ -80,25 +80,17 @@ def reset(user: User) -> None:
 
         revision = await wait_until_applied(connection, user, timeout_seconds=_APPLIED_SECONDS)
         if revision is None:
-            return "the peak counts from now on, as soon as a node applies it: no node has within 5 s"
+            return "no node applied the new peak within 5 s; the peak counts from now on as soon as one does"
         return f"the peak counts from now on (revision {revision})"
 
-    # Triggers of the platform's own on guard_limits may need the login's search path.
-    say(_with_connection("reset the peak of", work, keep_search_path=True))
-
-
-def read_settings_with_database(what: str) -> Settings:
-    """The environment's settings; ConfigurationError when they name no database to ``what`` in."""
-    read = settings.read(os.environ)
-    if not read.database_url:
-        raise ConfigurationError([f"DATABASE_URL is not set: it names the database to {what} in."])
-    return read
+    # The platform's own triggers on guard_limits may need the login's search path.
+    report_progress(_with_connection("to reset the peak in", work, keep_search_path=True))
 
 
 def _with_connection(
-    what: str, work: Callable[[Any], Awaitable[str]], *, keep_search_path: bool = False
+    purpose: str, work: Callable[[Any], Awaitable[str]], *, keep_search_path: bool = False
 ) -> str:
-    read = read_settings_with_database(what)
+    read = read_database_settings(purpose)
 
     async def run() -> str:
         connection = await open_database(read.database_url, keep_search_path=keep_search_path)

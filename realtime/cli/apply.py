@@ -1,4 +1,4 @@
-"""`guardwire apply`: the applier, in a process that serves nobody."""
+"""`guardwire apply`: the applier, in a process that serves no clients."""
 
 from __future__ import annotations
 
@@ -8,28 +8,29 @@ import platform
 import signal
 from typing import Final
 
-from realtime import logs, settings
-from realtime.cli.reaching import open_database
-from realtime.errors import ConfigurationError, UnavailableError
+from realtime import logs
+from realtime.cli.database import open_database, read_database_settings
+from realtime.errors import UnavailableError
 
 _MAY_APPLY: Final = """
 SELECT has_schema_privilege('guardwire', 'USAGE')
        AND coalesce(has_function_privilege(to_regprocedure('guardwire.apply(bigint, integer)'), 'EXECUTE'), true)
 """
-_MAY_NOT: Final = (
+_NO_RIGHTS: Final = (
     "this login may not apply the platform's rows; GRANT guardwire_server TO it"
     " (`guardwire migrate --roles` makes that role)"
 )
 
 
 def apply() -> None:
-    """Apply the platform's rows and serve nobody, until Ctrl-C or SIGTERM.
+    """Apply the platform's rows, without serving clients, until Ctrl-C or SIGTERM.
 
     Each row that the platform writes waits in the table guardwire.inbox until
     the applier makes account state of it. Every [bold]guardwire serve[/bold] can be the
-    applier, and one process at a time is. This command runs a process that
-    is nothing else, for nodes that should keep their CPU for clients. Nodes
-    still compete, so they go on where no such process is left.
+    applier, and one process at a time is. This command runs an applier that
+    serves no clients, so that the nodes keep their CPU for clients. The nodes
+    still compete for the role, so one of them applies rows when no such
+    process is left.
 
     Run two of them on different machines. When the applier ends, another
     process takes over within a second, and within 3 s when it is killed or
@@ -45,9 +46,7 @@ def apply() -> None:
     export DATABASE_URL=postgresql://node:secret@db.example/platform
     GUARDWIRE_NODE=applier-1 guardwire apply
     """
-    read = settings.read(os.environ)
-    if not read.database_url:
-        raise ConfigurationError(["DATABASE_URL is not set: it names the database whose rows to apply."])
+    read = read_database_settings("to apply rows in")
     name = read.node or f"{platform.node()}:apply:{os.getpid()}"
     url = read.listen_database_url or read.database_url
     asyncio.run(_check(url))
@@ -56,7 +55,7 @@ def apply() -> None:
 
 
 async def _check(url: str) -> None:
-    """Raise a GuardwireError, one sentence, where this process could apply nothing."""
+    """Raise a GuardwireError in one sentence when this process could apply nothing."""
     import asyncpg
 
     from realtime.feed.self_test import check_revision
@@ -65,9 +64,9 @@ async def _check(url: str) -> None:
     try:
         refusal = await check_revision(connection)
         if refusal is None and not await connection.fetchval(_MAY_APPLY):
-            refusal = _MAY_NOT
+            refusal = _NO_RIGHTS
     except asyncpg.InsufficientPrivilegeError:
-        refusal = _MAY_NOT
+        refusal = _NO_RIGHTS
     finally:
         await connection.close()
     if refusal is not None:
@@ -75,7 +74,7 @@ async def _check(url: str) -> None:
 
 
 async def _apply(url: str, name: str) -> None:
-    """Compete for the lease, and apply rows while this process holds it, until a signal says stop."""
+    """Compete for the lease, and apply rows while this process holds the lease, until SIGINT or SIGTERM."""
     from realtime.feed.applier import Applier
     from realtime.feed.listener import Listener
     from realtime.supervise import Supervisor
@@ -86,7 +85,7 @@ async def _apply(url: str, name: str) -> None:
         nonlocal is_heard
         is_heard = hearing
 
-    # guardwire.apply notifies the nodes in the transaction of each batch, so there is nothing to publish here.
+    # guardwire.publish notifies the nodes from within the database, so this process publishes nothing.
     applier = Applier(database_url=url, name=name, on_changes=lambda changes: None, is_woken=lambda: is_heard)
     listener = Listener(
         database_url=url,

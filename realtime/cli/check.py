@@ -1,4 +1,4 @@
-"""`guardwire check-platform`: is everything there that Guardwire reads, in a form that it can use?"""
+"""`guardwire check-platform`: whether a platform's tables and rows are complete and readable for Guardwire."""
 
 from __future__ import annotations
 
@@ -9,8 +9,7 @@ from typing import Annotated
 import typer
 
 from realtime.checks.finding import Report
-from realtime.cli.account import read_settings_with_database
-from realtime.cli.reaching import check_database
+from realtime.cli.database import check_database, read_database_settings
 
 
 def check_platform(
@@ -19,10 +18,10 @@ def check_platform(
     ] = 10_000,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object in place of text.")] = False,
 ) -> None:
-    """Look at a platform's database, and list what is missing or odd.
+    """Examine a platform's database, and list everything that is missing or odd.
 
-    Run it before `guardwire migrate`, to see whether your tables can be read;
-    and again after some minutes of trading, to see whether your rows are.
+    Run it before `guardwire migrate`, to see whether your tables can be read,
+    and again after some minutes of trading, to see whether your rows can.
 
     [bold]It looks at[/bold]
 
@@ -35,25 +34,25 @@ def check_platform(
 
     [bold]It only reads[/bold]
 
-    A few statements of SELECT, in a read-only session, of which each may take
-    10 s at most: the catalogue, the newest rows of two tables (--rows), and
-    small tables of schema guardwire. No other session waits for it. It needs a
-    login that may read the five tables: the one that migrates, or a member of
-    guardwire_server.
+    It runs a few SELECT statements in a read-only session, each for at most
+    10 s: on the catalogue, on the newest rows of two tables (--rows), and on
+    small tables of schema guardwire. No other session waits for the command.
+    It needs a login that may read the five tables: the one that migrates, or
+    a member of guardwire_server.
 
     [bold]It prints[/bold]
 
-    problems, which keep something from being shown or show it wrong, each with
-    its remedy; and notes, which may be as they should be. Exit code 0: no
-    problem. 1: a problem, or the database is out of reach. docs/integration.md
-    describes what each table and column is for.
+    problems, which keep values from being shown or make them wrong, each with
+    its remedy; and notes, which may be intended. Exit code 0: no problem.
+    1: a problem, or the database is out of reach. docs/integration.md
+    describes the purpose of each table and column.
 
     [bold]Example[/bold]
 
     DATABASE_URL=postgresql://… guardwire check-platform
     guardwire check-platform --json --rows 100000 | jq '.findings[] | select(.level == "problem")'
     """
-    read = read_settings_with_database("look")
+    read = read_database_settings("to look at")
     report = asyncio.run(_check(read.database_url, rows))
     sys.stdout.write(f"{report.as_json() if as_json else report.as_text()}\n")
     raise typer.Exit(0 if report.is_clean else 1)

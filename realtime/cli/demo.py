@@ -1,10 +1,11 @@
-"""`guardwire demo`: everything on one machine, with a platform that is simulated and nothing else that is."""
+"""`guardwire demo`: real servers on one machine, and a simulated trading platform that writes real rows."""
 
 from __future__ import annotations
 
 import asyncio
 import importlib
 import os
+import secrets
 import shlex
 import signal
 import sys
@@ -15,17 +16,15 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 from typing import Annotated, Any, Final
+from urllib.parse import urlsplit, urlunsplit
 
 import msgspec
 import typer
 
 from realtime import logs
-from realtime.cli.collector import collect_seldom
+from realtime.cli.database import check_database
 from realtime.cli.development import data_folder, development_key, read_settings
-from realtime.cli.listening import allow_many_connections, check_port
-from realtime.cli.migrate import say
-from realtime.cli.reaching import check_database
-from realtime.cli.roles import server_login
+from realtime.cli.process import allow_many_connections, check_port, collect_garbage_seldom, report_progress
 from realtime.embedded import EmbeddedServers
 from realtime.embedded.parent import end_with_parent
 from realtime.errors import ConfigurationError
@@ -33,6 +32,16 @@ from realtime.settings import Settings
 
 USERS: Final = 3
 FOREIGN_ROWS: Final = "SELECT EXISTS (SELECT FROM public.reconciliation_logs WHERE user_id::text <> ALL ($1))"
+
+_SERVER_LOGIN: Final = "guardwire_server_demo"
+_MAKE_SERVER_LOGIN: Final = """
+DO $$ BEGIN
+    CREATE ROLE {login} LOGIN IN ROLE guardwire_server;
+EXCEPTION WHEN duplicate_object THEN
+    NULL;
+END $$;
+ALTER ROLE {login} PASSWORD '{password}';
+"""
 
 
 def demo(
@@ -42,29 +51,29 @@ def demo(
     ] = None,
     wipe: Annotated[bool, typer.Option("--wipe", help="Start from an empty database.")] = False,
 ) -> None:
-    """Show a trading dashboard that moves, fed by rows that a simulated platform commits.
+    """Show a live trading dashboard, fed by the rows of a simulated platform.
 
     Starts PostgreSQL and Redis, migrates, serves on 127.0.0.1 only, and
-    prints where everything is, with lines to paste. Ctrl-C ends all of it.
+    prints the addresses and some commands to paste. Ctrl-C ends all of it.
 
-    DATABASE_URL and REDIS_URL are used when given. Otherwise the data stays
+    Uses DATABASE_URL and REDIS_URL when they are set. Otherwise the data stays
     in the folder GUARDWIRE_DATA until --wipe.
 
     [bold]Example[/bold]
 
     GUARDWIRE_PORT=8001 guardwire demo --wipe
     """
-    begun = time.monotonic()
+    began = time.monotonic()
     read = read_settings()
     read = msgspec.structs.replace(read, port=port or read.port)
-    if "MAKELEVEL" in os.environ:  # a make that is killed does not end its commands
+    if "MAKELEVEL" in os.environ:  # when make is killed, its commands run on
         end_with_parent()
-    check_port(read.host, read.port, mend=" make demo")
+    check_port(read.host, read.port, command=" make demo")
     allow_many_connections()
     signal.signal(signal.SIGTERM, _interrupt)
     logs.configure(level="WARNING", style="text", node="demo")
-    with _imported_meanwhile("app"):  # which takes as long as the servers' start
-        _with_servers(read, wipe, begun)
+    with _imported_meanwhile("app"):  # the import takes as long as the start of the servers
+        _with_servers(read, wipe, began)
 
 
 @contextmanager
@@ -74,10 +83,10 @@ def _imported_meanwhile(name: str) -> Iterator[None]:
     try:
         yield
     finally:
-        thread.join()  # an interpreter that ends amid an import complains at length
+        thread.join()  # an interpreter that exits during an import prints long tracebacks
 
 
-def _with_servers(read: Settings, wipe: bool, begun: float) -> None:
+def _with_servers(read: Settings, wipe: bool, began: float) -> None:
     folder = data_folder(read)
     with EmbeddedServers.start(
         folder,
@@ -89,7 +98,7 @@ def _with_servers(read: Settings, wipe: bool, begun: float) -> None:
         if read.database_url:
             _run(_refuse_foreign_rows(read.database_url))
         read = msgspec.structs.replace(read, database_url=servers.database_url, redis_url=servers.redis_url)
-        _run(_demo(read, folder, begun, ours=servers.postgres is not None))
+        _run(_demo(read, folder, began, ours=servers.postgres is not None))
 
 
 def _interrupt(_: int, __: FrameType | None) -> None:
@@ -103,7 +112,7 @@ def _run(main: Coroutine[Any, Any, None]) -> None:
         runner.run(main)
 
 
-async def _demo(read: Settings, folder: Path, begun: float, *, ours: bool) -> None:
+async def _demo(read: Settings, folder: Path, began: float, *, ours: bool) -> None:
     import app
     from queries.migrations.run import migrate
     from realtime.simulator import SimulatorOptions, demo_user_id, simulate
@@ -111,29 +120,31 @@ async def _demo(read: Settings, folder: Path, begun: float, *, ours: bool) -> No
     stop = _stop_on_signals()
     users = [demo_user_id(index) for index in range(USERS)]
     await check_database(read.database_url)
-    await migrate(read.database_url, roles=ours, progress=say)
-    # Who may make logins is known of our own PostgreSQL alone.
+    await migrate(read.database_url, roles=ours, progress=report_progress)
+    # Only in a PostgreSQL that the demo started itself is the login certain to be allowed to make logins.
     served = (
         msgspec.structs.replace(read, database_url=await server_login(read.database_url)) if ours else read
     )
     key = development_key(folder)
-    collect_seldom()
+    collect_garbage_seldom()
     async with app.serving(served, development=app.Development(key=key, demo_user=users[0])) as url:
         platform = asyncio.create_task(
             simulate(read.database_url, SimulatorOptions(users=USERS), stop=stop), name="platform"
         )
-        told = asyncio.create_task(_tell(url, read, folder, begun), name="tell")
+        announcing = asyncio.create_task(_announce(url, read, folder, began), name="announce")
         try:
-            await _any_ends(platform, asyncio.create_task(stop.wait(), name="stop"), told)
+            await _wait_for_end(platform, asyncio.create_task(stop.wait(), name="stop"), announcing)
             stop.set()
             await platform
         finally:
-            told.cancel()
+            announcing.cancel()
 
 
-async def _any_ends(platform: asyncio.Task[Any], stop: asyncio.Task[Any], told: asyncio.Task[Any]) -> None:
-    """Wait until the platform has ended or somebody wants the end; what fails is raised."""
-    tasks = {platform, stop, told}
+async def _wait_for_end(
+    platform: asyncio.Task[Any], stop: asyncio.Task[Any], announcing: asyncio.Task[Any]
+) -> None:
+    """Wait until the platform has ended or a signal asks for the end; raises the error of a failed task."""
+    tasks = {platform, stop, announcing}
     while not (platform.done() or stop.done()):
         done, tasks = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         for task in done:
@@ -142,22 +153,22 @@ async def _any_ends(platform: asyncio.Task[Any], stop: asyncio.Task[Any], told: 
 
 
 def _stop_on_signals() -> asyncio.Event:
-    """Set by the first Ctrl-C or SIGTERM; a second one does not wait for anybody."""
+    """An event that the first Ctrl-C or SIGTERM sets; the second one interrupts at once."""
     loop, stop = asyncio.get_running_loop(), asyncio.Event()
 
-    def ask() -> None:
+    def request_stop() -> None:
         stop.set()
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.remove_signal_handler(number)
             signal.signal(number, _interrupt)
 
     for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, ask)
+        loop.add_signal_handler(number, request_stop)
     return stop
 
 
 async def _refuse_foreign_rows(database_url: str) -> None:
-    """Raise ConfigurationError where simulated rows would stand beside somebody's real ones."""
+    """Raise ConfigurationError when the database holds rows of a real platform."""
     import asyncpg
 
     from realtime.simulator import demo_user_id
@@ -175,8 +186,8 @@ async def _refuse_foreign_rows(database_url: str) -> None:
         await connection.close()
 
 
-async def _tell(url: str, read: Settings, folder: Path, begun: float) -> None:
-    """Wait until a client sees the first position, then say where everything is."""
+async def _announce(url: str, read: Settings, folder: Path, began: float) -> None:
+    """Wait until a client has the first position, then print the addresses."""
     from guardwire import connect
     from realtime.simulator import demo_user_id
 
@@ -185,11 +196,11 @@ async def _tell(url: str, read: Settings, folder: Path, begun: float) -> None:
         async for _ in account.changes("positions"):
             if account.state.positions is not None and account.state.positions.total_positions:
                 break
-    print(announcement(url, read, folder, ready_seconds=time.monotonic() - begun), flush=True)
+    print(announcement(url, read, folder, ready_seconds=time.monotonic() - began), flush=True)
 
 
 def announcement(url: str, read: Settings, folder: Path, *, ready_seconds: float) -> str:
-    """Where everything is, with lines that work when pasted into another terminal, from any folder."""
+    """The addresses of the demo, and commands that can be pasted into a terminal in any folder."""
     programs = Path(sys.executable).parent
     named = f"GUARDWIRE_DATA={shlex.quote(str(folder))} " if read.data_folder else ""
     guardwire = named + shlex.quote(str(programs / "guardwire"))
@@ -215,3 +226,22 @@ Its live view in a terminal:
 
 Ctrl-C ends the demo and its servers; the data stays (guardwire demo --wipe starts anew).
 """
+
+
+async def server_login(database_url: str) -> str:
+    """The URL of the same database for a login that is a member of guardwire_server.
+
+    The demo's server thus has the rights of a server in production. Each call sets a new password. The login of
+    ``database_url`` must be allowed to make logins, and `migrate(roles=True)` must have run.
+    """
+    import asyncpg
+
+    password = secrets.token_hex(16)
+    connection = await asyncpg.connect(database_url)
+    try:
+        await connection.execute(_MAKE_SERVER_LOGIN.format(login=_SERVER_LOGIN, password=password))
+    finally:
+        await connection.close()
+    parts = urlsplit(database_url)
+    address = parts.netloc.rpartition("@")[2]
+    return urlunsplit(parts._replace(netloc=f"{_SERVER_LOGIN}:{password}@{address}"))

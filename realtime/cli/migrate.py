@@ -1,17 +1,14 @@
-"""`guardwire migrate` and `guardwire rotate-channel`: the database's shape, and its secrets."""
+"""`guardwire migrate` and `guardwire rotate-channel`: the objects and the secrets in the database."""
 
 from __future__ import annotations
 
 import asyncio
-import os
-import sys
 from typing import Annotated
 
 import typer
 
-from realtime import settings
-from realtime.cli.reaching import check_database
-from realtime.errors import ConfigurationError
+from realtime.cli.database import check_database, read_database_settings
+from realtime.cli.process import report_progress
 
 
 def migrate(
@@ -19,9 +16,9 @@ def migrate(
         bool | None,
         typer.Option(
             "--notify/--no-notify",
-            help="Whether the platform's commits wake the applier by NOTIFY. Without, the applier polls:"
-            " many writers commit faster, and changes show up to 0.05 s later.",
-            show_default="left as it is, at first on",
+            help="Whether the platform's commits wake the applier by NOTIFY. Without it the applier polls:"
+            " many writers commit faster, and changes arrive up to 0.05 s later.",
+            show_default="unchanged, at first on",
         ),
     ] = None,
     roles: Annotated[
@@ -39,30 +36,30 @@ def migrate(
         ),
     ] = False,
 ) -> None:
-    """Bring the database at DATABASE_URL to the shape that this release reads.
+    """Install or upgrade Guardwire in the database at DATABASE_URL.
 
-    Adds tables and triggers beside the platform's own, changes none of its
-    rows, waits politely for its locks, and does nothing where all is done.
-    Safe while the platform writes, and again after an interruption.
+    The migration adds tables and triggers beside the platform's own, and
+    changes none of the platform's rows. It gives up a lock that it does not
+    get soon, and tries again. A database that is up to date stays as it is.
+    The command is safe while the platform writes, and can be interrupted and
+    run again.
 
     With --estimate it measures the trigger on a temporary copy of the newest
-    rows, in a transaction that is rolled back, and prints what a migration
-    makes, locks and reads, and what it costs each row from then on.
+    rows, in a transaction that is rolled back. It prints the objects, the
+    locks and the reads of a migration, and the cost of each later row.
 
     [bold]Example[/bold]
 
     DATABASE_URL=postgresql://owner:secret@db.example/platform guardwire migrate --estimate
     DATABASE_URL=postgresql://owner:secret@db.example/platform guardwire migrate
     """
-    read = settings.read(os.environ)
-    if not read.database_url:
-        raise ConfigurationError(["DATABASE_URL is not set: it names the database to migrate."])
+    read = read_database_settings("to migrate")
     if estimate:
         for sentence in asyncio.run(_estimate(read.database_url)):
             print(sentence)
         return
     asyncio.run(_migrate(read.database_url, notify, roles=roles))
-    say("the database is up to date")
+    report_progress("the database is up to date")
 
 
 def rotate_channel() -> None:
@@ -70,23 +67,21 @@ def rotate_channel() -> None:
 
     The applier sends deltas as notifications on a channel with a secret name,
     and each notification carries a code that is made with a second secret. Both
-    are random, and in guardwire.configuration. Run this when somebody may have
-    learnt them: a login that listened, a dump in the wrong hands, a taken-over
-    node whose role was since withdrawn.
+    are random, and stand in guardwire.configuration. Run this command when
+    somebody may have learnt them: from a login that listened, from a lost
+    dump, or from a node that was taken over and has lost its role since.
 
-    Takes the login that migrates. Writers and nodes go on: a node notices at
-    its next canary, within about seven seconds, and finds changes by its sweep
-    until then.
+    Needs the login that migrates. Writers and nodes go on. A node notices the
+    new secrets at its next canary, within about seven seconds, and until then
+    it finds changes by its sweep.
 
     [bold]Example[/bold]
 
     DATABASE_URL=postgresql://owner:secret@db.example/platform guardwire rotate-channel
     """
-    read = settings.read(os.environ)
-    if not read.database_url:
-        raise ConfigurationError(["DATABASE_URL is not set: it names the database whose channel to rotate."])
+    read = read_database_settings("to rotate the channel of")
     asyncio.run(_rotate_channel(read.database_url))
-    say("the channel has another name and its notifications another secret")
+    report_progress("the channel has a new name and its notifications a new secret")
 
 
 async def _estimate(database_url: str) -> list[str]:
@@ -117,9 +112,4 @@ async def _migrate(database_url: str, notify: bool | None, *, roles: bool) -> No
     from queries.migrations.run import migrate as run
 
     await check_database(database_url)
-    await run(database_url, notify=notify, roles=roles, progress=say)
-
-
-def say(sentence: str) -> None:
-    """Report progress where it does not mix with a command's result."""
-    print(f"guardwire: {sentence}", file=sys.stderr, flush=True)
+    await run(database_url, notify=notify, roles=roles, progress=report_progress)

@@ -1,4 +1,4 @@
-"""`guardwire revoke`: access that ends early, what is revoked now, and what was revoked by mistake."""
+"""`guardwire revoke`: revokes users and tokens, lists the revocations, and undoes them."""
 
 from __future__ import annotations
 
@@ -11,9 +11,8 @@ from uuid import UUID
 
 import typer
 
-from realtime.cli.account import read_settings_with_database
-from realtime.cli.migrate import say
-from realtime.cli.reaching import check_database
+from realtime.cli.database import check_database, read_database_settings
+from realtime.cli.process import report_progress
 from realtime.errors import ConfigurationError, NothingRevoked
 from realtime.settings import Settings
 
@@ -23,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def revoke(
-    user: Annotated[UUID | None, typer.Option(help="Revoke all tokens that this user has so far.")] = None,
+    user: Annotated[UUID | None, typer.Option(help="Revoke all present tokens of this user.")] = None,
     token_id: Annotated[str | None, typer.Option(help="Revoke the one token with this jti.")] = None,
     until: Annotated[
         str | None,
@@ -33,29 +32,27 @@ def revoke(
             metavar="TIME",
         ),
     ] = None,
-    reason: Annotated[str, typer.Option(help="Kept beside the revocation, for people.")] = "",
-    listed: Annotated[bool, typer.Option("--list", help="Print what is revoked now.")] = False,
-    undo: Annotated[
-        bool, typer.Option("--undo", help="Undo what was revoked of this user or token.")
-    ] = False,
+    reason: Annotated[str, typer.Option(help="A note for people, kept with the revocation.")] = "",
+    listed: Annotated[bool, typer.Option("--list", help="Print the revocations in force.")] = False,
+    undo: Annotated[bool, typer.Option("--undo", help="Undo the revocations of this user or token.")] = False,
 ) -> None:
     """End a user's or a token's access now.
 
-    The revocation is committed in DATABASE_URL and holds without Redis too;
-    every node closes the streams that it covers within seconds. With
-    REDIS_URL nodes look at once. Tokens that are issued later are good:
-    lock the user out at the identity provider first, or use --until.
+    The revocation is committed in DATABASE_URL and needs no Redis. Every node
+    closes the streams that it covers within seconds, and with REDIS_URL at
+    once. Tokens that are issued later are valid: lock the user out at the
+    identity provider first, or use --until.
 
     [bold]Example[/bold]
 
     guardwire revoke --user 0e1550bf-b861-4cc3-875b-4b54a426f907 --reason "left the desk"
     """
     if listed and (user or token_id or until or reason or undo):
-        raise ConfigurationError(["--list stands alone: it prints everything that is revoked now."])
+        raise ConfigurationError(["--list takes no other option: it prints all revocations in force."])
     if undo and (until or reason):
         raise ConfigurationError(["--undo takes --user or --token-id and nothing else."])
-    locked_until = None if until is None else _time(until)
-    read = read_settings_with_database("revoke")
+    locked_until = None if until is None else _parse_time(until)
+    read = read_database_settings("to revoke in")
     if listed:
         asyncio.run(_list(read))
     elif undo:
@@ -71,26 +68,33 @@ async def _revoke(
         done = await revocations.revoke(
             user_id=user, token_id=token_id, locked_until=locked_until, reason=reason
         )
-    say(f"{_whom(done)}: {_what(done)}; open streams end within seconds")
+    report_progress(f"{_subject(done)}: {_effect(done)}; open streams end within seconds")
     if user is not None and locked_until is None:
-        say("tokens that are issued later are good: to keep the user out, lock the user out where tokens are")
-        say("issued, or repeat this with --until")
+        report_progress(
+            "tokens that are issued later are valid; to refuse these too, lock the user out at the"
+        )
+        report_progress("identity provider, or repeat this with --until")
 
 
 async def _list(read: Settings) -> None:
     async with _revocations(read) as revocations:
         for each in await revocations.list_in_force():
             reason = "".join(character for character in each.reason if character.isprintable())
-            print(f"{_shown(each.revoked_at)}  {_whom(each)}: {_what(each)}{reason and f'  ({reason})'}")
+            note = f"  ({reason})" if reason else ""
+            print(f"{_format_time(each.revoked_at)}  {_subject(each)}: {_effect(each)}{note}")
 
 
 async def _undo(read: Settings, user: UUID | None, token_id: str | None) -> None:
-    whom = f"user {user}" if user is not None else f"token {token_id}"
+    subject = f"user {user}" if user is not None else f"token {token_id}"
     async with _revocations(read) as revocations:
         undone = await revocations.undo(user_id=user, token_id=token_id)
     if not undone:
-        raise NothingRevoked(f"Nothing was revoked of {whom}: `guardwire revoke --list` shows what is.")
-    say(f"{whom}: {undone} revocation{'s' if undone > 1 else ''} undone; unexpired tokens are good again")
+        raise NothingRevoked(
+            f"There is no revocation of {subject}: `guardwire revoke --list` lists them all."
+        )
+    report_progress(
+        f"{subject}: {undone} revocation{'s' if undone > 1 else ''} undone; unexpired tokens are valid again"
+    )
 
 
 @contextlib.asynccontextmanager
@@ -110,27 +114,27 @@ async def _revocations(read: Settings) -> AsyncIterator[Revocations]:
             await redis.aclose()
 
 
-def _time(text: str) -> datetime:
+def _parse_time(text: str) -> datetime:
     try:
         time = datetime.fromisoformat(text)
     except ValueError:
-        raise ConfigurationError(["--until is a time such as 2026-12-24T18:00Z."]) from None
+        raise ConfigurationError(["--until takes a time such as 2026-12-24T18:00Z."]) from None
     return time.replace(tzinfo=UTC) if time.tzinfo is None else time
 
 
-def _whom(revocation: Revocation) -> str:
+def _subject(revocation: Revocation) -> str:
     if revocation.user_id is not None:
         return f"user {revocation.user_id}"
     return f"token {revocation.token_id}"
 
 
-def _what(revocation: Revocation) -> str:
+def _effect(revocation: Revocation) -> str:
     if revocation.user_id is None:
         return "refused until it expires"
     if revocation.locked_until is not None:
-        return f"locked out until {_shown(revocation.locked_until)}"
-    return f"tokens issued until {_shown(revocation.revoked_at)} are refused"
+        return f"locked out until {_format_time(revocation.locked_until)}"
+    return f"tokens issued until {_format_time(revocation.revoked_at)} are refused"
 
 
-def _shown(time: datetime) -> str:
+def _format_time(time: datetime) -> str:
     return f"{time.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"

@@ -1,4 +1,4 @@
-"""What `guardwire watch` draws: a state as text in boxes. Pure."""
+"""The screen of `guardwire watch`: a state as text in boxes. Pure."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ def _positions(positions: Positions) -> Panel:
     newest_first = sorted(positions.open.items(), key=lambda item: item[1].entry_time, reverse=True)
     for ticket, position in newest_first:
         table.add_row(ticket, *_cells(position))
-    total = _signed(positions.total_unrealized_pnl)
+    total = _format_signed(positions.total_unrealized_pnl)
     title = Text.assemble(f"Positions: {positions.total_positions}, ", total, f" {positions.currency or ''}")
     return Panel(table, title=title, title_align="left", border_style="dim")
 
@@ -112,10 +112,10 @@ def _cells(position: Position) -> list[RenderableType]:
         Text(position.direction, style="cyan" if position.direction == "buy" else "magenta")
         if position.direction
         else NOTHING,
-        *(_number(value) for value in (position.volume, position.entry_price, position.current_price)),
-        _signed(position.unrealized_pnl),
-        _signed(position.unrealized_pnl_pct),
-        *(_number(value) for value in (position.stop_loss, position.take_profit)),
+        *(_format_number(value) for value in (position.volume, position.entry_price, position.current_price)),
+        _format_signed(position.unrealized_pnl),
+        _format_signed(position.unrealized_pnl_pct),
+        *(_format_number(value) for value in (position.stop_loss, position.take_profit)),
     ]
 
 
@@ -126,11 +126,11 @@ def _events(status: Status) -> Group:
     )
 
 
-def _number(value: float | None) -> RenderableType:
+def _format_number(value: float | None) -> RenderableType:
     return NOTHING if value is None else f"{value:,.10g}"
 
 
-def _signed(value: float | None) -> Text:
+def _format_signed(value: float | None) -> Text:
     if value is None:
         return NOTHING
     return Text(f"{value:+,.2f}", style="green" if value > 0 else "red" if value < 0 else "")

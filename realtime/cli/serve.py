@@ -1,4 +1,4 @@
-"""`guardwire serve`: production."""
+"""`guardwire serve`: a node in production."""
 
 from __future__ import annotations
 
@@ -10,8 +10,7 @@ from typing import Annotated
 import typer
 
 from realtime import logs, settings
-from realtime.cli.collector import collect_seldom
-from realtime.cli.listening import allow_many_connections, check_port
+from realtime.cli.process import allow_many_connections, check_port, collect_garbage_seldom
 from realtime.errors import ConfigurationError
 from realtime.settings import Settings
 
@@ -26,7 +25,7 @@ def serve(
 ) -> None:
     """Serve in production, until Ctrl-C or SIGTERM.
 
-    Everything is set by the environment; all that is wrong with it is
+    All settings come from the environment. Every problem with them is
     reported at once, with exit code 2, before anything is started.
     Needs DATABASE_URL, migrated (see [bold]guardwire migrate[/bold]).
 
@@ -49,17 +48,17 @@ def serve(
         connections=read.log_connections,
     )
     server = app.server_for(read)
-    collect_seldom()
+    collect_garbage_seldom()
     server.run()
 
 
 def named_after(read: Settings) -> str:
-    """A node's name where none was given: the machine's and the port."""
+    """The default name of a node: the name of the machine, and the port."""
     return f"{platform.node()}:{read.port}"
 
 
 def read_production(overrides: dict[str, str | int]) -> Settings:
-    """Settings that production can run on; ConfigurationError with everything that is wrong with them."""
+    """Settings that are valid in production; raises ConfigurationError with every problem of them."""
     problems: list[str] = []
     environment = dict(os.environ)
     while True:
@@ -70,7 +69,7 @@ def read_production(overrides: dict[str, str | int]) -> Settings:
             if problems:
                 raise
             problems += error.problems
-            # Without what cannot be read, the rest can still be checked.
+            # The settings that can be read are still checked, without the others.
             environment = {
                 name: value for name, value in environment.items() if not _is_named(name, problems)
             }
@@ -90,7 +89,7 @@ def _is_named(variable: str, problems: list[str]) -> bool:
 
 
 def _auth_checks(read: Settings) -> list[Callable[[], object]]:
-    """What the parts that verify tokens would refuse when they are made."""
+    """The checks of the settings for tokens and origins, each of which raises ConfigurationError."""
     from auth.access import key_sources
     from auth.origins import policy
 

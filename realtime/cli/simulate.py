@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import signal
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from realtime import settings
-from realtime.cli.migrate import say
-from realtime.cli.reaching import check_database
-from realtime.errors import ConfigurationError
+from realtime.cli.database import check_database, read_database_settings
+from realtime.cli.process import report_progress
 
 if TYPE_CHECKING:
     from realtime.simulator import SimulatorOptions, SimulatorReport
@@ -22,13 +19,15 @@ HOURLY = "Events an hour"
 
 def simulate(
     users: Annotated[int, typer.Option(help="Accounts.", min=1)] = 3,
-    positions: Annotated[int, typer.Option(help="Open positions that each tends to.", min=0)] = 8,
+    positions: Annotated[
+        int, typer.Option(help="Open positions that each account tends towards.", min=0)
+    ] = 8,
     rate: Annotated[float, typer.Option(help="Log rows in one second, over all accounts.", min=0.01)] = 20.0,
     seconds: Annotated[
         float | None, typer.Option(help="How long.", min=0.1, show_default="until interrupted")
     ] = None,
     speed: Annotated[float, typer.Option(help="Market seconds in one second of the clock.", min=0.01)] = 1.0,
-    seed: Annotated[int, typer.Option(help="The same seed tells the same story.")] = 1,
+    seed: Annotated[int, typer.Option(help="The same seed gives the same rows.")] = 1,
     divergences: Annotated[float, typer.Option(min=0, rich_help_panel=HOURLY)] = 30.0,
     closes: Annotated[float, typer.Option(min=0, rich_help_panel=HOURLY)] = 60.0,
     drawdowns: Annotated[float, typer.Option(min=0, rich_help_panel=HOURLY)] = 6.0,
@@ -36,8 +35,8 @@ def simulate(
 ) -> None:
     """Write a trading platform's rows to the database at DATABASE_URL.
 
-    For a database of your own to try things on: never for one that holds
-    anybody's real accounts.
+    For a database of your own, to try things on. Never use it on a database
+    with real accounts.
 
     [bold]Example[/bold]
 
@@ -46,9 +45,7 @@ def simulate(
     """
     from realtime.simulator import SimulatorOptions
 
-    database_url = settings.read(os.environ).database_url
-    if not database_url:
-        raise ConfigurationError(["DATABASE_URL is not set: it names the database to write to."])
+    database_url = read_database_settings("to write to").database_url
     options = SimulatorOptions(
         users=users,
         positions=positions,
@@ -62,7 +59,9 @@ def simulate(
         guard_triggers=guard_triggers,
     )
     report = asyncio.run(_until_interrupted(database_url, options))
-    say(f"{report.log_rows:,} log rows in {report.seconds:.0f} s, {report.rows_per_second:,.1f} a second")
+    report_progress(
+        f"{report.log_rows:,} log rows in {report.seconds:.0f} s, {report.rows_per_second:,.1f} a second"
+    )
 
 
 async def _until_interrupted(database_url: str, options: SimulatorOptions) -> SimulatorReport:
@@ -72,4 +71,4 @@ async def _until_interrupted(database_url: str, options: SimulatorOptions) -> Si
     stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    return await run(database_url, options, stop=stop, progress=say)
+    return await run(database_url, options, stop=stop, progress=report_progress)

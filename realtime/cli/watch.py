@@ -1,4 +1,4 @@
-"""`guardwire watch`: an account's live state for people who live in a shell."""
+"""`guardwire watch`: an account's live state in a terminal."""
 
 from __future__ import annotations
 
@@ -32,21 +32,24 @@ def watch(
         str | None, typer.Argument(help="The server.", show_default="the demo's, http://127.0.0.1:8000")
     ] = None,
     user: Annotated[
-        UUID | None, typer.Option(help="Whose account of the demo.", show_default="the first user")
+        UUID | None, typer.Option(help="The user, in the demo.", show_default="the first user")
     ] = None,
     token_file: Annotated[
-        Path | None, typer.Option(help="File to read the token from, again whenever a new one is needed.")
+        Path | None,
+        typer.Option(help="File with the token; it is read again whenever a new token is needed."),
     ] = None,
     json: Annotated[
         bool,
-        typer.Option("--json", help="One line of JSON a change, as also when the output is no terminal."),
+        typer.Option(
+            "--json", help="Print one line of JSON for each change; the default without a terminal."
+        ),
     ] = False,
 ) -> None:
-    """Show an account's live state in the terminal, and how far it is to be trusted.
+    """Show an account's live state in the terminal, with its age.
 
     Reads the public stream with the bots' client, so it reconnects, resumes,
-    and says when it does not know. For a demo on this machine it makes its
-    own token; for any other server it takes one from --token-file.
+    and shows when the state may be out of date. For a demo on this machine it
+    makes a token of its own; for any other server it needs --token-file.
 
     [bold]Example[/bold]
 
@@ -65,7 +68,7 @@ def watch(
         raise ConfigurationError([f"{error}."]) from error
     except TimeoutError as error:
         raise UnavailableError(f"{url} has not answered: is it running?") from error
-    except BrokenPipeError:  # whoever read our lines has had enough
+    except BrokenPipeError:  # the reader of our output has ended
         sys.stderr.close()
 
 
@@ -79,7 +82,7 @@ def _development(user: UUID | None) -> Callable[[], str]:
 async def _watch(url: str, token: Callable[[], str], follow: Callable[[Account], Awaitable[None]]) -> None:
     from guardwire import connect
 
-    # The screen shows the state of the connection, and the command's last sentence says why there is none.
+    # The screen shows the state of the connection, and the command's last sentence the reason of a failure.
     logging.getLogger("guardwire.client").setLevel(logging.ERROR)
     async with connect(url, token=token, open_timeout_seconds=OPEN_SECONDS) as account:
         await follow(account)
@@ -97,7 +100,7 @@ async def _draw(account: Account) -> None:
 
     from realtime.cli.screen import screen
 
-    # The screen shows the link's state; without a handler, Python would write the client's warnings across it.
+    # The screen shows the state of the link. Without a handler Python would print the client's warnings over it.
     logging.getLogger("guardwire").addHandler(logging.NullHandler())
     changed = asyncio.Event()
 

@@ -14,7 +14,7 @@ from alembic.script import ScriptDirectory
 
 from queries.migrations.revisions import REVISIONS
 from queries.migrations.run import migrate
-from realtime.cli.roles import server_login
+from realtime.cli.demo import server_login
 from realtime.feed.self_test import check_clock, check_files, check_login, check_redis, check_revision
 from realtime.metrics import METRICS
 from realtime.store.snapshots import connect

@@ -6,7 +6,7 @@ import asyncio
 
 
 class Clock:
-    """Monotonic seconds that pass by themselves, and leap when a test says so."""
+    """The monotonic seconds of the event loop, plus ``leap_seconds``, which a test sets."""
 
     def __init__(self) -> None:
         self.leap_seconds = 0.0

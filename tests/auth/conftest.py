@@ -1,4 +1,4 @@
-"""What tests of tokens need besides real servers: clients for them, and an identity provider."""
+"""Fixtures for tests of tokens: connections to PostgreSQL and Redis, keys, and an identity provider."""
 
 from __future__ import annotations
 

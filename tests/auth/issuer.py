@@ -1,4 +1,4 @@
-"""An identity provider that signs whatever it is told to, honest or not."""
+"""An identity provider that signs any header and any claims, also false ones."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def base64url(data: bytes) -> str:
 
 
 def compact(header: object, claims: object, sign: Sign) -> str:
-    """A token with this header and these claims as they are; text is taken for JSON, right or wrong."""
+    """A token with this header and these claims, unchanged; text is used as JSON without a check."""
     parts = [part if isinstance(part, str) else json.dumps(part) for part in (header, claims)]
     signed = ".".join(base64url(part.encode("utf-8", "surrogatepass")) for part in parts)
     return f"{signed}.{base64url(sign(signed.encode()))}"

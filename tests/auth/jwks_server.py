@@ -1,4 +1,4 @@
-"""A real HTTP server on a free port that publishes keys, lies, dawdles or is gone, as a test tells it."""
+"""A real HTTP server on a free port that publishes keys, sends wrong answers, is slow, or is stopped."""
 
 from __future__ import annotations
 

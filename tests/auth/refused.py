@@ -1,4 +1,4 @@
-"""What a refusal must be: an AuthenticationError of one reason, that shows nothing of what was sent."""
+"""Asserts that a refusal is an AuthenticationError for one reason, and shows nothing of the request."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 from auth.refusals import SENTENCES, Reason
 from realtime.errors import AuthenticationError
 
-_SHORTEST_TELLING_PIECE = 16
+_SHORTEST_REVEALING_PIECE = 16
 
 
 @contextmanager
@@ -24,12 +24,12 @@ def refused(reason: Reason, *, secret: str = "", claims: Collection[str] = ()) -
     assert caught.value.reason == reason
     sentence = str(caught.value)
     assert any(f"`{claim}`" in sentence for claim in claims) or (not claims and sentence == SENTENCES[reason])
-    # As a log handler would print it: with causes and contexts, without the test's own source lines.
-    told = "".join(
+    # A log handler prints causes and contexts too. The test's own source lines are left out here.
+    printed = "".join(
         line for chain in _chain(caught.value) for line in traceback.format_exception_only(type(chain), chain)
     )
-    for start in range(max(0, len(secret) - _SHORTEST_TELLING_PIECE)):
-        assert secret[start : start + _SHORTEST_TELLING_PIECE] not in told
+    for start in range(max(0, len(secret) - _SHORTEST_REVEALING_PIECE)):
+        assert secret[start : start + _SHORTEST_REVEALING_PIECE] not in printed
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:

@@ -1,4 +1,4 @@
-"""Tokens that somebody forged, bent or found: each is refused for its own reason, and never quoted."""
+"""Tokens that were forged, changed or stolen: each is refused for its own reason, and never quoted."""
 
 from __future__ import annotations
 
@@ -138,7 +138,7 @@ async def test_dates_that_are_no_json_number_are_refused(verifier: Verifier, nam
 
 @pytest.mark.parametrize("text", ["1e999", "-1e999", "1" * 4000])
 @pytest.mark.parametrize("name", ["exp", "iat", "nbf"])
-async def test_dates_that_no_calendar_holds_are_refused(verifier: Verifier, name: str, text: str) -> None:
+async def test_dates_after_the_year_9999_are_refused(verifier: Verifier, name: str, text: str) -> None:
     claims = json.dumps(good_claims() | {name: "here"}).replace('"here"', text)
     await check(verifier, compact({"alg": "HS256"}, claims, hs256(SECRET.encode())), "bad_claim", [name])
 
@@ -188,16 +188,16 @@ async def test_a_key_verifies_by_its_own_algorithm_alone(provider: JwksServer) -
     for signer in (rsa, curve, edwards):
         assert (await verifier.verify(signer.token())).user_id == USER
         for other in {"RS256", "ES256", "EdDSA"} - {signer.algorithm}:
-            # The key named is ours; the algorithm is another's.
+            # The header names our key, and another algorithm.
             await check(verifier, signer.token({"alg": other}), "unknown_key")
-            # Both are another's; the signature is ours.
+            # The header names another key and algorithm, and our key signed the token.
             await check(verifier, signer.token({"alg": other, "kid": other}), "bad_signature")
     for other in ("PS256", "RS512", "ES384"):
         await check(verifier, rsa.token({"alg": other}), "wrong_algorithm")
     await jwks.close()
 
 
-async def test_a_key_that_a_token_brings_along_is_nobodys_word(provider: JwksServer) -> None:
+async def test_a_key_that_a_token_brings_along_is_not_used(provider: JwksServer) -> None:
     ours, theirs = Signer("ES256", "ours"), Signer("ES256", "ours")
     provider.publish(ours.jwk())
     elsewhere = JwksServer()
@@ -229,7 +229,7 @@ async def test_a_key_id_is_only_ever_compared(provider: JwksServer, key_id: str)
 
 
 @pytest.mark.parametrize("key_id", ["", "a" * 257, 7, ["one"], {"kid": "one"}])
-async def test_a_key_id_that_is_none_is_refused(verifier: Verifier, key_id: object) -> None:
+async def test_a_malformed_key_id_is_refused(verifier: Verifier, key_id: object) -> None:
     await check(verifier, secret_token({"kid": key_id}), "malformed")
 
 
@@ -250,7 +250,7 @@ async def test_extensions_that_must_be_understood_are_refused(
     await check(verifier, secret_token(header), "malformed")
 
 
-async def test_a_number_that_json_has_not_is_refused_wherever_it_stands(verifier: Verifier) -> None:
+async def test_nan_and_infinity_are_refused_in_every_place(verifier: Verifier) -> None:
     claims = json.dumps(good_claims(other=[float("nan")]))
     assert "NaN" in claims
     await check(verifier, compact({"alg": "HS256"}, claims, hs256(SECRET.encode())), "malformed")
@@ -333,7 +333,7 @@ async def test_parts_that_are_no_json_object_are_refused(verifier: Verifier, par
 
 async def test_a_token_longer_than_eight_kilobytes_is_refused_before_it_is_read() -> None:
     class Silent:
-        """A source that must not be asked."""
+        """A source of keys that fails the test when it is used."""
 
         algorithms = frozenset({"HS256"})
 
@@ -346,7 +346,7 @@ async def test_a_token_longer_than_eight_kilobytes_is_refused_before_it_is_read(
         def withdrawals(self) -> int:
             return 0
 
-        async def look_again(self) -> None:
+        async def fetch_again(self) -> None:
             raise AssertionError("the token was parsed")
 
     verifier = Verifier(keys=[Silent()], rules=RULES)

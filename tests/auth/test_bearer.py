@@ -1,4 +1,4 @@
-"""Where a credential may be: in one Authorization header, and in no URL."""
+"""A credential may stand in one Authorization header, and in no URL."""
 
 from __future__ import annotations
 
@@ -7,8 +7,7 @@ from urllib.parse import quote
 import pytest
 from starlette.types import Scope
 
-from auth.authenticator import Authenticator
-from auth.bearer import CREDENTIAL_PARAMETERS, bearer_token
+from auth.authenticator import CREDENTIAL_PARAMETERS, Authenticator, bearer_token
 from auth.refusals import SENTENCES, challenge, close_code, refusal
 from auth.tokens import Verifier
 from guardwire.errors import CloseCode
@@ -77,7 +76,7 @@ async def test_one_verifier_serves_requests_and_handshakes(verifier: Verifier, k
     )
 
 
-async def test_a_request_without_credentials_is_nobody_or_told_so(verifier: Verifier) -> None:
+async def test_a_request_without_credentials_has_no_identity_or_is_refused(verifier: Verifier) -> None:
     authenticator = Authenticator(verifier=verifier)
     assert await authenticator.from_headers(scope(query="channels=guards&since=1:2")) is None
     with refused("missing"):
@@ -127,7 +126,7 @@ def test_every_refusal_has_a_sentence_a_status_a_challenge_and_a_close_code() ->
         assert isinstance(close_code(error), CloseCode)
 
 
-def test_challenges_say_what_oauth_clients_look_for() -> None:
+def test_challenges_carry_the_codes_that_oauth_clients_look_for() -> None:
     assert challenge(refusal("missing")) == 'Bearer realm="guardwire"'
     assert challenge(refusal("expired")) == (
         'Bearer realm="guardwire", error="invalid_token", error_description="The token has expired."'

@@ -1,4 +1,4 @@
-"""Whatever is sent as a token, the answer is an identity or an AuthenticationError: never another error."""
+"""Every input gives an identity or an AuthenticationError, and never another error."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from auth.bearer import bearer_token, refuse_credentials_in_url, ticket_of
+from auth.authenticator import bearer_token, refuse_credentials_in_url, ticket_of
 from auth.claims import identify
 from auth.compact import decode
 from auth.identity import Identity
@@ -29,7 +29,7 @@ _JSON = st.recursive(
 _CLAIM_NAMES = ("iss", "aud", "sub", "exp", "iat", "nbf", "jti", "scope", "scp", "typ", "token_use")
 _KEY_NAMES = ("kty", "crv", "n", "e", "x", "y", "use", "alg", "key_ops", "kid")
 _HEADER_NAMES = ("alg", "kid", "typ", "crit", "b64", "jwk", "jku", "x5u", "x5c", "cty", "zip", "enc")
-#: What is sent must not decide what is raised; how long a busy machine takes is no matter here.
+#: No deadline: these tests are about the errors that are raised, and a busy machine takes longer.
 unhurried = settings(deadline=None)
 _VERIFIER = Verifier(keys=[SharedSecret(SECRET)], rules=RULES)
 
@@ -85,7 +85,7 @@ def test_a_token_changed_in_any_character_is_refused(data: st.DataObject) -> Non
 
 @unhurried
 @given(_JSON)
-def test_any_claims_at_all_never_raise_anything_else(claims: Any) -> None:
+def test_any_json_as_claims_raises_nothing_but_authentication_errors(claims: Any) -> None:
     with suppress(AuthenticationError):
         named = claims if isinstance(claims, dict) else {"sub": claims}
         identify(named, RULES, now=0.0, fallback_token_id="x", key_fingerprint=b"")
@@ -93,7 +93,7 @@ def test_any_claims_at_all_never_raise_anything_else(claims: Any) -> None:
 
 @unhurried
 @given(st.text(alphabet='{}[]",:0123456789eE+-.ntfalsru\\ \n', max_size=120))
-def test_any_almost_json_never_raises_anything_else(text: str) -> None:
+def test_text_that_resembles_json_raises_nothing_but_authentication_errors(text: str) -> None:
     with suppress(AuthenticationError):
         decode(compact(text, text, lambda _: b"x"))
 

@@ -1,4 +1,4 @@
-"""The development key: made once, ours alone to read, and of no use in production."""
+"""The development key: made once, readable by its owner alone, and refused in production."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def test_the_key_is_in_a_file_that_only_its_owner_can_read(tmp_path: Path) -> No
     assert [path.name for path in folder.iterdir()] == [FILE_NAME]
 
 
-def test_a_key_that_others_can_read_is_refused_with_the_mend(tmp_path: Path) -> None:
+def test_a_key_that_others_can_read_is_refused_with_a_remedy(tmp_path: Path) -> None:
     DevelopmentKey.open(tmp_path)
     (tmp_path / FILE_NAME).chmod(0o644)
     with pytest.raises(ConfigurationError, match="chmod 600"):
@@ -113,7 +113,7 @@ def _secret_of(folder: Path) -> str:
     return DevelopmentKey.open(folder)._secret
 
 
-def test_what_the_file_holds_is_refused_as_a_production_secret(tmp_path: Path) -> None:
+def test_the_text_of_the_file_is_refused_as_a_production_secret(tmp_path: Path) -> None:
     DevelopmentKey.open(tmp_path)
     with pytest.raises(ConfigurationError, match="placeholders"):
         SharedSecret((tmp_path / FILE_NAME).read_text().strip())
@@ -124,7 +124,7 @@ async def test_a_development_token_is_nothing_to_a_production_verifier(tmp_path:
     rules = Rules(issuer="https://issuer.example", audiences=("guardwire",))
     with refused("bad_signature"):
         await Verifier(keys=[SharedSecret(SECRET)], rules=rules).verify(key.issue(USER))
-    # Even if its key were taken for the secret, the issuer is not the platform's.
+    # The issuer is not the platform's, so the token would be refused even if the keys were the same.
     with refused("wrong_issuer", claims=["iss"]):
         await Verifier(keys=[key.source], rules=rules).verify(key.issue(USER))
 

@@ -1,4 +1,4 @@
-"""The identity provider's keys: rotation, and endpoints that are down, slow, greedy or lying."""
+"""The identity provider's keys: rotation, and endpoints that are down, slow, endless or wrong."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.auth.clock import Clock
 from tests.auth.issuer import RULES, USER, Signer
 from tests.auth.jwks_server import JwksServer
 from tests.auth.refused import refused
-from tests.auth.until import until
+from tests.waiting import until
 
 
 @pytest.fixture
@@ -52,7 +52,7 @@ async def test_the_request_is_plain_and_asks_for_the_whole_address(
     assert not any("authorization" in line.lower() or "cookie" in line.lower() for line in head)
 
 
-async def test_known_keys_are_not_asked_for_again(
+async def test_known_keys_are_not_fetched_again(
     provider: JwksServer, verifier: Verifier, signer: Signer
 ) -> None:
     provider.publish(signer.jwk())
@@ -121,7 +121,7 @@ async def test_a_flood_of_unknown_keys_costs_one_fetch_a_cooldown(
     assert reasons.count("unknown_key") == MAX_WAITING
     assert reasons.count("unavailable") == 20
     assert provider.requests == 2
-    # Those who are known are served meanwhile and afterwards.
+    # Known tokens are accepted meanwhile and afterwards.
     assert (await verifier.verify(signer.token())).user_id == USER
 
 
@@ -136,7 +136,7 @@ async def test_fetches_keep_their_distance(provider: JwksServer, signer: Signer)
     await jwks.close()
 
 
-async def test_one_who_gives_up_does_not_end_the_fetch_of_the_others(
+async def test_cancelling_one_caller_does_not_cancel_the_fetch_of_the_others(
     provider: JwksServer, verifier: Verifier, signer: Signer
 ) -> None:
     asked, go_on = asyncio.Event(), asyncio.Event()
@@ -172,7 +172,7 @@ async def test_the_last_good_keys_stay_when_the_provider_is_down_for_an_hour(
     assert 3600 <= age_seconds < 3660
 
 
-async def test_keys_that_nobody_confirmed_for_a_day_are_dropped(
+async def test_keys_that_no_fetch_confirmed_for_a_day_are_dropped(
     provider: JwksServer, jwks: Jwks, verifier: Verifier, signer: Signer, clock: Clock
 ) -> None:
     provider.publish(signer.jwk())
@@ -185,7 +185,7 @@ async def test_keys_that_nobody_confirmed_for_a_day_are_dropped(
     assert verifier.cached(token) is None
 
 
-async def test_a_known_token_does_not_outlive_the_belief_in_its_key(
+async def test_a_known_token_ends_with_its_key(
     provider: JwksServer, verifier: Verifier, signer: Signer, clock: Clock
 ) -> None:
     provider.publish(signer.jwk())
@@ -200,7 +200,7 @@ async def test_a_known_token_does_not_outlive_the_belief_in_its_key(
         await verifier.verify(token)
 
 
-async def test_what_was_verified_ends_when_nobody_confirms_its_key(
+async def test_identities_end_when_no_fetch_confirms_their_key(
     provider: JwksServer, verifier: Verifier, signer: Signer, clock: Clock
 ) -> None:
     provider.publish(signer.jwk())
@@ -211,7 +211,7 @@ async def test_what_was_verified_ends_when_nobody_confirms_its_key(
     assert verifier.recheck(identity) == "unknown_key"
 
 
-async def test_keys_that_are_confirmed_again_are_believed_again(
+async def test_keys_that_are_confirmed_again_are_accepted_again(
     provider: JwksServer, jwks: Jwks, verifier: Verifier, signer: Signer, clock: Clock
 ) -> None:
     provider.publish(signer.jwk())
@@ -244,7 +244,7 @@ async def test_a_provider_that_comes_back_is_found_again(
     assert (await verifier.verify(signer.token())).user_id == USER
 
 
-async def test_a_slow_provider_holds_nobody_up_for_longer_than_its_time_limit(
+async def test_a_slow_provider_delays_nobody_beyond_the_time_limit(
     provider: JwksServer, signer: Signer
 ) -> None:
     provider.publish(signer.jwk())

@@ -1,4 +1,4 @@
-"""Where keys may be fetched from: whom the operator named, over TLS, or this machine."""
+"""Keys may be fetched from the address that the operator named: over TLS, or on this machine."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.auth.jwks_server import JwksServer
 
 
 @pytest.mark.parametrize(
-    ("url", "said"),
+    ("url", "problem"),
     [
         ("http://issuer.example/keys", "must be https"),
         ("http://127.0.0.1.issuer.example/keys", "must be https"),
@@ -38,20 +38,20 @@ from tests.auth.jwks_server import JwksServer
         ("https://issuer.exämple/keys", "printable ASCII"),
     ],
 )
-def test_addresses_that_anyone_could_answer_for_are_refused(url: str, said: str) -> None:
-    with pytest.raises(ConfigurationError, match=said) as caught:
+def test_addresses_without_tls_or_with_credentials_are_refused(url: str, problem: str) -> None:
+    with pytest.raises(ConfigurationError, match=problem) as caught:
         Jwks(url=url)
     assert "password@" not in str(caught.value)
 
 
 @pytest.mark.parametrize("host", ["localhost", "127.0.0.1", "127.8.9.1", "[::1]"])
-def test_this_machine_may_be_asked_without_tls(host: str) -> None:
+def test_this_machine_may_publish_keys_without_tls(host: str) -> None:
     Jwks(url=f"http://{host}:8080/keys")
 
 
 @pytest.fixture
 def certificate(tmp_path: Path) -> Path:
-    """A certificate for localhost that nobody but the test trusts, with its key, in one file."""
+    """A self-signed certificate for localhost and its key, in one file; only the test trusts it."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
     now = datetime.datetime.now(datetime.UTC)
@@ -80,7 +80,9 @@ def certificate(tmp_path: Path) -> Path:
     return path
 
 
-async def test_keys_are_taken_over_tls_only_from_whom_is_trusted(certificate: Path, signer: Signer) -> None:
+async def test_keys_are_taken_over_tls_only_from_a_trusted_certificate(
+    certificate: Path, signer: Signer
+) -> None:
     served = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     served.load_cert_chain(certificate)
     server = JwksServer(tls=served)

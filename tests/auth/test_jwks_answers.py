@@ -1,4 +1,4 @@
-"""What a provider answers: no key set at all, and keys that may not verify."""
+"""Answers of an identity provider that are no key set, and keys that may not verify tokens."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def verifier(jwks: Jwks) -> Verifier:
 
 
 def lying() -> dict[str, Answer]:
-    """Answers that are no key set, by what is wrong with them."""
+    """Answers that are no key set, each under the name of its fault."""
     say = JwksServer.saying
     good = json.dumps({"keys": [Signer("ES256", "one").jwk()]}).encode()
     whole = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(good), good)
@@ -69,13 +69,13 @@ def _for_ever(first: bytes, then: bytes) -> Answer:
         while not writer.is_closing():
             writer.write(then * 100)
             await writer.drain()
-            await asyncio.sleep(0)  # drain() alone lets nobody else run while there is room
+            await asyncio.sleep(0)  # drain() yields to no other task while its buffer has room
 
     return answer
 
 
 @pytest.mark.parametrize("lie", sorted(lying()))
-async def test_an_answer_that_is_no_key_set_leaves_the_last_good_keys(
+async def test_an_answer_that_is_no_key_set_changes_no_keys(
     provider: JwksServer, jwks: Jwks, verifier: Verifier, signer: Signer, lie: str
 ) -> None:
     provider.publish(signer.jwk())

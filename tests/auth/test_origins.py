@@ -1,4 +1,4 @@
-"""Pages of other sites: which of them a browser may let connect."""
+"""Web pages of other sites may connect only when the operator named their origin."""
 
 from __future__ import annotations
 

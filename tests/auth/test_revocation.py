@@ -1,4 +1,4 @@
-"""Access that ends early: on every node, within seconds, whatever becomes of Redis."""
+"""Access that ends early: on every node, within seconds, also without Redis."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from realtime.embedded import EmbeddedServers
 from realtime.errors import ConfigurationError, UnavailableError
 from tests.auth.issuer import AUDIENCE, ISSUER, RULES, SECRET, USER, secret_token
 from tests.auth.refused import refused
-from tests.auth.until import until
+from tests.waiting import until
 
 WITH_REDIS_SECONDS = 5.0
 WITHOUT_REDIS_SECONDS = 60.0
@@ -50,7 +50,7 @@ def identity(*, issued_at: float | None = None, token_id: str = "one", user_id: 
 
 @asynccontextmanager
 async def node(engine: AsyncEngine, redis: Redis | None, **options: Any) -> AsyncIterator[Revocations]:
-    """A node that keeps itself up to date."""
+    """The revocations of a node, kept up to date by `run`."""
     revocations = Revocations(engine=engine, redis=redis, **options)
     await revocations.read()
     task = asyncio.create_task(revocations.run(), name="revocations")
@@ -93,7 +93,7 @@ async def test_revoking_a_user_again_covers_the_tokens_issued_in_between(engine:
     assert revocations.is_revoked(between)
 
 
-async def test_news_is_told_from_what_is_read_again(engine: AsyncEngine) -> None:
+async def test_a_row_that_is_read_again_counts_as_no_change(engine: AsyncEngine) -> None:
     one = Revocations(engine=engine, redis=None, full_read_seconds=0)
     before = one.changes()
     await one.revoke(user_id=USER)
@@ -118,15 +118,15 @@ async def test_a_lock_covers_the_tokens_that_are_issued_before_it_ends(engine: A
     assert revocations.is_revoked(identity(issued_at=ends_at.timestamp() - 1))
     assert not revocations.is_revoked(identity(issued_at=ends_at.timestamp() + RULES.leeway_seconds + 1))
     assert not revocations.is_revoked(identity(issued_at=ends_at.timestamp() - 1, user_id=uuid4()))
-    # A revocation that comes later and covers less takes nothing back.
+    # A later revocation that covers less does not reduce an earlier one.
     await revocations.revoke(user_id=USER)
     assert revocations.is_revoked(identity(issued_at=ends_at.timestamp() - 1))
 
 
-async def test_what_is_undone_is_covered_no_longer_on_any_node_and_the_rest_is(
+async def test_an_undone_revocation_covers_nothing_on_any_node_and_the_others_still_do(
     engine: AsyncEngine, redis: Redis
 ) -> None:
-    # The rows are not read by the clock here: what arrives in time came by the mark in Redis.
+    # These nodes read by the mark in Redis alone: their interval is longer than this test.
     async with node(engine, redis, read_seconds=600) as one, node(engine, redis, read_seconds=600) as two:
         await one.revoke(user_id=USER, locked_until=datetime.now(UTC) + timedelta(hours=8))
         await one.revoke(token_id="one")
@@ -163,8 +163,8 @@ async def test_a_known_token_is_refused_once_it_is_revoked(engine: AsyncEngine) 
     assert verifier.cached(other) is not None
 
 
-async def test_every_node_hears_of_it_within_five_seconds(engine: AsyncEngine, redis: Redis) -> None:
-    # The rows are not read by the clock here: what arrives in time came by the mark in Redis.
+async def test_every_node_knows_a_revocation_within_five_seconds(engine: AsyncEngine, redis: Redis) -> None:
+    # These nodes read by the mark in Redis alone: their interval is longer than this test.
     async with node(engine, redis, read_seconds=600) as one, node(engine, redis, read_seconds=600) as two:
         began = time.monotonic()
         await one.revoke(user_id=USER)
@@ -206,14 +206,14 @@ async def test_a_database_whose_transactions_count_from_further_back_is_read_ane
 ) -> None:
     revocations = Revocations(engine=engine, redis=None)
     await revocations.revoke(token_id="before")
-    revocations._horizon = 2**62  # as of a cluster that this one was not copied from
+    revocations._horizon = 2**62  # a horizon that this cluster never had
     await Revocations(engine=engine, redis=None).revoke(token_id="after")
     await revocations.read()
     assert revocations.is_revoked(identity(token_id="before"))
     assert revocations.is_revoked(identity(token_id="after"))
 
 
-async def test_what_has_expired_leaves_memory_and_later_the_table(engine: AsyncEngine) -> None:
+async def test_an_expired_revocation_leaves_memory_and_later_the_table(engine: AsyncEngine) -> None:
     async with engine.begin() as connection:
         await connection.execute(
             text(
@@ -294,7 +294,7 @@ async def test_the_table_takes_no_row_that_means_nothing(
             )
 
 
-async def test_reading_what_is_new_costs_the_new_rows_and_not_the_table(engine: AsyncEngine) -> None:
+async def test_a_read_of_new_rows_costs_the_new_rows_and_not_the_table(engine: AsyncEngine) -> None:
     from auth.revoked_rows import _READ
 
     async with engine.begin() as connection:
@@ -313,28 +313,28 @@ async def test_reading_what_is_new_costs_the_new_rows_and_not_the_table(engine: 
     assert not any("Seq Scan" in line for line in plan)
 
 
-async def test_without_redis_it_takes_seconds_longer(engine: AsyncEngine) -> None:
+async def test_without_redis_a_revocation_takes_seconds_longer(engine: AsyncEngine) -> None:
     async with node(engine, None) as one, node(engine, None) as two:
         began = time.monotonic()
         await one.revoke(user_id=USER)
         await until(lambda: two.is_revoked(identity()), seconds=WITHOUT_REDIS_SECONDS)
-        assert time.monotonic() - began < WITH_REDIS_SECONDS  # better than what is promised
+        assert time.monotonic() - began < WITH_REDIS_SECONDS  # the promise is longer
 
 
 @pytest.fixture
 def own_redis(servers: EmbeddedServers) -> Iterator[EmbeddedServers]:
-    """A Redis that may be stopped, beside the PostgreSQL of this run."""
+    """A Redis of this test's own, which it may stop."""
     with EmbeddedServers.start(database_url=servers.database_url) as own:
         yield own
 
 
-async def test_a_redis_that_hangs_or_is_gone_delays_it_and_no_more(
+async def test_a_redis_that_hangs_or_is_gone_only_delays_a_revocation(
     engine: AsyncEngine, own_redis: EmbeddedServers, caplog: pytest.LogCaptureFixture
 ) -> None:
     assert own_redis.redis is not None
     pid = own_redis.redis.pid
     assert pid is not None
-    # No timeouts of its own: what holds is ours.
+    # This client has no timeouts, so only the limits of `Revocations` are at work.
     client = Redis.from_url(own_redis.redis_url)
     async with node(engine, client) as one, node(engine, client) as two:
         await client.ping()
@@ -353,7 +353,7 @@ async def test_a_redis_that_hangs_or_is_gone_delays_it_and_no_more(
     await client.aclose()
 
 
-async def test_a_flushed_or_lying_redis_neither_hides_nor_makes_a_revocation(
+async def test_a_flushed_or_wrong_redis_neither_hides_nor_makes_a_revocation(
     engine: AsyncEngine, redis: Redis
 ) -> None:
     async with node(engine, redis, read_seconds=0.2, poll_seconds=0.01) as one, node(engine, redis) as two:
@@ -370,10 +370,8 @@ async def test_a_flushed_or_lying_redis_neither_hides_nor_makes_a_revocation(
         assert two._tokens == {"one"}
 
 
-async def test_a_node_ends_when_it_is_told_to_whatever_it_waits_for(
-    engine: AsyncEngine, redis: Redis
-) -> None:
-    # Python 3.11 loses a cancellation that arrives while redis-py sends: some attempts hit that moment.
+async def test_a_cancelled_node_ends_at_every_point_where_it_waits(engine: AsyncEngine, redis: Redis) -> None:
+    # Python 3.11 can lose a cancellation that arrives while redis-py sends; some attempts hit that moment.
     revocations = Revocations(engine=engine, redis=redis, poll_seconds=0.0)
     await revocations.read()
     for attempt in range(100):
@@ -384,7 +382,7 @@ async def test_a_node_ends_when_it_is_told_to_whatever_it_waits_for(
         assert done, f"attempt {attempt} did not end"
 
 
-async def test_a_database_that_is_out_of_reach_is_said_so_and_forgets_nothing(engine: AsyncEngine) -> None:
+async def test_without_the_database_revocations_raise_and_the_known_ones_stay(engine: AsyncEngine) -> None:
     nowhere = create_async_engine("postgresql+asyncpg://guardwire@127.0.0.1:1/guardwire")
     revocations = Revocations(engine=nowhere, redis=None)
     for call in (revocations.read(), revocations.revoke(user_id=USER, reason="a secret reason")):
@@ -404,7 +402,7 @@ async def test_a_node_outlives_an_outage_of_the_database(
     async with node(engine, None, read_seconds=0.05, poll_seconds=0.05) as revocations:
         await revocations.revoke(user_id=USER)
         async with engine.begin() as connection:
-            await connection.execute(text("CHECKPOINT"))  # a server that is thrown away ends without one
+            await connection.execute(text("CHECKPOINT"))  # a throw-away server ends without one
         with caplog.at_level(logging.WARNING, "auth.revocation"):
             own_postgres.postgres.end()
             await until(lambda: "cannot be read" in caplog.text)
@@ -420,6 +418,6 @@ async def test_a_node_outlives_an_outage_of_the_database(
 
 @pytest.fixture
 def own_postgres(servers: EmbeddedServers) -> Iterator[EmbeddedServers]:
-    """A PostgreSQL that may be stopped, beside the Redis of this run."""
+    """A PostgreSQL of this test's own, which it may stop."""
     with EmbeddedServers.start(redis_url=servers.redis_url) as own:
         yield own

@@ -1,4 +1,4 @@
-"""One-time tickets: one use, seconds of life, and nothing of use in Redis."""
+"""One-time tickets: valid once, for seconds, and useless to a reader of Redis."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from tests.auth.refused import refused
 
 
 async def confirmed(_: Identity) -> None:
-    """Every identity holds."""
+    """Accept every identity."""
 
 
 @pytest.fixture
@@ -51,7 +51,7 @@ async def test_a_ticket_stands_for_the_whole_identity_once(tickets: Tickets, ide
             await tickets.redeem(ticket.text)
 
 
-async def test_of_a_hundred_attempts_on_two_nodes_one_succeeds(
+async def test_one_of_a_hundred_attempts_on_two_nodes_succeeds(
     redis: Redis, redis_url: str, identity: Identity
 ) -> None:
     other_redis = Redis.from_url(redis_url)
@@ -109,7 +109,9 @@ async def test_a_ticket_of_a_revoked_user_is_refused(redis: Redis, identity: Ide
         await tickets.redeem(ticket.text)
 
 
-async def test_a_ticket_of_another_secrets_token_is_refused(redis: Redis, identity: Identity) -> None:
+async def test_a_ticket_of_a_token_signed_with_another_secret_is_refused(
+    redis: Redis, identity: Identity
+) -> None:
     rotated = Verifier(keys=[SharedSecret(SECRET[::-1])], rules=RULES)
     tickets = Tickets(redis=redis, confirm=rotated.confirm)
     ticket = await tickets.issue(identity)
@@ -167,7 +169,7 @@ async def test_tickets_are_unavailable_where_redis_is_gone_or_has_something_else
 
 @pytest.fixture
 def own_redis(servers: EmbeddedServers) -> Iterator[EmbeddedServers]:
-    """A Redis that may be stopped."""
+    """A Redis of this test's own, which it may stop."""
     with EmbeddedServers.start(database_url=servers.database_url) as own:
         yield own
 
@@ -207,7 +209,7 @@ async def test_a_ticket_is_taken_from_the_url_only_where_a_route_asks_for_one(
         await authenticator.from_headers_or_ticket(request(f"ticket={ticket.text}"))
 
 
-async def test_where_a_ticket_will_do_a_header_will_too_and_nothing_else(
+async def test_a_route_for_tickets_takes_a_header_too_and_nothing_else(
     verifier: Verifier, tickets: Tickets, identity: Identity
 ) -> None:
     authenticator = Authenticator(verifier=verifier, tickets=tickets)

@@ -1,4 +1,4 @@
-"""The verifier: what an honest token proves, and how it is remembered."""
+"""The verifier: the identity behind a valid token, and the cache of verified tokens."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ async def test_a_revoked_token_is_refused_under_its_other_signature_too(
             await verifier.verify(spelling)
 
 
-async def test_a_known_token_does_not_vouch_for_another_signature_of_it(verifier: Verifier) -> None:
+async def test_another_signature_of_a_known_token_is_verified_again(verifier: Verifier) -> None:
     token = secret_token()
     await verifier.verify(token)
     forged = f"{token.rpartition('.')[0]}.{base64url(bytes(32))}"
@@ -113,7 +113,7 @@ async def test_a_token_has_one_spelling(verifier: Verifier, ending: str) -> None
     token = secret_token()
     await verifier.verify(token)
     respelt = [token + ending, token.replace(".", ending + ".", 1)]
-    # HS256 signatures are 32 bytes, 43 characters: the last one has two bits that nothing uses.
+    # An HS256 signature is 32 bytes in 43 characters, so the last character has two unused bits.
     last = BASE64URL.index(token[-1])
     respelt += [token[:-1] + BASE64URL[last ^ bits] for bits in (1, 2, 3)]
     for spelling in respelt:
@@ -225,7 +225,7 @@ async def test_a_known_token_that_is_revoked_is_refused_from_then_on() -> None:
         await verifier.verify(token)
 
 
-async def test_only_so_many_tokens_are_remembered_and_those_in_use_stay() -> None:
+async def test_the_cache_holds_a_bounded_number_of_tokens_and_keeps_those_in_use() -> None:
     verifier = verifier_with(Clock(), capacity=3)
     tokens = [secret_token(jti=str(number)) for number in range(5)]
     first = await verifier.verify(tokens[0])
@@ -235,7 +235,7 @@ async def test_only_so_many_tokens_are_remembered_and_those_in_use_stay() -> Non
     assert [verifier.cached(token) is not None for token in tokens] == [True, False, False, True, True]
 
 
-async def test_refused_tokens_are_not_remembered() -> None:
+async def test_refused_tokens_are_not_cached() -> None:
     verifier = verifier_with(Clock(), capacity=3)
     good = secret_token()
     await verifier.verify(good)
@@ -246,7 +246,7 @@ async def test_refused_tokens_are_not_remembered() -> None:
     assert verifier.cached(good) is not None
 
 
-async def test_no_part_of_a_token_is_in_the_repr_of_what_it_proves(verifier: Verifier) -> None:
+async def test_the_repr_of_an_identity_holds_no_part_of_the_token(verifier: Verifier) -> None:
     token = secret_token(jti="the-name-of-a-token", scope="guardwire:admin")
     identity = await verifier.verify(token)
     assert "the-name-of-a-token" not in repr(identity)

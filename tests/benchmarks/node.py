@@ -8,7 +8,7 @@ import uvloop
 
 from app import Development, server_for
 from auth.development import DevelopmentKey
-from realtime.cli.collector import collect_seldom
+from realtime.cli.process import collect_garbage_seldom
 from realtime.metrics import METRICS
 from realtime.settings import Settings
 from tests.benchmarks.children import announce, given
@@ -24,7 +24,7 @@ async def _serve() -> None:
     key = DevelopmentKey(values.pop("secret"))
     settings = Settings(mode="development", port=0, **values)
     server = server_for(settings, development=Development(key=key), signals=False)
-    collect_seldom()
+    collect_garbage_seldom()
     async with server.running():
         announce(server.port, lambda: statements.count if counts_statements else _applied_rows())
         await asyncio.Event().wait()

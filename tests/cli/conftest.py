@@ -1,4 +1,4 @@
-"""The command line as a person runs it: a process of its own, with an environment of its own."""
+"""Runs the command line as a person does: in a process of its own, with an environment of its own."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-#: Long for a loaded machine; a command that hangs is a failed test all the same.
+#: Long enough for a busy machine; a command that hangs still fails its test.
 COMMAND_SECONDS = 40.0
 
 
 def environment(**variables: str | Path) -> Mapping[str, str]:
-    """The variables of a command: those of a plain shell, and ``variables``."""
+    """The environment of a command: that of a plain shell, and ``variables``."""
     return {"PATH": os.environ["PATH"], "HOME": os.environ.get("HOME", "/"), "COLUMNS": "100"} | {
         name: str(value) for name, value in variables.items()
     }
 
 
 def command(*arguments: str) -> list[str]:
-    """How the command line is started from the checkout."""
+    """The words that start the command line from the checkout."""
     return [sys.executable, "-m", "realtime.cli", *arguments]
 
 

@@ -1,4 +1,4 @@
-"""`guardwire apply`: processes that are nothing but the applier, and what happens when one of them is gone."""
+"""`guardwire apply`: processes that only apply rows, and the change to another one when a process ends."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tests.inbox import wait_for_empty_inbox
 from tests.queries.database_writer import connected
 from tests.waiting import wait_until
 
-#: OPERATIONS.md says 3 s; a machine that is busy with something else may take longer.
+#: OPERATIONS.md promises 3 s; a busy machine may take longer.
 TAKEN_OVER_SECONDS = 20.0
 
 
@@ -36,7 +36,7 @@ async def connection(migrated_url: str) -> AsyncIterator[asyncpg.Connection[Any]
 async def until_held(
     connection: asyncpg.Connection[Any], *, by: set[str], seconds: float = TAKEN_OVER_SECONDS
 ) -> str:
-    """Wait until one of these processes holds the lease; its name."""
+    """Wait until one of these processes holds the lease; returns its name."""
     async with asyncio.timeout(seconds):
         while True:
             holder: str | None = await connection.fetchval(
@@ -48,7 +48,7 @@ async def until_held(
 
 
 async def shows(connection: asyncpg.Connection[Any], user: UUID, rows: int) -> None:
-    """Wait until all rows are applied; each was applied once, and the account is as its log says."""
+    """Wait until all rows are applied, each of them once, and assert that the account agrees with its log."""
     await wait_for_empty_inbox(connection, timeout_seconds=TAKEN_OVER_SECONDS)
     applied = await connection.fetch("SELECT log_id FROM guardwire.arrivals WHERE user_id = $1", user)
     assert len(applied) == len(set(applied)) == rows
@@ -57,12 +57,12 @@ async def shows(connection: asyncpg.Connection[Any], user: UUID, rows: int) -> N
 
 
 def has_noticed(log: str) -> bool:
-    """Whether a process says that its lease is over, or that its connection was ended."""
+    """Whether a process logged that its lease is over, or that its connection was ended."""
     return "another process is the applier now" in log or "the applier waits for the database" in log
 
 
 @pytest.mark.parametrize("ends_by", [signal.SIGKILL, signal.SIGSTOP, signal.SIGTERM])
-async def test_of_two_one_applies_and_the_other_replaces_it(
+async def test_one_of_two_processes_applies_and_the_other_replaces_it(
     migrated_url: str, connection: asyncpg.Connection[Any], tmp_path: Path, ends_by: signal.Signals
 ) -> None:
     user = uuid4()
@@ -78,7 +78,7 @@ async def test_of_two_one_applies_and_the_other_replaces_it(
         second = await until_held(connection, by=set(processes) - {first})
         await shows(connection, user, 2)
         if ends_by == signal.SIGSTOP:
-            # Its term is over, so it only competes from now on.
+            # The term of this process is over, so it only competes for the next one.
             processes[first].send_signal(signal.SIGCONT)
             log = tmp_path / f"{first}.log"
             wait_until(lambda: has_noticed(log.read_text("utf-8")), seconds=TAKEN_OVER_SECONDS)

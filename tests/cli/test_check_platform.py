@@ -1,4 +1,4 @@
-"""`guardwire check-platform`: every oddity that it knows, on a real database."""
+"""`guardwire check-platform`: each of its checks, on a real database."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ KNOWN = frozenset({"EURUSD", "XAUUSD", "US30", "US3000", "USD"})
 
 
 async def findings(database_url: str, *, most_rows: int = 1000) -> list[Finding]:
-    """All findings of the database, by the statements that the command runs."""
+    """All findings in the database, from the statements that the command runs."""
     async with connected(database_url, server_settings=SESSION) as connection:
         return (await check_platform(connection, most_rows=most_rows)).findings
 
 
 def of(found: list[Finding], check: str, about: str | None = None) -> list[str]:
-    """The sentences of one check, about one thing or any."""
+    """The sentences of one check, about one subject or about all."""
     return [each.sentence for each in found if each.check == check and about in (None, each.about)]
 
 
@@ -42,7 +42,7 @@ def problems(found: list[Finding]) -> list[str]:
 
 @pytest.fixture
 async def writer(migrated_url: str) -> AsyncIterator[DatabaseWriter]:
-    """A platform that writes what it should: one account with equity, and a position."""
+    """A platform without any oddity: one account with equity, and a position."""
     async with connected(migrated_url) as connection:
         writer = DatabaseWriter(connection)
         writer.begun = datetime.now(UTC)
@@ -64,20 +64,18 @@ async def test_a_platform_that_writes_what_it_should_has_no_problem(
     assert re.search(r"read: PostgreSQL \d+\.\d+, rows 1 newest rows of the log from ", done.stdout)
 
 
-async def test_what_is_wrong_is_text_for_people_and_json_for_programs(
-    guardwire: Guardwire, database_url: str
-) -> None:
+async def test_problems_are_printed_as_text_or_as_json(guardwire: Guardwire, database_url: str) -> None:
     async with connected(database_url) as connection:
         await connection.execute(legacy.TABLE)
         await connection.execute(
             "INSERT INTO reconciliation_logs (user_id, mt5_position_id, symbol, event_type, created_at)"
             " VALUES ('nobody', 1, E'GOLD\\x1b[2J''m', 'sync', now() AT TIME ZONE 'UTC')"
         )
-    said = guardwire("check-platform", DATABASE_URL=database_url)
-    assert said.returncode == 1
-    assert "\x1b" not in said.stdout
-    assert "CREATE INDEX CONCURRENTLY reconciliation_logs_user_id" in said.stdout
-    assert "the database has not been migrated" in said.stdout
+    report = guardwire("check-platform", DATABASE_URL=database_url)
+    assert report.returncode == 1
+    assert "\x1b" not in report.stdout
+    assert "CREATE INDEX CONCURRENTLY reconciliation_logs_user_id" in report.stdout
+    assert "the database has not been migrated" in report.stdout
     printed = guardwire("check-platform", "--json", DATABASE_URL=database_url)
     assert printed.returncode == 1
     document = json.loads(printed.stdout)
@@ -135,7 +133,7 @@ async def test_it_reads_no_more_of_a_long_log_than_it_was_asked_for(database_url
         before = await connection.fetchval(statistics)
         async with connected(database_url, server_settings=SESSION) as reader:
             report = await check_platform(reader, most_rows=500)
-        # A session reports its reads when it ends.
+        # A session reports its read statistics when it ends.
         while await connection.fetchval(
             "SELECT count(*) FROM pg_stat_activity WHERE application_name = $1", SESSION["application_name"]
         ):
@@ -374,12 +372,12 @@ async def test_a_clock_behind_is_measured_by_the_arrival_of_rows(
 
 
 def test_only_a_whole_number_of_half_hours_is_called_a_time_zone() -> None:
-    def said(seconds: float) -> str:
+    def sentence(seconds: float) -> str:
         return next(offset_findings("equity_snapshots", {"a": seconds})).sentence
 
-    assert "UTC+3," in said(10_805)
-    assert "UTC+5.5," in said(19_790)
-    assert "time zone" not in said(400)
+    assert "UTC+3," in sentence(10_805)
+    assert "UTC+5.5," in sentence(19_790)
+    assert "time zone" not in sentence(400)
     assert list(offset_findings("equity_snapshots", {"a": 30.0, "b": -59.0})) == []
 
 

@@ -1,4 +1,4 @@
-"""`guardwire demo`: everything up, every line that it prints works, and nothing left when it ends."""
+"""`guardwire demo`: it starts everything, each line that it prints works, and its end leaves nothing running."""
 
 from __future__ import annotations
 
@@ -29,20 +29,20 @@ READY_SECONDS = 40.0
 
 @dataclass
 class Demo:
-    """A running demo, and all that it has said."""
+    """A running demo, and its output so far."""
 
     process: subprocess.Popen[str]
-    said: str = ""
+    output: str = ""
     started_at: float = field(default_factory=time.monotonic)
 
     def address(self, name: str) -> str:
-        found = re.search(rf"^ +{name} +(\S+)$", self.said, re.MULTILINE)
-        assert found is not None, self.said
+        found = re.search(rf"^ +{name} +(\S+)$", self.output, re.MULTILINE)
+        assert found is not None, self.output
         return found[1]
 
     def line(self, beginning: str) -> str:
-        """The line to paste that begins so."""
-        (found,) = (line.strip() for line in self.said.splitlines() if line.strip().startswith(beginning))
+        """The command to paste that starts with ``beginning``."""
+        (found,) = (line.strip() for line in self.output.splitlines() if line.strip().startswith(beginning))
         return found
 
     def processes(self) -> set[Process]:
@@ -52,18 +52,18 @@ class Demo:
 
     def wait_until_ready(self) -> None:
         deadline = self.started_at + READY_SECONDS
-        output = self.process.stdout
-        assert output is not None
-        while "Ctrl-C" not in self.said:
-            readable, _, _ = select.select([output], [], [], max(0.0, deadline - time.monotonic()))
-            chunk = os.read(output.fileno(), 65536).decode() if readable else ""
-            assert chunk, f"not ready in time, or ended: {self.said}"
-            self.said += chunk
+        pipe = self.process.stdout
+        assert pipe is not None
+        while "Ctrl-C" not in self.output:
+            readable, _, _ = select.select([pipe], [], [], max(0.0, deadline - time.monotonic()))
+            chunk = os.read(pipe.fileno(), 65536).decode() if readable else ""
+            assert chunk, f"not ready in time, or ended: {self.output}"
+            self.output += chunk
 
 
 @contextmanager
 def running(*prefix: str, **variables: str | Path) -> Iterator[Demo]:
-    """A demo that is ready, on a free port; killed at the end if it still runs."""
+    """A demo that is ready, on a free port; it is killed at the end if it still runs."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
     process = subprocess.Popen(
@@ -88,7 +88,7 @@ def running(*prefix: str, **variables: str | Path) -> Iterator[Demo]:
 
 @pytest.fixture(scope="module")
 def demo(made_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
-    """One demo for all tests that only look."""
+    """One demo for all tests that only read from it."""
     folder = made_folder.with_name(made_folder.name + "-demo")
     subprocess.run(["cp", "-a", made_folder, folder], check=True)
     try:
@@ -99,7 +99,7 @@ def demo(made_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterato
 
 
 def paste(line: str) -> str:
-    """What a line prints when it is pasted into a shell in another folder."""
+    """The output of a command that is pasted into a shell in another folder."""
     done = subprocess.run(
         ["/bin/sh", "-c", line],
         cwd="/",

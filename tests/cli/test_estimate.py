@@ -1,4 +1,4 @@
-"""`guardwire migrate --estimate`: its figures come from the database, and nothing of it stays."""
+"""`guardwire migrate --estimate`: its figures come from the database, and it leaves no object behind."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ async def test_the_rows_and_accounts_are_those_of_the_log(database_url: str) -> 
         await legacy.make(connection, rows_per_user=100)
         found = await estimated(database_url)
         assert found.tables[LOG][0] == 2000
-        # Each user is written in three ways.
+        # Each user id is spelled in three ways.
         assert found.accounts == 3 * legacy.USERS
         assert found.row_cost is not None
         assert found.row_cost.added_us > 0

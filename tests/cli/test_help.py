@@ -14,7 +14,7 @@ from realtime.cli import application
 
 
 def names(group: Any, *, before: str = "") -> list[str]:
-    """Every command, with the words that lead to it."""
+    """The full name of every command, with the group before it."""
     return [
         name
         for word, command in sorted(group.commands.items())

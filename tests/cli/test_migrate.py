@@ -1,4 +1,4 @@
-"""`guardwire migrate` and `guardwire simulate`: a database from nothing to a platform's rows."""
+"""`guardwire migrate` and `guardwire simulate`, on a database that was empty before."""
 
 from __future__ import annotations
 

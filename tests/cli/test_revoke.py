@@ -45,7 +45,7 @@ async def test_a_token_is_revoked_until_it_expires(guardwire: Guardwire, migrate
 
 
 @pytest.mark.parametrize(
-    ("written", "said"),
+    ("written", "shown_form"),
     [
         ("%Y-%m-%dT%H:%M:%SZ", "%Y-%m-%d %H:%M:%S UTC"),
         ("%Y-%m-%d %H:%M", "%Y-%m-%d %H:%M:00 UTC"),
@@ -53,20 +53,20 @@ async def test_a_token_is_revoked_until_it_expires(guardwire: Guardwire, migrate
     ],
 )
 async def test_a_user_is_locked_out_until_a_time(
-    guardwire: Guardwire, migrated_url: str, written: str, said: str
+    guardwire: Guardwire, migrated_url: str, written: str, shown_form: str
 ) -> None:
     user, until = uuid4(), datetime.now(UTC) + timedelta(days=3)
     done = guardwire(
         "revoke", "--user", str(user), "--until", until.strftime(written), DATABASE_URL=migrated_url
     )
     assert done.returncode == 0, done.stderr
-    assert f"user {user}: locked out until {until.strftime(said)}" in done.stderr
+    assert f"user {user}: locked out until {until.strftime(shown_form)}" in done.stderr
     ((_, _, locked_until, _, _),) = await rows(migrated_url)
     assert abs(locked_until - until) < timedelta(minutes=1)
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("arguments", "problem"),
     [
         ((), "either a user or a token"),
         (("--user", USER, "--token-id", "a"), "either a user or a token"),
@@ -75,21 +75,21 @@ async def test_a_user_is_locked_out_until_a_time(
         (("--user", USER, "--until", "2020-01-01"), "a time to come"),
         (("--user", USER, "--until", "9999-01-01"), "a time to come"),
         (("--token-id", "a", "--until", "2099-01-01"), "Only a user"),
-        (("--list", "--token-id", "a"), "--list stands alone"),
+        (("--list", "--token-id", "a"), "--list takes no other option"),
         (("--undo", "--token-id", "a", "--reason", "b"), "--undo takes"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
 )
-async def test_what_means_nothing_is_refused(
-    guardwire: Guardwire, migrated_url: str, words: tuple[str, ...], said: str
+async def test_options_that_contradict_each_other_are_refused(
+    guardwire: Guardwire, migrated_url: str, arguments: tuple[str, ...], problem: str
 ) -> None:
-    refused = guardwire("revoke", *words, DATABASE_URL=migrated_url)
+    refused = guardwire("revoke", *arguments, DATABASE_URL=migrated_url)
     assert (refused.returncode, refused.stdout) == (2, "")
-    assert said in refused.stderr
+    assert problem in refused.stderr
     assert await rows(migrated_url) == []
 
 
-async def test_what_is_revoked_is_listed_and_undone(guardwire: Guardwire, migrated_url: str) -> None:
+async def test_revocations_are_listed_and_undone(guardwire: Guardwire, migrated_url: str) -> None:
     user, other = str(uuid4()), str(uuid4())
 
     def run(*words: str) -> tuple[int, str, str]:
@@ -106,9 +106,9 @@ async def test_what_is_revoked_is_listed_and_undone(guardwire: Guardwire, migrat
     assert lock.endswith(f"user {user}: locked out until 2030-01-01 00:00:00 UTC  (left the desk)")
     assert f"user {user}: tokens issued until" in before
 
-    code, _, said = run("--undo", "--user", user)
-    assert (code, f"user {user}: 2 revocations undone" in said) == (0, True)
+    code, _, progress = run("--undo", "--user", user)
+    assert (code, f"user {user}: 2 revocations undone" in progress) == (0, True)
     assert run("--undo", "--token-id", "login-7")[0] == 0
     assert [line.split("  ")[1] for line in run("--list")[1].splitlines()] == [others.split("  ")[1]]
-    code, _, said = run("--undo", "--user", user)
-    assert (code, f"Nothing was revoked of user {user}" in said) == (1, True)
+    code, _, error = run("--undo", "--user", user)
+    assert (code, f"There is no revocation of user {user}" in error) == (1, True)

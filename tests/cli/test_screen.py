@@ -1,4 +1,4 @@
-"""What `guardwire watch` draws."""
+"""The screen of `guardwire watch`."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ def drawn(state: AccountState, *, status: str = "connected", age_seconds: float 
         *("EURUSD price gap since 09:59:58", "close positions"),
     ],
 )
-def test_what_matters_is_on_the_screen(shown: str) -> None:
+def test_the_screen_shows_state_age_and_transport(shown: str) -> None:
     assert shown in drawn(STATE)
 
 

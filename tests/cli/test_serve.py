@@ -1,4 +1,4 @@
-"""`guardwire serve`: production, or all the reasons why not."""
+"""`guardwire serve`: a node in production, or every reason why the settings are refused."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ import pytest
 from tests.cli.conftest import ROOT, Guardwire, command, environment
 from tests.waiting import wait_until
 
-#: What a shell may grant, so small that a test can fill it.
+#: A limit of open files that is so low that a test can reach it.
 FEW_FILES = 64
 
 SECRET = secrets.token_urlsafe(48)
 
 
-def test_all_that_is_wrong_with_the_configuration_is_said_at_once(guardwire: Guardwire) -> None:
+def test_every_problem_of_the_configuration_is_reported_at_once(guardwire: Guardwire) -> None:
     done = guardwire(
         "serve",
         GUARDWIRE_PORT="65536",
@@ -32,13 +32,13 @@ def test_all_that_is_wrong_with_the_configuration_is_said_at_once(guardwire: Gua
         REDIS_URL="localhost:6379",
     )
     assert (done.returncode, done.stdout) == (2, "")
-    said = done.stderr.splitlines()
-    assert all(line.startswith("guardwire: ") for line in said)
+    problems = done.stderr.splitlines()
+    assert all(line.startswith("guardwire: ") for line in problems)
     for named in (
         *("GUARDWIRE_PORT", "GUARDWIRE_SPEED", "DATABASE_URL", "REDIS_URL", "GUARDWIRE_JWT_ISSUER"),
         *("GUARDWIRE_JWT_AUDIENCE", "GUARDWIRE_ALLOWED_ORIGINS", "GUARDWIRE_JWKS_URL", "HS256 secret"),
     ):
-        assert sum(named in line for line in said) >= 1, named
+        assert sum(named in line for line in problems) >= 1, named
     assert "short" not in done.stderr.replace("shorter", "")
 
 
@@ -62,7 +62,7 @@ def settings(database_url: str, redis_url: str = "redis://127.0.0.1:9") -> dict[
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_it_serves_until_it_is_told_to_end(migrated_url: str, redis_url: str, number: signal.Signals) -> None:
+def test_it_serves_until_a_signal_ends_it(migrated_url: str, redis_url: str, number: signal.Signals) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
     server = subprocess.Popen(

@@ -1,4 +1,4 @@
-"""`guardwire token`: a token and nothing else, for development alone."""
+"""`guardwire token` prints a token and nothing else, in development mode alone."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_a_key_that_is_new_is_warned_of_once(guardwire: Guardwire, tmp_path: Pat
     assert second.stderr == ""
 
 
-async def test_it_is_made_for_whom_and_as_long_as_asked(guardwire: Guardwire, tmp_path: Path) -> None:
+async def test_it_is_made_for_the_given_user_and_lifetime(guardwire: Guardwire, tmp_path: Path) -> None:
     user = uuid4()
     identity = await verify(
         tmp_path, guardwire("token", "--user", str(user), "--ttl", "90", GUARDWIRE_DATA=tmp_path).stdout

@@ -1,4 +1,4 @@
-"""`guardwire uninstall`: the triggers alone in an emergency, or everything, from a database in use."""
+"""`guardwire uninstall` removes the triggers alone, or everything, from a database in use."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ WHERE t.tgname LIKE 'guardwire\\_%' AND c.relnamespace = 'public'::regnamespace 
 
 
 async def read(server: Node, user_id: UUID) -> tuple[Any, bool]:
-    """The account's positions over REST, and whether they are called stale."""
+    """The account's positions over REST, and the ``stale`` flag of the answer."""
     headers = {"Authorization": f"Bearer {server.token(user_id)}"}
     response = await server.client.get("/api/v1/positions/open", headers=headers)
     return response.json(), response.headers.get("guardwire-stale") == "true"
@@ -54,7 +54,7 @@ async def test_without_triggers_accounts_are_stale_until_a_migration_has_read_wh
         await wait_for(server, writer.user_id, positions=1, stale=False)
         done = await asyncio.to_thread(guardwire, "uninstall", "--triggers-only", DATABASE_URL=migrated_url)
         assert done.returncode == 0, done.stderr
-        assert "gone: guardwire_copy ON reconciliation_logs" in done.stderr
+        assert "removed: guardwire_copy ON reconciliation_logs" in done.stderr
         assert "every account is stale until `guardwire migrate`" in done.stderr
         assert await connection.fetchval(TRIGGERS) == 0
         await writer.sync(1, ticket=2)
@@ -78,16 +78,16 @@ async def test_a_locked_table_keeps_no_statement_from_being_free_of_guardwire(
 ) -> None:
     monkeypatch.setattr(run, "PAUSE_SECONDS", 0.01)
     monkeypatch.setattr(run, "ATTEMPTS", 2)
-    said: list[str] = []
+    progress: list[str] = []
     async with connected(migrated_url) as holder, connected(migrated_url) as other:
         writer = DatabaseWriter(other, applies=False)
         async with holder.transaction():
             await DatabaseWriter(holder, applies=False).sync()
             with pytest.raises(MigrationError, match="stayed locked by another transaction"):
-                await remove_triggers(migrated_url, progress=said.append)
-            assert said[0].startswith("no statement of the platform does any work for Guardwire any more")
+                await remove_triggers(migrated_url, progress=progress.append)
+            assert progress[0].startswith("no statement of the platform does any work for Guardwire any more")
             assert re.search(
-                r"process \d+ \(unnamed, idle in transaction\) holds reconciliation_logs", said[1]
+                r"process \d+ \(unnamed, idle in transaction\) holds reconciliation_logs", progress[1]
             )
             begun = time.monotonic()
             await writer.sync()
@@ -98,7 +98,7 @@ async def test_a_locked_table_keeps_no_statement_from_being_free_of_guardwire(
         ]
         await rebuild_all(other, progress=lambda *_: None)
         assert len(await writer.set_aside()) == 1, "a rebuild brings no trigger back, so accounts stay stale"
-        await remove_triggers(migrated_url, progress=said.append)
+        await remove_triggers(migrated_url, progress=progress.append)
         assert await other.fetchval(TRIGGERS) == 0
 
 

@@ -15,7 +15,7 @@ WRONG = "UPDATE guardwire.positions SET symbol = 'WRONG' WHERE user_id = $1"
 
 
 async def tampered(connection: asyncpg.Connection[None], users: list[UUID]) -> UUID:
-    """Alter the first account, and write past a trigger for the second and for one that is new: its id."""
+    """Change the first account, and write past a trigger for the second and for a new one; returns the new id."""
     newcomer = uuid4()
     await connection.execute(WRONG, users[0])
     await connection.execute("ALTER TABLE reconciliation_logs DISABLE TRIGGER guardwire_copy")
@@ -24,7 +24,7 @@ async def tampered(connection: asyncpg.Connection[None], users: list[UUID]) -> U
     return newcomer
 
 
-async def test_what_differs_is_a_line_and_an_exit_code_until_all_is_rebuilt(
+async def test_differences_are_lines_and_an_exit_code_until_all_is_rebuilt(
     guardwire: Guardwire, migrated_url: str
 ) -> None:
     users = [uuid4() for _ in range(3)]

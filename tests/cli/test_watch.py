@@ -1,4 +1,4 @@
-"""`guardwire watch`: whose token goes where."""
+"""`guardwire watch` sends the demo's token to the demo alone."""
 
 from __future__ import annotations
 

@@ -215,9 +215,8 @@ async def _serve() -> None:
 if __name__ == "__main__":
     import uvloop
 
-    from realtime.cli.collector import collect_seldom
-    from realtime.cli.listening import allow_many_connections
+    from realtime.cli.process import allow_many_connections, collect_garbage_seldom
 
     allow_many_connections()
-    collect_seldom()
+    collect_garbage_seldom()
     uvloop.run(_serve())

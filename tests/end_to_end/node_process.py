@@ -62,8 +62,7 @@ async def node_process(database_url: str, redis_url: str, secret: str) -> AsyncI
 
 async def _serve() -> None:
     from app import Development, serving
-    from realtime.cli.collector import collect_seldom
-    from realtime.cli.listening import allow_many_connections
+    from realtime.cli.process import allow_many_connections, collect_garbage_seldom
     from realtime.settings import Settings
 
     given = json.loads(sys.stdin.readline())
@@ -72,7 +71,7 @@ async def _serve() -> None:
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, ended.set)
     settings = Settings(mode="development", port=0, heartbeat_seconds=0.5, **given)
     allow_many_connections()
-    collect_seldom()
+    collect_garbage_seldom()
     async with serving(settings, development=Development(key=key)) as url:
         sys.stdout.write(url + "\n")
         sys.stdout.flush()

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from realtime.cli.listening import allow_many_connections
+from realtime.cli.process import allow_many_connections
 from realtime.embedded import EmbeddedServers
 from tests.faults import judge
 from tests.faults.findings import Findings

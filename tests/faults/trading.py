@@ -24,7 +24,7 @@ from typing import Final
 import asyncpg
 
 from queries.migrations.run import migrate
-from realtime.cli.listening import allow_many_connections
+from realtime.cli.process import allow_many_connections
 from realtime.embedded import EmbeddedServers
 from tests.faults.findings import Findings
 from tests.faults.ground import ground

@@ -85,7 +85,7 @@ def test_all_that_is_wrong_is_named_at_once(monkeypatch: pytest.MonkeyPatch) -> 
     assert not [each for each in said for secret in SECRETS if secret in each]
 
 
-def test_several_secrets_are_taken_and_each_must_be_strong(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_several_secrets_are_taken_and_each_must_be_long_enough(monkeypatch: pytest.MonkeyPatch) -> None:
     assert problems(monkeypatch, {"GUARDWIRE_JWT_SECRET": f"{SECRET[::-1]}, {SECRET}"}) == []
     said = problems(monkeypatch, {"GUARDWIRE_JWT_SECRET": f"{SECRET},short,{SECRET}0,tiny"})
     assert [each.partition(" is too weak")[0] for each in said] == [

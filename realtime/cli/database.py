@@ -1,20 +1,34 @@
-"""Connections to a database for commands, and whether it can be used at all."""
+"""The database of a command: its setting, and connections to it."""
 
 from __future__ import annotations
 
+import os
 from typing import Any, Final
 from urllib.parse import urlsplit
 
+from realtime import settings
 from realtime.errors import ConfigurationError, UnavailableError
+from realtime.settings import Settings
 
 CONNECT_SECONDS: Final = 10.0
-# PostgreSQL prefers a function or operator whose arguments match better, in whichever schema of the search path it is.
-# One that somebody made in schema public would run with the rights of the command's login.
+#: PostgreSQL looks in every schema of the search path for the function or operator that matches best. An object that
+#: somebody made in schema public could match, and it would run with the rights of the command's login.
 _SEARCH_PATH: Final = {"search_path": "pg_catalog"}
 
 
+def read_database_settings(purpose: str) -> Settings:
+    """The settings of the environment; ``purpose`` completes the error about a missing DATABASE_URL.
+
+    Raises ConfigurationError.
+    """
+    read = settings.read(os.environ)
+    if not read.database_url:
+        raise ConfigurationError([f"DATABASE_URL is not set: it names the database {purpose}."])
+    return read
+
+
 async def check_database(url: str) -> None:
-    """Raise UnavailableError or ConfigurationError, one sentence without the password, when it is no use."""
+    """Connect once; raises UnavailableError or ConfigurationError in one sentence, without the password."""
     connection = await _connect(url)
     await connection.close()
 
@@ -22,7 +36,7 @@ async def check_database(url: str) -> None:
 async def open_database(url: str, *, keep_search_path: bool = False) -> Any:
     """A connection of asyncpg; raises what `check_database` raises.
 
-    It looks names up in pg_catalog alone, unless it is to ``keep_search_path``, the login's own.
+    It resolves names in pg_catalog alone, or with ``keep_search_path`` in the search path of the login.
     """
     import asyncpg
 
@@ -31,7 +45,7 @@ async def open_database(url: str, *, keep_search_path: bool = False) -> Any:
     try:
         return await _connect(url, server_settings=_SEARCH_PATH)
     except asyncpg.ProtocolViolationError:
-        # A pooler such as pgbouncer lets no client set anything for a session.
+        # A pooler such as pgbouncer refuses settings for a session.
         return await _connect(url)
 
 
@@ -55,6 +69,6 @@ def _where(url: str) -> str:
 
 
 def _why(error: Exception) -> str:
-    """The reason in the system's or the server's own words, one line of them."""
+    """The first line of the message of the system or the server."""
     text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
     return (text.splitlines() or ["no answer in time"])[0].rstrip(".")
