@@ -22,7 +22,7 @@ _READ_BYTES: Final = 16_384
 _MAX_EVENTS: Final = 4096
 
 
-class Address:
+class DocumentUrl:
     """The checked URL of a document: https, or http on this machine alone, and without credentials."""
 
     __slots__ = ("host", "port", "secure", "target")
@@ -71,7 +71,7 @@ def _is_loopback(host: str) -> bool:
 
 
 async def fetch(
-    address: Address, *, timeout_seconds: float, max_bytes: int, tls: ssl.SSLContext | None
+    address: DocumentUrl, *, timeout_seconds: float, max_bytes: int, tls: ssl.SSLContext | None
 ) -> bytes:
     """The whole body at ``address``, within ``timeout_seconds`` from the name look-up to the last byte.
 
@@ -95,7 +95,7 @@ async def fetch(
 
 
 async def _exchange(
-    address: Address, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, max_bytes: int
+    address: DocumentUrl, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, max_bytes: int
 ) -> bytes:
     connection = h11.Connection(h11.CLIENT, max_incomplete_event_size=MAX_HEADER_BYTES)
     headers = [

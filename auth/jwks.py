@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from auth.fetch import Address, fetch
+from auth.fetch import DocumentUrl, fetch
 from auth.keys import VerifyingKey, public_key
 from auth.refusals import refusal
 from realtime.errors import UnavailableError
@@ -54,13 +54,13 @@ class Jwks:
 
         Keys that no fetch has confirmed for ``keep_seconds`` are dropped.
         """
-        self._address = Address(url)
+        self._url = DocumentUrl(url)
         self._refresh_seconds = refresh_seconds
         self._cooldown_seconds = cooldown_seconds
         self._timeout_seconds = timeout_seconds
         self._keep_seconds = keep_seconds
         # Loading the system's certificates takes 20 ms, so it is done here and not while a token waits.
-        self._tls = tls or (ssl.create_default_context() if self._address.secure else None)
+        self._tls = tls or (ssl.create_default_context() if self._url.secure else None)
         self._clock = clock
         self._keys: dict[bytes, VerifyingKey] = {}
         self._withdrawals = 0
@@ -146,7 +146,7 @@ class Jwks:
 
     async def _fetch(self) -> dict[bytes, VerifyingKey]:
         body = await fetch(
-            self._address, timeout_seconds=self._timeout_seconds, max_bytes=MAX_DOCUMENT_BYTES, tls=self._tls
+            self._url, timeout_seconds=self._timeout_seconds, max_bytes=MAX_DOCUMENT_BYTES, tls=self._tls
         )
         keys = read_keys(body)
         if not keys:

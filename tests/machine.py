@@ -1,4 +1,4 @@
-"""How slow this machine is now: promises in seconds are scaled by it."""
+"""Measures how slow this machine is now, so that tests can scale promises in seconds by it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import hashlib
 import time
 from typing import Final
 
-#: What one round of `_work` takes on a quiet machine of two cores.
+#: The duration of one round of `_work` on a quiet machine of two cores.
 _QUIET_SECONDS: Final = 0.07
 _ROUNDS: Final = 5
 _BLOCK: Final = bytes(1_000_000)
@@ -18,7 +18,7 @@ def _work() -> None:
 
 
 def slowness() -> float:
-    """How many times longer than on a quiet machine work takes here and now; at least 1."""
+    """The present duration of work on this machine, divided by that on a quiet one; at least 1."""
     began = time.perf_counter()
     for _ in range(_ROUNDS):
         _work()

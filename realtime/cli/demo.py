@@ -25,8 +25,6 @@ from realtime import logs
 from realtime.cli.database import check_database
 from realtime.cli.development import data_folder, development_key, read_settings
 from realtime.cli.process import allow_many_connections, check_port, collect_garbage_seldom, report_progress
-from realtime.embedded import EmbeddedServers
-from realtime.embedded.parent import end_with_parent
 from realtime.errors import ConfigurationError
 from realtime.settings import Settings
 
@@ -67,6 +65,8 @@ def demo(
     read = read_settings()
     read = msgspec.structs.replace(read, port=port or read.port)
     if "MAKELEVEL" in os.environ:  # when make is killed, its commands run on
+        from realtime.embedded.child import end_with_parent
+
         end_with_parent()
     check_port(read.host, read.port, command=" make demo")
     allow_many_connections()
@@ -87,6 +87,8 @@ def _imported_meanwhile(name: str) -> Iterator[None]:
 
 
 def _with_servers(read: Settings, wipe: bool, began: float) -> None:
+    from realtime.embedded import EmbeddedServers
+
     folder = data_folder(read)
     with EmbeddedServers.start(
         folder,

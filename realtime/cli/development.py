@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 from uuid import UUID
@@ -11,7 +12,6 @@ import typer
 
 from realtime import settings
 from realtime.cli.process import report_progress
-from realtime.embedded import default_data_folder
 from realtime.errors import ConfigurationError
 from realtime.settings import Settings
 
@@ -32,6 +32,13 @@ def read_settings() -> Settings:
             [f"Development tokens are refused in production, and {because}: ask your identity provider."]
         )
     return settings.read(os.environ, mode="development", host="127.0.0.1")
+
+
+def default_data_folder(environment: Mapping[str, str]) -> Path:
+    """The folder for the demo's data: in the user's state folder, or for root one that other accounts can enter."""
+    if os.geteuid() == 0:
+        return Path("/var/lib/guardwire")
+    return Path(environment.get("XDG_STATE_HOME") or Path.home() / ".local" / "state") / "guardwire"
 
 
 def data_folder(read: Settings) -> Path:

@@ -1,4 +1,4 @@
-"""The account that the servers run as: PostgreSQL refuses to be root, so root hands over to another one."""
+"""The operating system's account that the servers run as. PostgreSQL refuses to run as root."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from realtime.errors import EmbeddedServerError
 
 @dataclass(frozen=True)
 class ServerAccount:
-    """An account by its numbers; ``is_other`` when it is not the one that this process runs as."""
+    """An account by its numbers; ``is_other`` when this process runs as another one."""
 
     name: str
     uid: int
@@ -24,7 +24,7 @@ class ServerAccount:
         """Whether the account can execute ``program``, or enter it when it is a folder."""
         if not self.is_other:
             return os.access(program, os.X_OK)
-        # Asked of the kernel: mode bits on the way down, ACLs and mounts all have a say.
+        # The kernel answers, because mode bits of all parent folders, ACLs and mount options decide together.
         answer = subprocess.run(
             ["/bin/sh", "-c", 'test -x "$0"', program],
             user=self.uid, group=self.gid, extra_groups=[], cwd="/", check=False,
@@ -32,14 +32,14 @@ class ServerAccount:
         return answer.returncode == 0
 
     def give(self, path: Path) -> None:
-        """Make ``path``, and nothing above or below it, the account's own and private."""
+        """Make the account the owner of ``path``, private to it; folders above and files below stay as they are."""
         if self.is_other:
             os.chown(path, self.uid, self.gid)
         path.chmod(0o700 if path.is_dir() else 0o600)
 
 
 def server_account() -> ServerAccount:
-    """The account to run servers as: our own, or for root `postgres` where it exists, else `nobody`."""
+    """The account to run servers as: the present one, or for root `postgres` if it exists, else `nobody`."""
     if os.geteuid() != 0:
         return ServerAccount(str(os.geteuid()), os.geteuid(), os.getegid(), is_other=False)
     for name in ("postgres", "_postgres", "nobody"):
@@ -50,6 +50,6 @@ def server_account() -> ServerAccount:
         if entry.pw_uid != 0:
             return ServerAccount(name, entry.pw_uid, entry.pw_gid, is_other=True)
     raise EmbeddedServerError(
-        "PostgreSQL does not run as root and there is no account `postgres` or `nobody` to run it as: "
-        "start this as an ordinary user, or give DATABASE_URL."
+        "PostgreSQL does not run as root, and there is no account `postgres` or `nobody` for it: "
+        "start this as an ordinary user, or set DATABASE_URL."
     )

@@ -1,7 +1,8 @@
-"""A server program as a child that cannot outlive us."""
+"""Child processes that end when their parent dies, also when the parent is killed."""
 
 from __future__ import annotations
 
+import ctypes
 import os
 import signal
 import subprocess
@@ -15,10 +16,12 @@ from typing import Final
 from realtime.embedded.account import ServerAccount
 
 LAUNCHER: Final = Path(__file__).with_name("launcher.py")
-#: No PG* or LD_* variable of ours, and no locale that the machine may not have.
+#: Without our own PG* and LD_* variables, and with a locale that every machine has.
 ENVIRONMENT: Final = {"PATH": "/usr/bin:/bin:/usr/sbin:/sbin", "LC_ALL": "C", "TZ": "UTC"}
 
 SIGNS_OF_TROUBLE: Final = ("FATAL", "PANIC", "rror", "ould not", "in use")
+
+_PR_SET_PDEATHSIG: Final = 1
 
 
 @dataclass
@@ -40,9 +43,9 @@ class Child:
         death_signal: signal.Signals,
         stdin: str = "",
     ) -> Child:
-        """Start ``command`` as ``account``; it holds ``held_fd`` open, and gets ``death_signal`` when we die.
+        """Start ``command`` as ``account``. It holds ``held_fd`` open, and gets ``death_signal`` when we die.
 
-        Only from the main thread: the kernel sends the death signal when the thread that forked ends.
+        Works in the main thread only, because the kernel sends the signal when the thread that forked ends.
         """
         if threading.current_thread() is not threading.main_thread():
             raise RuntimeError("servers end with the thread that started them: start them from the main one")
@@ -55,19 +58,22 @@ class Child:
                     [*launch, str(watched_fd), *command],
                     stdin=subprocess.PIPE, stdout=output, stderr=subprocess.STDOUT, cwd="/", env=ENVIRONMENT,
                     pass_fds=(watched_fd, held_fd),
-                    # Ctrl-C goes to the whole foreground group: the servers are to end after us, not with us.
+                    # Ctrl-C signals the whole foreground process group, and the servers must end after us.
                     start_new_session=True,
                 )  # fmt: skip
         finally:
             os.close(watched_fd)
         assert process.stdin is not None
-        with suppress(BrokenPipeError), process.stdin:  # a program that ended at once has said why in its log
+        with (
+            suppress(BrokenPipeError),
+            process.stdin,
+        ):  # a program that ended at once wrote the reason to its log
             process.stdin.write(stdin.encode())
         return cls(process, log, watch_fd)
 
     @property
     def pid(self) -> int:
-        """The server's own process id (on macOS, its watcher's)."""
+        """The process id of the server (on macOS, that of its launcher)."""
         return self.process.pid
 
     @property
@@ -75,14 +81,14 @@ class Child:
         return self.process.poll() is not None
 
     def wait(self, patience_seconds: float) -> bool:
-        """Whether the program ended, by itself, with success and in time."""
+        """Whether the program ended with exit code 0 within ``patience_seconds``."""
         try:
             return self.process.wait(patience_seconds) == 0
         except subprocess.TimeoutExpired:
             return False
 
     def end(self, *signals: tuple[signal.Signals, float]) -> None:
-        """Send each signal in turn, wait its seconds, until the program has ended; SIGKILL is the last."""
+        """Send one signal after the other until the program has ended, each with its time to wait; last SIGKILL."""
         for number, patience_seconds in (*signals, (signal.SIGKILL, 10.0)):
             if self.has_ended:
                 break
@@ -93,7 +99,17 @@ class Child:
             self.watch_fd = -1
 
     def last_words(self) -> str:
-        """The log's last line that says that something went wrong, else its last line."""
+        """The last line of the log with a sign of trouble; without one, the last line."""
         lines = [line.strip() for line in self.log.read_text(errors="replace").splitlines() if line.strip()]
         wrong = [line for line in lines if any(word in line for word in SIGNS_OF_TROUBLE)]
-        return (wrong or lines or ["it said nothing"])[-1]
+        return (wrong or lines or ["its log is empty"])[-1]
+
+
+def end_with_parent(number: signal.Signals = signal.SIGTERM) -> None:
+    """Ask the kernel to send us ``number`` when our parent dies; has no effect outside Linux."""
+    if sys.platform != "linux":
+        return
+    parent = os.getppid()
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, number.value, 0, 0, 0)
+    if os.getppid() != parent:  # the parent died before prctl
+        os.kill(os.getpid(), number)

@@ -1,14 +1,16 @@
-"""The folder that the servers keep their files in: owned by one process, kept or thrown away."""
+"""The folder for the servers' files and ports: owned by one process, and kept or thrown away."""
 
 from __future__ import annotations
 
 import fcntl
 import os
 import shutil
+import socket
 import stat
 import tempfile
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -18,15 +20,15 @@ from realtime.errors import FolderInUse, FolderUnusable
 
 LOCK_NAME: Final = "lock"
 THROWAWAY_PREFIX: Final = "guardwire-throwaway-"
-MEMORY: Final = "/dev/shm"  # noqa: S108  # mkdtemp makes what is private
+MEMORY: Final = "/dev/shm"  # noqa: S108  # mkdtemp makes a private folder in it
 MEMORY_ROOM_BYTES: Final = 4 * 1024**3
-#: How long servers of an owner that was killed may take to notice and end.
+#: How long the servers of a killed owner may take to end.
 WINDING_DOWN_SECONDS: Final = 10.0
 
 
 @dataclass
 class OwnedFolder:
-    """A folder with its lock held, which the servers inherit: it is free when the last of them has ended."""
+    """A folder and its lock. The servers inherit the lock, so it is free when the last of them has ended."""
 
     path: Path
     lock_fd: int
@@ -34,10 +36,10 @@ class OwnedFolder:
 
     @classmethod
     def claim(cls, path: Path, account: ServerAccount) -> OwnedFolder:
-        """Make ``path`` if it is missing and become its owner; raises FolderUnusable or FolderInUse."""
+        """Make ``path`` if it is missing, and become its owner; raises FolderUnusable or FolderInUse."""
         try:
             path.mkdir(mode=0o700, parents=True, exist_ok=True)
-            if account.is_other:  # the account must pass through, and needs to see nothing on the way
+            if account.is_other:  # the account must pass through the folder, and need not list it
                 path.chmod(path.stat().st_mode | stat.S_IXOTH)
             fd = _open_lock(path)
         except OSError as error:
@@ -49,7 +51,10 @@ class OwnedFolder:
 
     @classmethod
     def make_throwaway(cls, account: ServerAccount) -> OwnedFolder:
-        """A new folder that ``account`` can enter, removed on release; first go those that the dead left."""
+        """A new folder that ``account`` can enter, removed on release.
+
+        Folders whose owners were killed are removed first.
+        """
         for place in _temporary_places(account):
             _remove_abandoned(place)
             path = Path(tempfile.mkdtemp(prefix=THROWAWAY_PREFIX, dir=place))
@@ -62,7 +67,7 @@ class OwnedFolder:
         )
 
     def release(self) -> None:
-        """Give the folder up, and remove it when it is a throw-away one. Again is harmless."""
+        """Give the folder up, and remove a throw-away one. Further calls do nothing."""
         if self.lock_fd == -1:
             return
         if self.throwaway:
@@ -78,23 +83,23 @@ def _open_lock(folder: Path) -> int:
 
 
 def _own(fd: int, folder: Path) -> int:
-    """The descriptor of ``folder``'s lock, held by us; FolderInUse when its owner lives."""
+    """The descriptor of ``folder``'s lock, which we then hold; raises FolderInUse while its owner lives."""
     deadline = time.monotonic() + WINDING_DOWN_SECONDS
     while not _try_lock(fd):
         owner = _owner(fd)
         if (owner is not None and _lives(owner)) or time.monotonic() > deadline:
             os.close(fd)
             by = f" by process {owner}" if owner else ""
-            mend = f"kill {owner}" if owner else f"fuser -k '{folder / LOCK_NAME}'"
+            remedy = f"kill {owner}" if owner else f"fuser -k '{folder / LOCK_NAME}'"
             raise FolderInUse(
                 owner,
-                f"The data folder {folder} is in use{by}: end that one first ({mend}), or choose another one "
+                f"The data folder {folder} is in use{by}: end that process first ({remedy}), or choose another folder "
                 "with GUARDWIRE_DATA=/path/to/folder.",
             )
-        time.sleep(0.02)  # a killed owner's servers are still winding down
+        time.sleep(0.02)  # the servers of a killed owner are still ending
     current = (folder / LOCK_NAME).stat() if (folder / LOCK_NAME).exists() else None
     if current is None or current.st_ino != os.fstat(fd).st_ino:
-        os.close(fd)  # the owner that we waited for has removed this file: we locked nothing
+        os.close(fd)  # the previous owner has removed this file, so the lock that we got is worthless
         return _own(_open_lock(folder), folder)
     os.ftruncate(fd, 0)
     os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
@@ -125,15 +130,15 @@ def _lives(pid: int) -> bool:
 
 
 def _temporary_places(account: ServerAccount) -> Iterator[Path]:
-    chosen, usual = tempfile.gettempdir(), "/tmp"  # noqa: S108  # mkdtemp makes what is private
-    preferred = (chosen,) if chosen != usual else _memory()  # what TMPDIR says comes first
+    chosen, usual = tempfile.gettempdir(), "/tmp"  # noqa: S108  # mkdtemp makes a private folder in it
+    preferred = (chosen,) if chosen != usual else _memory()  # a TMPDIR that is set comes first
     for place in dict.fromkeys((*preferred, usual, "/var/tmp")):  # noqa: S108
         if os.access(place, os.W_OK | os.X_OK) and account.can_run(Path(place)):
             yield Path(place)
 
 
 def _memory() -> tuple[str, ...]:
-    """The file system in memory where there is a roomy one: a database is cloned ten times as fast there."""
+    """The file system in memory, if it has enough room: databases are cloned ten times as fast there."""
     try:
         room = os.statvfs(MEMORY)
     except OSError:
@@ -142,15 +147,46 @@ def _memory() -> tuple[str, ...]:
 
 
 def _remove_abandoned(place: Path) -> None:
-    """Remove throw-away folders of ours in ``place`` whose owner was killed before it could."""
+    """Remove our throw-away folders in ``place`` whose owner was killed."""
     for folder in place.glob(THROWAWAY_PREFIX + "*"):
         try:
             entry = folder.lstat()
             if not stat.S_ISDIR(entry.st_mode) or entry.st_uid != os.geteuid():
                 continue
             fd = os.open(folder / LOCK_NAME, os.O_RDWR | os.O_NOFOLLOW)
-        except OSError:  # gone meanwhile, or so new that it has no lock yet
+        except OSError:  # the folder is gone meanwhile, or so new that it has no lock yet
             continue
         if _try_lock(fd) and _owner(fd) is not None:
             shutil.rmtree(folder, ignore_errors=True)
         os.close(fd)
+
+
+def is_free(port: int) -> bool:
+    """Whether a server could listen on 127.0.0.1:``port`` now."""
+    with socket.socket() as probe:
+        # The servers set this option too, so connections in TIME_WAIT on the port are no obstacle.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+        return True
+
+
+def free_port() -> int:
+    """A port that was free a moment ago; another program may take it before the caller does."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def remembered_port(file: Path) -> int:
+    """The port in ``file`` if it is free, else a new one, so that a kept server keeps its address."""
+    with suppress(OSError, ValueError):
+        port = int(file.read_text())
+        if is_free(port):
+            return port
+    port = free_port()
+    file.write_text(f"{port}\n")
+    return port

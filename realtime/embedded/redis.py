@@ -1,4 +1,4 @@
-"""Redis or Valkey, started and ended by us. It remembers nothing across starts: what it holds is a cache."""
+"""A Redis or Valkey server, started and ended by this process. It keeps no data across starts."""
 
 from __future__ import annotations
 
@@ -12,14 +12,13 @@ from typing import Final
 
 from realtime.embedded.account import ServerAccount
 from realtime.embedded.child import Child
-from realtime.embedded.folder import OwnedFolder
-from realtime.embedded.ports import free_port, remembered_port
+from realtime.embedded.folder import OwnedFolder, free_port, remembered_port
 from realtime.errors import ServerNotReady
 
 READY_SECONDS: Final = 10.0
 START_ATTEMPTS: Final = 5
 
-#: Read by the server from its standard input, so that the password is in no file and no list of processes.
+#: The server reads this from its standard input, so the password is in no file and in no list of processes.
 CONFIGURATION: Final = """\
 bind 127.0.0.1
 port {port}
@@ -54,7 +53,7 @@ class Redis:
         return self._child.pid if self._child and not self._child.has_ended else None
 
     def begin(self) -> None:
-        """Start without waiting; `wait_until_ready` does that."""
+        """Start without waiting; `wait_until_ready` waits."""
         if self.port == 0:
             remembered = self._owned.path / "redis.port"
             self.port = free_port() if self._owned.throwaway else remembered_port(remembered)
@@ -68,7 +67,7 @@ class Redis:
         )
 
     def wait_until_ready(self) -> None:
-        """Return when it answers with our password; ServerNotReady when it does not."""
+        """Return when the server accepts our password; raises ServerNotReady."""
         for attempt in range(START_ATTEMPTS):
             assert self._child is not None
             if self._is_ready():
@@ -77,12 +76,12 @@ class Redis:
             self.end()
             if "in use" not in words or attempt == START_ATTEMPTS - 1:
                 raise ServerNotReady(f"Redis did not start, see {self._child.log}: {words}")
-            self.port = 0  # somebody took it in between
+            self.port = 0  # another program took the port in between
             (self._owned.path / "redis.port").unlink(missing_ok=True)
             self.begin()
 
     def start(self) -> None:
-        """Start and return when it answers."""
+        """Start, and return when the server answers."""
         if self.pid is None:
             self.begin()
             self.wait_until_ready()
@@ -96,7 +95,7 @@ class Redis:
         assert self._child is not None
         deadline = time.monotonic() + READY_SECONDS
         while not self._child.has_ended and time.monotonic() < deadline:
-            # Whoever answers to this password is ours, and not another listener on the port.
+            # Only our server knows the password, so a +OK cannot come from another listener on the port.
             with suppress(OSError), socket.create_connection(("127.0.0.1", self.port), 1.0) as connection:
                 connection.sendall(f"AUTH {self._password}\r\n".encode())
                 if connection.recv(64).startswith(b"+OK"):

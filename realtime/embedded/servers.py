@@ -1,11 +1,9 @@
-"""Both servers together: given, or started and ended with this process."""
+"""PostgreSQL and Redis together: given by URL, or started here and ended with this process."""
 
 from __future__ import annotations
 
 import hashlib
-import os
 import shutil
-from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
@@ -17,23 +15,16 @@ from realtime.embedded.programs import Source, find_postgres, find_redis
 from realtime.embedded.redis import Redis
 from realtime.errors import FolderUnusable
 
-#: For files of the servers' account when it cannot enter the data folder that was asked for.
+#: The folder for files of the servers' account when the account cannot enter the data folder.
 ELSEWHERE: Final = Path("/var/lib/guardwire/elsewhere")
 
 
-def default_data_folder(environment: Mapping[str, str]) -> Path:
-    """Where the demo keeps its data: the user's state folder; for root, one that other accounts can enter."""
-    if os.geteuid() == 0:
-        return Path("/var/lib/guardwire")
-    return Path(environment.get("XDG_STATE_HOME") or Path.home() / ".local" / "state") / "guardwire"
-
-
 class EmbeddedServers:
-    """PostgreSQL and Redis: used as they are when given by URL, else run until `end`, or until we die."""
+    """PostgreSQL and Redis: used as they are when given by URL, else run until `end` or the end of this process."""
 
     database_url: str
     redis_url: str
-    #: The servers that were started; None for those that were given.
+    #: The servers that were started here; None for those that were given.
     postgres: Postgres | None
     redis: Redis | None
 
@@ -52,10 +43,10 @@ class EmbeddedServers:
         source: Source = "any",
         wipe: bool = False,
     ) -> Self:
-        """Start what was not given and return when all is ready; from the main thread only.
+        """Start the servers that were not given, and return when they are ready; in the main thread only.
 
-        Without ``data_folder`` everything is thrown away at the end. ``wipe`` starts from an empty one.
-        Raises an EmbeddedServerError whose sentence has the mend; nothing is left running then.
+        Without ``data_folder`` all data is thrown away at the end. ``wipe`` starts from an empty database.
+        Raises an EmbeddedServerError whose sentence has the remedy; nothing is left running then.
         """
         servers = cls()
         servers.database_url, servers.redis_url = database_url, redis_url
@@ -77,7 +68,7 @@ class EmbeddedServers:
         self.end()
 
     def end(self) -> None:
-        """End what was started, and give the data folder up. Again is harmless."""
+        """End the servers that were started here, and release the data folder. Further calls do nothing."""
         for server in (self.redis, self.postgres):
             if server is not None:
                 server.end()
@@ -109,9 +100,9 @@ class EmbeddedServers:
 
 
 def _reachable_beside(folder: Path, account: ServerAccount) -> Path | None:
-    """None when ``account`` can enter ``folder``, else a folder of ours for its files, where it can.
+    """A folder for the account's files that ``account`` can enter; None when it can enter ``folder`` itself.
 
-    The data folder itself stays what it is: permissions of folders that we did not make are not ours to open.
+    The permissions of the data folder's parents stay as they are, because they belong to the user.
     """
     if account.can_run(folder):
         return None

@@ -1,11 +1,15 @@
-"""A trading platform that writes real rows: for the demo, the tests, and anyone who has no MT5 at hand.
+"""A simulated trading platform that writes real rows, for the demo, the tests, and developers without MT5.
 
-options.py         what it is asked to do, and its report
-market.py          prices
-account.py         a book and its money
-incidents.py       what happens to an account, and when (guard_triggers.py, squeeze.py, odd_rows.py)
-platform.py        all accounts, step by step: which rows are committed when
-writer.py run.py   the only files that touch the database and the clock
+    options.py    the options and the report
+    market.py     prices
+    account.py    the open positions and the money of an account
+    incidents.py  the events of an account beside its ordinary syncs
+    rows.py       the rows that the platform writes
+    platform.py   all accounts, step by step: the transactions of each moment
+    writer.py     commits transactions
+    run.py        runs the platform in real time; only this file and writer.py do I/O
+
+No node imports this package, and import-linter checks that.
 """
 
 from __future__ import annotations

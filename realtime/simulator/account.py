@@ -1,4 +1,4 @@
-"""One trading account: its book, its money, and the rows that tell of both. Pure."""
+"""One trading account: its open positions, its money, and the rows that record both. Pure."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from uuid import UUID
 from realtime.simulator.market import INSTRUMENTS, Instrument, Market, quoted
 from realtime.simulator.rows import EquityRow, InPlaceClose, LogRow, new_id
 
-#: Most demo books hold these; the first ones always.
+#: An account opens positions in these symbols first, in this order.
 _FAVOURITES: Final = INSTRUMENTS[:5]
 
 
 @dataclass(slots=True)
-class Position:
+class SimulatedPosition:
     """An open position; volumes are in lots, prices in the instrument's quote currency."""
 
     ticket: int
@@ -32,13 +32,13 @@ class Position:
     approval_id: UUID
     last_row_id: UUID
     last_created_at: datetime
-    #: What the bot and the broker do not agree on, while they do not.
+    #: The present disagreement between the bot and the broker; None while they agree.
     divergence: str | None = None
 
 
 @dataclass(slots=True)
-class Account:
-    """The book and the money of one user; every method that says something returns the row that says it."""
+class SimulatedAccount:
+    """The open positions and the money of one user; each method that changes them returns the row for the log."""
 
     user_id: UUID
     currency: str
@@ -47,19 +47,19 @@ class Account:
     market: Market
     next_ticket: Callable[[], int]
     peak: float = 0.0
-    book: list[Position] = field(default_factory=list)
+    book: list[SimulatedPosition] = field(default_factory=list)
     #: How far this account's quotes stand from the market's, as a fraction, while its broker is under stress.
     stress: dict[str, float] = field(default_factory=dict)
     _turn: int = 0
 
-    def price(self, position: Position) -> float:
+    def price(self, position: SimulatedPosition) -> float:
         """The price at which ``position`` could be closed now."""
         symbol = position.instrument.symbol
         return round(
             self.market.prices[symbol] * (1 + self.stress.get(symbol, 0.0)), position.instrument.digits
         )
 
-    def profit(self, position: Position, currency: str | None = None) -> float:
+    def profit(self, position: SimulatedPosition, currency: str | None = None) -> float:
         """Floating profit in the account's currency, or in ``currency``."""
         size = position.volume * position.instrument.contract_size
         move = self.price(position) - position.entry_price
@@ -67,7 +67,7 @@ class Account:
         return self.market.worth(amount, position.instrument.quote_currency, currency or self.currency)
 
     def equity(self) -> float:
-        """Balance and all floating profit."""
+        """The balance plus all floating profit."""
         return self.balance + sum(self.profit(position) for position in self.book)
 
     def open(
@@ -78,9 +78,9 @@ class Account:
         volume: float | None = None,
         age: float = 0.0,
     ) -> LogRow:
-        """A new position, mostly on the side to which prices return, as a strategy that works would take it.
+        """Open a position, mostly on the side to which prices return, as a profitable strategy would.
 
-        ``age`` is how far the price has usually gone since the entry, as a fraction; 0 enters at the price.
+        ``age`` is the usual move of the price since the entry, as a fraction; 0 enters at the present price.
         """
         random = self.random
         if instrument is None:
@@ -92,7 +92,7 @@ class Account:
         spread = instrument.volatility * 2 * price
         entry = (price + (spread if buy else -spread)) * (1 + random.gauss(0, age))
         reach = price * instrument.volatility * random.uniform(60, 160) * (1 if buy else -1)
-        position = Position(
+        position = SimulatedPosition(
             ticket=self.next_ticket(),
             instrument=instrument,
             buy=buy,
@@ -102,14 +102,14 @@ class Account:
             stop_loss=round(price - reach, instrument.digits),
             signal_id=new_id(),
             approval_id=new_id(),
-            last_row_id=self.user_id,  # until the first row has one
+            last_row_id=self.user_id,  # replaced when the first row is written
             last_created_at=now - timedelta(seconds=1),
         )
         self.book.append(position)
         return self.sync(position, now)._replace(slippage_pips=Decimal(f"{abs(random.gauss(0, 0.4)):.1f}"))
 
-    def sync(self, position: Position, now: datetime) -> LogRow:
-        """What one reconciliation of ``position`` found."""
+    def sync(self, position: SimulatedPosition, now: datetime) -> LogRow:
+        """The row of one reconciliation of ``position``."""
         if position.divergence is None:
             return self._row(position, now)
         return self._row(position, now)._replace(
@@ -117,35 +117,35 @@ class Account:
         )
 
     def next_sync(self, now: datetime) -> LogRow | None:
-        """The sync of the position whose turn it is; None with an empty book."""
+        """The sync of the next position in turn; None without any position."""
         if not self.book:
             return None
         self._turn += 1
         return self.sync(self.book[self._turn % len(self.book)], now)
 
-    def failed_sync(self, position: Position, now: datetime) -> LogRow:
-        """A reconciliation that got no answer; it says nothing about the position."""
+    def failed_sync(self, position: SimulatedPosition, now: datetime) -> LogRow:
+        """The row of a reconciliation without an answer from the terminal."""
         return self._row(position, now)._replace(
             status="failed", current_price=None, error_message="MT5 terminal did not answer within 5 s"
         )
 
-    def close(self, position: Position, now: datetime, reason: str) -> LogRow:
+    def close(self, position: SimulatedPosition, now: datetime, reason: str) -> LogRow:
         """Close ``position`` at the price now and take its profit into the balance."""
         row = self._row(position, now)
         self._settle(position, 1.0)
         self.book.remove(position)
         return row._replace(event_type="close", close_reason=reason, closed_price=row.current_price)
 
-    def close_in_place(self, position: Position, now: datetime, reason: str) -> InPlaceClose:
-        """The same as an update of the position's last row."""
+    def close_in_place(self, position: SimulatedPosition, now: datetime, reason: str) -> InPlaceClose:
+        """Close ``position`` by an update of its last row."""
         row_id = position.last_row_id
         row = self.close(position, now, reason)
         assert row.closed_price is not None
         assert row.pnl_gbp is not None
         return InPlaceClose(row_id, reason, row.closed_price, row.pnl_gbp, now)
 
-    def reduce(self, position: Position, now: datetime) -> LogRow | None:
-        """Close half of ``position``; None when it is the smallest there is."""
+    def reduce(self, position: SimulatedPosition, now: datetime) -> LogRow | None:
+        """Close half of ``position``; None when its volume is the smallest."""
         half = round(position.volume / 2, 2)
         if half < 0.01 or half >= position.volume:
             return None
@@ -153,7 +153,7 @@ class Account:
         position.volume = half
         return self.sync(position, now)
 
-    def amend(self, position: Position, now: datetime) -> LogRow:
+    def amend(self, position: SimulatedPosition, now: datetime) -> LogRow:
         """Move the stop towards the price, as a trailing stop does."""
         towards = position.stop_loss + (self.price(position) - position.stop_loss) * 0.3
         position.stop_loss = round(towards, position.instrument.digits)
@@ -169,10 +169,10 @@ class Account:
             self.user_id, quoted(equity, 2), quoted(self.balance, 2), self.currency, quoted(cash_flow, 2), now
         )
 
-    def _settle(self, position: Position, share: float) -> None:
+    def _settle(self, position: SimulatedPosition, share: float) -> None:
         self.balance += round(self.profit(position) * share, 2)
 
-    def _row(self, position: Position, now: datetime) -> LogRow:
+    def _row(self, position: SimulatedPosition, now: datetime) -> LogRow:
         instrument = position.instrument
         created_at = max(
             now - timedelta(microseconds=self.random.randrange(18_000, 140_000)),

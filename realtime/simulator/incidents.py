@@ -1,4 +1,4 @@
-"""What happens to an account besides ordinary syncs, and when: closes, divergences, drawdowns. Pure."""
+"""Events of an account beside its ordinary syncs, and their times: closes, divergences, drawdowns. Pure."""
 
 from __future__ import annotations
 
@@ -6,26 +6,25 @@ import heapq
 from dataclasses import dataclass, field
 from datetime import datetime
 from random import Random
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, Self
 
-from realtime.simulator.account import Account, Position
-from realtime.simulator.guard_triggers import guard_trigger
+from realtime.simulator.account import SimulatedAccount, SimulatedPosition
+from realtime.simulator.market import INSTRUMENTS, WATCHED, quoted
 from realtime.simulator.options import SimulatorOptions
-from realtime.simulator.rows import InPlaceClose, LogRow
-from realtime.simulator.squeeze import Squeeze
+from realtime.simulator.rows import InPlaceClose, LogRow, new_id
 
-Written = LogRow | InPlaceClose
+LogWrite = LogRow | InPlaceClose
 
 
 class Scripted(NamedTuple):
-    """Something that happens ``second`` seconds after the start; an ``option`` of 0 forbids it."""
+    """An event ``second`` seconds after the start, which an ``option`` of 0 forbids."""
 
     second: float
     kind: str
     option: str
 
 
-#: The first minutes of the first account: whoever opens the demo sees each kind of thing soon.
+#: The first minutes of the first account, so that a visitor of the demo soon sees each kind of event.
 FIRST_MINUTES: Final = (
     Scripted(5, "amend", "closes"),
     Scripted(9, "spread", "guard_triggers"),
@@ -40,7 +39,7 @@ FIRST_MINUTES: Final = (
     Scripted(200, "crash", "drawdowns"),
 )
 
-#: Kinds that happen by chance, the option with their rate, and their share of it.
+#: Kinds of random events, the option with their rate, and their share of this rate.
 _BY_CHANCE: Final = (
     ("close", "closes", 0.6),
     ("reduce", "closes", 0.15),
@@ -55,25 +54,87 @@ _BY_CHANCE: Final = (
     ("crash", "drawdowns", 0.3),
 )
 
+#: Size of a gap or a spread in percent of the price, from and to: mostly warnings, sometimes worse.
+_GAP_PCT: Final = (5.2, 12.5)
+_SPREAD_PCT: Final = (0.52, 1.3)
+
+_FALL_SECONDS: Final = 22.0
+_HOLD_SECONDS: Final = 9.0
+_RECOVER_SECONDS: Final = 28.0
+#: The largest move of the price, as a fraction. It is quick, but real markets have such days.
+_WORST_MOVE: Final = 0.018
 _SQUEEZE_STEP_SECONDS: Final = 0.5
 
 
+@dataclass(slots=True)
+class Squeeze:
+    """An oversized position that turns against the account: equity falls through a limit and recovers."""
+
+    position: SimulatedPosition
+    begun: float
+    worst: float
+
+    @classmethod
+    def begin(
+        cls, account: SimulatedAccount, depth_pct: float, elapsed: float, now: datetime
+    ) -> tuple[Self, LogRow]:
+        """Open so much gold that its worst price takes equity ``depth_pct`` below the peak; with the row for it."""
+        gold = INSTRUMENTS[0]
+        loss = max(account.equity() - account.peak * (1 - depth_pct / 100), 1.0)
+        others = sum(
+            position.volume * (1 if position.buy else -1)
+            for position in account.book
+            if position.instrument is gold
+        )
+        lot = account.market.worth(
+            account.market.prices[gold.symbol] * _WORST_MOVE * gold.contract_size,
+            gold.quote_currency,
+            account.currency,
+        )
+        account.open(now, instrument=gold)
+        position = account.book[-1]
+        # Gold that the account holds on the other side earns while this position loses.
+        other = others if position.buy else -others
+        position.volume = max(0.01, round(loss / lot - other, 2))
+        return cls(position, elapsed, -_WORST_MOVE if position.buy else _WORST_MOVE), account.sync(
+            position, now
+        )
+
+    def advance(self, account: SimulatedAccount, elapsed: float) -> bool:
+        """Set the stress for this moment; False once the squeeze is over."""
+        second = elapsed - self.begun
+        if second < _FALL_SECONDS:
+            share = _ease(second / _FALL_SECONDS)
+        elif second < _FALL_SECONDS + _HOLD_SECONDS:
+            share = 1.0
+        else:
+            share = 1 - _ease((second - _FALL_SECONDS - _HOLD_SECONDS) / _RECOVER_SECONDS)
+        account.stress[self.position.instrument.symbol] = self.worst * max(share, 0.0)
+        return second < _FALL_SECONDS + _HOLD_SECONDS + _RECOVER_SECONDS
+
+
+def _ease(share: float) -> float:
+    """Map 0…1 to 0…1, with a slow start and a slow end."""
+    share = min(max(share, 0.0), 1.0)
+    return share * share * (3 - 2 * share)
+
+
 class _Entry(NamedTuple):
-    """An entry of the diary; ``order`` is that of things due at one moment."""
+    """An entry of the diary; ``order`` decides between entries of the same time."""
 
     second: float
     order: int
     kind: str
     ticket: int = 0
-    #: How often such a thing happens by chance; 0 for what happens once.
+    #: The rate of random events of this kind; 0 for an event that happens once.
     per_second: float = 0.0
 
 
 @dataclass(slots=True)
 class Incidents:
-    """The diary of one account; `run` returns the rows of everything that is due."""
+    """The planned events of one account; `run` returns the rows of all events that are due."""
 
-    account: Account
+    account: SimulatedAccount
     options: SimulatorOptions
     random: Random
     script: tuple[Scripted, ...] = ()
@@ -91,12 +152,12 @@ class Incidents:
 
     @property
     def due_seconds(self) -> float:
-        """When the next thing happens, in market seconds; infinite when nothing will."""
+        """The time of the next event in market seconds; infinite when there is none."""
         return self._diary[0].second if self._diary else float("inf")
 
-    def run(self, elapsed_seconds: float, now: datetime) -> list[Written]:
-        """The rows of all that was due at ``elapsed_seconds`` of market time."""
-        rows: list[Written] = []
+    def run(self, elapsed_seconds: float, now: datetime) -> list[LogWrite]:
+        """The rows of all events that are due at ``elapsed_seconds`` of market time."""
+        rows: list[LogWrite] = []
         while self.due_seconds <= elapsed_seconds:
             entry = heapq.heappop(self._diary)
             rows += self._happen(entry, elapsed_seconds, now)
@@ -111,7 +172,7 @@ class Incidents:
         if per_second:
             self._plan(after_second + self.random.expovariate(per_second), kind, per_second=per_second)
 
-    def _happen(self, entry: _Entry, elapsed: float, now: datetime) -> list[Written]:
+    def _happen(self, entry: _Entry, elapsed: float, now: datetime) -> list[LogWrite]:
         match entry.kind:
             case "spread" | "gap" | "liquidity" | "other":
                 return [guard_trigger(entry.kind, self.account, self.random, now)]
@@ -123,7 +184,7 @@ class Incidents:
                 return self._begin_squeeze(entry.kind == "crash", elapsed, now)
             case "squeeze":
                 return self._step_squeeze(elapsed, now)
-        # Nobody touches a position whose price is under stress: its loss would be for good.
+        # A position whose price is under stress stays open, because a close would realise the loss.
         candidates = [
             position
             for position in self.account.book
@@ -133,7 +194,9 @@ class Incidents:
             return []
         return self._happen_to(self.random.choice(candidates), entry.kind, elapsed, now)
 
-    def _happen_to(self, position: Position, kind: str, elapsed: float, now: datetime) -> list[Written]:
+    def _happen_to(
+        self, position: SimulatedPosition, kind: str, elapsed: float, now: datetime
+    ) -> list[LogWrite]:
         match kind:
             case "close":
                 self._plan(elapsed + self.random.uniform(2, 6), "open")
@@ -151,7 +214,7 @@ class Incidents:
                 return [self.account.sync(position, now)]
         raise AssertionError(kind)
 
-    def _close(self, position: Position, now: datetime, reason: str | None = None) -> Written:
+    def _close(self, position: SimulatedPosition, now: datetime, reason: str | None = None) -> LogWrite:
         if reason is None:
             usual = "take_profit" if self.account.profit(position) > 0 else "stop_loss"
             reason = self.random.choice((usual, "bot_signal", "manual"))
@@ -159,7 +222,7 @@ class Incidents:
             return self.account.close_in_place(position, now, reason)
         return self.account.close(position, now, reason)
 
-    def _disagreement(self, position: Position) -> str:
+    def _disagreement(self, position: SimulatedPosition) -> str:
         return self.random.choice(
             (
                 f"volume differs: broker {position.volume:.2f}, bot {position.volume * 1.5:.2f}",
@@ -169,14 +232,14 @@ class Incidents:
             )
         )
 
-    def _agree(self, ticket: int, now: datetime) -> list[Written]:
+    def _agree(self, ticket: int, now: datetime) -> list[LogWrite]:
         for position in self.account.book:
             if position.ticket == ticket:
                 position.divergence = None
                 return [self.account.sync(position, now)]
         return []
 
-    def _begin_squeeze(self, crash: bool, elapsed: float, now: datetime) -> list[Written]:
+    def _begin_squeeze(self, crash: bool, elapsed: float, now: datetime) -> list[LogWrite]:
         if self._squeeze is not None:
             return []
         depth_pct = self.random.uniform(20.8, 24) if crash else self.random.uniform(15.6, 18)
@@ -184,11 +247,55 @@ class Incidents:
         self._plan(elapsed, "squeeze")
         return [opened]
 
-    def _step_squeeze(self, elapsed: float, now: datetime) -> list[Written]:
+    def _step_squeeze(self, elapsed: float, now: datetime) -> list[LogWrite]:
         assert self._squeeze is not None
         if self._squeeze.advance(self.account, elapsed):
             self._plan(elapsed + _SQUEEZE_STEP_SECONDS, "squeeze")
             return []
         position, self._squeeze = self._squeeze.position, None
-        # Whoever survives a squeeze takes the oversized position off.
+        # An account that survived the squeeze closes the oversized position.
         return [self._close(position, now, "risk_reduction")] if position in self.account.book else []
+
+
+def guard_trigger(kind: str, account: SimulatedAccount, random: Random, now: datetime) -> LogRow:
+    """A guard trigger of ``kind`` (``gap``, ``spread``, ``liquidity``, ``other``) on a symbol of the market.
+
+    A gap is recorded as close (``entry_price``) and next open (``current_price``), a spread as bid and ask.
+    """
+    symbol, price, digits = _symbol(account, random, held=kind in ("liquidity", "other"))
+    row = LogRow(
+        id=new_id(),
+        user_id=account.user_id,
+        symbol=symbol,
+        event_type="guard_trigger",
+        status="success",
+        matched=0,
+        created_at=now,
+        updated_at=now,
+    )
+    before = quoted(price, digits)
+    if kind == "gap":
+        percent = random.triangular(*_GAP_PCT, _GAP_PCT[0]) * random.choice((1, -1))
+        after = quoted(price * (1 + percent / 100), digits)
+        reason = f"price gap of {abs(percent):.1f} % at the open"
+        return row._replace(entry_price=before, current_price=after, divergence_reason=reason)
+    if kind == "spread":
+        percent = random.triangular(*_SPREAD_PCT, _SPREAD_PCT[0])
+        ask = quoted(price * (1 + percent / 100), digits)
+        reason = f"bid-ask spread widened to {percent:.2f} %"
+        return row._replace(entry_price=before, current_price=ask, divergence_reason=reason)
+    if kind == "liquidity":
+        return row._replace(divergence_reason="liquidity thin: less than 10 lots within 5 points")
+    return row._replace(divergence_reason="quotes frozen for 20 s")
+
+
+def _symbol(account: SimulatedAccount, random: Random, *, held: bool) -> tuple[str, float, int]:
+    """A symbol with its price and digits. A symbol of an open position is taken with ``held`` alone, because a
+    reported gap in its price would contradict the account's own prices.
+    """
+    if held and account.book:
+        instrument = random.choice(account.book).instrument
+        return instrument.symbol, account.market.prices[instrument.symbol], instrument.digits
+    traded = {position.instrument.symbol for position in account.book}
+    free = [(each.symbol, account.market.prices[each.symbol], each.digits) for each in INSTRUMENTS]
+    return random.choice([*WATCHED, *(each for each in free if each[0] not in traded)])

@@ -11,7 +11,7 @@ from typing import Final
 
 @dataclass(frozen=True, slots=True)
 class Instrument:
-    """A symbol as a broker lists it; ``volatility`` is the usual relative move in one second."""
+    """A symbol in a broker's list; ``volatility`` is the usual relative move in one second."""
 
     symbol: str
     price: float
@@ -21,7 +21,7 @@ class Instrument:
     quote_currency: str
     #: Volumes that a retail account trades, in lots.
     volumes: tuple[float, ...]
-    #: How strongly it follows the market's mood, and the dollar; -1 to 1.
+    #: How strongly the price follows the market's mood and the dollar, from -1 to 1.
     mood: float
     dollar: float
 
@@ -37,7 +37,7 @@ INSTRUMENTS: Final = (
     Instrument("XAGUSD", 28.145, 3, 1e-4, 5_000, "USD", (0.05, 0.1), 0.0, -0.6),
 )
 
-#: Symbols that are watched for conditions though the demo accounts seldom hold them.
+#: Further symbols of which the platform reports market conditions; the demo's accounts hold none of them.
 WATCHED: Final = (("NAS100", 18_742.6, 1), ("USOIL", 78.34, 2), ("ETHUSD", 3_412.5, 2), ("GBPNZD", 2.0871, 4))
 
 _HALF_LIFE_SECONDS: Final = 900.0
@@ -59,9 +59,9 @@ class Market:
         }
 
     def advance(self, seconds: float) -> None:
-        """Let ``seconds`` of market time pass: shared shocks, each symbol's own, and a slow pull home."""
+        """Let ``seconds`` of market time pass: common shocks, each symbol's own, and a slow pull to the start."""
         step = math.sqrt(seconds)
-        # Volatility breathes: quiet minutes and busy ones, between about half and twice the usual.
+        # Quiet and busy minutes follow each other: the volatility varies between about half and twice the usual.
         self._heat += (
             self.random.gauss(0, 0.6) * math.sqrt(seconds / _CALM_SECONDS)
             - self._heat * seconds / _CALM_SECONDS
@@ -98,5 +98,5 @@ class Market:
 
 
 def quoted(price: float, digits: int) -> Decimal:
-    """A price as a broker quotes it, with ``digits`` decimals."""
+    """A price with ``digits`` decimals."""
     return Decimal(f"{price:.{digits}f}")

@@ -1,4 +1,4 @@
-"""What a simulated platform is asked to do, and what it says it did."""
+"""The options of a simulated platform, and the report about its rows."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import uuid
 from dataclasses import dataclass
 from typing import Final
 
-#: Accounts of the demo are the same on every machine, so that a token made today still fits tomorrow.
+#: The demo has the same accounts on every machine, so that an old token fits a demo with new data.
 _DEMO_NAMESPACE: Final = uuid.uuid5(uuid.NAMESPACE_URL, "guardwire:demo")
 
 
@@ -17,14 +17,14 @@ def demo_user_id(index: int = 0) -> uuid.UUID:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SimulatorOptions:
-    """How large and how eventful the platform is.
+    """The size of the platform, and the rates of its events.
 
-    ``divergences``, ``closes``, ``drawdowns``, ``guard_triggers`` and ``failed_syncs`` are events an hour for
-    each account. Shares are between 0 and 1.
+    ``divergences``, ``closes``, ``drawdowns``, ``guard_triggers`` and ``failed_syncs`` are events per hour and
+    account. Shares are between 0 and 1.
     """
 
     users: int = 3
-    #: Open positions that each account tends to.
+    #: The number of open positions that each account tends towards.
     positions: int = 8
     #: Rows of the log in one second, over all accounts; equity and exchange rates come on top.
     rows_per_second: float = 20.0
@@ -35,13 +35,13 @@ class SimulatorOptions:
     failed_syncs: float = 20.0
     #: The same seed on the same database contents writes the same rows, ids and times apart.
     seed: int = 1
-    #: Stop after this long; None runs until told to stop.
+    #: The duration; None runs until the caller stops it.
     seconds: float | None = None
     #: Market seconds in one second of the clock: 60 makes an hour of trading pass in a minute.
     speed: float = 1.0
-    #: The first account gets two rows a second and eventful first minutes, whatever the others get.
+    #: Gives the first account two rows a second and eventful first minutes, at any rate of the others.
     featured: bool = True
-    #: An account's equity is recorded this often, but in all at most a quarter as often as `rows_per_second`.
+    #: The interval of an account's equity rows. All accounts together write at most a quarter of `rows_per_second`.
     equity_seconds: float = 1.0
     fx_seconds: float = 5.0
     #: Connections that write at the same time, and rows in one of their transactions.
@@ -78,7 +78,7 @@ class SimulatorOptions:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SimulatorReport:
-    """What was really written, and how well the rate was kept."""
+    """The rows that were written, and how well the rate was kept."""
 
     seconds: float
     #: Rows of the log that were inserted, the opening book included.

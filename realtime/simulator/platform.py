@@ -1,4 +1,4 @@
-"""The whole platform, step by step: which rows it commits in each moment. Pure: a seed says the same."""
+"""The whole platform: the rows that it commits in each step. Pure, and equal for an equal seed."""
 
 from __future__ import annotations
 
@@ -11,12 +11,11 @@ from random import Random
 from typing import Final, NamedTuple
 from uuid import UUID
 
-from realtime.simulator.account import Account
-from realtime.simulator.incidents import FIRST_MINUTES, Incidents, Written
+from realtime.simulator.account import SimulatedAccount
+from realtime.simulator.incidents import FIRST_MINUTES, Incidents, LogWrite
 from realtime.simulator.market import Market
-from realtime.simulator.odd_rows import odd_row
 from realtime.simulator.options import SimulatorOptions, demo_user_id
-from realtime.simulator.rows import EquityRow, FxRow, InPlaceClose, LogRow, Transaction
+from realtime.simulator.rows import EquityRow, FxRow, InPlaceClose, LogRow, Transaction, odd_row
 
 STEP_SECONDS: Final = 0.05
 _CURRENCIES: Final = ("GBP", "USD")
@@ -27,7 +26,7 @@ _FIRST_TICKET: Final = 1_000_000
 
 
 class Past(NamedTuple):
-    """What the database remembers of an account from an earlier run."""
+    """The state of an account in the database after an earlier run."""
 
     last_ticket: int = 0
     equity: float | None = None
@@ -36,18 +35,18 @@ class Past(NamedTuple):
 
 
 @dataclass(slots=True)
-class Platform:
+class SimulatedPlatform:
     """Accounts on one market; `opening` comes first, then `step` every `STEP_SECONDS`."""
 
     options: SimulatorOptions
     past: Mapping[UUID, Past] = field(default_factory=dict)
     market: Market = field(init=False)
-    accounts: list[Account] = field(init=False)
+    accounts: list[SimulatedAccount] = field(init=False)
     _random: Random = field(init=False)
     _diaries: list[Incidents] = field(init=False)
     _due: list[tuple[float, int]] = field(init=False)
-    _outbox: deque[Written] = field(init=False)
-    _turns: Iterator[Account] = field(init=False)
+    _outbox: deque[LogWrite] = field(init=False)
+    _turns: Iterator[SimulatedAccount] = field(init=False)
     _last_ticket: int = field(init=False)
     _steps: int = 0
     _paced: int = 0
@@ -57,7 +56,7 @@ class Platform:
 
     def __post_init__(self) -> None:
         last_ticket = max((past.last_ticket for past in self.past.values()), default=0)
-        # A demo that is started again does not tell the same story again.
+        # The last ticket is part of the seed, so a demo that is started again continues with other events.
         self._random = Random(f"{self.options.seed} after {last_ticket}")  # noqa: S311 a game of chance, no secret
         self.market = Market(self._random)
         self._last_ticket = max(_FIRST_TICKET, last_ticket)
@@ -72,7 +71,7 @@ class Platform:
         self._turns = self._round_robin()
 
     def opening(self, now: datetime) -> list[Transaction]:
-        """The exchange rates, the books and the money that the platform starts with."""
+        """The exchange rates, the open positions and the money at the start."""
         transactions = [Transaction(fx=self._fx(now))]
         for account in self.accounts:
             rows = [account.open(now, age=_ENTRY_AGE) for _ in range(self.options.positions)]
@@ -80,12 +79,12 @@ class Platform:
         return _merged(transactions, self.options.rows_per_commit)
 
     def step(self, now: datetime) -> list[Transaction]:
-        """What is committed in the next `STEP_SECONDS`, in transactions of up to ``rows_per_commit`` rows."""
+        """The transactions of the next `STEP_SECONDS`, each of up to ``rows_per_commit`` rows."""
         self._steps += 1
         elapsed = self._steps * STEP_SECONDS
         self.market.advance(STEP_SECONDS * self.options.speed)
         self._run_diaries(elapsed * self.options.speed, now)
-        written: list[Written] = []
+        written: list[LogWrite] = []
         budget = int(elapsed * self.options.rows_per_second) - self._paced
         while len(written) < budget and (row := self._next(elapsed, now)) is not None:
             written.append(row)
@@ -105,10 +104,10 @@ class Platform:
         self._last_ticket += self._random.randrange(1, 60)
         return self._last_ticket
 
-    def _account(self, index: int) -> Account:
+    def _account(self, index: int) -> SimulatedAccount:
         user_id = demo_user_id(index)
         past = self.past.get(user_id, Past())
-        return Account(
+        return SimulatedAccount(
             user_id=user_id,
             currency=past.currency if past.currency in _CURRENCIES else _CURRENCIES[index % len(_CURRENCIES)],
             balance=past.equity or _BALANCES[index % len(_BALANCES)],
@@ -118,8 +117,8 @@ class Platform:
             peak=past.peak,
         )
 
-    def _round_robin(self) -> Iterator[Account]:
-        """Whose turn it is: a reconciliation visits the accounts one by one, a few positions at a time."""
+    def _round_robin(self) -> Iterator[SimulatedAccount]:
+        """The account of each row in turn: a reconciliation visits account after account, some positions at a time."""
         while True:
             for account in self.accounts:
                 for _ in range(self._random.randint(1, 3)):
@@ -131,7 +130,7 @@ class Platform:
             self._outbox.extend(diary.run(market_seconds, now))
             heapq.heapreplace(self._due, (diary.due_seconds, self._due[0][1]))
 
-    def _next(self, elapsed: float, now: datetime) -> Written | None:
+    def _next(self, elapsed: float, now: datetime) -> LogWrite | None:
         if self._outbox:
             return self._outbox.popleft()
         if self._features(0) and elapsed - self._featured_at >= _FEATURED_SECONDS:
@@ -143,7 +142,7 @@ class Platform:
                 return row
         return None
 
-    def _transaction(self, written: Sequence[Written], now: datetime) -> Transaction:
+    def _transaction(self, written: Sequence[LogWrite], now: datetime) -> Transaction:
         odd = [
             odd_row(self._random, row.user_id, row.mt5_position_id, now)
             for row in written
@@ -175,7 +174,7 @@ class Platform:
 
 
 def _merged(transactions: list[Transaction], rows_per_commit: int) -> list[Transaction]:
-    """The same rows in fewer transactions, none above ``rows_per_commit`` log rows unless it came so."""
+    """The same rows in fewer transactions, each of at most ``rows_per_commit`` log rows if it was not larger before."""
     merged: list[Transaction] = []
     for transaction in transactions:
         if merged and len(merged[-1].log) + len(transaction.log) <= rows_per_commit:

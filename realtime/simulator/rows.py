@@ -1,15 +1,16 @@
-"""The three kinds of row that a platform appends, as plain records in the order of their columns."""
+"""The rows that a platform writes, as plain records in the order of their columns, and odd rows among them."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import Decimal
 from random import Random
 from typing import Final, NamedTuple
 from uuid import UUID
 
-# Never the same twice, whatever the seed: a platform that runs again adds rows to those that are there.
+# Without a seed: a platform that runs again with the same seed adds new rows to the present ones.
 _IDS: Final = Random()  # noqa: S311
 
 
@@ -19,7 +20,7 @@ def new_id() -> UUID:
 
 
 class LogRow(NamedTuple):
-    """One row of ``reconciliation_logs``; None where the platform has nothing to say."""
+    """One row of ``reconciliation_logs``; None in the columns that the platform leaves empty."""
 
     id: UUID
     user_id: UUID
@@ -77,7 +78,7 @@ class InPlaceClose(NamedTuple):
     updated_at: datetime
 
 
-#: PostgreSQL type of each column of the platform's table; assignment casts bridge to older tables.
+#: The PostgreSQL type of each column of the platform's table; assignment casts convert to those of older tables.
 LOG_COLUMN_TYPES: Final[dict[str, str]] = {
     name: {
         "id": "uuid", "user_id": "uuid", "signal_id": "uuid", "approval_id": "uuid",
@@ -93,14 +94,73 @@ LOG_COLUMN_TYPES: Final[dict[str, str]] = {
 
 @dataclass(slots=True)
 class Transaction:
-    """What the platform commits at once."""
+    """The rows that the platform commits together."""
 
     log: list[LogRow] = field(default_factory=list)
     equity: list[EquityRow] = field(default_factory=list)
     fx: list[FxRow] = field(default_factory=list)
     closes: list[InPlaceClose] = field(default_factory=list)
-    #: Rows that no platform should write; each is tried alone, because the table itself may refuse it.
+    #: Rows that no platform should write. Each is inserted alone, because the table itself may refuse it.
     odd: list[LogRow] = field(default_factory=list)
 
     def __bool__(self) -> bool:
         return bool(self.log or self.equity or self.fx or self.closes or self.odd)
+
+
+#: Changes that turn an ordinary row into one that no platform should write, and that a server must survive.
+ODDITIES: Final[tuple[Callable[[LogRow], LogRow], ...]] = (
+    lambda row: row._replace(mt5_position_id=2**31 + 7),
+    lambda row: row._replace(mt5_position_id=2**63 - 1),
+    lambda row: row._replace(mt5_position_id=0),
+    lambda row: row._replace(mt5_position_id=-5),
+    lambda row: row._replace(mt5_position_id=None),
+    lambda row: row._replace(direction="1"),
+    lambda row: row._replace(direction="SELL"),
+    lambda row: row._replace(direction="sideways"),
+    lambda row: row._replace(current_price=Decimal("NaN")),
+    lambda row: row._replace(entry_price=Decimal("Infinity")),
+    lambda row: row._replace(entry_price=Decimal(-1), current_price=Decimal("-Infinity")),
+    lambda row: row._replace(volume=Decimal(0)),
+    lambda row: row._replace(volume=Decimal("-0.1")),
+    lambda row: row._replace(volume=Decimal("1e20")),
+    lambda row: row._replace(symbol=""),
+    lambda row: row._replace(symbol="  eurusd  "),
+    lambda row: row._replace(symbol="X" * 300),
+    lambda row: row._replace(symbol=None, direction=None, volume=None, entry_price=None, current_price=None),
+    lambda row: row._replace(event_type="margin_call"),
+    lambda row: row._replace(event_type=" SYNC "),
+    lambda row: row._replace(event_type=None),
+    lambda row: row._replace(matched=None),
+    lambda row: row._replace(matched=7),
+    lambda row: row._replace(status="FAILED", error_message="e" * 5_000),
+    lambda row: row._replace(divergence_reason="d" * 5_000, matched=2),
+    lambda row: row._replace(close_reason="", event_type="position_closed"),
+    lambda row: row._replace(created_at=None, updated_at=None),
+    lambda row: row._replace(
+        created_at=datetime(1960, 1, 1, tzinfo=row.created_at.tzinfo if row.created_at else None)
+    ),
+    lambda row: row._replace(updated_at=row.created_at - timedelta(hours=1) if row.created_at else None),
+    lambda row: row._replace(event_type="guard_trigger", divergence_reason=None, symbol=None),
+    lambda row: row._replace(event_type="guard_trigger", divergence_reason="GAP", entry_price=Decimal(0)),
+    lambda row: row._replace(
+        event_type="guard_trigger", divergence_reason="spread", entry_price=Decimal("NaN")
+    ),
+)
+
+
+def odd_row(random: Random, user_id: UUID, near_ticket: int | None, now: datetime) -> LogRow:
+    """An ordinary row of ``user_id``, spoilt in one way; its ticket is far from ``near_ticket``."""
+    row = LogRow(
+        id=new_id(),
+        user_id=user_id,
+        mt5_position_id=(near_ticket or 1) + 900_000_000,
+        symbol="EURUSD",
+        direction="buy",
+        volume=Decimal("0.10"),
+        entry_price=Decimal("1.08"),
+        current_price=Decimal("1.09"),
+        matched=0,
+        created_at=now,
+        updated_at=now,
+    )
+    return random.choice(ODDITIES)(row)

@@ -1,4 +1,4 @@
-"""Runs the platform against the clock: keeps the rate, catches up after a stall, and stops when told to."""
+"""Runs the platform in real time: keeps the rate, catches up after a stall, and stops on an event."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from uuid import UUID
 import asyncpg
 
 from realtime.simulator.options import SimulatorOptions, SimulatorReport, demo_user_id
-from realtime.simulator.platform import STEP_SECONDS, Platform
+from realtime.simulator.platform import STEP_SECONDS, SimulatedPlatform
 from realtime.simulator.rows import Transaction
 from realtime.simulator.writer import Writer
 
 _PROGRESS_SECONDS: Final = 5.0
 _RETRY_SECONDS: Final = 0.5
 _HELD_AT_ONCE: Final = 4
-#: What a restart or a cut connection looks like from here.
+#: The errors of a database that restarts, or of a connection that broke.
 _AWAY: Final = (
     OSError,
     asyncpg.PostgresConnectionError,
@@ -41,22 +41,22 @@ async def simulate(
 ) -> SimulatorReport:
     """Write a platform's rows to ``database_url`` until ``options.seconds`` are over or ``stop`` is set.
 
-    A database that goes away meanwhile is waited for, and the rows that were due are written when it is back.
-    ``progress`` gets a sentence every few seconds. Raises what asyncpg raises when the database is of no use.
+    When the database goes away meanwhile, the platform waits for it and then writes the rows that were due.
+    ``progress`` gets a sentence every few seconds. Raises asyncpg's errors when the database cannot be used.
     """
     # Each transaction that commits late holds a connection.
     writer = await Writer.connect(database_url, connections=options.writers + _HELD_AT_ONCE)
     try:
         user_ids = [demo_user_id(index) for index in range(options.users)]
-        platform = Platform(options, past=await writer.past(user_ids))
+        platform = SimulatedPlatform(options, past=await writer.past(user_ids))
         await _open(writer, platform, user_ids)
         run = _Run(platform, writer, options, stop or asyncio.Event(), progress or (lambda _sentence: None))
-        return await run.to_the_end()
+        return await run.run()
     finally:
         await writer.close()
 
 
-async def _open(writer: Writer, platform: Platform, user_ids: Sequence[UUID]) -> None:
+async def _open(writer: Writer, platform: SimulatedPlatform, user_ids: Sequence[UUID]) -> None:
     now = datetime.now(UTC)
     leftovers = await writer.left_open(user_ids, now)
     size = platform.options.rows_per_commit
@@ -68,7 +68,7 @@ async def _open(writer: Writer, platform: Platform, user_ids: Sequence[UUID]) ->
 
 @dataclass(slots=True)
 class _Run:
-    platform: Platform
+    platform: SimulatedPlatform
     writer: Writer
     options: SimulatorOptions
     stop: asyncio.Event
@@ -80,9 +80,9 @@ class _Run:
     def __post_init__(self) -> None:
         self._chance = Random(self.options.seed)  # noqa: S311 a game of chance, no secret
 
-    async def to_the_end(self) -> SimulatorReport:
+    async def run(self) -> SimulatorReport:
         opening_rows = self.writer.written.log_rows
-        started = said = time.monotonic()
+        started = reported_at = time.monotonic()
         step = 0
         async with asyncio.TaskGroup() as late:
             while self.options.seconds is None or step * STEP_SECONDS < self.options.seconds:
@@ -90,13 +90,13 @@ class _Run:
                 if await self._wait_until(started + step * STEP_SECONDS):
                     break
                 await self._commit_all(self.platform.step(datetime.now(UTC)), late)
-                if time.monotonic() - said >= _PROGRESS_SECONDS:
-                    said = time.monotonic()
-                    self.progress(self._sentence(said - started, opening_rows))
+                if time.monotonic() - reported_at >= _PROGRESS_SECONDS:
+                    reported_at = time.monotonic()
+                    self.progress(self._sentence(reported_at - started, opening_rows))
         return self._report(time.monotonic() - started, opening_rows)
 
     async def _wait_until(self, moment: float) -> bool:
-        """Whether to stop; returns at once when ``moment`` has passed, so that a late platform catches up."""
+        """Wait until ``moment``; True when `stop` is set. A moment in the past lets a late platform catch up."""
         wait_seconds = moment - time.monotonic()
         self._worst_lag_seconds = max(self._worst_lag_seconds, -wait_seconds)
         if wait_seconds <= 0:
@@ -132,7 +132,7 @@ class _Run:
             try:
                 return await self.writer.commit(transaction, hold_seconds=hold_seconds)
             except asyncpg.UniqueViolationError:
-                return None  # the commit before the connection broke had gone through
+                return None  # the commit had succeeded before the connection broke
             except _AWAY as error:
                 self.progress(f"the database is away ({type(error).__name__}); trying again")
                 await asyncio.sleep(_RETRY_SECONDS)

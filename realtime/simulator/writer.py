@@ -1,4 +1,4 @@
-"""Commits the platform's rows to PostgreSQL, on as many connections as the platform has writers."""
+"""Commits the platform's rows to PostgreSQL, over one connection for each writer of the platform."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ _CLOSE_IN_PLACE: Final = """
 UPDATE reconciliation_logs SET close_reason = $2, closed_price = $3, pnl_gbp = $4, updated_at = $5
 WHERE id = $1
 """
-# A real platform knows its own book; this one reads back what an earlier run left behind.
+# A real platform knows its open positions. This one reads those of an earlier run from Guardwire's tables.
 _LEFT_OPEN: Final = """
 SELECT user_id, ticket, symbol, direction FROM guardwire.positions WHERE is_open AND user_id = ANY ($1)
 """
@@ -51,8 +51,8 @@ FROM guardwire.accounts AS account WHERE account.user_id = ANY ($1)
 
 
 @dataclass(slots=True)
-class Written:
-    """How much has been committed so far."""
+class RowCounts:
+    """The numbers of rows and commits so far."""
 
     log_rows: int = 0
     equity_rows: int = 0
@@ -68,12 +68,12 @@ class Writer:
     """Open connections to the platform's database."""
 
     pool: asyncpg.Pool
-    written: Written = field(default_factory=Written)
+    written: RowCounts = field(default_factory=RowCounts)
 
     @classmethod
     async def connect(cls, database_url: str, *, connections: int) -> Self:
-        """Connect; raises what asyncpg raises when that cannot be."""
-        # Naive timestamp columns of older platforms hold UTC.
+        """Connect; raises asyncpg's errors."""
+        # Older platforms have timestamp columns without a zone, which hold UTC.
         settings = {"timezone": "UTC", "application_name": "guardwire simulate"}
         pool = await asyncpg.create_pool(
             database_url.replace("+asyncpg", ""), min_size=1, max_size=connections, server_settings=settings
@@ -81,11 +81,11 @@ class Writer:
         return cls(pool)
 
     async def close(self) -> None:
-        """Close every connection, waiting for what they are doing."""
+        """Close every connection after its present statement."""
         await self.pool.close()
 
     async def past(self, user_ids: Sequence[UUID]) -> dict[UUID, Past]:
-        """What an earlier run left of these accounts; empty in a database that Guardwire does not watch."""
+        """The state of these accounts after an earlier run; empty in a database without Guardwire."""
         if await self.pool.fetchval("SELECT to_regclass('guardwire.accounts')") is None:
             return {}
         rows = await self.pool.fetch(_PAST, user_ids)
@@ -149,7 +149,7 @@ class Writer:
         try:
             await connection.execute(_INSERT_LOG, *_columns([row]))
         except (asyncpg.DataError, asyncpg.IntegrityConstraintViolationError):
-            # The table's own types or constraints would not have it: the platform's trouble, nobody else's.
+            # A type or constraint of the platform's own table refused the row, so no other part ever sees it.
             self.written.refused_rows += 1
         else:
             self.written.odd_rows += 1

@@ -14,7 +14,7 @@ from guardwire import connect
 from guardwire.clock import Instant
 from guardwire.outage import Outage
 from guardwire.transports import TransportName
-from realtime.embedded.ports import free_port
+from realtime.embedded.folder import free_port
 from tests.client.peer import Peer, opening
 from tests.client.states import status
 from tests.client.waiting import eventually

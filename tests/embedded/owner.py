@@ -1,4 +1,4 @@
-"""A process that owns servers, for tests to kill: prints where they are as JSON, then waits for its end."""
+"""A process that owns servers, for tests that kill it. It prints their addresses as JSON, and then waits."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from realtime.errors import EmbeddedServerError
 
 
 def main(folder: str) -> int:
-    # A shell that starts something in the background has it ignore Ctrl-C, and that is inherited.
+    # A process that a shell started in the background inherits that SIGINT is ignored.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         with EmbeddedServers.start(Path(folder) if folder else None) as servers:

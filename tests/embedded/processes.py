@@ -1,4 +1,4 @@
-"""Processes as the kernel lists them."""
+"""The processes of this machine, read from /proc."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ END_SECONDS: Final = 10.0
 
 
 class Process(NamedTuple):
-    """A process; the time that it started at tells it from a later one with the same number."""
+    """A process; the start time distinguishes it from a later one with the same number."""
 
     pid: int
     started_at: str
@@ -26,7 +26,7 @@ class Process(NamedTuple):
 
 
 def family(pid: int) -> set[Process]:
-    """All that descend from ``pid`` now, and not itself."""
+    """All present descendants of ``pid``, without itself."""
     parents = {
         int(entry.name): _fields(int(entry.name)) for entry in Path("/proc").iterdir() if entry.name.isdigit()
     }
@@ -42,7 +42,7 @@ def family(pid: int) -> set[Process]:
 
 
 def wait_until_ended(processes: set[Process]) -> set[Process]:
-    """Those that still run when all had time to end."""
+    """Wait until ``processes`` have ended, with a bound; returns those that still run."""
     deadline = time.monotonic() + END_SECONDS
     while time.monotonic() < deadline and any(process.is_running for process in processes):
         time.sleep(0.01)
@@ -50,7 +50,7 @@ def wait_until_ended(processes: set[Process]) -> set[Process]:
 
 
 def _fields(pid: int) -> list[str]:
-    """State, parent and so on: what `/proc/PID/stat` has after the name; [] when there is no such process."""
+    """The fields of `/proc/PID/stat` after the name, which begin with state and parent; [] without such a process."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except (FileNotFoundError, ProcessLookupError):

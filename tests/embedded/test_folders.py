@@ -1,4 +1,4 @@
-"""Data folders: owned by one process, kept from start to start, and each obstacle is one clear sentence."""
+"""Data folders: owned by one process, kept across starts, with one sentence for each obstacle."""
 
 from __future__ import annotations
 

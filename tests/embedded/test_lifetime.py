@@ -1,4 +1,4 @@
-"""Servers end with the process that started them, however that ended."""
+"""Servers end with the process that started them, also when it is killed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Server programs: those that are installed, else those that wheels carry."""
+"""Server programs: installed ones first, then those in wheels."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def test_a_carrier_that_lost_its_executable_bits_is_copied_and_runs(
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.setattr(programs, "_cache_folder", lambda _: empty_folder / "cache")
     for _ in ("copied", "found again"):
-        carried = programs.carried("carrier", "carrier", "carrier/bin/server", server_account())
+        carried = programs.find_in_wheel("carrier", "carrier", "carrier/bin/server", server_account())
         assert carried == empty_folder / "cache" / "carrier-1.0" / "carrier" / "bin" / "server"
         assert server_account().can_run(carried)
         assert not (carried.parents[1] / "include").exists()

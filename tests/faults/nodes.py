@@ -16,7 +16,7 @@ from typing import Any, Final
 
 import httpx
 
-from realtime.embedded.ports import free_port
+from realtime.embedded.folder import free_port
 
 _ROOT: Final = Path(__file__).parents[2]
 _READY_SECONDS: Final = 60.0

@@ -17,7 +17,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from queries.migrations.run import migrate
-from realtime.embedded.ports import free_port
+from realtime.embedded.folder import free_port
 from realtime.feed import rights
 from realtime.feed.rights import lacking_rights, missing_parts
 from realtime.feed.self_test import SelfTest

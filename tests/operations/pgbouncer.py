@@ -15,7 +15,7 @@ import asyncpg
 import pytest
 
 from realtime.embedded.account import server_account
-from realtime.embedded.ports import free_port
+from realtime.embedded.folder import free_port
 from tests.waiting import wait_until
 
 #: Fewer than the statements that are under way at once, so that statements of one client meet many servers.

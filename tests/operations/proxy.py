@@ -14,7 +14,7 @@ from typing import Final
 
 import pytest
 
-from realtime.embedded.ports import free_port
+from realtime.embedded.folder import free_port
 from tests.waiting import wait_until
 
 _CONFIGURATION: Final = Path(__file__).parents[2] / "deploy/nginx.conf"

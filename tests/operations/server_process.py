@@ -17,7 +17,7 @@ from typing import Any, Final
 
 import httpx
 
-from realtime.embedded.ports import free_port
+from realtime.embedded.folder import free_port
 from tests.auth.issuer import AUDIENCE, ISSUER, SECRET
 
 _ROOT: Final = Path(__file__).parents[2]

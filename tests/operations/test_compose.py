@@ -24,7 +24,7 @@ import yaml  # type: ignore[import-untyped]
 
 from realtime.embedded import EmbeddedServers
 from realtime.embedded.account import server_account
-from realtime.embedded.ports import free_port
+from realtime.embedded.folder import free_port
 from realtime.embedded.programs import find_redis
 from tests.auth.issuer import secret_token
 from tests.operations.server_process import ServerProcess, server_process

@@ -18,7 +18,7 @@ import pytest
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 
-from realtime.embedded.ports import free_port
+from realtime.embedded.folder import free_port
 from realtime.metrics import METRICS, Metrics
 from realtime.supervise import Supervisor
 from tests.end_to_end.mirror import Mirror, mirror

@@ -21,7 +21,7 @@ from websockets.exceptions import ConnectionClosed
 
 from guardwire import Account
 from guardwire import connect as follow_account
-from realtime.embedded.ports import free_port
+from realtime.embedded.folder import free_port
 from tests.auth.issuer import USER, secret_token
 from tests.feed.node import sync
 from tests.operations.proxy import Proxy, proxy

@@ -1,4 +1,4 @@
-"""What a simulated platform would commit, without a database."""
+"""Runs a simulated platform without a database and without waiting, and collects its rows."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from datetime import UTC, datetime, timedelta
 from typing import Final, NamedTuple
 
 from realtime.simulator import SimulatorOptions
-from realtime.simulator.platform import STEP_SECONDS, Platform
+from realtime.simulator.platform import STEP_SECONDS, SimulatedPlatform
 from realtime.simulator.rows import EquityRow, InPlaceClose, LogRow
 
 START: Final = datetime(2024, 5, 6, 12, 0, tzinfo=UTC)
 
 
 class At(NamedTuple):
-    """A row, and the second in which it is committed."""
+    """A row, and the second at which the platform commits it."""
 
     second: float
     row: LogRow
@@ -22,9 +22,9 @@ class At(NamedTuple):
 
 @dataclass
 class Played:
-    """Everything that a platform said."""
+    """All rows of a platform."""
 
-    platform: Platform
+    platform: SimulatedPlatform
     opening: list[LogRow] = field(default_factory=list)
     log: list[At] = field(default_factory=list)
     equity: list[EquityRow] = field(default_factory=list)
@@ -33,13 +33,13 @@ class Played:
 
     @property
     def first_account(self) -> list[At]:
-        """Rows of the first account, the opening left out."""
+        """The rows of the first account after the opening."""
         return [at for at in self.log if at.row.user_id == self.platform.accounts[0].user_id]
 
 
 def play(options: SimulatorOptions, *, seconds: float) -> Played:
-    """Let a platform run for so many seconds, at once."""
-    platform = Platform(options)
+    """The rows of a platform that runs for ``seconds`` of its own time."""
+    platform = SimulatedPlatform(options)
     played = Played(platform)
     for transaction in platform.opening(START):
         played.opening += transaction.log

@@ -1,4 +1,4 @@
-"""The simulated platform is believable, and the same for the same seed."""
+"""The simulated platform writes plausible rows, and the same rows for the same seed."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ CALM = SimulatorOptions(divergences=0, closes=0, drawdowns=0, guard_triggers=0, 
 
 
 def told(row: LogRow) -> LogRow:
-    """A row without the ids, which are never the same twice."""
+    """A row without its ids, which differ in each run."""
     nobody = demo_user_id(0)
     return row._replace(id=nobody, signal_id=None, approval_id=None)
 
