@@ -59,7 +59,7 @@ _ENDING_SECONDS = 2.0
 
 @dataclass(frozen=True, kw_only=True)
 class Development:
-    """What exists outside production only: tokens that the server itself signs. ``demo_user`` opens the
+    """Parts for development alone: tokens that the server itself signs. ``demo_user`` opens the
     dashboard.
     """
 

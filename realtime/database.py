@@ -1,4 +1,4 @@
-"""Connections to PostgreSQL: one way to make them, for the pool and for the listener alike."""
+"""The pool of connections to PostgreSQL."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ _POOL_WAIT_SECONDS: Final = 3.0
 
 
 def engine_for(database_url: str, *, pool_size: int, pooled: bool) -> AsyncEngine:
-    """An engine on ``database_url`` (`postgresql://…`, unix sockets by ``?host=``); nothing is connected yet.
+    """An engine on ``database_url`` (`postgresql://…`, Unix sockets by ``?host=``); it does not connect yet.
 
-    ``pooled``: the address is a transaction pooler's, so nothing may be prepared or set for the session.
+    With ``pooled`` the URL is that of a transaction pooler, which supports neither prepared statements nor settings
+    of a session.
     """
     settings = {
         "application_name": "guardwire",
-        # A live query is short and often: compiling it would cost more than running it.
+        # A live query is short and frequent, so its compilation would cost more than its execution.
         "jit": "off",
-        # And it is planned once: PostgreSQL would plan it anew for each set of accounts, which takes longer
-        # than running it.
+        # Without this, PostgreSQL plans a live query again for each set of accounts, which takes longer than the query.
         "plan_cache_mode": "force_generic_plan",
         "statement_timeout": f"{_STATEMENT_SECONDS}s",
     }
@@ -38,6 +38,6 @@ def engine_for(database_url: str, *, pool_size: int, pooled: bool) -> AsyncEngin
         max_overflow=0,
         pool_timeout=_POOL_WAIT_SECONDS,
         pool_use_lifo=True,
-        # Errors are logged; who was asked about is not.
+        # Errors are logged, and their parameters would contain the ids of accounts.
         hide_parameters=True,
     )

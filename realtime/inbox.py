@@ -1,4 +1,4 @@
-"""What a sweep finds of the inbox: accounts whose rows are not applied yet."""
+"""Accounts with rows in the inbox that are not applied yet, as a sweep found them."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ class WaitingAccounts(NamedTuple):
     """Accounts with rows in the inbox, as one sweep found them; None stands for every account.
 
     An earlier sweep began at ``read_at`` (monotonic seconds; the database's time was ``as_of``). The rows of
-    accounts in ``recent`` became visible after it, so what is shown of these accounts was true then. Accounts in
-    ``behind`` have rows that waited even then.
+    accounts in ``recent`` became visible after that sweep, so the state of these accounts was complete at that time.
+    Accounts in ``behind`` have rows that waited already then.
     """
 
     read_at: float

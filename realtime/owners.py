@@ -1,8 +1,7 @@
-"""The second wall between accounts: what every layer does that finds itself with another account's data.
+"""The second wall between accounts: every layer compares the owner of data before it passes the data on.
 
-No layer trusts the one before it. Rows say whose they are when they come from the database, stored snapshots
-and steps when they come from Redis, snapshots in memory until a frame is made; each hand-over compares, and
-what does not match goes no further.
+No layer trusts the one before it. Rows of the database, snapshots and steps in Redis, and snapshots in memory name
+their owner. Each layer compares this owner with the account that it serves, and stops data of another account.
 """
 
 from __future__ import annotations
@@ -16,21 +15,21 @@ log = logging.getLogger(__name__)
 
 
 class WrongOwner(Exception):
-    """Data of another account came near a client; it was counted, logged and not sent."""
+    """A layer met data of another account; the event was counted and logged, and the data was not sent."""
 
     def __init__(self, layer: str) -> None:
         super().__init__(f"another account's data was stopped: {layer}")
 
 
 def is_same(one: UUID, other: UUID) -> bool:
-    """Whether these name one account; mostly they are one object, and comparing two is slow."""
+    """Whether both ids are equal. They are mostly one object, and `==` of two UUID objects is slow."""
     return one is other or one == other
 
 
 def blocked(layer: str, user_id: UUID) -> WrongOwner:
-    """Count and log that another account's data was stopped on its way to ``user_id``; gives what to raise.
+    """Count and log that data of another account was stopped on its way to ``user_id``; returns the error.
 
-    Nothing of the data is logged, and not whose it is either: the log is not a way around the wall.
+    The log line holds neither the data nor its owner, because readers of the log may not see other accounts.
     """
     METRICS.cross_user_blocked.add()
     log.critical("another account's data was stopped", extra={"layer": layer, "user": str(user_id)})

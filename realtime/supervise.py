@@ -1,4 +1,4 @@
-"""Background tasks that have a name, and whose death is loud."""
+"""Runs the endless background tasks, and logs, counts and restarts a task that ends."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _CANCEL_AGAIN_SECONDS: Final = 1.0
 
 
 class Supervisor:
-    """Runs endless tasks; one that ends or fails is logged, counted and started again."""
+    """Runs endless tasks by name; a task that ends or fails is logged, counted and started again."""
 
     def __init__(self) -> None:
         self._tasks: list[asyncio.Task[None]] = []
@@ -31,7 +31,7 @@ class Supervisor:
         while left:
             for task in left:
                 task.cancel()
-            # Told again until they hear: Python 3.11 loses a cancellation that arrives while redis-py sends.
+            # Python 3.11 can lose a cancellation that arrives while redis-py sends, so it is repeated.
             await asyncio.wait(left, timeout=_CANCEL_AGAIN_SECONDS)
             left = [task for task in left if not task.done()]
         self._tasks.clear()

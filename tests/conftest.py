@@ -23,16 +23,16 @@ from tests.data_folders import open_folder
 from tests.databases import Databases
 from tests.logical_redis import LogicalRedis
 
-#: How long a task that was told to end may take to do so.
+#: How long a cancelled task may take to end.
 ENDING_SECONDS = 2.0
 
 _environment = pytest.StashKey[Mapping[str, str]]()
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Read the environment's settings once and hide them: no test depends on its caller's shell.
+    """Read the settings of the environment once, and remove them, so that no test depends on the caller's shell.
 
-    Where several processes share the tests, the first one hands on what it has read.
+    When several processes share the tests, the first one passes the settings on to the others.
     """
     # Clients and servers of a test share a process, where a shell gives an ordinary user 1,024 files.
     allow_many_connections()
@@ -70,7 +70,7 @@ def databases(servers: EmbeddedServers) -> Iterator[Databases]:
 
 @pytest.fixture(scope="session")
 def migrated_template(databases: Databases) -> Iterator[str]:
-    """URL of a migrated database to make copies of (`databases.make(like=…)`); nobody connects to it."""
+    """URL of a migrated database, for copies (`databases.make(like=…)`); no test connects to it."""
     from queries.migrations.run import migrate
 
     url = databases.make()
@@ -83,7 +83,7 @@ def migrated_template(databases: Databases) -> Iterator[str]:
 
 @pytest.fixture
 def database_url(databases: Databases) -> Iterator[str]:
-    """URL of an empty database, which nobody may be connected to any more when the test is over."""
+    """URL of an empty database; a connection to it after the test fails the test."""
     url = databases.make()
     yield url
     databases.drop(url)
@@ -91,7 +91,7 @@ def database_url(databases: Databases) -> Iterator[str]:
 
 @pytest.fixture
 def migrated_url(databases: Databases, migrated_template: str) -> Iterator[str]:
-    """URL of a freshly migrated database, which nobody may be connected to any more when the test is over."""
+    """URL of a freshly migrated database; a connection to it after the test fails the test."""
     url = databases.make(like=migrated_template)
     yield url
     databases.drop(url)
@@ -106,7 +106,7 @@ def logical_redis(servers: EmbeddedServers) -> Iterator[LogicalRedis]:
 
 @pytest.fixture
 def redis_url(logical_redis: LogicalRedis) -> Iterator[str]:
-    """URL of an empty Redis, which nobody may be connected to any more when the test is over."""
+    """URL of an empty Redis; a connection to it after the test fails the test."""
     logical_redis.empty()
     yield logical_redis.url
     left = logical_redis.send_clients_away()
@@ -123,7 +123,7 @@ def empty_folder() -> Iterator[Path]:
 
 @pytest.fixture
 def data_folder(made_folder: Path) -> Iterator[Path]:
-    """A data folder whose cluster has been made before, which saves most of the time that a start takes."""
+    """A data folder that already has a cluster, which saves most of the time of a start."""
     with open_folder() as path:
         subprocess.run(["cp", "-a", f"{made_folder}/.", path], check=True)
         yield path
@@ -131,7 +131,7 @@ def data_folder(made_folder: Path) -> Iterator[Path]:
 
 @pytest.fixture(scope="session")
 def made_folder() -> Iterator[Path]:
-    """What `data_folder` is a copy of; nobody starts servers in it."""
+    """The original of every `data_folder`; no test starts servers in it."""
     with open_folder() as path:
         EmbeddedServers.start(path).end()
         for port in path.glob("*.port"):
@@ -141,7 +141,7 @@ def made_folder() -> Iterator[Path]:
 
 @pytest.fixture(autouse=True)
 def _watched_tasks(request: pytest.FixtureRequest) -> None:
-    """Watch the tasks of asynchronous tests only: others have no loop, or drive one of their own."""
+    """Watch the tasks of asynchronous tests alone, because other tests have no event loop, or one of their own."""
     if inspect.iscoroutinefunction(getattr(request.node, "obj", None)):
         request.getfixturevalue("no_task_is_left_behind")
 

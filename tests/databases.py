@@ -26,7 +26,7 @@ Result = TypeVar("Result")
 
 
 class ConnectionsLeft(AssertionError):
-    """A test is over and connections to its database are not."""
+    """A test has ended, and connections to its database are still open."""
 
 
 class Databases:
@@ -55,7 +55,7 @@ class Databases:
         self._loop.close()
 
     def run(self, coroutine: Coroutine[Any, Any, Result]) -> Result:
-        """What ``coroutine`` returns, run to its end in the thread of the connection."""
+        """Run ``coroutine`` to its end in the thread of the connection; returns its result."""
         return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(CALL_SECONDS)
 
     async def execute(self, statement: str) -> None:
@@ -67,14 +67,14 @@ class Databases:
         self._made += 1
         name = f"{self._prefix}_{self._made}"
         template = _name(like) if like else "template0"
-        # Copying files needs checkpoints, which cost nothing only where nothing is flushed to a disk.
+        # FILE_COPY needs checkpoints, which are cheap only in a throw-away server, because it never flushes.
         by_files = self._is_throwaway and self._connection.get_server_version().major >= 15
         strategy = "STRATEGY file_copy" if by_files else ""
         self.run(self._connection.execute(f'CREATE DATABASE "{name}" TEMPLATE "{template}" {strategy}'))
         return urlunsplit(urlsplit(self._server_url)._replace(path="/" + name))
 
     def drop(self, url: str) -> None:
-        """Drop the database; raises ConnectionsLeft, after dropping, when somebody was still connected."""
+        """Drop the database; raises ConnectionsLeft, after the drop, when a connection to it was left."""
         left = self._connections_left(_name(url))
         self.run(self._connection.execute(f'DROP DATABASE "{_name(url)}" WITH (FORCE)'))
         if left:

@@ -1,4 +1,4 @@
-"""A logical Redis database of one's own, on a server that other runs of the tests may use too."""
+"""A logical Redis database for this run alone, on a server that other runs of the tests may use too."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ class LogicalRedis:
             ours.flushdb()
 
     def send_clients_away(self) -> list[str]:
-        """Addresses of the clients that still use our logical database when they had time to leave.
+        """Wait until no client uses our logical database; returns the addresses of those that stay.
 
-        They are cut off, so that the next test is not blamed for them.
+        The clients that stay are disconnected, so that they do not fail the next test.
         """
         deadline = time.monotonic() + NOTICE_SECONDS
         while left := self._clients():

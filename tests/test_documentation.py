@@ -1,4 +1,4 @@
-"""What the documents say of settings, metrics and commands is what there is."""
+"""The documents describe exactly the settings, metrics and commands that exist."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Background tasks end when they are told to, also one that misses it the first time."""
+"""Background tasks end when they are cancelled, also a task that misses the first cancellation."""
 
 from __future__ import annotations
 
