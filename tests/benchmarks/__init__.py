@@ -1,5 +1,5 @@
-"""How far the server is from the limit, and from what people would otherwise use.
+"""How far the server is from the least possible cost, and from the usual solutions.
 
-`python -m tests.benchmarks` measures. Every figure is a ratio of two things measured alternately in one run,
-because absolute times say nothing about another machine. `docs/performance.md` says how to read them.
+`python -m tests.benchmarks` measures. Every figure is a ratio of two things that are measured alternately in one run,
+because absolute times of one machine say nothing about another. `docs/performance.md` explains the figures.
 """

@@ -1,4 +1,4 @@
-"""`python -m tests.benchmarks [--full] [--only NAME]`: measures, prints a table, writes bench.json."""
+"""`python -m tests.benchmarks [--full] [--only NAME]`: measures, prints a table, and writes bench.json."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ FIGURES: Final[Mapping[str, Measure]] = {
 
 
 def main() -> int:
-    """Measure what was asked for; 1 when something could not be measured, whatever the figures are."""
+    """Measure the selected figures; 1 when a figure could not be measured."""
     arguments = _arguments()
     chosen = [name for name in FIGURES if not arguments.only or name in arguments.only]
     scale = FULL if arguments.full else QUICK
@@ -90,7 +90,7 @@ async def _measure(
                 async with asyncio.timeout(scale.limit_seconds):
                     figures += await FIGURES[name](prepared)
             except Exception:
-                # The other figures are still worth having.
+                # One failed figure does not invalidate the others.
                 failed.append(name)
                 traceback.print_exc()
             _say(f"[{number}/{len(names)}] {name}: {time.monotonic() - begun:.0f} s")

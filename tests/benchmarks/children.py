@@ -1,7 +1,7 @@
-"""Servers under measurement: each in a process of its own, which says what it has used when it is asked.
+"""Servers under measurement: each in a process of its own, which reports its usage on request.
 
-A child is a module that is run with a JSON object on its standard input, calls `announce` when it listens,
-and answers every further line with its usage. It ends when its input does.
+A child is a module that reads a JSON object from its standard input, calls `announce` when it listens, and answers
+every further line with its usage. It ends when its standard input closes.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _READY_SECONDS: Final = 30.0
 
 
 class Usage(NamedTuple):
-    """What a process has used: CPU of all its threads, memory now, and what it counts itself."""
+    """The resources of a process: CPU of all its threads, its memory now, and the child's own counter."""
 
     cpu_seconds: float
     rss_bytes: int
@@ -39,7 +39,7 @@ class Child:
         self.pid = process.pid
 
     async def usage(self) -> Usage:
-        """What it has used until now."""
+        """Its usage until now."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._process.stdin.write(b"usage\n")
@@ -56,7 +56,7 @@ async def child(module: str, **given: Any) -> AsyncIterator[Child]:
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
         cwd=_ROOT,
-        # Ctrl-C is this process's to hear; a child ends when its input does.
+        # Ctrl-C ends this process alone; the child ends when its input closes.
         start_new_session=True,
         env={"PATH": os.environ["PATH"], "PYTHONPATH": str(_ROOT)},
     )
@@ -74,17 +74,17 @@ async def child(module: str, **given: Any) -> AsyncIterator[Child]:
         await process.wait()
 
 
-# In the child.
+# The code of the child.
 
 
 def given() -> dict[str, Any]:
-    """What `child` was called with."""
+    """The arguments of `child`."""
     values: dict[str, Any] = json.loads(sys.stdin.readline())
     return values
 
 
 def announce(port: int, counted: Callable[[], int] = lambda: 0) -> None:
-    """Say that this process listens, and answer questions about it from a thread until there are no more."""
+    """Report that this process listens, and answer requests for its usage from a thread until the input closes."""
     sys.stdout.write(f"{port}\n")
     sys.stdout.flush()
     threading.Thread(target=_answer, args=(counted,), name="usage", daemon=True).start()
@@ -101,6 +101,6 @@ def _rss_bytes() -> int:
     try:
         pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
     except OSError:
-        # Where there is no /proc the greatest so far has to do; a server that only gains sockets is at it.
+        # Without /proc the peak has to do; it equals the present size in a server that only gains sockets.
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return pages * resource.getpagesize()

@@ -1,4 +1,4 @@
-"""One figure: what was measured of ours and of its reference, and the ratio that is promised."""
+"""One figure: the samples of ours and of its reference, and the promised ratio."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from typing import Any
 class Figure:
     """Samples of ``ours`` and ``reference`` in ``unit``, taken alternately.
 
-    ``target`` bounds the ratio from above, or from below where ``more_is_better``. ``limit`` bounds ours likewise;
-    without ``reference`` it is all there is to compare with.
+    ``target`` bounds the ratio from above, or from below with ``more_is_better``. ``limit`` bounds ours in the same
+    way; without ``reference`` it is the only bound.
     """
 
     name: str
@@ -23,28 +23,28 @@ class Figure:
     limit: float | None = None
     more_is_better: bool = False
     note: str = ""
-    #: What a profile shows in the way of the target; told only where it is missed.
+    #: The reason that a profile shows for a missed target; printed only when the target is missed.
     in_the_way: str = ""
 
     @property
     def value(self) -> float:
-        """Median of ours."""
+        """The median of ours."""
         return median(self.ours)
 
     @property
     def ratio(self) -> float | None:
-        """Of the medians; None without a reference."""
+        """The ratio of the medians; None without a reference."""
         return self.value / median(self.reference) if self.reference and median(self.reference) else None
 
     @property
     def spread(self) -> tuple[float, float]:
-        """Least and greatest of the ratios of neighbouring samples; of ours itself without a reference."""
+        """The least and the greatest ratio of neighbouring samples; without a reference those of ours itself."""
         pairs = [a / b for a, b in zip(self.ours, self.reference, strict=False) if b] or self.ours
         return min(pairs), max(pairs)
 
     @property
     def is_met(self) -> bool | None:
-        """Whether every bound is kept; None when nothing was promised."""
+        """Whether every bound is kept; None when there is no bound."""
         kept = []
         if self.target is not None and self.ratio is not None:
             kept.append(self.ratio >= self.target if self.more_is_better else self.ratio <= self.target)
@@ -53,7 +53,7 @@ class Figure:
         return all(kept) if kept else None
 
     def as_json(self) -> dict[str, Any]:
-        """What `bench.json` says of it."""
+        """The figure's entry in `bench.json`."""
         return {
             "name": self.name,
             "unit": self.unit,

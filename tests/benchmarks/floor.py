@@ -1,6 +1,6 @@
-"""Child: the floor. NOTIFY in, one raw write of a ready frame out: less than this no server can do.
+"""Child: the floor. A NOTIFY comes in, and one raw write of a ready frame goes out; no server can do less.
 
-It knows no tokens, no state and no protocol: who connects says in a header whose frames it wants.
+It knows no tokens, no state and no protocol. A client names the account of its frames in a header.
 """
 
 from __future__ import annotations

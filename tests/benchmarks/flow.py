@@ -1,4 +1,4 @@
-"""A steady flow of statements, and how long each took until a frame showed it."""
+"""A steady flow of statements, and the time of each until a frame shows its effect."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ _PRICE: Final = re.compile(rb'"current_price":(\d+)')
 
 
 class Seen:
-    """Latencies by matching the prices in frames with the statements that wrote them.
+    """Finds latencies by matching the prices in frames with the statements that wrote them.
 
-    A frame that shows a later price shows the earlier ones of its account too: they were conflated.
+    A frame with a later price covers the earlier ones of its account too, because they were conflated.
     """
 
     def __init__(self) -> None:
@@ -37,13 +37,13 @@ class Seen:
         self._open = 0
 
     def written(self, user: UUID, price: int) -> None:
-        """The statement is about to be sent that makes ``price`` visible."""
+        """Note that the statement which makes ``price`` visible is about to be sent."""
         self._pending[user].append((price, time.perf_counter()))
         self._open += 1
         self.commits += 1
 
     def on_frame(self, user: UUID, payload: bytes, now: float) -> None:
-        """A frame arrived."""
+        """Note the arrival of a frame."""
         found = _PRICE.findall(payload)
         if not found:
             return
@@ -55,25 +55,25 @@ class Seen:
             self._open -= 1
 
     async def all_shown(self) -> None:
-        """Wait until every statement was seen; TimeoutError when one never is."""
+        """Wait until every statement was seen; raises TimeoutError."""
         async with asyncio.timeout(_SHOWN_SECONDS):
             while self._open:
                 await asyncio.sleep(0.005)
 
 
-#: Writes one price of one position with a connection, and calls the last argument just before the statement is sent
-#: that makes it visible to others.
+#: Writes one price of one position over a connection. It calls its last argument just before it sends the statement
+#: that makes the price visible to others.
 Write = Callable[[Any, UUID, int, int, Callable[[], None]], Awaitable[Any]]
 
 
 async def move(connection: Any, user: UUID, ticket: int, price: int, on_commit: Callable[[], None]) -> None:
-    """A single row of the platform."""
+    """Write a single row of the platform."""
     on_commit()
     await connection.execute(MOVE, user, ticket, price)
 
 
 async def loop(connection: Any, user: UUID, _ticket: int, price: int, on_commit: Callable[[], None]) -> None:
-    """The platform's reconciliation loop: one transaction, and a statement for each of its eleven rows."""
+    """Run the platform's reconciliation loop: one transaction, and a statement for each of its eleven rows."""
     await connection.execute("BEGIN")
     for ticket in range(1001, 1001 + POSITIONS):
         await connection.execute(MOVE, user, ticket, price)
@@ -83,13 +83,13 @@ async def loop(connection: Any, user: UUID, _ticket: int, price: int, on_commit:
 
 
 async def hint(connection: Any, user: UUID, _ticket: int, price: int, on_commit: Callable[[], None]) -> None:
-    """The floor's statement: a NOTIFY without a row."""
+    """Send the floor's NOTIFY, without a row."""
     on_commit()
     await connection.execute(FLOOR_MOVE, user, price)
 
 
 class Flow:
-    """Writers that keep a rate; open connections to the database."""
+    """Writers that keep a rate, over open connections to the database."""
 
     def __init__(self, pool: asyncpg.Pool) -> None:
         self._pool = pool
@@ -112,7 +112,7 @@ class Flow:
         per_second: int,
         seconds: float,
     ) -> Seen:
-        """Write for ``seconds``, then wait until all was shown on ``sockets``, if there are any."""
+        """Write for ``seconds``, then wait until ``sockets``, if there are any, have shown every change."""
         seen = Seen()
         for each in sockets:
             each.on_frame = seen.on_frame

@@ -1,4 +1,4 @@
-"""What all figures stand on: real servers, a migrated database with accounts in it, and tokens for them."""
+"""The ground of all figures: real servers, a migrated database with accounts, and tokens for them."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ from tests.benchmarks.children import Child, child
 from tests.benchmarks.platform import account, settle, write_accounts
 from tests.inbox import apply_inbox
 
-#: A folder that is on a disk where /tmp is in memory.
+#: A folder on a disk, also where /tmp is in memory.
 _ON_DISK: Final = "/var/tmp"
 _FLUSHES: Final = 200
 
 
 @dataclass(frozen=True, kw_only=True)
 class Scale:
-    """How much is measured; ``limit_seconds`` is what one group of figures may take."""
+    """The size of the measurements; ``limit_seconds`` bounds one group of figures."""
 
     accounts: int
     idle_sockets: tuple[int, ...]
@@ -68,9 +68,9 @@ FULL = Scale(
 
 @dataclass(frozen=True, kw_only=True)
 class Ground:
-    """``connection`` is the benchmark's own; the database at ``bare_url`` has the platform's tables and no Guardwire.
+    """The servers and databases. ``connection`` is the benchmark's own, and ``bare_url`` has no Guardwire.
 
-    ``postmaster`` is the process id of PostgreSQL; None for a server that was given, which may be another machine's.
+    ``postmaster`` is the process id of PostgreSQL; None for a given server, which may run on another machine.
     """
 
     scale: Scale
@@ -84,7 +84,7 @@ class Ground:
 
     @property
     def database(self) -> str:
-        """Name of the database that the server reads."""
+        """The name of the database that the server reads."""
         return urlsplit(self.database_url).path.removeprefix("/")
 
     def tokens(self, users: Sequence[UUID]) -> list[str]:
@@ -93,7 +93,7 @@ class Ground:
         return [key.issue(user) for user in users]
 
     def node(self, *, counts_statements: bool = False) -> AbstractAsyncContextManager[Child]:
-        """The real server. It counts rows that it applies, or its statements, which costs it a little."""
+        """The real server. It counts the rows that it applies, or its statements, which costs it a little."""
         return child(
             "node",
             database_url=self.database_url,
@@ -103,7 +103,7 @@ class Ground:
         )
 
     def floor(self, notify_channel: str = "floor") -> AbstractAsyncContextManager[Child]:
-        """NOTIFY to raw write."""
+        """From NOTIFY to a raw write."""
         return child("floor", database_url=self.database_url, notify_channel=notify_channel)
 
     def naive(self) -> AbstractAsyncContextManager[Child]:
@@ -111,13 +111,13 @@ class Ground:
         return child("naive", database_url=self.database_url, secret=self.secret)
 
     def stock(self, body_bytes: int = 0, http: str = "auto") -> AbstractAsyncContextManager[Child]:
-        """Starlette and uvicorn as they come."""
+        """Starlette and uvicorn with their defaults."""
         return child("stock", secret=self.secret, body_bytes=body_bytes, http=http)
 
 
 @contextlib.asynccontextmanager
 async def ground(servers: EmbeddedServers, scale: Scale) -> AsyncIterator[Ground]:
-    """Databases of this run on ``servers``, dropped after."""
+    """Databases of this run on ``servers``; they are dropped at the end."""
     name = f"guardwire_bench_{secrets.token_hex(4)}"
     admin = await asyncpg.connect(servers.database_url)
     urls = [_named(servers.database_url, name), _named(servers.database_url, f"{name}_bare")]
@@ -150,10 +150,10 @@ async def ground(servers: EmbeddedServers, scale: Scale) -> AsyncIterator[Ground
 
 @contextlib.asynccontextmanager
 async def ground_on_disk(scale: Scale, redis_url: str) -> AsyncIterator[Ground]:
-    """The same on a PostgreSQL that keeps its data on a disk, where every commit waits until it is there."""
+    """The same on a PostgreSQL with its data on a disk, where every commit waits for the disk."""
     with _folder_on_disk() as folder, EmbeddedServers.start(folder, redis_url=redis_url) as servers:
         connection = await asyncpg.connect(servers.database_url)
-        # A role's setting beats that of the server's command line.
+        # The setting of a role overrides that of the server's command line.
         await connection.execute("ALTER ROLE CURRENT_USER SET synchronous_commit = on")
         await connection.close()
         async with ground(servers, scale) as prepared:
@@ -164,13 +164,13 @@ async def ground_on_disk(scale: Scale, redis_url: str) -> AsyncIterator[Ground]:
 def _folder_on_disk() -> Iterator[Path]:
     with tempfile.TemporaryDirectory(prefix="guardwire-bench-", dir=_ON_DISK) as name:
         folder = Path(name)
-        # PostgreSQL's account must be able to enter it.
+        # PostgreSQL's account must be able to enter the folder.
         folder.chmod(0o711)
         yield folder
 
 
 def flush_us() -> float:
-    """Median time until 8 KB that were written to the disk of `ground_on_disk` are there."""
+    """Median time of a write of 8 KB to the disk of `ground_on_disk`, with its fsync."""
     taken = []
     with tempfile.NamedTemporaryFile(dir=_ON_DISK) as file:
         for _ in range(_FLUSHES):

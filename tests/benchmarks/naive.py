@@ -1,7 +1,7 @@
-"""Child: the server that most people would write, and write well: an honest peer, with nothing done badly.
+"""Child: the server that most people would write, and write well; a fair peer, without avoidable waste.
 
-Every socket's task asks the database for the whole state once a second, in three queries, and sends all.
-The queries use the table's indexes and find what is open now; connections are pooled and statements prepared.
+Every socket's task reads the whole state once a second in three queries, and sends all of it. The queries use the
+table's indexes and read open positions alone; connections are pooled and statements prepared.
 """
 
 from __future__ import annotations
@@ -71,14 +71,14 @@ def _application(engine: AsyncEngine, secret: str) -> Starlette:
 
 
 def _counted() -> int:
-    # The count so far, without taking a number from it.
+    # The present count, without incrementing it.
     return int(repr(_statements).removeprefix("count(").removesuffix(")"))
 
 
 if __name__ == "__main__":
     values = given()
     url = values["database_url"].replace("postgresql://", "postgresql+asyncpg://", 1)
-    # A socket that has to wait for a connection waits: one that gave up would make this server look cheap.
+    # A socket that has to wait for a connection waits. Giving up would make this server look cheaper.
     engine = create_async_engine(
         url, pool_size=20, pool_timeout=600, connect_args={"server_settings": {"jit": "off"}}
     )

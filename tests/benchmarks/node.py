@@ -1,4 +1,4 @@
-"""Child: the whole server, as it is served in production but for its development key."""
+"""Child: the whole server as in production, but for its development key."""
 
 from __future__ import annotations
 

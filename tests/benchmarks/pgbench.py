@@ -1,6 +1,6 @@
 """Writers that cost next to nothing themselves: PostgreSQL's own pgbench.
 
-A client in Python would take as much of the processor as the server does, and hide what the server takes.
+A client in Python would use as much CPU as the server, and hide the server's share.
 """
 
 from __future__ import annotations
@@ -36,13 +36,13 @@ VALUES (md5(:account)::uuid, 7500 + :price, 10000, 'USD');
 LOOP: Final = "".join(
     (_DRAWN, "BEGIN;", *(_ROW.format(ticket=1001 + n) for n in range(POSITIONS)), _EQUITY, "COMMIT;\n")
 )
-#: One row, and no transaction around it.
+#: One row without an explicit transaction.
 ROW: Final = _DRAWN + _ROW.format(ticket=1001)
 
 
 @dataclass(frozen=True)
 class Written:
-    """Transactions a second, and how many seconds each took from its beginning to the answer to COMMIT."""
+    """Transactions a second, and for each the seconds from BEGIN to the answer to COMMIT."""
 
     per_second: float
     seconds: list[float]
@@ -57,9 +57,9 @@ async def write(
     seconds: float,
     per_second: int | None = None,
 ) -> Written:
-    """Run ``script`` on ``writers`` connections for ``seconds``, as fast as it goes or ``per_second`` times.
+    """Run ``script`` on ``writers`` connections for ``seconds``, at full speed or ``per_second`` times a second.
 
-    Raises RuntimeError with pgbench's own words when it fails.
+    Raises RuntimeError with the message of pgbench when it fails.
     """
     whole_seconds = max(1, round(seconds))
     with tempfile.TemporaryDirectory(prefix="guardwire-pgbench-") as folder:
@@ -86,7 +86,7 @@ def _taken_seconds(line: str) -> float:
     """Seconds from BEGIN to the answer to COMMIT, from a line of pgbench's log.
 
     The fields are client, number, microseconds, script, two of the clock, and with a rate the lag. With a rate the
-    microseconds begin when the transaction was due, and the lag ends when it was begun.
+    microseconds count from the time at which the transaction was due, and the lag is the delay of its BEGIN.
     """
     fields = line.split()
     return (int(fields[2]) - (int(fields[6]) if len(fields) > 6 else 0)) / 1e6

@@ -25,22 +25,22 @@ _EQUITY: Final = """
 INSERT INTO equity_snapshots (user_id, equity, balance, currency)
 SELECT u, 9500, 10000, 'USD' FROM unnest($1::uuid[]) AS u
 """
-#: A price of one account's position moves: what a reconciliation loop writes most.
+#: Moves the price of one position of an account, which is what a reconciliation loop writes most.
 MOVE: Final = f"""
 INSERT INTO reconciliation_logs ({_COLUMNS})
 VALUES (gen_random_uuid(), $1, $2, 'XAUUSD', 'buy', {_VALUES.format(price="$3", at="now()")})
 """
-#: Equity of one account, as a loop reports it beside the prices: no guard changes its level.
+#: One equity row of an account, as a loop reports it beside the prices; no guard changes its level.
 EQUITY_MOVE: Final = """
 INSERT INTO equity_snapshots (user_id, equity, balance, currency) VALUES ($1, 9500 + $2::integer % 100, 10000, 'USD')
 """
-#: One price of every account moves in one statement.
+#: Moves one price of every account in one statement.
 MOVE_ALL: Final = f"""
 INSERT INTO reconciliation_logs ({_COLUMNS})
 SELECT gen_random_uuid(), u, 1001, 'XAUUSD', 'buy', {_VALUES.format(price="$2", at="now()")}
 FROM unnest($1::uuid[]) AS u
 """
-#: The same hints without any row behind them, for the floor.
+#: The same notifications without any row, for the floor.
 FLOOR_MOVE: Final = "SELECT pg_notify('floor', $1::uuid::text || '=' || $2::bigint)"
 FLOOR_MOVE_ALL: Final = """
 SELECT pg_notify('floor', string_agg(u || '=' || $2::bigint, ','))
@@ -53,21 +53,21 @@ SELECT gen_random_uuid(), $1, 1001 + n % {POSITIONS}, 'XAUUSD', 'buy',
 FROM generate_series(1, $2) AS n
 """
 
-#: Prices are numbered through, so that a frame says which statement it shows.
+#: Prices are numbered, so that a frame shows which statement it belongs to.
 prices = itertools.count(2000)
 
 
-#: Numbers of accounts beside those of `tests/benchmarks/ground.py`, which begin at 0.
+#: Numbers of accounts that do not collide with those of `tests/benchmarks/ground.py`, which begin at 0.
 _further_accounts = itertools.count(1_000_000)
 
 
 def account(number: int) -> UUID:
-    """The account of that number; pgbench's scripts compute the same with ``md5(number)::uuid``."""
+    """The account with that number; pgbench's scripts compute the same with ``md5(number)::uuid``."""
     return UUID(hashlib.md5(b"%d" % number, usedforsecurity=False).hexdigest())
 
 
 async def make_accounts(connection: Any, count: int) -> list[UUID]:
-    """Accounts with ten open positions and a known equity each, applied from the inbox."""
+    """Make accounts with ten open positions and a known equity each, and apply their rows."""
     users = [account(number) for number in itertools.islice(_further_accounts, count)]
     await write_accounts(connection, users)
     await apply_inbox(connection)
@@ -75,16 +75,16 @@ async def make_accounts(connection: Any, count: int) -> list[UUID]:
 
 
 async def write_accounts(connection: Any, users: list[UUID]) -> None:
-    """The platform's rows of new accounts; also where there is no Guardwire."""
+    """Write the platform's rows of new accounts, also in a database without Guardwire."""
     for start in range(0, len(users), 100):
         await connection.execute(_OPEN, users[start : start + 100])
         await connection.execute(_EQUITY, users[start : start + 100])
 
 
 async def make_long_account(connection: Any, log_rows: int) -> UUID:
-    """An account whose log has ``log_rows`` rows; the older ones are put there past the trigger.
+    """Make an account whose log has ``log_rows`` rows; the older ones are written past the trigger.
 
-    That is quick, and leaves what an evaluation reads as it would be.
+    That is quick, and an evaluation reads the same tables afterwards.
     """
     (user,) = await make_accounts(connection, 1)
     async with connection.transaction():
@@ -95,6 +95,6 @@ async def make_long_account(connection: Any, log_rows: int) -> UUID:
 
 
 async def settle(connection: Any) -> None:
-    """Let no housekeeping of PostgreSQL's own fall into what is measured next."""
+    """Run PostgreSQL's own housekeeping now, so that it does not run during the next measurement."""
     await connection.execute("VACUUM ANALYZE")
     await connection.execute("CHECKPOINT")

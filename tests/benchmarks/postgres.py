@@ -1,4 +1,4 @@
-"""The kernel's count of the processor time that PostgreSQL uses."""
+"""The kernel's count of the CPU time that PostgreSQL uses."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import Final
 
 _TICKS_PER_SECOND: Final = os.sysconf("SC_CLK_TCK")
-# Fields of /proc/PID/stat after the name in brackets: the parent, and user and system time of children that ended.
+# Fields of /proc/PID/stat after the name in brackets: the parent, and user and system time of ended children.
 _PARENT, _ENDED_USER, _ENDED_SYSTEM = 1, 13, 14
 
 
 def cpu_seconds(postmaster: int, *, without: str) -> float:
-    """CPU of a PostgreSQL server's processes until now, but for connections to the database named ``without``.
+    """CPU of a PostgreSQL server's processes until now, without connections to the database named ``without``.
 
-    A process that has ended counts on, in units of 10 ms.
+    An ended process still counts, in units of 10 ms.
     """
     used = run_seconds(postmaster) + _ended_seconds(postmaster)
     for child in _children(postmaster):
@@ -29,8 +29,8 @@ def cpu_seconds(postmaster: int, *, without: str) -> float:
 
 
 def run_seconds(pid: int) -> float:
-    """For how long a process has been on a processor; FileNotFoundError where the kernel does not count that."""
-    # Nanoseconds; the other fields are about waiting.
+    """CPU seconds of a process; raises FileNotFoundError when the kernel does not count them."""
+    # In nanoseconds; the other fields are about waiting.
     return int(Path(f"/proc/{pid}/schedstat").read_text().split()[0]) / 1e9
 
 

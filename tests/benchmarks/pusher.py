@@ -1,7 +1,6 @@
-"""Child: pushes to the sockets that connect, once by the server's own hub and sockets, once by raw writes.
+"""Child: pushes to the sockets that connect, alternately by the server's own hub and sockets and by raw writes.
 
-Each question about its usage is answered after a round, in turn: ``counted`` is the CPU of one push in
-nanoseconds.
+Each request for its usage is answered after a round: ``counted`` is the CPU of one push in nanoseconds.
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ _ACCOUNT: Final = uuid4()
 
 
 class _Silent:
-    """A conversation of nobody."""
+    """A conversation without a client's decisions."""
 
     def on_frame(self, socket: Any, frame: Any) -> None:
         pass
@@ -85,7 +84,7 @@ class Pusher:
         self._turns = itertools.cycle((self._ours, self._raw))
 
     def counted(self) -> int:
-        """From another thread: CPU of one push, in nanoseconds, ours and raw in turn."""
+        """Called from another thread: the CPU of one push in nanoseconds, alternately ours and raw."""
         return asyncio.run_coroutine_threadsafe(next(self._turns)(), self._loop).result()
 
     async def _ours(self) -> int:
@@ -125,7 +124,7 @@ class Pusher:
 
 
 def _nothing(_user: UUID) -> None:
-    """Nobody evaluates here."""
+    """There is nothing to evaluate here."""
 
 
 async def _serve() -> None:

@@ -1,4 +1,4 @@
-"""The table that a run prints, and the file that it leaves."""
+"""The table and the file of a run."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ def table(figures: Sequence[Figure]) -> str:
 
 
 def save(path: Path, figures: Sequence[Figure], conditions: dict[str, Any]) -> None:
-    """Write ``figures`` with the ``conditions`` under which they were measured."""
+    """Write ``figures`` with the ``conditions`` of the measurement."""
     document = {"conditions": conditions, "figures": [figure.as_json() for figure in figures]}
     path.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
 
 
 def write(page: Path, figures: Sequence[Figure], conditions: dict[str, Any]) -> None:
-    """Put the table between the marks in ``page``; ValueError when it has none."""
+    """Put the table between the marks in ``page``; raises ValueError when the page has none."""
     before, begin, rest = page.read_text(encoding="utf-8").partition(_BEGIN)
     _, end, after = rest.partition(_END)
     if not end:
@@ -67,7 +67,7 @@ def _notes(figure: Figure) -> list[str]:
 
 
 def _grouped(notes: Sequence[tuple[str, str]]) -> list[str]:
-    """A line for each note, after the names of its figures; the rest of more than three is counted."""
+    """A line for each note, after the names of its figures; beyond three names, their number."""
     names: dict[str, list[str]] = {}
     for note, name in notes:
         names.setdefault(note, []).append(name)

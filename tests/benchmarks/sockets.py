@@ -1,4 +1,4 @@
-"""Many WebSocket clients in one process, as cheap as they can be: they note when frames arrive."""
+"""Many WebSocket clients in one process at the least cost: they note the arrival of frames."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Final, cast
 from uuid import UUID
 
-#: Payload and the time (of `time.perf_counter`) at which it arrived.
+#: Payload and time of arrival (`time.perf_counter`).
 OnFrame = Callable[[UUID, bytes, float], None]
 
 _AT_ONCE: Final = 40
 _READY_SECONDS: Final = 60.0
 _PING: Final = 9
-#: With a mask that changes nothing; stock uvicorn hangs up on who does not give its pings' bytes back.
+#: With a mask that changes nothing. Stock uvicorn disconnects a client that does not return the bytes of its pings.
 _PONG: Final = b"\x8a%c\x00\x00\x00\x00%b"
 
 
@@ -58,7 +58,7 @@ class _Client(asyncio.Protocol):
             self.ready.set_exception(exc or ConnectionError("the server hung up"))
 
     def _take(self, now: float) -> bool:
-        """Take one frame from the buffer, if it is whole."""
+        """Take one frame from the buffer, if it is complete."""
         buffer = self._buffer
         if len(buffer) < 2:
             return False
@@ -83,18 +83,18 @@ class _Client(asyncio.Protocol):
 
 
 def ignore(_user: UUID, _payload: bytes, _now: float) -> None:
-    """For sockets that are only there."""
+    """For sockets whose frames do not matter."""
 
 
 class Sockets:
-    """Open sockets to one server; a context that closes them."""
+    """Open sockets to one server; a context manager that closes them."""
 
     def __init__(self, port: int, *, path: str = "/ws", wants_frame: bool = True) -> None:
         self._port = port
         self._path = path
         self._wants_frame = wants_frame
         self._clients: list[_Client] = []
-        #: Called for every frame that arrives from now on.
+        #: Called for every frame from now on.
         self.on_frame: OnFrame = ignore
 
     async def __aenter__(self) -> Sockets:
@@ -107,7 +107,7 @@ class Sockets:
         await asyncio.sleep(0)
 
     async def connect(self, users: Iterable[UUID], tokens: Sequence[str], *, at_once: int = _AT_ONCE) -> None:
-        """One socket for each user; returns when all have what they wait for."""
+        """Open one socket for each user; return when each has its first frame."""
         pairs = list(zip(users, tokens, strict=True))
         for start in range(0, len(pairs), at_once):
             await asyncio.gather(*(self._connect(*pair) for pair in pairs[start : start + at_once]))
@@ -128,7 +128,7 @@ class Sockets:
                 try:
                     self._clients.append(await self._open(user, request, on_frame))
                 except ConnectionError:
-                    # A server that is overrun hangs up on some, and clients come back.
+                    # An overloaded server rejects some connections, and clients come back.
                     await asyncio.sleep(0.1)
                 else:
                     return

@@ -1,4 +1,4 @@
-"""Counts the statements that this process sends to PostgreSQL, as its driver sees them."""
+"""Counts the statements that this process sends to PostgreSQL, through its driver."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import asyncpg
 class Statements:
     """``count`` grows with every statement on connections made since `watch`, by any part of the process.
 
-    PostgreSQL's own counts come up to ten seconds late, and do not tell one client from another.
+    PostgreSQL's own counts are up to ten seconds late, and do not separate clients.
     """
 
     def __init__(self) -> None:
@@ -19,7 +19,7 @@ class Statements:
         self._connect = asyncpg.connect
 
     def watch(self) -> None:
-        """Begin."""
+        """Start counting."""
 
         async def connect(*args: Any, **options: Any) -> Any:
             connection = await self._connect(*args, **options)
@@ -29,13 +29,13 @@ class Statements:
         asyncpg.connect = connect
 
     async def told(self) -> int:
-        """The count, once the driver has told of what is done: it does so in a later turn of the loop."""
+        """The count, after the driver has reported finished statements, which it does in a later turn of the loop."""
         for _ in range(3):
             await asyncio.sleep(0)
         return self.count
 
     def leave(self) -> None:
-        """End: connections made from now on are not counted."""
+        """Stop counting on connections that are made from now on."""
         asyncpg.connect = self._connect
 
     def _on_query(self, _record: object) -> None:

@@ -1,7 +1,7 @@
-"""Child: Starlette on uvicorn as both come, for what a socket and a GET cost there.
+"""Child: Starlette on uvicorn with their defaults, to compare the cost of a socket and a GET.
 
-`/ws` authenticates and waits; `/beating` also sends a heartbeat every five seconds from the socket's task;
-anything else is answered by a bare ASGI function, without Starlette, with as many bytes as are asked for.
+`/ws` authenticates and waits. `/beating` also sends a heartbeat every five seconds from the socket's task. A bare ASGI
+function, without Starlette, answers any other path with the requested number of bytes.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _HEARTBEAT_SECONDS = 5.0
 
 
 class Announced(uvicorn.Server):
-    """A stock server that tells its port."""
+    """A stock server that announces its port."""
 
     def __init__(self, app: Any, counted: Any = lambda: 0, http: Any = "auto") -> None:
         super().__init__(
@@ -31,13 +31,13 @@ class Announced(uvicorn.Server):
         self._counted = counted
 
     async def startup(self, sockets: Any = None) -> None:
-        """Start, then tell."""
+        """Start, then announce the port."""
         await super().startup(sockets)
         announce(int(self.servers[0].sockets[0].getsockname()[1]), self._counted)
 
 
 def subject(websocket: WebSocket, secret: str) -> str:
-    """The user of the bearer token; raises what PyJWT raises."""
+    """The user of the bearer token; raises PyJWT's errors."""
     token = websocket.headers["authorization"].removeprefix("Bearer ")
     claims = jwt.decode(token, secret, algorithms=["HS256"], audience="guardwire")
     return str(claims["sub"])

@@ -1,4 +1,4 @@
-"""What no machine's speed can change: numbers of statements, bytes, and shapes of plans."""
+"""Figures that do not depend on the machine's speed: numbers of statements, bytes, and shapes of plans."""
 
 from __future__ import annotations
 
@@ -41,12 +41,12 @@ T = TypeVar("T")
 
 _HISTORY_TABLES: Final = {"reconciliation_logs", "equity_snapshots", "fx_rates", "arrivals"}
 _IDLE_SECONDS: Final = 9
-#: Of the node that is the applier: a sweep a second, housekeeping every other second, and for the applier a look at the
-#: inbox and a renewal of its lease about once a second, and its figures every five.
+#: The applier's node runs a sweep a second, housekeeping every other second; for the applier about once a second a look
+#: at the inbox and a renewal of its lease, and its figures every five.
 _IDLE_STATEMENTS: Final = 5
 _STARTED_SECONDS: Final = 20.0
 _ROWS_OF_TRANSACTION: Final = 40
-#: How many revisions of each account its last rows were applied at.
+#: The number of revisions at which the last rows of each account were applied.
 _REVISIONS_OF_LAST_ROWS: Final = """
 SELECT count(DISTINCT a.revision) AS revisions
 FROM (SELECT o.*, row_number() OVER (PARTITION BY o.user_id ORDER BY o.revision DESC, o.ordinal DESC) AS place
@@ -66,7 +66,7 @@ async def connection(migrated_url: str) -> AsyncIterator[asyncpg.Connection]:
 
 @pytest.fixture
 def statements() -> Iterator[Statements]:
-    """Statements on connections that this test makes from now on."""
+    """The statements on connections that this test makes from now on."""
     statements = Statements()
     statements.watch()
     yield statements
@@ -77,7 +77,7 @@ async def test_any_number_of_accounts_is_evaluated_by_one_statement(
     statements: Statements, connection: asyncpg.Connection
 ) -> None:
     users = await make_accounts(connection, 30)
-    # The first time on a connection the driver also asks what the types of the columns are.
+    # On the first use of a connection the driver also reads the types of the columns.
     await LIVE_QUERIES.evaluate(connection, users[:1])
     before = await statements.told()
     found = await LIVE_QUERIES.evaluate(connection, users)
@@ -94,7 +94,7 @@ async def test_a_row_of_many_accounts_costs_the_applier_no_more_than_a_row_of_so
     for _ in range(3):
         some.append(await _applying_seconds(connection, users[:_SOME_ACCOUNTS]) / _SOME_ACCOUNTS)
         many.append(await _applying_seconds(connection, users) / _MANY_ACCOUNTS)
-    # With joins by nested loops a row would cost more, the more accounts there are.
+    # With nested loops, a row would cost more with more accounts.
     assert min(many) < 1.5 * min(some)
 
 
@@ -113,7 +113,7 @@ async def test_a_batch_stays_small_when_many_accounts_wait_with_long_transaction
         batches.append(await apply_batch(connection, batch_rows=100))
     applied = [batch["applied"] for batch in batches]
     assert sum(applied) == _ROWS_OF_TRANSACTION * len(others) + 1
-    # The transaction of the oldest row comes on top, and the last one may end beyond the 100.
+    # The transaction of the oldest row is added, and the last one may end beyond the 100.
     assert max(applied) <= 100 + 2 * _ROWS_OF_TRANSACTION
     revisions = await connection.fetch(_REVISIONS_OF_LAST_ROWS, others, _ROWS_OF_TRANSACTION)
     assert [row["revisions"] for row in revisions] == [1] * len(others)
@@ -174,8 +174,8 @@ async def test_an_idle_node_sends_five_statements_a_second_at_most(
             before = statements.count
             await asyncio.sleep(1.0)
             sent.append(statements.count - before)
-    # On a starved machine a canary may come late, and then sweeps follow each other for a second: that is not what
-    # a second costs.
+    # On a busy machine a canary may come late, and sweeps then follow each other for a second, which is not the usual
+    # cost of a second.
     assert 1 <= median(sent) <= _IDLE_STATEMENTS
 
 
@@ -235,7 +235,7 @@ async def test_an_audit_is_four_statements_however_much_it_looks_at(
         return dict(found.state)
 
     async def audit() -> int:
-        """Its statements, but for the two cursors over rows of which there may be many."""
+        """The statements of the function, without the two cursors over rows, which may be many."""
         before = await statements.told()
         evidence = await read_evidence(
             connection, sources, user, shown=shown, most_rows=1000, most_rates=1000, timeout_seconds=5
@@ -258,7 +258,7 @@ def test_a_missed_target_says_so_in_the_table() -> None:
 
 
 async def _applying_seconds(connection: asyncpg.Connection, users: list[UUID]) -> float:
-    """Processor time of a batch that moves one price of each account."""
+    """CPU time of a batch that moves one price of each account."""
     await connection.execute(MOVE_ALL, users, next(prices))
     begun = _backend_seconds(connection)
     batch = await apply_batch(connection)
@@ -279,7 +279,7 @@ def _of(kind: type[T]) -> list[T]:
 
 
 def _held_by(socket: Socket) -> set[type]:
-    """The kinds of what ``socket`` refers to, beside its transport, numbers and text."""
+    """The types of the objects that ``socket`` refers to, beside its transport, numbers and text."""
     plain = (int, float, str, bytes, tuple, type, type(None), type(socket.transport))
     return {type(each) for each in gc.get_referents(socket) if not isinstance(each, plain)}
 
@@ -293,7 +293,7 @@ def _encodings(snapshot: Snapshot) -> int:
 
 
 async def _sweeps_at_its_ordinary_pace(statements: Statements) -> None:
-    """Wait for a second with few statements: while it starts, a node asks more often."""
+    """Wait for a second with few statements, because a node sends more while it starts."""
     async with asyncio.timeout(_STARTED_SECONDS):
         while True:
             before = statements.count

@@ -1,4 +1,4 @@
-"""Injects faults into running servers and says what held.
+"""Injects faults into running servers, and reports which promises held.
 
 python -m tests.faults [--seed N] [--only WORD] [--bots N] [--write docs/faults.md]
 """
@@ -27,7 +27,7 @@ _BOTS: Final = 200
 
 
 def main() -> int:
-    """Run what was asked for; the exit code says whether all of it held."""
+    """Run the selected faults; exit code 0 when all of them held."""
     asked = _arguments()
     seed: int = asked.seed if asked.seed is not None else random.randrange(1_000_000)
     chosen = [each for each in SCENARIOS if not asked.only or asked.only.lower() in each.fault.lower()]
@@ -35,7 +35,7 @@ def main() -> int:
         print(f"No fault has {asked.only!r} in its name.", file=sys.stderr)
         return 2
     print(f"seed {seed}: {len(chosen)} faults, {_NODES} nodes, {asked.bots} bots", flush=True)
-    allow_many_connections()  # a client by a proxy is three files here
+    allow_many_connections()  # a client through a proxy takes three files of this process
     began = time.monotonic()
     with EmbeddedServers.start() as servers:
         found = asyncio.run(_run(servers, chosen, seed=seed, bots=asked.bots))

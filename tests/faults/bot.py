@@ -1,7 +1,7 @@
-"""A client as a third party would write it, that comes back as a real one does, and keeps watch.
+"""A client as a third party would write it. It reconnects as a real client does, and checks every promise that it sees.
 
-What it keeps watch over is what PROTOCOL.md promises to every client; whatever breaks a promise is a line in
-`Crowd.broken`, with who saw it.
+The promises are those of PROTOCOL.md to every client. A broken promise is a line in `Crowd.broken`, with the name of
+the bot that saw it.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidSta
 
 from tests.end_to_end.marks import Marks, Owner
 
-#: A client that has heard nothing for this long knows that it is blind, and connects anew (PROTOCOL.md).
+#: A client that has received nothing for this long is blind, and connects again (PROTOCOL.md).
 BLIND_SECONDS: Final = 15.0
 _FIRST_DELAY_SECONDS: Final = 0.5
 _LONGEST_DELAY_SECONDS: Final = 30.0
@@ -31,7 +31,7 @@ _SERIAL: Final = " serial "
 
 @dataclass(eq=False)
 class Bot:
-    """One client of one account; addresses are tried in turn, as a balancer would offer them."""
+    """One client of one account. It tries the addresses in turn, as a balancer would offer them."""
 
     owner: Owner
     token: str
@@ -42,14 +42,14 @@ class Bot:
     revision: int = -1
     serial: int = -1
     fresh_from: float | None = None
-    #: How often it ceased to take what it shows for the truth.
+    #: How often the client has ceased to take its state for current.
     doubts: int = 0
     heard_at: float = 0.0
     waits_for_snapshot: bool = False
     broken: list[str] = field(default_factory=list)
     ends: Counter[str] = field(default_factory=Counter)
     seen: Counter[str] = field(default_factory=Counter)
-    #: Called with the serial number of a change when it is first shown.
+    #: Called with the serial number of a change when the client first shows it.
     on_serial: Callable[[Bot, int, float], None] | None = None
     connection: ClientConnection | None = None
     address: str = ""
@@ -57,7 +57,7 @@ class Bot:
 
     @property
     def believes_fresh(self) -> bool:
-        """Whether it takes what it shows for the truth of now."""
+        """Whether the client takes its state for current."""
         return self.fresh_from is not None
 
     async def run(self) -> None:
@@ -71,7 +71,7 @@ class Bot:
             await asyncio.sleep(hint_seconds + random.random() * limit)
 
     async def _one_connection(self, address: str) -> float:
-        """Seconds that the server asks to wait before the next."""
+        """Seconds that the server asked the client to wait before the next attempt."""
         since = f"?since={self.epoch}:{self.revision}" if self.epoch else ""
         try:
             async with connect(
@@ -168,11 +168,11 @@ class Bot:
         self.waits_for_snapshot = False
 
     async def _take_step(self, frame: dict[str, Any]) -> bool:
-        """Whether an update or a heartbeat could be applied; else a snapshot has been asked for."""
+        """Apply an update or a heartbeat; False when it does not fit and the client has asked for a snapshot."""
         if self.waits_for_snapshot:
             return False
         if frame["base"] != self.revision:
-            # Allowed, and no hole: but the client must see it, ask, and get a snapshot.
+            # The protocol allows this gap, if the client notices it, asks, and gets a snapshot.
             self.seen["gap"] += 1
             self.waits_for_snapshot = True
             self._doubt()
@@ -187,7 +187,7 @@ class Bot:
 
 
 def merge(target: Any, patch: Any) -> Any:
-    """RFC 7396, word for word."""
+    """A merge patch as in RFC 7396, literally."""
     if not isinstance(patch, dict):
         return patch
     result = dict(target) if isinstance(target, dict) else {}

@@ -1,4 +1,4 @@
-"""Many bots at once, and what they went through: how late they learned, and how long they were misled."""
+"""Many bots at once, with their measurements: the delay of each change, and how long an old state passed for fresh."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.faults.bot import Bot
 from tests.faults.platform import Platform
 
 _LOOK_SECONDS: Final = 0.05
-#: A commit younger than this may be under way; it misleads nobody.
+#: A younger commit may still be on its way, so a client that does not show it is not misled.
 _UNDER_WAY_SECONDS: Final = 0.25
 
 
@@ -25,9 +25,9 @@ class Crowd:
 
     platform: Platform
     bots: Sequence[Bot]
-    #: For how long some bot took for fresh what was not, at most.
+    #: The longest time for which a bot took an old state for fresh.
     misled_seconds: float = 0.0
-    #: Seconds from commit to sight, with the moment of sight and by which address it came.
+    #: For each change seconds from commit to sight, the moment of sight, and the address that it came from.
     latencies: list[tuple[float, float, str]] = field(default_factory=list)
     _tasks: list[asyncio.Task[None]] = field(default_factory=list)
     _seen_at: dict[Bot, int] = field(default_factory=dict)
@@ -35,7 +35,7 @@ class Crowd:
 
     @contextlib.asynccontextmanager
     async def following(self) -> AsyncIterator[None]:
-        """The bots run while the context lasts."""
+        """Run the bots while the context lasts."""
         bots, self.bots = self.bots, []
         self.join(bots)
         self._tasks.append(asyncio.create_task(self._watch(), name="watch"))
@@ -47,14 +47,14 @@ class Crowd:
             await asyncio.gather(*self._tasks, return_exceptions=True)
 
     def join(self, bots: Sequence[Bot]) -> None:
-        """From now on these run too."""
+        """Add ``bots`` to the running ones."""
         self.bots = [*self.bots, *bots]
         for bot in bots:
             bot.on_serial = self._on_serial
             self._tasks.append(asyncio.create_task(bot.run(), name="bot"))
 
     async def until(self, condition: Callable[[Bot], bool], *, seconds: float) -> float:
-        """Seconds until ``condition`` held for all of the bots at once; TimeoutError says for whom not."""
+        """Seconds until ``condition`` held for all bots at once; TimeoutError names those for which it did not."""
         began = time.monotonic()
         while not all(map(condition, self.bots)):
             for task in self._tasks:
@@ -67,29 +67,29 @@ class Crowd:
         return time.monotonic() - began
 
     async def until_all_fresh(self, *, seconds: float = 30.0) -> float:
-        """Seconds until every bot takes itself for fresh."""
+        """Seconds until every bot is fresh."""
         return await self.until(lambda bot: bot.believes_fresh, seconds=seconds)
 
     async def until_all_at(self, revisions: dict[UUID, int], *, seconds: float) -> float:
-        """Seconds until every bot is fresh at the last revision of its account or beyond."""
+        """Seconds until every bot is fresh at the last revision of its account, or a later one."""
         return await self.until(
             lambda bot: bot.believes_fresh and bot.revision >= revisions[bot.owner.user_id], seconds=seconds
         )
 
     def counted(self, what: str) -> Counter[str]:
-        """The bots' counters ``ends`` or ``seen``, added up."""
+        """The sum of the bots' counters ``ends`` or ``seen``."""
         total: Counter[str] = Counter()
         for bot in self.bots:
             total += getattr(bot, what)
         return total
 
     def on(self, address: str) -> list[Bot]:
-        """Bots that are connected to ``address`` now."""
+        """The bots that are connected to ``address``."""
         return [bot for bot in self.bots if bot.connection is not None and bot.address == address]
 
     def latency_ms(self, share: float, *, since: float, by: Collection[str] = ()) -> float:
-        """A percentile of the time from commit to sight of what was seen since then; ``by``: by these
-        addresses alone.
+        """A percentile of the time from commit to sight, of all changes seen since ``since``; ``by`` selects the
+        addresses.
         """
         found = sorted(
             each for each, at, address in self.latencies if at >= since and (not by or address in by)
@@ -100,7 +100,7 @@ class Crowd:
         commits = self.platform.commits.get(bot.owner.number, [])
         place, fresh_from = self._seen_at.get(bot, 0), bot.fresh_from
         while place < len(commits) and commits[place][0] <= serial:
-            # A push is what reaches who was fresh at the commit; others know that they wait.
+            # Only pushes to clients that were fresh at the commit count, because the others know that they wait.
             number, at = commits[place]
             if number == serial and fresh_from is not None and at >= fresh_from:
                 self.latencies.append((max(0.0, now - at), now, bot.address))
@@ -113,14 +113,14 @@ class Crowd:
             for bot in self.bots:
                 self.misled_seconds = max(self.misled_seconds, self._misled(bot, began))
             await asyncio.sleep(_LOOK_SECONDS)
-            # A loop that was busy itself has kept frames waiting that had come.
+            # A busy loop of this process delays frames that have already arrived.
             self._late_seconds = max(0.0, time.monotonic() - began - 2 * _LOOK_SECONDS)
 
     def _misled(self, bot: Bot, now: float) -> float:
         if bot.fresh_from is None or self._late_seconds > 0:
             return 0.0
         commits = self.platform.commits.get(bot.owner.number, [])
-        # From the place of what was shown last; a bot that fell back to an older epoch starts over.
+        # Continue from the change that was shown last; a bot that went back to an older epoch starts again.
         place = self._seen_at.get(bot, 0)
         for serial, at in commits[place:]:
             if serial > bot.serial:

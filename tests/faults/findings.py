@@ -1,4 +1,4 @@
-"""What one fault left behind: proofs that it bit, figures with their bounds, and broken promises."""
+"""The results of one fault: proofs that it took effect, figures with their bounds, and broken promises."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 
 class Figure(NamedTuple):
-    """Something measured, and how much of it is allowed."""
+    """A measured figure, and its bound."""
 
     what: str
     value: float
@@ -16,7 +16,7 @@ class Figure(NamedTuple):
 
     @property
     def holds(self) -> bool:
-        # Not `value > bound`: what could not be measured is no number, and holds nothing.
+        # `value > bound` would accept NaN, which stands for a figure that could not be measured.
         return self.value <= self.bound
 
     def __str__(self) -> str:
@@ -35,7 +35,7 @@ class Findings:
 
     @property
     def holds(self) -> bool:
-        """Whether the fault bit and every promise held."""
+        """Whether the fault took effect and every promise held."""
         bit = bool(self.proofs) and all(true for _, true in self.proofs)
         return bit and bool(self.figures) and all(each.holds for each in self.figures) and not self.broken
 
@@ -47,7 +47,7 @@ class Findings:
 
     @property
     def proof(self) -> str:
-        """What showed that the fault bit; what should have and did not is marked."""
+        """The proofs; one that did not hold is marked."""
         return "; ".join(text if true else f"NOT SO: {text}" for text, true in self.proofs) or "no proof"
 
     @property
@@ -55,7 +55,7 @@ class Findings:
         return "; ".join(f"{figure}{'' if figure.holds else ' (!)'}" for figure in self.figures)
 
     def lines(self) -> list[str]:
-        """For a terminal."""
+        """The row for a terminal."""
         return [
             f"{self.verdict:<12} {self.fault} ({self.seconds:.1f} s)",
             f"             proof:   {self.proof}",
@@ -64,6 +64,6 @@ class Findings:
         ]
 
     def cells(self) -> str:
-        """For a table in Markdown."""
+        """The row for a table in Markdown."""
         texts = (self.fault, self.proof, self.measured, self.verdict)
         return "| " + " | ".join(text.replace("|", "\\|") for text in texts) + " |"

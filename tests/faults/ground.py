@@ -1,4 +1,4 @@
-"""What faults happen to: PostgreSQL, Redis, nodes as processes, and a proxy on every way between them.
+"""The servers under test: PostgreSQL, Redis, nodes as processes, and a proxy on every way between them.
 
 bots ── front proxy ── node ── database proxy ── PostgreSQL
                             ├─ listener proxy ──────┘
@@ -32,13 +32,13 @@ _ISSUER: Final = "https://issuer.test"
 _AUDIENCE: Final = "guardwire"
 _TOKEN_SECONDS: Final = 6 * 3600
 _LEADER_SECONDS: Final = 20.0
-#: Half of it lies behind, so that a node whose clock is hours off still takes it.
+#: Half of the lifetime lies in the past, so that a node whose clock is hours off still accepts the token.
 _ISSUED_AGO_SECONDS: Final = 2 * 3600
 
 
 @dataclass
 class Site:
-    """One node with its ways: to it, to the database, to the listener's connection, and to Redis."""
+    """One node with the proxies of its ways: to the node, to the database, to the listener, and to Redis."""
 
     node: Node
     front: Proxy
@@ -52,13 +52,13 @@ class Site:
 
     @property
     def address(self) -> str:
-        """Where bots find it."""
+        """The address that bots connect to."""
         return f"ws://127.0.0.1:{self.front.port}"
 
 
 @dataclass
 class Ground:
-    """Everything that runs; ``fixed`` are the tasks and files of a node that serves nobody."""
+    """Everything that runs; ``fixed`` are the numbers of tasks and files of a node without clients."""
 
     servers: EmbeddedServers
     folder: Path
@@ -81,7 +81,7 @@ class Ground:
 
     @property
     def database_url(self) -> str:
-        """Where the platform writes: the server itself, by no proxy."""
+        """The URL that the platform writes to: the server itself, without a proxy."""
         return self.servers.database_url
 
     @property
@@ -90,7 +90,7 @@ class Ground:
 
     @contextlib.asynccontextmanager
     async def connection(self) -> AsyncIterator[Any]:
-        """A connection to the database, as its owner, by no proxy."""
+        """A connection to the database as its owner, without a proxy."""
         connection = await asyncpg.connect(self.database_url, timeout=10)
         try:
             yield connection
@@ -99,12 +99,12 @@ class Ground:
 
     @contextlib.asynccontextmanager
     async def memory(self) -> AsyncIterator[Any]:
-        """A client of Redis, by no proxy."""
+        """A client of Redis without a proxy."""
         async with redis.asyncio.Redis.from_url(self.servers.redis_url, socket_timeout=10) as client:
             yield client
 
     def token(self, owner: Owner) -> str:
-        """A token of ``owner``, as an identity provider would sign it."""
+        """A token of ``owner``, signed as by an identity provider."""
         now = int(time.time())
         claims = {
             "iss": _ISSUER, "aud": _AUDIENCE, "sub": str(owner.user_id), "jti": secrets.token_hex(8),
@@ -116,7 +116,7 @@ class Ground:
         return token
 
     async def leader(self) -> tuple[Site, int]:
-        """The node that holds the applier's lease, and its term; waits until one does."""
+        """Wait until a node holds the applier's lease; returns the node and its term."""
         async with asyncio.timeout(_LEADER_SECONDS), self.connection() as connection:
             while True:
                 lease = await connection.fetchrow(
@@ -128,7 +128,7 @@ class Ground:
                 await asyncio.sleep(0.05)
 
     def settings(self, database: Proxy, listener: Proxy, memory: Proxy, **more: str) -> dict[str, str]:
-        """Settings of a node in production."""
+        """The settings of a node in production."""
         return {
             "DATABASE_URL": _by(self.database_url, database),
             "LISTEN_DATABASE_URL": _by(self.database_url, listener),
@@ -136,13 +136,13 @@ class Ground:
             "GUARDWIRE_JWT_SECRET": self.secret,
             "GUARDWIRE_JWT_ISSUER": _ISSUER,
             "GUARDWIRE_JWT_AUDIENCE": _AUDIENCE,
-            # So that a client that is cut off by silence is known to be gone while the suite looks.
+            # A node then notices a client that was cut off by silence while the suite still looks.
             "GUARDWIRE_PING_SECONDS": "4",
             **more,
         }
 
     async def remember_fixed(self, site: Site) -> None:
-        """Note what a node that serves nobody holds."""
+        """Record the tasks and files of a node without clients."""
         self.fixed[site.node.name] = await site.node.ask("report")
 
 
@@ -153,7 +153,7 @@ def _by(url: str, proxy: Proxy) -> str:
 
 @contextlib.asynccontextmanager
 async def ground(servers: EmbeddedServers, *, nodes: int) -> AsyncIterator[Ground]:
-    """Migrate ``servers`` and run so many nodes on them, while the context lasts."""
+    """Migrate ``servers``, and run so many ``nodes`` on them while the context lasts."""
     await _commit_for_good(servers.database_url)
     await migrate(servers.database_url)
     with tempfile.TemporaryDirectory(prefix="guardwire-faults-") as folder:
@@ -171,7 +171,7 @@ async def ground(servers: EmbeddedServers, *, nodes: int) -> AsyncIterator[Groun
 
 
 async def _site(made: Ground, stack: contextlib.AsyncExitStack, number: int) -> Site:
-    # The last one says all that it can, for the look at what is never to be logged.
+    # The last node logs at the most verbose level, so that the suite can look for secrets in its log.
     name = "abcdef"[number]
     database = await stack.enter_async_context(Proxy(f"{name} database", made.postgres.port))
     listener = await stack.enter_async_context(Proxy(f"{name} listener", made.postgres.port))
@@ -189,7 +189,7 @@ async def _end(node: Node) -> None:
 
 
 async def _commit_for_good(database_url: str) -> None:
-    """Commits must survive a killed server: throw-away ones do not wait for their log."""
+    """Make commits survive a killed server; the settings of throw-away servers do not."""
     connection = await asyncpg.connect(database_url)
     try:
         name = await connection.fetchval("SELECT quote_ident(current_database())")
@@ -199,5 +199,5 @@ async def _commit_for_good(database_url: str) -> None:
 
 
 def sites_without(all_of: Sequence[Site], *some: Site) -> list[Site]:
-    """Those that are not among ``some``."""
+    """The members of ``all_of`` that are not among ``some``."""
     return [site for site in all_of if site not in some]

@@ -1,4 +1,4 @@
-"""What is asked after every fault, whatever it was."""
+"""The checks after every fault."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ if TYPE_CHECKING:
     from tests.faults.stage import Stage
 
 _LATEST_SECONDS: Final = 60.0
-#: Longer than a lease: what could not be given back ends by itself, and only then is it known to be left.
+#: Longer than a lease, because a lease that a node could not release ends by itself.
 _TIDY_SECONDS: Final = 17.0
-#: Connections that stay open once they were needed: PostgreSQL's 4, the listener's, the applier's, Redis' 16.
+#: Connections that stay open once they were needed: 4 of the pool, the listener's, the applier's, and 16 of Redis.
 _POOLED_FILES: Final = 4 + 1 + 1 + 16
 _POOLED_CONNECTIONS: Final = 4 + 1 + 1
 _LEASE_SECONDS: Final = 15
-#: The end of a token, its signature: as secret as the whole, and in no other text.
+#: The signature at the end of a token. It is as secret as the token, and occurs in no other text.
 _SIGNATURE_CHARACTERS: Final = 20
 
-#: Close codes for clients that did something wrong, or for a server that did; none of the bots ever does.
+#: Close codes for a fault of a client or of a server; no bot ever deserves one.
 _UNDESERVED: Final = {"1002", "1003", "1007", "1009", "1011", "4001", "4008", "4029", "4400", "4401", "4403"}
 
-# Of the rows that the platform wrote for these users: never applied, applied more than once, set aside.
+# Counts the rows of these users that were never applied, applied more than once, or set aside.
 _COUNTED: Final = """
 WITH written AS (
     SELECT id, 'l' AS source FROM reconciliation_logs WHERE user_id = ANY ($1)
@@ -48,7 +48,7 @@ WHERE application_name LIKE 'guardwire%' AND ($1 OR state LIKE 'idle in transact
 
 
 async def right_again(stage: Stage) -> None:
-    """Everybody learns of the platform's final word, soon after the fault is over."""
+    """Wait until every client shows the platform's last commit, with the bound after the end of the fault."""
     revisions = await stage.platform.final_word()
     try:
         await stage.crowd.until_all_at(revisions, seconds=_LATEST_SECONDS)
@@ -58,7 +58,7 @@ async def right_again(stage: Stage) -> None:
 
 
 async def states(stage: Stage) -> None:
-    """The state of every bot is what the raw log says; of bots of one account, all are."""
+    """Compare the state of every bot with the raw log, and the bots of one account with each other."""
     wrong = 0
     async with stage.ground.connection() as connection:
         instruments = await oracle.known_instruments(connection)
@@ -70,13 +70,13 @@ async def states(stage: Stage) -> None:
             wrong += bool(found)
             if found and wrong < 4:
                 stage.broken(f"{bot.owner}: {found[0]}")
-            # Bots go on meanwhile.
+            # The bots go on meanwhile.
             await asyncio.sleep(0)
     stage.figure("wrong", wrong, 0, f"of {len(stage.bots)}")
 
 
 async def rows(stage: Stage) -> None:
-    """Every row of the platform was applied once."""
+    """Check that every row of the platform was applied exactly once."""
     users = [owner.user_id for owner in stage.platform.owners]
     async with stage.ground.connection() as connection:
         counted = await connection.fetchrow(_COUNTED, users)
@@ -87,7 +87,7 @@ async def rows(stage: Stage) -> None:
 
 
 def promises(stage: Stage) -> None:
-    """What every bot kept watch over."""
+    """Collect the broken promises that the bots saw."""
     for code, count in stage.crowd.counted("ends").items():
         if code in _UNDESERVED:
             stage.broken(f"{count} streams of good clients were closed with {code}")
@@ -103,7 +103,7 @@ def promises(stage: Stage) -> None:
 
 
 async def leaks(stage: Stage) -> None:
-    """With everybody gone, every node and server is as it was before anybody came."""
+    """Check that every node and server is as it was before the first client, now that no client is left."""
     deadline = time.monotonic() + _TIDY_SECONDS
     while True:
         left = [line async for line in _left(stage)]
@@ -127,14 +127,14 @@ async def _left(stage: Stage) -> Any:
             yield f"{count} connections to PostgreSQL"
         if count := await connection.fetchval(_LEFT_IN_DATABASE, False):
             yield f"{count} open transactions"
-    # Leases that a fault before this one has left run out on their own; `afterwards` looks whether they did.
+    # Leases that an earlier fault left end by themselves; `afterwards` checks that.
     ours = set() if stage.leases_may_run_out else set(stage.ground.holders[stage.first_holder :])
     async for line in _left_in_redis(stage.ground, ours):
         yield line
 
 
 async def afterwards(ground: Ground, *, faults: int) -> Findings:
-    """When all is over and leases have run out, Redis holds none, and every other key has an end."""
+    """Check that Redis holds no lease when all have had time to end, and that every other key has an expiry."""
     began = time.monotonic()
     await asyncio.sleep(_LEASE_SECONDS + 1)
     findings = Findings("afterwards: nobody is connected, and leases have run out")
@@ -176,7 +176,7 @@ async def _left_in_redis(ground: Ground, users: Collection[str]) -> Any:
 
 
 def secrets_in(ground: Ground, site: Site) -> Iterator[str]:
-    """Tokens and keys in the log of a node."""
+    """Look for tokens and keys in the log of a node."""
     text = site.node.log.read_text(errors="replace")
     passwords = {url.partition("://")[2].rpartition("@")[0].rpartition(":")[2] for url in
                  (ground.database_url, ground.servers.redis_url)}  # fmt: skip

@@ -1,10 +1,10 @@
-"""`guardwire serve` in a process that can be asked to misbehave: the real command, and a line to it.
+"""`guardwire serve` in a process that can be made to misbehave: the real command, and a line of requests to it.
 
-    python -m tests.faults.node '{"clock_seconds": 3600}'
+python -m tests.faults.node '{"clock_seconds": 3600}'
 
-Settings come by the environment, as in production. Every line on standard input is one request, a JSON object
-``{"do": NAME, …}`` for a method of `Line`; its answer is one JSON line on standard output. Nothing of this is
-in the product: what a request changes, it changes from outside, by wrapping a method of a part.
+The settings come from the environment, as in production. Every line on standard input is one request, a JSON object
+``{"do": NAME, …}`` for a method of `Line`, and its answer is one JSON line on standard output. The product has no part
+in this: a request changes it from outside, by wrapping a method.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ import time
 from pathlib import Path
 from typing import Any, Final
 
-#: States of /proc/net/tcp that are no connection: TIME_WAIT and LISTEN.
+#: States in /proc/net/tcp of sockets that are no connection: TIME_WAIT and LISTEN.
 _NO_CONNECTION: Final = ("06", "0A")
 
 
 class Line:
-    """What a test may ask of the node in whose process this is."""
+    """The requests that a test may send to the node of this process."""
 
     def __init__(self) -> None:
         self.loop: asyncio.AbstractEventLoop | None = None
@@ -37,12 +37,12 @@ class Line:
         self._freezes = False
 
     def answer(self, text: str) -> Any:
-        """Do what ``text`` asks for."""
+        """Execute the request in ``text``."""
         request = json.loads(text)
         return getattr(self, request.pop("do"))(**request)
 
     def report(self) -> dict[str, Any]:
-        """What the process holds now."""
+        """The resources that the process holds now."""
         assert self.loop is not None
         tasks = collections.Counter(task.get_name() for task in asyncio.all_tasks(self.loop))
         return {
@@ -55,7 +55,7 @@ class Line:
         }
 
     def collect(self) -> None:
-        """Collect garbage, so that what is measured next is what is held."""
+        """Collect garbage, so that a measurement counts reachable objects alone."""
         assert self.loop is not None
         self.loop.call_soon_threadsafe(gc.collect)
 
@@ -65,38 +65,38 @@ class Line:
         self.loop.call_soon_threadsafe(_spin, seconds)
 
     def limit_files(self, spare: int) -> int:
-        """Let so many more files be opened than are open now; the number that are open."""
+        """Allow so many more open files than there are now; returns the number of open files."""
         open_now = max(int(entry.name) for entry in Path("/proc/self/fd").iterdir())
         hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
         resource.setrlimit(resource.RLIMIT_NOFILE, (min(open_now + 1 + spare, hard), hard))
         return open_now
 
     def unlimit_files(self) -> None:
-        """Take the limit back."""
+        """Restore the limit of open files."""
         hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
     def limit_file_size(self, size_bytes: int) -> None:
-        """Refuse writes to regular files beyond this size, as a full disk does; -1 takes it back."""
+        """Refuse writes to regular files beyond this size, as a full disk does; -1 restores the limit."""
         hard = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
         resource.setrlimit(resource.RLIMIT_FSIZE, (hard if size_bytes < 0 else size_bytes, hard))
 
     def hold(self) -> None:
-        """From now on stop between reading accounts and doing anything with what was read."""
+        """From now on, stop between the read of an account and the use of the result."""
         self._may_publish.clear()
 
     def release(self) -> None:
-        """Let what is held go on."""
+        """Continue after the stop."""
         self._may_publish.set()
 
     def freeze_in_batch(self) -> None:
         """Stop this process in the applier's next batch, between the batch and its COMMIT."""
         self._freezes = True
 
-    # Wrapped around the parts.
+    # The wrappers around parts of the node.
 
     def tap(self) -> None:
-        """Get hold of the node's event loop, of the place between reading and storing, and of the applier's batches."""
+        """Find the node's event loop, and wrap the use of a read result and the applier's batches."""
         import app
         from queries.live_query import LiveQueries
         from realtime.feed.applier import Applier
@@ -131,7 +131,7 @@ class Line:
         LiveQueries.evaluate = tapped_evaluate  # type: ignore[method-assign,assignment]
 
     def listen(self) -> None:
-        """Answer until nobody asks any more; then nobody needs this process."""
+        """Answer requests until standard input closes, and then end this process."""
         for text in sys.stdin:
             sys.stdout.write(json.dumps(self.answer(text)) + "\n")
             sys.stdout.flush()
@@ -139,7 +139,7 @@ class Line:
 
 
 def _spin(seconds: float) -> None:
-    # Busy, not asleep: what blocks a loop in practice is a computation, and that holds the interpreter too.
+    # A computation, because a sleep would release the interpreter's lock, and what blocks a loop in practice does not.
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         pass
@@ -158,13 +158,13 @@ def _connections_to(port: int) -> int:
 
 
 def _move_clock(seconds: float) -> None:
-    """Move this process' wall clock, before anything has asked it; monotonic time stays what it is."""
+    """Shift this process' wall clock before anything reads it; monotonic time stays unchanged."""
     real = time.time
     time.time = lambda: real() + seconds
 
 
 def main() -> None:
-    """Serve, with whatever the argument asks for."""
+    """Serve, with the misbehaviour that the argument names."""
     asked = json.loads(sys.argv.pop(1))
     if asked.get("clock_seconds"):
         _move_clock(asked["clock_seconds"])

@@ -1,4 +1,4 @@
-"""Nodes as processes: started, stopped, killed and asked from here."""
+"""Nodes as processes: started, stopped, killed, and sent requests from here."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _ANSWER_SECONDS: Final = 10.0
 
 @dataclass
 class Node:
-    """One node: its settings, its log, and its process while it has one. It keeps its port when restarted."""
+    """One node: its settings, its log, and its process while it runs. It keeps its port across restarts."""
 
     name: str
     settings: Mapping[str, str]
@@ -35,7 +35,7 @@ class Node:
 
     @property
     def url(self) -> str:
-        """Where it listens itself; clients come by a proxy."""
+        """The address of the node itself; clients come through a proxy."""
         return f"http://127.0.0.1:{self.port}"
 
     @property
@@ -44,8 +44,9 @@ class Node:
         return self.process.pid
 
     async def start(self, *, stderr: int | None = None, **asked: Any) -> None:
-        """Start the process and wait until it takes clients. ``stderr`` instead of its log; ``asked``: see
-        `node.py`.
+        """Start the process and wait until it accepts clients.
+
+        ``stderr`` replaces its log file; ``asked`` is the misbehaviour that `node.py` describes.
         """
         environment = {
             "PATH": os.environ["PATH"],
@@ -63,7 +64,7 @@ class Node:
         await self.until_ready()
 
     async def until_ready(self) -> None:
-        """Wait until it says that it takes clients."""
+        """Wait until the node answers that it accepts clients."""
         deadline = time.monotonic() + _READY_SECONDS
         async with httpx.AsyncClient(base_url=self.url, timeout=2, trust_env=False) as client:
             while True:
@@ -77,7 +78,7 @@ class Node:
                 await asyncio.sleep(0.05)
 
     async def ask(self, do: str, **request: Any) -> Any:
-        """Ask the process for something (see `node.py`), and return its answer."""
+        """Send a request to the process (`node.py`), and return its answer."""
         assert self.process is not None
         assert self.process.stdin is not None
         assert self.process.stdout is not None
@@ -85,14 +86,14 @@ class Node:
         return json.loads(await asyncio.wait_for(self.process.stdout.readline(), _ANSWER_SECONDS))
 
     async def metrics(self) -> dict[str, float]:
-        """What it has counted, by name and label."""
+        """All its metrics, by name and label."""
         async with httpx.AsyncClient(base_url=self.url, timeout=5, trust_env=False) as client:
             text = (await client.get("/metrics")).text
         lines = (line.rpartition(" ") for line in text.splitlines() if not line.startswith("#"))
         return {name: float(value) for name, _, value in lines}
 
     async def metric(self, name: str) -> float:
-        """One of them; 0 while it was not counted."""
+        """One of its metrics; 0 before its first count."""
         return (await self.metrics()).get(name, 0.0)
 
     def send(self, number: signal.Signals) -> None:
@@ -101,19 +102,19 @@ class Node:
 
     @property
     def state(self) -> str:
-        """The kernel's letter for its state: T is stopped; empty when there is no such process."""
+        """The state of the process as the kernel's letter: T is stopped; "" without such a process."""
         try:
             return Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()[0]
         except (FileNotFoundError, ProcessLookupError):
             return ""
 
     async def ended(self, *, seconds: float = 40.0) -> int:
-        """Its exit code, once it has ended; negative for a signal."""
+        """The exit code once the process has ended; negative for a signal."""
         assert self.process is not None
         return await asyncio.wait_for(self.process.wait(), seconds)
 
     async def kill(self) -> int:
-        """End it without a word."""
+        """Kill the process."""
         assert self.process is not None
         if self.process.returncode is None:
             self.send(signal.SIGKILL)

@@ -1,4 +1,4 @@
-"""The one judge of what every bot must hold in the end: a plain reduction of the raw log, in commit order."""
+"""The one judge of the state that every bot must hold in the end: a plain reduction of the raw log, in commit order."""
 
 from __future__ import annotations
 
@@ -17,6 +17,6 @@ __all__ = ["differences", "known_instruments"]
 async def differences(
     connection: Any, instruments: Sequence[Any], user_id: UUID, shown: dict[str, Any], *, since: datetime
 ) -> list[str]:
-    """Where what a bot shows of ``user_id`` differs from what the raw log says."""
+    """The differences between the state that a bot shows of ``user_id`` and the raw log."""
     history = await recorded_history(connection, user_id)
     return disagreements(Oracle(user_id, instruments).state(history), shown, since=since)

@@ -1,4 +1,4 @@
-"""How slow this machine is at this moment, so that a bound in seconds says something about the product."""
+"""How slow this machine is at this moment, so that bounds in seconds measure the product and not the machine."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Final
 
 #: CPython 3.11 needs this time for the work on the machine of `docs/faults.md` when nothing else runs there.
 _IDLE_SECONDS: Final = 0.3
-#: A bound that is wider than this says nothing.
+#: A wider bound would prove nothing.
 _SLOWEST: Final = 3.0
 _WORK: Final = """
 import time
@@ -23,9 +23,9 @@ print(time.perf_counter() - began)
 
 
 async def slowness() -> float:
-    """How many times longer than on an idle machine a process takes for the same work, from 1 to 3.
+    """The present duration of work in a process, divided by that on an idle machine, from 1 to 3.
 
-    Another process does the work: the event loop of this one is busy with its clients.
+    Another process does the work, because the event loop of this one is busy with its clients.
     """
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-I", "-c", _WORK, stdout=asyncio.subprocess.PIPE

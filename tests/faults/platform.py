@@ -1,4 +1,4 @@
-"""A trading platform whose every row says whose it is, and which knows when it committed what."""
+"""A trading platform whose every row names its owner, and which records the time of each commit."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _CONNECT_SECONDS: Final = 3.0
 _STATEMENT_SECONDS: Final = 10.0
 _WAITS: Final = "SELECT EXISTS (SELECT FROM guardwire.inbox WHERE account = ANY ($1))"
 _REVISIONS: Final = "SELECT user_id, revision FROM guardwire.accounts WHERE user_id = ANY ($1)"
-#: What a database that is away, starting, full or hanging looks like from here.
+#: The errors of a database that is away, starting, full or hanging.
 AWAY: Final = (
     OSError,
     TimeoutError,
@@ -47,7 +47,7 @@ def people(count: int, random: Random, *, first: int = 0) -> list[Owner]:
 
 
 class SteadyMarks(Marks):
-    """Marked rows whose times only grow, so that the last row of an account is always its newest."""
+    """Marked rows with growing times, so that the last row of an account is always its newest."""
 
     _last = datetime.min.replace(tzinfo=UTC)
 
@@ -64,7 +64,7 @@ class Platform:
     owners: Sequence[Owner]
     marks: Marks
     random: Random
-    #: For each owner (by number), when each of its serial numbers had been committed, in their order.
+    #: For each owner (by number) the times at which its serial numbers were committed, in their order.
     commits: dict[int, list[tuple[int, float]]] = field(default_factory=dict)
     failures: int = 0
     last_commit_at: float = 0.0
@@ -72,34 +72,37 @@ class Platform:
     _connection: Any = None
 
     async def connection(self) -> Any:
-        """A connection that was good when last used."""
+        """A connection that worked when it was last used."""
         if self._connection is None or self._connection.is_closed():
             self._connection = await asyncpg.connect(self.database_url, timeout=_CONNECT_SECONDS)
         return self._connection
 
     async def close(self) -> None:
-        """Hang up."""
+        """Close the connection."""
         if self._connection is not None:
             self._connection.terminate()
             self._connection = None
 
     async def trade(self, stop: asyncio.Event, *, per_second: float) -> None:
-        """Commit for random owners until ``stop`` is set; a database that is away is waited for.
+        """Commit for random owners until ``stop`` is set, and wait for a database that is away.
 
-        Not until cancelled: the driver may make another error of that, which looks like a database away.
+        Cancellation would not do, because the driver can turn it into another error, which looks like a database that
+        is away.
         """
         due = time.monotonic()
         while not stop.is_set():
             several = min(self.random.choice((1, 1, 2, 5)), len(self.owners))
             await self.commit(self.random.sample(self.owners, several), stop=stop)
-            # What an outage delayed is not caught up with: a platform reports the present.
+            # Commits that an outage prevented are not made later: a platform reports the present.
             due = max(due + 1 / per_second, time.monotonic() - 0.1)
             await asyncio.sleep(max(0.0, due - time.monotonic()))
 
     async def commit(
         self, owners: Sequence[Owner], *, odd: int = 2, stop: asyncio.Event | None = None
     ) -> None:
-        """One transaction with a few rows of each; tried until the database took it, or until ``stop``."""
+        """Commit one transaction with a few rows of each of ``owners``; retry until the database accepts it or ``stop``
+        is set.
+        """
         while stop is None or not stop.is_set():
             try:
                 async with asyncio.timeout(_STATEMENT_SECONDS):
@@ -112,13 +115,13 @@ class Platform:
                 return
 
     async def try_to_commit(self, owners: Sequence[Owner], *, odd: int = 2) -> None:
-        """The same, once; raises what the database says."""
+        """Commit once; raises the database's error."""
         serials, log, equity = [], [], []
         for owner in owners:
             log += [self.marks.log_row(owner) for _ in range(self.random.randrange(odd + 1))]
             self._serial += 1
             serials.append((owner, self._serial))
-            # Without a close reason: a sync of the owner's, later than all of its rows before.
+            # Without a close reason, so it is a sync of the owner, later than all its rows before.
             synced = self.marks.log_row(owner)
             told = f"{owner.mark} serial {self._serial}"
             log.append(
@@ -144,12 +147,12 @@ class Platform:
         return commits[-1][0] if commits else -1
 
     def forget(self, *, since: float) -> None:
-        """What was committed after ``since`` (monotonic) has never happened."""
+        """Forget the commits after ``since`` (monotonic seconds), because the database has lost them."""
         for number, commits in self.commits.items():
             self.commits[number] = [commit for commit in commits if commit[1] < since]
 
     async def final_word(self) -> dict[UUID, int]:
-        """Commit once more for everybody; then the revision of each, which is the last, once all is applied."""
+        """Commit once more for every owner; returns the last revision of each, when all rows are applied."""
         for start in range(0, len(self.owners), 50):
             await self.commit(self.owners[start : start + 50], odd=1)
         users = [owner.user_id for owner in self.owners]

@@ -1,7 +1,7 @@
-"""A TCP proxy that can be told to delay, to cut, and to go silent in one direction or both.
+"""A TCP proxy that can delay, cut, and go silent in one direction or both.
 
-Silent means that bytes are no longer taken from that side: nothing arrives, nothing is refused, and neither
-end is told, which is what a half-open connection is to those that hold it.
+A silent proxy stops reading from a side. Nothing arrives, nothing is refused, and neither end notices, as on a
+half-open connection.
 """
 
 from __future__ import annotations
@@ -11,12 +11,12 @@ import contextlib
 from collections.abc import Iterable
 from typing import Literal, Self
 
-#: `up` is from who connected to the target, `down` the way back.
+#: `up` leads from the client to the target, `down` back.
 Direction = Literal["up", "down"]
 
 
 class _End(asyncio.Protocol):
-    """One end of a connection through the proxy: what it receives, the other end sends."""
+    """One end of a connection through the proxy; the other end sends the bytes that this one receives."""
 
     def __init__(self, proxy: Proxy, direction: Direction) -> None:
         self.proxy = proxy
@@ -48,7 +48,7 @@ class _End(asyncio.Protocol):
             self.other.transport.write(data)
 
     def join(self, other: _End) -> None:
-        """From now on what is received goes to ``other``."""
+        """Send the bytes that this end receives to ``other`` from now on."""
         self.other = other
         early, self._early = self._early, []
         for data in early:
@@ -65,7 +65,7 @@ class _End(asyncio.Protocol):
             self.other.mind()
 
     def mind(self) -> None:
-        """Read, or do not, as the proxy and the other end want it."""
+        """Read, or pause reading, as the proxy and the other end require."""
         if self.transport is None or self.transport.is_closing():
             return
         if self._full or self.direction in self.proxy.silent:
@@ -78,7 +78,7 @@ class _End(asyncio.Protocol):
         return True
 
     def _end(self) -> None:
-        """This side says nothing more; when neither does, the connection is over."""
+        """Note that this end has closed; when both have, the connection is over."""
         self._ended = True
         if self.other is None or self.other._ended:
             for end in (self, self.other):
@@ -124,13 +124,13 @@ class Proxy:
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     def go_silent(self, *directions: Direction) -> None:
-        """Carry nothing more in ``directions``, on connections old and new; none heals it."""
+        """Carry nothing more in ``directions``, on present and new connections; an empty set ends the silence."""
         self.silent = frozenset(directions)
         for end in tuple(self.ends):
             end.mind()
 
     def cut(self) -> int:
-        """Reset every connection; the number of them."""
+        """Reset every connection; returns their number."""
         cut = sum(end.direction == "up" for end in self.ends)
         for end in tuple(self.ends):
             if end.transport is not None:
@@ -139,7 +139,7 @@ class Proxy:
 
     @property
     def carried_bytes(self) -> dict[Direction, int]:
-        """What its open connections have carried, by direction."""
+        """The bytes that its open connections have carried, by direction."""
         carried: dict[Direction, int] = {"up": 0, "down": 0}
         for end in self.ends:
             carried[end.direction] += end.carried_bytes
@@ -169,7 +169,7 @@ class Proxy:
 
 
 def heal(all_of: Iterable[Proxy]) -> None:
-    """Take back what proxies were told."""
+    """End every disturbance by the proxies."""
     for proxy in all_of:
         proxy.delay_seconds = 0.0
         proxy.go_silent()

@@ -1,11 +1,11 @@
-"""One fault on stage: bots that follow accounts of their own, a platform that trades, and a judgement.
+"""One fault on stage: bots that follow accounts of their own, a platform that trades, and the checks at the end.
 
-    async with performance(ground, Findings("a node is killed"), random=random, bots=200) as stage:
-        code = await stage.sites[0].node.kill()
-        stage.proves(f"the process ended with {code}", code == -9)
+async with performance(ground, Findings("a node is killed"), random=random, bots=200) as stage:
+    code = await stage.sites[0].node.kill()
+    stage.proves(f"the process ended with {code}", code == -9)
 
-What every performance ends with: the platform has its final word, everybody has to learn of it in time, the
-state of every bot is compared with the oracle's, and nothing may be left behind.
+Every performance ends with the same checks: the platform commits once more for each account, every client must show
+this in time, the state of every bot is compared with the oracle's, and nothing may be left behind.
 """
 
 from __future__ import annotations
@@ -32,20 +32,20 @@ _FIRST_SECONDS: Final = 40.0
 
 @dataclass
 class Stage:
-    """What a fault gets: where it happens, who watches, and where it says what it saw."""
+    """The surroundings of a fault: the servers, the bots, the platform, and the findings to report to."""
 
     ground: Ground
     crowd: Crowd
     platform: Platform
     random: Random
     findings: Findings
-    #: Everybody must be right again so soon after the fault has ended.
+    #: Every client must be right again within this time after the end of the fault.
     right_again_seconds: float = BLIND_SECONDS
-    #: For so long may a client take for fresh what is not.
+    #: The longest time for which a client may take an old state for fresh.
     misled_seconds: float = BLIND_SECONDS
-    #: Connections of a killed node are leased until they run out.
+    #: Connections of a killed node stay leased until their lease ends.
     leases_may_run_out: bool = False
-    #: Where in `Ground.holders` those of this stage begin.
+    #: The index in `Ground.holders` at which those of this stage begin.
     first_holder: int = 0
     healed_at: float = field(default_factory=time.monotonic)
     _trading: asyncio.Task[None] | None = None
@@ -60,23 +60,23 @@ class Stage:
         return self.crowd.bots
 
     def proves(self, text: str, true: bool) -> None:
-        """Something that is so because the fault bites."""
+        """Report a proof that the fault takes effect."""
         self.findings.proofs.append((text, bool(true)))
 
     def figure(self, what: str, value: float, bound: float, unit: str = "s") -> None:
-        """Something measured, and the most that is allowed."""
+        """Report a figure, and its bound."""
         self.findings.figures.append(Figure(what, value, bound, unit))
 
     def broken(self, text: str) -> None:
-        """A promise was not kept."""
+        """Report a broken promise."""
         self.findings.broken.append(text)
 
     def healed(self) -> None:
-        """The fault is over; from now on everybody has `right_again_seconds`."""
+        """Note the end of the fault; every client has `right_again_seconds` from now on."""
         self.healed_at = time.monotonic()
 
     async def until(self, condition: Callable[[], Awaitable[bool]], *, seconds: float = 10.0) -> float:
-        """Seconds until ``condition`` held; infinite when it did not in time."""
+        """Seconds until ``condition`` held; infinite when it did not hold in time."""
         began = time.monotonic()
         while not await condition():
             if time.monotonic() - began > seconds:
@@ -85,11 +85,11 @@ class Stage:
         return time.monotonic() - began
 
     async def all_know(self, *, seconds: float, among: Sequence[Bot] | None = None) -> float:
-        """Seconds until no bot (``among`` some) takes itself for fresh; infinite when some still does."""
+        """Seconds until no bot (among ``among``) takes its state for fresh; infinite when some still do."""
         concerned = self.bots if among is None else among
         began = time.monotonic()
         doubts = [bot.doubts for bot in concerned]
-        # Counted, because who finds another node at once is in doubt for a moment only.
+        # The counter shows also a bot that was in doubt for a moment, because it soon found another node.
         while any(
             bot.believes_fresh and bot.doubts == before for bot, before in zip(concerned, doubts, strict=True)
         ):
@@ -99,7 +99,7 @@ class Stage:
         return time.monotonic() - began
 
     async def watch(self, seconds: float) -> None:
-        """Let time pass: bots and platform go on, and what they see is noted."""
+        """Let time pass, while bots and platform go on."""
         await asyncio.sleep(seconds)
 
     async def trade(self) -> None:
@@ -109,7 +109,7 @@ class Stage:
         self._trading = asyncio.create_task(trading, name="trade")
 
     async def rest(self) -> None:
-        """Let the platform end what it is at, and then nothing."""
+        """Stop the platform after its present transaction."""
         if self._trading is not None:
             self._stop.set()
             await self._trading
@@ -120,7 +120,7 @@ class Stage:
 async def performance(
     ground: Ground, findings: Findings, *, random: Random, bots: int, sites: Sequence[Site] | None = None
 ) -> AsyncIterator[Stage]:
-    """A stage with ``bots`` that are all fresh, of accounts that nobody has seen before."""
+    """A stage with ``bots`` fresh clients of new accounts."""
     began, first_holder = time.monotonic(), len(ground.holders)
     marks = SteadyMarks(random)
     owners = people(bots, random)
@@ -129,7 +129,7 @@ async def performance(
     crowd = Crowd(platform, [Bot(owner, ground.token(owner), addresses, marks) for owner in owners])
     stage = Stage(ground, crowd, platform, random, findings, first_holder=first_holder)
     try:
-        await platform.final_word()  # so that everybody has something to lose
+        await platform.final_word()  # every client then has a state that it could lose
         async with crowd.following():
             await crowd.until_all_fresh(seconds=_FIRST_SECONDS)
             await stage.trade()

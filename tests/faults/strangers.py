@@ -1,4 +1,4 @@
-"""Clients that behave badly: some take nothing, some vanish; both speak to a node itself, by no proxy."""
+"""Clients that behave badly: some stop reading, some vanish. They connect to a node itself, without a proxy."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from tests.end_to_end.marks import Marks, Owner
 from tests.faults.nodes import Node
 
 _RECEIVE_BUFFER_BYTES: Final = 2048
-#: A snapshot of so many positions fills every buffer between a node and a client that takes nothing.
+#: A snapshot of so many positions fills every buffer between a node and a client that does not read.
 _POSITIONS: Final = 400
 _ANSWER_SECONDS: Final = 20.0
 
 
 async def make_fat(connection: Any, owner: Owner, marks: Marks) -> None:
-    """Give ``owner`` so many positions that one snapshot of them is more than any buffer takes."""
+    """Give ``owner`` so many positions that one snapshot of them is larger than any buffer."""
     row = replace(
         marks.log_row(owner), event_type="sync", close_reason=None, matched=1, divergence_reason="d" * 300
     )
@@ -58,7 +58,7 @@ async def opened(node: Node, *, receive_buffer_bytes: int | None = None) -> sock
 
 
 async def stuck_reader(node: Node, token: str) -> socket.socket:
-    """A client that has shaken hands and reads nothing more."""
+    """A client that completes its handshake and then stops reading."""
     found = await opened(node, receive_buffer_bytes=_RECEIVE_BUFFER_BYTES)
     loop = asyncio.get_running_loop()
     await loop.sock_sendall(found, request("/ws", token))
@@ -69,14 +69,14 @@ async def stuck_reader(node: Node, token: str) -> socket.socket:
 
 
 def vanish(connection: socket.socket) -> None:
-    """Reset it, as a client does that is killed or loses its network's memory."""
+    """Reset the connection, as for a client that is killed or loses its network."""
     with contextlib.suppress(OSError):
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     connection.close()
 
 
 async def vanish_at(node: Node, stage: int, token: str) -> None:
-    """Connect, and vanish at a certain point of the conversation: 0 to 9, the later the further."""
+    """Connect, and vanish at a point of the conversation from 0 (early) to 9 (late)."""
     connection = await opened(node)
     loop = asyncio.get_running_loop()
     try:
@@ -96,9 +96,9 @@ async def vanish_at(node: Node, stage: int, token: str) -> None:
             async with asyncio.timeout(_ANSWER_SECONDS):
                 await loop.sock_recv(connection, {7: 16, 8: 400}.get(stage, 4096))
         if stage == 9:
-            # The beginning of a frame that is said to be longer than what comes.
+            # The beginning of a frame whose header states a greater length than what follows.
             await loop.sock_sendall(connection, b"\x81\xfe\x04\x00abcdsome")
     except (OSError, TimeoutError):
-        pass  # who vanishes does not care whether the other did first
+        pass  # a client that vanishes ignores that the server may have closed first
     finally:
         vanish(connection)

@@ -1,4 +1,4 @@
-"""The list of all faults, and how one of them is played."""
+"""The list of all faults, and the run of one of them."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from tests.faults.stage import Stage, performance
 __all__ = ["SCENARIOS", "Run", "Scenario"]
 
 
-#: Of one fault, whatever hangs.
+#: For one fault, also when something hangs.
 _LONGEST_SECONDS: Final = 180.0
 
 
 @dataclass(frozen=True)
 class Run:
-    """On what, and how large."""
+    """The servers and the size of a run."""
 
     ground: Ground
     seed: int
@@ -31,17 +31,17 @@ class Run:
 
 @dataclass(frozen=True)
 class Scenario:
-    """One fault; ``inject`` brings it about on a stage where all is well."""
+    """One fault; ``inject`` causes it on a stage where everything works."""
 
     fault: str
     inject: Callable[[Stage], Awaitable[None]]
     short: bool = False
 
     async def play(self, run: Run) -> Findings:
-        """Inject the fault and judge what came of it."""
-        # Each fault draws from the seed by itself, so that one alone is what it was among all.
+        """Inject the fault, and run the checks."""
+        # Each fault seeds its own generator, so that a single fault draws the same as in the whole run.
         draw, findings = f"{run.seed} {self.fault}", Findings(self.fault)
-        random.seed(draw)  # the jitter of clients
+        random.seed(draw)  # for the jitter of clients
         try:
             async with (
                 asyncio.timeout(_LONGEST_SECONDS),

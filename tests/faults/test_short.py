@@ -22,7 +22,7 @@ _BOTS = 24
 
 @dataclass(frozen=True)
 class Place:
-    """Where faults are injected, and the loop that it lives in."""
+    """The servers that faults are injected into, and the event loop of their proxies."""
 
     runner: asyncio.Runner
     ground: Ground

@@ -1,4 +1,4 @@
-"""Writers of every kind at once, on accounts that nobody follows: each keeps to what a platform may do."""
+"""Writers of every kind at once, on accounts without clients; each does nothing but what a platform may do."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ _PREPARED_SECONDS: Final = 3.0
 _LOOK_SECONDS: Final = 0.1
 _COPIED_ROWS: Final = (50, 1500)
 _COPY_EVERY_SECONDS: Final = 3.0
-#: Rows that may be altered in place; the latest of them.
+#: The number of its newest rows that a writer may alter in place.
 _REMEMBERED: Final = 500
 _DESKS: Final = 3
 
-# A platform that keeps its log in partitions has one more column, which belongs to the key.
+# A partitioned log has one more column, which belongs to its key.
 _PARTITION: Final = f"""
 DROP SCHEMA guardwire CASCADE;
 ALTER TABLE reconciliation_logs RENAME TO whole;
@@ -45,13 +45,13 @@ DROP TABLE whole;
 
 
 async def partition_log(connection: Any) -> None:
-    """Make the log of a migrated database a partitioned one, and take Guardwire out of it again."""
+    """Replace the log of a migrated database by a partitioned one, and remove Guardwire again."""
     await connection.execute(_PARTITION)
 
 
 @dataclass
 class Traders:
-    """Write rows of ``owners`` until they are stopped; ``counted`` says how many transactions of each kind.
+    """Write rows of ``owners`` until `stop`; ``counted`` has the number of transactions of each kind.
 
     A transaction may fail for one reason only: PostgreSQL could not serialize it. Every other error of a writer is a
     line in ``failures``.
@@ -68,7 +68,7 @@ class Traders:
     _numbers: itertools.count[int] = field(default_factory=itertools.count)
 
     async def run(self, stop: asyncio.Event, *, with_prepared: bool) -> None:
-        """Until ``stop`` is set; nothing is open or prepared afterwards."""
+        """Write until ``stop`` is set; afterwards no transaction is open or prepared."""
         kinds = [
             self._loop, self._serializable, self._repeatable_read, self._savepoints, self._copy, self._move,
             self._alter, self._reference, partial_open(self._open, stop), partial_open(self._read, stop),
@@ -104,7 +104,7 @@ class Traders:
         return [self.marks.log_row(owner) for _ in range(self.random.randrange(1, most + 1))]
 
     async def _loop(self, connection: Any) -> str:
-        """Most transactions of a platform are of this kind: one account, and a statement for each row."""
+        """The usual transaction of a platform: one account, and a statement for each row."""
         owner = self._owner()
         async with connection.transaction():
             for ticket in owner.tickets:
@@ -117,7 +117,7 @@ class Traders:
         return "loops"
 
     async def _serializable(self, connection: Any) -> str:
-        """Reads what it then writes, so that two of them can be in each other's way."""
+        """Read the rows that it then writes, so that two such transactions can conflict."""
         owner = self._owner()
         async with connection.transaction(isolation="serializable"):
             await connection.fetchval(
@@ -129,7 +129,7 @@ class Traders:
         return "serializable"
 
     async def _repeatable_read(self, connection: Any) -> str:
-        """Its snapshot is older than what others have committed for the same accounts."""
+        """A transaction whose snapshot is older than later commits for the same accounts."""
         async with connection.transaction(isolation="repeatable_read"):
             await connection.fetchval("SELECT 1 FROM equity_snapshots LIMIT 1")
             await asyncio.sleep(self.random.random() * 3 * _LOOK_SECONDS)
@@ -138,7 +138,7 @@ class Traders:
         return "repeatable read"
 
     async def _savepoints(self, connection: Any) -> str:
-        """Takes some of what it wrote back, and sometimes all."""
+        """Take some of the rows back, and sometimes all of them."""
         owner, other = self.random.sample(self.owners, 2)
         with contextlib.suppress(_TakenBack):
             async with connection.transaction():
@@ -171,7 +171,7 @@ class Traders:
         return "COPY"
 
     async def _move(self, connection: Any) -> str:
-        """Rows go to another partition: PostgreSQL deletes and inserts them."""
+        """Move rows to another partition, which PostgreSQL does by a delete and an insert."""
         await connection.execute(
             "UPDATE reconciliation_logs SET desk = (desk + 1) % $2 WHERE id = ANY ($1::text[]::uuid[])",
             self.random.sample(self._ids, min(20, len(self._ids))),
@@ -180,7 +180,7 @@ class Traders:
         return "partition moves"
 
     async def _alter(self, connection: Any) -> str:
-        """Rows are altered where they are."""
+        """Alter rows in place."""
         await tables.LOG.update(
             connection,
             self.random.sample(self._ids, min(5, len(self._ids))),
@@ -189,7 +189,7 @@ class Traders:
         return "alterations"
 
     async def _reference(self, connection: Any) -> str:
-        """Limits, rates and instruments change under the accounts."""
+        """Change limits, rates and instruments."""
         owner = self._owner()
         match self.random.randrange(4):
             case 0:
@@ -215,14 +215,14 @@ class Traders:
         return "reference"
 
     async def _open(self, connection: Any, stop: asyncio.Event) -> str:
-        """A transaction that has written stays open for long, and commits late."""
+        """A transaction that stays open for long after its writes, and commits late."""
         async with connection.transaction():
             await tables.LOG.insert(connection, self._rows(self._owner(), 2))
             await _wait(stop, _OPEN_SECONDS)
         return "late commits"
 
     async def _read(self, connection: Any, stop: asyncio.Event) -> str:
-        """A snapshot is kept for long, so that no vacuum can remove what it may see."""
+        """A snapshot that is kept for long, so that no vacuum can remove the rows that it may see."""
         async with connection.transaction(isolation="repeatable_read", readonly=True):
             await connection.fetchval("SELECT count(*) FROM equity_snapshots")
             await _wait(stop, _OPEN_SECONDS)
@@ -250,13 +250,13 @@ class Traders:
 
 
 class _TakenBack(Exception):
-    """Ends a transaction or a savepoint of a writer that thinks better of it."""
+    """Raised by a writer to roll back a transaction or a savepoint."""
 
 
 def partial_open(
     write: Callable[[Any, asyncio.Event], Awaitable[str]], stop: asyncio.Event
 ) -> Callable[[Any], Awaitable[str]]:
-    """``write`` for `Traders._repeat`, with the event that ends its waiting."""
+    """Bind ``write`` to the event that ends its waiting, for `Traders._repeat`."""
 
     async def bound(connection: Any) -> str:
         return await write(connection, stop)
@@ -271,5 +271,5 @@ async def _wait(stop: asyncio.Event, seconds: float) -> None:
 
 
 def _copied(value: Any) -> Any:
-    """As the driver's binary COPY takes it."""
+    """The value in the form of the driver's binary COPY."""
     return UUID(value) if isinstance(value, str) and len(value) == 36 and value.count("-") == 4 else value

@@ -1,10 +1,10 @@
-"""Minutes of trading with everything at once, and no account that differs from its raw log.
+"""Minutes of trading with everything at once; no account may differ from its raw log.
 
 python -m tests.faults.trading [--seconds N] [--seed N]
 
-Half of the time PostgreSQL may not prepare transactions, and the platform's rows wake the applier; then it may, and
-the applier polls. All the while writers of every kind write, the applier's node is killed, stopped, or loses its
-backend, and `guardwire verify` compares every account with its log.
+In the first half PostgreSQL may not prepare transactions, and the platform's rows wake the applier. In the second half
+it may, and the applier polls. All the while writers of every kind write, the applier's node is killed, stopped, or
+loses its backend, and `guardwire verify` compares every account with its log.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from tests.faults.traders import Traders, partition_log
 _NODES: Final = 3
 _BOTS: Final = 30
 _OTHERS: Final = 40
-#: Beyond that of any bot.
+#: Beyond the numbers of all bots.
 _FIRST_NUMBER: Final = 300_000
 _SECONDS: Final = 240.0
 _PROGRESS_SECONDS: Final = 10.0
@@ -48,7 +48,7 @@ _ROOT: Final = Path(__file__).parents[2]
 
 
 def main() -> int:
-    """Trade for as long as was asked for; 0 when all of it held."""
+    """Trade for the given time; 0 when every check held."""
     parser = argparse.ArgumentParser(prog="python -m tests.faults.trading", description=__doc__)
     parser.add_argument("--seconds", type=float, default=_SECONDS)
     parser.add_argument("--seed", type=int, help="of all that is drawn; printed")
@@ -68,7 +68,7 @@ async def _run(servers: EmbeddedServers, seconds: float, seed: int) -> Findings:
     await partition_log(connection)
     await connection.close()
     findings, draw = Findings("trading with everything at once"), random.Random(seed)
-    random.seed(seed)  # the jitter of clients
+    random.seed(seed)  # for the jitter of clients
     async with (
         ground(servers, nodes=_NODES) as made,
         performance(made, findings, random=draw, bots=_BOTS) as stage,
@@ -79,7 +79,7 @@ async def _run(servers: EmbeddedServers, seconds: float, seed: int) -> Findings:
 
 @dataclass
 class _Trading:
-    """The writers, the faults and the verifications of one run, and their counts so far."""
+    """The writers, the faults and the verifications of one run, with their counts."""
 
     stage: Stage
     different: int = 0
@@ -88,7 +88,7 @@ class _Trading:
     _began: float = field(default_factory=time.monotonic)
 
     async def trade(self, seconds: float) -> None:
-        """Both halves, and the last look."""
+        """Run both halves, and the final checks."""
         stage = self.stage
         stage.leases_may_run_out = True
         owners = people(_OTHERS, stage.random, first=_FIRST_NUMBER)
@@ -124,7 +124,7 @@ class _Trading:
         )
 
     async def _allow_prepared(self) -> None:
-        """Restart PostgreSQL with two-phase commits; rows do not wake the applier from then on."""
+        """Restart PostgreSQL with two-phase commits; from then on rows do not wake the applier."""
         stage = self.stage
         async with stage.ground.connection() as connection:
             await connection.execute(f"ALTER SYSTEM SET max_prepared_transactions = {_MOST_PREPARED}")
@@ -203,7 +203,7 @@ class _Trading:
 
 
 async def _waited(stop: asyncio.Event, seconds: float) -> bool:
-    """Wait for so long, or until ``stop``; whether it is set."""
+    """Wait for ``seconds``, or until ``stop`` is set; returns whether it is."""
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(seconds):
             await stop.wait()

@@ -39,7 +39,7 @@ IDENTITY = Identity(
 
 
 class Pair(NamedTuple):
-    """Two servers and the address that leads to the primary of them; ``client`` is a node's."""
+    """Two servers, and the address of the present primary; ``client`` is a node's."""
 
     old: str
     new: str
@@ -47,7 +47,7 @@ class Pair(NamedTuple):
     client: Redis
 
     async def fail_over(self) -> None:
-        """The new one becomes the primary, the old one its replica, and the address leads to the new one."""
+        """Make the new server the primary and the old one its replica, and point the address to the new one."""
         await self.demote_old()
         self.address.target_port = _port(self.new)
 
@@ -67,7 +67,7 @@ def _port(url: str) -> int:
 
 @pytest.fixture(scope="module")
 def both() -> Iterator[tuple[str, str]]:
-    """URLs of two servers."""
+    """The URLs of two servers."""
     nothing = "postgresql://not-used"
     with (
         EmbeddedServers.start(database_url=nothing) as one,
@@ -83,7 +83,7 @@ async def pair(both: tuple[str, str]) -> AsyncIterator[Pair]:
             await server.replicaof("NO", "ONE")
             await server.flushall()
     async with Proxy("redis", _port(both[0])) as address:
-        # The two have passwords of their own; the address's user knows the one that both accept.
+        # The servers have different passwords; the user of the address has one that both accept.
         for url in both:
             async with redis.asyncio.from_url(url) as server:
                 await server.acl_setuser(
@@ -96,12 +96,12 @@ async def pair(both: tuple[str, str]) -> AsyncIterator[Pair]:
 
 
 async def _confirm(_identity: Identity) -> None:
-    """Every identity holds."""
+    """Accept every identity."""
 
 
 async def test_tickets_are_given_out_again_after_a_failover(pair: Pair) -> None:
     tickets = Tickets(redis=pair.client, confirm=_confirm)
-    # As many connections as a crowd had opened.
+    # As many connections as a crowd would have opened.
     await asyncio.gather(*(tickets.issue(IDENTITY) for _ in range(50)))
     await pair.fail_over()
     with pytest.raises(AuthenticationError):
@@ -159,7 +159,7 @@ async def test_redis_counts_as_down_while_it_takes_no_writes(pair: Pair, migrate
     METRICS.redis_up.set(0)
     try:
         await is_shown_as(1)
-        # The address still leads to the old one, which answers every read.
+        # The address still leads to the old server, which answers every read.
         await pair.demote_old()
         await is_shown_as(0)
         pair.address.target_port = _port(pair.new)

@@ -1,4 +1,4 @@
-"""Paths through the steps that nodes took."""
+"""Paths through the steps of several nodes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Somebody writes into Redis what no node has written: it costs its account's memory, and nobody else's."""
+"""A stranger writes into Redis: the account of the key loses its memory, and no other account does."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ FIELDS = (
     "epoch", "revision", "as_of", "owner", "state", "state_revision", "state_seconds", "steps", "steps_bytes",
     "edge_bytes",
 )  # fmt: skip
-#: Lua's tonumber, HINCRBY, Python's int or a JSON reader could fail on these, or believe too much of them.
+#: Lua's tonumber, HINCRBY, Python's int or a JSON reader could fail on these, or accept too much of them.
 VALUES: dict[str, bytes] = {
     "empty": b"",
     "words": b"many",
@@ -61,7 +61,7 @@ async def redis(redis_url: str) -> Any:
 
 @pytest.fixture
 async def store(redis: Redis) -> SnapshotStore:
-    """With two accounts at revision 2, each by one step from revision 1."""
+    """A store with two accounts at revision 2, each by one step from revision 1."""
     store = SnapshotStore(redis, channels=CHANNELS)
     await commit(store, 1, from_scratch=True)
     await commit(store, 2)
@@ -82,7 +82,7 @@ async def commit(store: SnapshotStore, revision: int, *, from_scratch: bool = Fa
 
 
 async def held(store: SnapshotStore) -> dict[UUID, tuple[int, Any]]:
-    """Revision and state of what is remembered."""
+    """The stored revision and state."""
     stored = await store.load([USER, OTHER_USER])
     return {user: (each.snapshot.revision, each.snapshot.state) for user, each in stored.items()}
 
@@ -95,7 +95,7 @@ async def check_that_others_are_remembered(store: SnapshotStore, redis: Redis, m
     assert before.get(USER, right[USER]) == right[USER]
     assert (await commit(store, 3))[1] == 1
     assert (await held(store))[OTHER_USER] == (3, snapshot(3, syncs=3).state)
-    # The state is stored whole at the latest when the steps since it are too many.
+    # The whole state is stored at the latest when there are too many steps since the last one.
     for revision in range(4, 4 + snapshots.STEPS + 1):
         assert await commit(store, revision) == [1, 1]
     state = (revision, snapshot(revision, syncs=revision).state)

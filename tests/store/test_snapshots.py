@@ -72,7 +72,7 @@ async def test_two_nodes_that_took_different_steps_to_one_revision_are_both_reme
 
 
 async def whole_at(redis: Redis) -> int:
-    """The revision of the state that is stored whole."""
+    """The revision of the state that is stored as a whole."""
     (key,) = [key async for key in redis.scan_iter() if key.endswith(b":snapshot")]
     (revision,) = await redis.hmget(key, "state_revision")
     return int(revision or -1)

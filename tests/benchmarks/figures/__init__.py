@@ -1,1 +1,1 @@
-"""The figures, one subject a file; each is a function from the ground to what it measured."""
+"""The figures, one subject in each file; each is a function from the ground to its measurements."""

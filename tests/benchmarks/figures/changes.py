@@ -1,4 +1,4 @@
-"""From a statement to the frame that shows it, against NOTIFY and a raw write: time, and the server's CPU."""
+"""From a statement to its frame, against NOTIFY and a raw write: time, and the server's CPU."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ _BURST = (
     " 20 µs of each is the kernel's writing, as in the floor, and 40 the interpreter's making of state, patch and"
     " frame"
 )
-#: In the release before the inbox, the median of a single price at 200 changes/s was 2.36 times the floor's.
+#: In release 0.1.0 the median of a single price at 200 changes/s was 2.36 times the floor's.
 _BEFORE = 2.36
 _RATE = 200
 
 
 class _Side:
-    """One of the two servers, and what was measured of it, by changes a second."""
+    """One of the two servers with its measurements, by changes a second."""
 
     def __init__(self, server: Child, sockets: Sockets, write: Write, burst: str) -> None:
         self.server, self.sockets, self.write, self.burst = server, sockets, write, burst
@@ -67,8 +67,8 @@ class _Side:
         await ground.connection.execute(self.burst, ground.users, price)
         committed = time.perf_counter()
         await seen.all_shown()
-        # From the commit, because writing a thousand rows is the platform's work; a frame may come before its
-        # writer hears of the commit.
+        # Measured from the commit, because writing a thousand rows is the platform's work. A frame may arrive before
+        # its writer gets the answer to the commit.
         self.last_ms.append(1000 * max(0.0, begun + max(seen.latencies_seconds) - committed))
 
 

@@ -1,4 +1,4 @@
-"""Reading an account must cost its open book, never its history."""
+"""The cost of reading an account depends on its open positions, and not on its history."""
 
 from __future__ import annotations
 
@@ -16,12 +16,15 @@ _EVALUATIONS = 300
 
 
 async def measure(ground: Ground) -> list[Figure]:
-    """One evaluation by length of the log, against the shortest."""
+    """One evaluation for each length of the log, against the shortest."""
     shortest, *longer = ground.scale.log_rows
     accounts = {rows: await make_long_account(ground.connection, rows) for rows in ground.scale.log_rows}
     await settle(ground.connection)
     taken: dict[int, list[float]] = {rows: [] for rows in accounts}
-    settings = {"jit": "off", "plan_cache_mode": "force_generic_plan"}  # as the server's own connections
+    settings = {
+        "jit": "off",
+        "plan_cache_mode": "force_generic_plan",
+    }  # the settings of the server's own connections
     connection = await asyncpg.connect(ground.database_url, server_settings=settings)
     try:
         for _ in range(max(7, ground.scale.samples) + 1):

@@ -1,4 +1,4 @@
-"""What sockets cost while nothing happens: memory, CPU and statements, against Starlette on stock uvicorn."""
+"""The cost of idle sockets in memory, CPU and statements, against Starlette on stock uvicorn."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from tests.benchmarks.platform import make_accounts, settle
 from tests.benchmarks.sockets import Sockets
 from tests.inbox import apply_inbox
 
-#: The first sockets pay for what all share: 12 MB of garbage that waits for its collector, caches, threads.
-#: Memory is counted from the next on.
+#: The first sockets also cause shared costs: caches, threads, and 12 MB of garbage before its first collection. Memory
+#: is counted from the later sockets on.
 _WARM_SOCKETS = 400
 _STEPS = 5
-#: Until nothing is left of what has just connected: handshakes, encodings, the records that were read.
+#: Until the leftovers of new connections are gone: handshakes, encodings, and the records that were read.
 _IDLE_SECONDS = 4 + 2 * FORGET_SECONDS
-#: Until the sockets that nothing is measured of are gone, and what they watched.
+#: Until the sockets that are not measured are gone, with their watched accounts.
 _SETTLED_SECONDS = LEASE_SECONDS + 5.0
-#: Else each platform would be noted to be silent a minute after its last row: a change of every account, amid
-#: what is measured.
+#: Otherwise each platform would become silent a minute after its last row, which changes every account during the
+#: measurement.
 _DAY_OF_GRACE = """
 INSERT INTO guard_limits (user_id, sync_overdue_seconds) SELECT unnest($1::uuid[]), 86400
 """
@@ -83,19 +83,19 @@ async def _grow(ground: Ground, sides: list[tuple[Child, Sockets]], users: Seque
 
 
 async def _quiet(ground: Ground, node: Child, beating: Child, count: int) -> list[Figure]:
-    """CPU and statements while nothing is written; one period of heartbeats is a sample."""
+    """CPU and statements without any write; one period of heartbeats is a sample."""
     await asyncio.sleep(_SETTLED_SECONDS)
     our_cpu, their_cpu, counted = [], [], []
     for _ in range(ground.scale.samples):
         before = [await server.usage() for server in (node, beating)]
-        # Both rest and beat side by side: neither does enough to be in the other's way.
+        # Both servers are idle but for heartbeats at the same time, because neither does enough to disturb the other.
         await asyncio.sleep(5.0)
         after = [await server.usage() for server in (node, beating)]
         ours, theirs = (20 * (b.cpu_seconds - a.cpu_seconds) for a, b in zip(before, after, strict=True))
         our_cpu.append(ours)
         their_cpu.append(theirs)
         counted.append((after[0].counted - before[0].counted) / 5.0)
-    # An audit comes every ten seconds: each window of that has one.
+    # An audit runs every ten seconds, so each window contains one.
     statements = [(one + next_one) / 2 for one, next_one in pairwise(counted)]
     return [
         Figure(

@@ -1,4 +1,4 @@
-"""How much one applier applies, and what a backlog does to those who are not part of it."""
+"""The throughput of one applier, and the effect of a backlog on accounts that are not part of it."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from tests.inbox import wait_for_empty_inbox
 _BACKLOG_ROWS = 100_000
 _BACKLOG_SECONDS = 120.0
 _EVERY_SECONDS = 0.2
-#: The inbox is kept between once and twice as full.
+#: The inbox holds between this many rows and twice as many.
 _WAITING_ROWS = 4_000
 
 
 async def measure(ground: Ground) -> list[Figure]:
-    """Rows a second while rows come, and the end of a backlog that was there when the node came."""
+    """Rows a second under a steady load, and the time until a backlog that was there at the start is applied."""
     sustained = await _sustained(ground)
     applied: list[float] = []
     shown: list[float] = []

@@ -1,4 +1,4 @@
-"""The platform's loop at a steady pace: what it costs PostgreSQL and the server, and when its frame arrives."""
+"""The platform's loop at a steady rate: its cost in PostgreSQL and in the server, and the time until its frame."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.benchmarks.postgres import cpu_seconds
 from tests.benchmarks.sockets import Sockets
 from tests.inbox import wait_for_empty_inbox
 
-#: Loops a second, and how much of bare rows' PostgreSQL CPU a loop may take then.
+#: Loops a second, and the bound of a loop's PostgreSQL CPU as a multiple of bare rows.
 _TARGETS = {30: 2.5, 240: 2.0}
 _APPLIED_SECONDS = 60.0
 _BATCHES = (
@@ -34,7 +34,7 @@ class _Side:
 
 
 async def measure(ground: Ground) -> list[Figure]:
-    """Bare rows, ours with a client for each account, and the floor with as many clients."""
+    """Bare rows; ours with a client for each account; and the floor with as many clients."""
     bare, ours, floor = _Side(), _Side(), _Side()
     async with (
         ground.node() as node,
@@ -98,7 +98,7 @@ def _note_server(side: _Side, rate: int, seen: Seen, used_seconds: float) -> Non
 
 
 def _postgres_cpu(ground: Ground, without: str) -> float:
-    """NaN where the server's processes cannot be seen."""
+    """NaN where the server's processes are not visible."""
     return float("nan") if ground.postmaster is None else cpu_seconds(ground.postmaster, without=without)
 
 

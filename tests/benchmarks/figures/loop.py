@@ -13,7 +13,7 @@ from tests.benchmarks.pgbench import LOOP, ROW, write
 from tests.benchmarks.platform import settle
 from tests.inbox import wait_for_empty_inbox
 
-#: Loops a second that so many writers are asked for: what a platform needs, and no more than bare rows take.
+#: The rate of loops that so many writers get: a platform's rate, which bare rows can reach, too.
 _ASKED: Final = {1: 60, 4: 120, 16: 240}
 _FULL_SPEED_SECONDS: Final = 1.0
 _DRAINED_SECONDS: Final = 120.0
@@ -34,7 +34,7 @@ class _Side:
         self.rows_per_second: list[float] = []
 
     async def measure(self, writers: int) -> None:
-        """A window at the pace of a platform and one at full speed, each until all is applied."""
+        """A window at the rate of a platform and one at full speed, each until all rows are applied."""
         await self._wake()
         seconds = self._ground.scale.window_seconds
         paced = await write(
@@ -68,13 +68,13 @@ class _Side:
             )
 
     async def _drain(self) -> None:
-        """Rows that wait would be applied while the next side is measured."""
+        """Waiting rows would otherwise be applied while the next side is measured."""
         if self._url == self._ground.database_url:
             await wait_for_empty_inbox(self._ground.connection, timeout_seconds=_DRAINED_SECONDS)
 
 
 async def measure(ground: Ground) -> list[Figure]:
-    """Nothing is flushed to a disk: all that Guardwire costs a commit is processor time."""
+    """Without flushes to a disk, all that Guardwire costs a commit is CPU time."""
     bare, ours = _Side("", ground, ground.bare_url), _Side("", ground, ground.database_url)
     async with ground.node():
         await settle(ground.connection)
@@ -93,7 +93,7 @@ async def measure(ground: Ground) -> list[Figure]:
 
 
 async def measure_on_disk(ground: Ground) -> list[Figure]:
-    """Every commit waits for the disk. Commits that notify do so one after the other, and share no flush."""
+    """Every commit waits for the disk. Commits that notify run one after the other, and share no flush."""
     async with ground_on_disk(ground.scale, ground.redis_url) as disk, disk.node():
         bare = _Side("", disk, disk.bare_url)
         notifying = _Side("NOTIFY", disk, disk.database_url, notify=True)

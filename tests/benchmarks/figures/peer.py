@@ -1,4 +1,4 @@
-"""Against the server that most people would write: every socket asks for everything, every second."""
+"""Against the server that most people would write: every socket reads everything every second."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _ALONE = "five milliseconds apart, each change wakes the server for itself, whic
 
 
 class _Cost:
-    """What one server used, window by window."""
+    """The usage of one server, window by window."""
 
     def __init__(self) -> None:
         self.cpu_us: list[float] = []
@@ -29,10 +29,10 @@ class _Cost:
 
 
 async def measure(ground: Ground) -> list[Figure]:
-    """Server CPU per change, statements a second, and what it takes when all connect at once."""
+    """Server CPU per change, statements a second, and the cost of all connections at once."""
     ours, counted, naive = _Cost(), _Cost(), _Cost()
     users = ground.users
-    # Counting costs our server a little, so its CPU is that of another one, which does not count.
+    # Counting costs our server a little, so the CPU is that of another server, which does not count.
     async with (
         ground.node() as node,
         ground.node(counts_statements=True) as counting,
@@ -84,7 +84,7 @@ async def measure(ground: Ground) -> list[Figure]:
 
 
 async def _window(ground: Ground, server: Child, users: Sequence[UUID], cost: _Cost) -> None:
-    """The same accounts, writes and seconds for each server; each client is told its whole state first."""
+    """The same accounts, writes and seconds for each server; each client first gets its whole state."""
     async with Sockets(server.port) as sockets:
         before, begun = await server.usage(), time.perf_counter()
         await sockets.connect(users, ground.tokens(users), at_once=len(users))
@@ -100,7 +100,7 @@ async def _window(ground: Ground, server: Child, users: Sequence[UUID], cost: _C
 
 
 async def write(ground: Ground, users: Sequence[UUID], seconds: float) -> tuple[float, int]:
-    """Write 200 changes a second; how long it took, longer on a busy machine, and how many they were."""
+    """Write 200 changes a second; returns the duration, which is longer on a busy machine, and their number."""
     changes = int(_CHANGES_PER_SECOND * seconds)
     begun = time.perf_counter()
     for turn in range(changes):

@@ -1,4 +1,4 @@
-"""Against the same server and the same accounts, asked every second over REST instead of pushing."""
+"""Against the same server and accounts, polled every second over REST."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _EVERY_SECONDS = 1.0
 
 
 async def measure(ground: Ground) -> list[Figure]:
-    """Server CPU a second, all included, with the same accounts, writes and seconds."""
+    """Server CPU a second, in total, with the same accounts, writes and seconds."""
     pushing: list[float] = []
     polled: list[float] = []
     async with ground.node() as node, ground.node() as asked, Sockets(node.port) as sockets:
@@ -56,7 +56,7 @@ async def _window(ground: Ground, server: Child) -> float:
 
 
 async def _poll(port: int, ground: Ground, users: Sequence[UUID]) -> None:
-    """Each of ``users`` once a second, evenly spread, on one connection that is kept."""
+    """Poll for each of ``users`` once a second, evenly spread, on one connection that is kept."""
     requests = [
         f"GET /api/v1/state HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer {token}\r\n\r\n".encode()
         for token in ground.tokens(users)

@@ -11,7 +11,7 @@ _SOCKETS = 50
 
 
 async def measure(ground: Ground) -> list[Figure]:
-    """Measured where it happens, in a process whose sockets end in this one."""
+    """Measured inside a process whose sockets end in this one."""
     users = list(ground.users[:_SOCKETS])
     async with child("pusher") as pusher, Sockets(pusher.port, wants_frame=False) as sockets:
         await sockets.connect(users, [""] * len(users))

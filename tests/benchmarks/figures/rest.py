@@ -54,7 +54,7 @@ async def _cpu_us(server: Child, request: bytes) -> float:
 
 
 async def _get(port: int, request: bytes, *, times: int) -> int:
-    """Length of the body that the last of ``times`` answers had."""
+    """The body length of the last of ``times`` answers."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     length = 0
     for _ in range(times):
@@ -64,7 +64,7 @@ async def _get(port: int, request: bytes, *, times: int) -> int:
 
 
 async def get(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, request: bytes) -> int:
-    """Length of the answer's body; RuntimeError when it is not 200."""
+    """The body length of the answer; raises RuntimeError unless it is a 200."""
     writer.write(request)
     head = await reader.readuntil(b"\r\n\r\n")
     if not head.startswith(b"HTTP/1.1 200"):

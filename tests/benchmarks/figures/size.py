@@ -1,4 +1,4 @@
-"""The bytes of one moved price in a book of ten positions, against the whole state."""
+"""The bytes of one moved price in an account of ten positions, against the whole state."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.benchmarks.sockets import Sockets
 
 
 async def measure(ground: Ground) -> list[Figure]:
-    """Frames as they arrive."""
+    """The frames that arrive."""
     user = ground.users[0]
     frames: asyncio.Queue[bytes] = asyncio.Queue()
 

@@ -1,4 +1,4 @@
-"""Every fault, in the order in which they are injected: its name, what does it, whether it is short."""
+"""Every fault, in the order of injection: its name, the function that injects it, and whether it is short."""
 
 from __future__ import annotations
 

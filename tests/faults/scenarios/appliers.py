@@ -1,4 +1,4 @@
-"""Faults of the applier: killed, frozen, cut off, behind with its work, and away for a night."""
+"""Faults of the applier: killed, frozen, cut off, behind with its work, and away for a minute."""
 
 from __future__ import annotations
 
@@ -20,24 +20,24 @@ from tests.faults.pace import slowness
 from tests.faults.platform import people
 from tests.faults.stage import Stage
 
-#: Another node must apply rows within this time after the applier is gone, and clients must know of a longer gap.
+#: Another node must apply rows within this time after the applier is gone, and clients must notice a longer gap.
 _REPLACED_SECONDS: Final = 3.0
 _BEFORE_SECONDS: Final = 1.0
 _PATIENCE_SECONDS: Final = 60.0
 _KILLS: Final = 3
 _FROZEN_SECONDS: Final = 6.0
 _OTHERS: Final = 1_000
-#: Beyond that of any bot.
+#: Beyond the numbers of all bots.
 _FIRST_NUMBER: Final = 200_000
 _BACKLOG_ROWS: Final = 100_000
 _BACKLOG_SECONDS: Final = 20.0
 _FRESH_SECONDS: Final = 1.0
-#: A small platform writes as many rows in an hour; each leaves a dead row in the inbox until a vacuum may remove it.
+#: A small platform writes as many rows in an hour. Each leaves a dead row in the inbox until a vacuum may remove it.
 _HOUR_ROWS: Final = 40_000
 _ROWS_AT_ONCE: Final = 4
 _SCANS: Final = 21
 _SCAN_MS: Final = 3.0
-#: A row that waited for less than a minute is no backlog to be reported.
+#: Rows that waited for less than a minute are no backlog that has to be reported.
 _NIGHT_SECONDS: Final = 65.0
 #: After many failures a client waits for up to 30 s before it tries again.
 _MORNING_SECONDS: Final = 45.0
@@ -65,7 +65,7 @@ _SILENT: Final = "SELECT count(*) FROM guardwire.accounts WHERE user_id = ANY ($
 
 
 async def killed(stage: Stage) -> None:
-    """kill -9 of the node that is the applier, three times, at points of its work that chance chooses."""
+    """Kill the applier's node with SIGKILL three times, at random points of its work."""
     stage.leases_may_run_out = True
     bound = await _bound(stage)
     slowest, codes = 0.0, []
@@ -83,7 +83,9 @@ async def killed(stage: Stage) -> None:
 
 
 async def stopped(stage: Stage) -> None:
-    """SIGSTOP of the applier's node between two batches; it comes back when another has long taken its place."""
+    """Stop the applier's node with SIGSTOP between two batches; it continues when another node has long been the
+    applier.
+    """
 
     async def freeze(site: Site) -> None:
         site.node.send(signal.SIGSTOP)
@@ -92,10 +94,12 @@ async def stopped(stage: Stage) -> None:
 
 
 async def stopped_in_batch(stage: Stage) -> None:
-    """SIGSTOP of the applier's node after a batch and before its COMMIT: a transaction stays open, with locks."""
+    """Stop the applier's node with SIGSTOP between a batch and its COMMIT, so that a transaction and its locks stay
+    open.
+    """
 
     async def freeze(site: Site) -> None:
-        # Nobody reads the answer any more once the process is stopped.
+        # The stopped process never reads the answer.
         with contextlib.suppress(TimeoutError):
             await site.node.ask("freeze_in_batch")
 
@@ -119,7 +123,7 @@ async def _frozen(stage: Stage, freeze: Callable[[Site], Awaitable[None]]) -> No
     finally:
         victim.node.send(signal.SIGCONT)
     back = await stage.until(lambda: _follows(victim), seconds=_PATIENCE_SECONDS)
-    # A batch that was half done when the process was stopped would take effect now.
+    # A batch that was incomplete when the process was stopped would take effect now.
     await stage.watch(2 * _REPLACED_SECONDS)
     _, last = await stage.ground.leader()
     stage.healed()
@@ -132,7 +136,7 @@ async def _frozen(stage: Stage, freeze: Callable[[Site], Awaitable[None]]) -> No
 
 
 async def cut_off(stage: Stage) -> None:
-    """The applier's connection to PostgreSQL carries nothing more, and neither end notices."""
+    """Make the applier's connection to PostgreSQL silent, so that neither end notices."""
     bound = await _bound(stage)
     await stage.watch(_BEFORE_SECONDS)
     victim, term = await stage.ground.leader()
@@ -152,7 +156,7 @@ async def cut_off(stage: Stage) -> None:
 
 
 async def terminated(stage: Stage) -> None:
-    """pg_terminate_backend of the applier's backend, twenty times in three seconds."""
+    """End the applier's backend with pg_terminate_backend, twenty times in three seconds."""
     await _bound(stage)
     await stage.watch(_BEFORE_SECONDS)
     ended = 0
@@ -169,12 +173,12 @@ async def terminated(stage: Stage) -> None:
 
 
 async def backlog(stage: Stage) -> None:
-    """100,000 rows of 1,000 accounts come at once; those of everybody else are applied meanwhile."""
+    """Write 100,000 rows of 1,000 accounts at once; rows of other accounts are applied meanwhile."""
     factor = await slowness()
     stage.misled_seconds = _REPLACED_SECONDS * factor
     users = [owner.user_id for owner in people(_OTHERS, stage.random, first=_FIRST_NUMBER)]
     async with stage.ground.connection() as connection:
-        # Half of it in one transaction, as COPY would; the rest as loops that nobody applied.
+        # Half of the rows come in one transaction, as from COPY; the rest are loops that no applier has applied.
         await connection.execute(_SYNC_OTHERS, users, _BACKLOG_ROWS // _OTHERS // 2)
         for _ in range(_BACKLOG_ROWS // _OTHERS // 2):
             await connection.execute(_SYNC_OTHERS, users, 1)
@@ -192,7 +196,7 @@ async def backlog(stage: Stage) -> None:
 
 
 async def long_transactions(stage: Stage) -> None:
-    """A snapshot and a transaction that has written stay open while as many rows pass as in an hour."""
+    """Keep a snapshot and a writing transaction open while as many rows pass as in an hour."""
     factor = await slowness()
     stage.misled_seconds = _REPLACED_SECONDS * factor
     await stage.watch(3)
@@ -226,7 +230,7 @@ async def long_transactions(stage: Stage) -> None:
 
 
 async def _scan_ms(connection: Any) -> float:
-    """Median time that the applier needs to see that nothing waits, or next to nothing."""
+    """Median time in which the applier finds that (nearly) nothing waits."""
     taken = []
     for _ in range(_SCANS):
         began = time.perf_counter()
@@ -241,7 +245,7 @@ async def _dead_rows(stage: Stage) -> int:
 
 
 async def night(stage: Stage) -> None:
-    """No node runs for more than a minute while the platform trades; then all start at once."""
+    """Stop all nodes for more than a minute while the platform trades, and then start all at once."""
     stage.leases_may_run_out = True
     stage.right_again_seconds = _MORNING_SECONDS
     stage.misled_seconds = _REPLACED_SECONDS * await slowness()
@@ -281,7 +285,7 @@ async def _ago(connection: Any) -> Any:
 
 @contextlib.asynccontextmanager
 async def _reader(stage: Stage) -> Any:
-    """A transaction with a snapshot of the beginning: no dead row that it may see can be removed."""
+    """A transaction with an old snapshot, so that no dead row that it may see can be removed."""
     async with stage.ground.connection() as connection:
         await connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ")
         await connection.fetchval("SELECT count(*) FROM guardwire.accounts")
@@ -303,7 +307,7 @@ async def _writer(stage: Stage, owner: Any) -> Any:
 
 
 async def _bound(stage: Stage) -> float:
-    """How long a change of appliers may take here, and how long nobody may be misled by it."""
+    """Set how long a change of appliers may take here, and how long it may mislead a client."""
     stage.misled_seconds = _REPLACED_SECONDS * await slowness()
     return stage.misled_seconds
 
@@ -337,7 +341,7 @@ async def _until_applied(stage: Stage, connection: Any, users: Sequence[UUID]) -
 
 
 async def _refusal(stage: Stage, term: int) -> str:
-    """The SQLSTATE in which a batch of ``term`` ends; empty when it is applied."""
+    """The SQLSTATE with which a batch of ``term`` fails; "" when it is applied."""
     async with stage.ground.connection() as connection:
         try:
             await connection.fetchrow("SELECT (guardwire.apply($1, 10)).applied", term)
@@ -347,7 +351,7 @@ async def _refusal(stage: Stage, term: int) -> str:
 
 
 async def _send_away(stage: Stage, site: Site) -> None:
-    """Bots of ``site`` go to the other nodes: what its clients see when it is frozen is another fault."""
+    """Move the bots of ``site`` to the other nodes, because clients of a frozen node are another fault."""
     others = [each.address for each in stage.sites if each is not site]
     for bot in stage.bots:
         bot.addresses = others

@@ -1,4 +1,4 @@
-"""What clients do to nodes: take nothing, come all at once, vanish in the middle of everything."""
+"""Faults by clients: they stop reading, come all at once, or vanish at any point."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ _SLOW: Final = 100
 _SOCKETS_OF_ONE: Final = 9
 _COST_MS: Final = 50.0
 _COST_BYTES: Final = 1_048_576
-#: The send deadline is 10 s, and a socket is visited once a second.
+#: The send deadline is 10 s, and a node checks a socket once a second.
 _FREED_SECONDS: Final = 12.0
 _PUSH_SECONDS: Final = 3.0
-#: Less than what the kernel takes for a socket before it says that it is full.
+#: Less than the kernel accepts for a socket before the socket counts as full.
 _HELD_BYTES: Final = 8_000
 _WINDOWS: Final = 3
 _WINDOW_SECONDS: Final = 2.0
@@ -35,7 +35,7 @@ _RETURNING: Final = 1_000
 
 
 async def fat_accounts(stage: Stage, count: int) -> list[Owner]:
-    """Accounts of so many positions that a snapshot is more than fits between a node and its client."""
+    """Accounts with so many positions that a snapshot exceeds the buffers between a node and its client."""
     owners = people(count, stage.random, first=len(stage.bots) + 1000)
     async with stage.ground.connection() as connection:
         for owner in owners:
@@ -44,13 +44,13 @@ async def fat_accounts(stage: Stage, count: int) -> list[Owner]:
 
 
 async def stuck_readers(stage: Stage, site: Site, owners: Sequence[Owner], count: int) -> list[socket.socket]:
-    """Clients of ``site`` that take nothing."""
+    """Clients of ``site`` that do not read."""
     tokens = [stage.ground.token(owner) for owner in owners for _ in range(_SOCKETS_OF_ONE)][:count]
     return list(await asyncio.gather(*(stuck_reader(site.node, token) for token in tokens)))
 
 
 def stuck_bytes(site: Site) -> int:
-    """What the kernel holds for clients of ``site`` that do not take it."""
+    """The bytes that the kernel holds for clients of ``site`` that do not read them."""
     rows = Path("/proc/net/tcp").read_text().splitlines()[1:]
     fields = [row.split() for row in rows]
     mine = [row for row in fields if row[1].endswith(f":{site.node.port:04X}")]
@@ -63,18 +63,18 @@ async def _is_stuck(site: Site) -> bool:
 
 
 async def slow_readers(stage: Stage) -> None:
-    """A hundred clients of one node take nothing; the others must not feel it, and its memory neither."""
+    """A hundred clients of one node stop reading; the other clients and the node's memory must not suffer."""
     site = stage.sites[0]
     name = "guardwire_slow_readers_total"
     owners = await fat_accounts(stage, -(-_SLOW // _SOCKETS_OF_ONE))
     beside = stage.sites[1]
-    # Whose clients read: that node has the same accounts to read and to tell of, and nobody slow.
+    # The clients of the other node read: it has the same accounts to read and to push, and no slow reader.
     tokens = [(owner, stage.ground.token(owner)) for owner in owners]
     stage.crowd.join([Bot(owner, token, [beside.address], stage.platform.marks) for owner, token in tokens])
     await stage.crowd.until_all_fresh()
     freed_before, rss = await site.node.metric(name), (await site.node.ask("report"))["rss_bytes"]
     readers = await stuck_readers(stage, site, owners, _SLOW)
-    # That a hundred came at once is another matter.
+    # The cost of a hundred new connections at once is not part of this figure.
     await stage.until(lambda: _is_stuck(site), seconds=10)
     stuck_since, waiting = time.monotonic(), stuck_bytes(site)
     cost_ms = await _cost_ms(stage, site, beside, owners)
@@ -96,7 +96,7 @@ async def slow_readers(stage: Stage) -> None:
 
 
 async def _cost_ms(stage: Stage, site: Site, beside: Site, owners: Sequence[Owner]) -> float:
-    """How far the p99 of a push by ``site`` is beyond that by ``beside``, while slow readers have news."""
+    """The p99 of a push by ``site`` beyond that by ``beside``, while changes for the slow readers arrive."""
     costs_ms = []
     async with stage.ground.connection() as connection:
         for _ in range(_WINDOWS):
@@ -108,7 +108,7 @@ async def _cost_ms(stage: Stage, site: Site, beside: Site, owners: Sequence[Owne
                 stage.crowd.latency_ms(0.99, since=began, by=[each.address]) for each in (site, beside)
             )
             costs_ms.append(slow_ms - beside_ms)
-    # The middle one: what readers cost is there all the time, what else a machine does is not.
+    # The median, because slow readers cost time in every round, and other work of the machine does not.
     return statistics.median(costs_ms)
 
 
@@ -117,13 +117,13 @@ async def _freed(site: Site, count: float) -> bool:
 
 
 async def homecoming(stage: Stage) -> None:
-    """Everybody's connection is lost at once, and everybody comes back."""
+    """Cut every connection at once; all clients come back."""
     each = _RETURNING // len(stage.bots)
     more = [owner for owner in stage.platform.owners for _ in range(each)]
     more = more[: max(0, _RETURNING - len(stage.bots))]
     await stage.rest()
     await stage.platform.final_word()
-    # By no proxy, where each would be three open files of one process.
+    # Without a proxy, because each client would then take three files of one process.
     direct = [f"ws://127.0.0.1:{site.node.port}" for site in stage.sites]
     bots = [Bot(owner, stage.ground.token(owner), direct, stage.platform.marks) for owner in more]
     stage.crowd.join(bots)
@@ -154,7 +154,7 @@ def _resumed_share(stage: Stage) -> float:
 
 
 async def storm(stage: Stage) -> None:
-    """Hundreds of clients connect and vanish at every point of the conversation."""
+    """Hundreds of clients connect, and vanish at every point of the conversation."""
     site = stage.sites[0]
     owners = people(60, stage.random)
     tokens = [stage.ground.token(owner) for owner in owners]

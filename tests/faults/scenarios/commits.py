@@ -1,4 +1,4 @@
-"""What writers and strangers do: late commits, strange notifications, and two nodes at one account."""
+"""Faults by writers and strangers: late commits, forged notifications, and two nodes that read one account."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _SLOWEST_SECONDS: Final = 3.0
 
 
 async def late(stage: Stage) -> None:
-    """Transactions that began first commit last, in the opposite order, with rows older than those shown."""
+    """Transactions commit in the opposite order of their begin, with rows older than those that are shown."""
     stage.misled_seconds = _SLOWEST_SECONDS
     owners = stage.random.sample(stage.platform.owners, _LATE)
     connections, opened = [], []
@@ -31,7 +31,7 @@ async def late(stage: Stage) -> None:
         transaction = connection.transaction()
         await transaction.start()
         row = stage.platform.marks.log_row(owner)
-        # A ticket of its own, half a minute ago: whoever reads by time has long read past it.
+        # A ticket of its own, half a minute ago: a reader by time would never look there again.
         row = replace(
             row, event_type="sync", close_reason=None, error_message=None, ticket=owner.tickets[-1] + 100,
             matched=1,
@@ -64,7 +64,7 @@ async def late(stage: Stage) -> None:
 
 
 async def notifications(stage: Stage) -> None:
-    """Forged, garbled, doubled and endless notifications: each is only ever a reason to look."""
+    """Forged, garbled, repeated and endless notifications; each may cause a read, and nothing else."""
     stage.misled_seconds = _SLOWEST_SECONDS
     heard: Counter[str] = Counter()
     ears, mouth = (
@@ -86,10 +86,10 @@ async def notifications(stage: Stage) -> None:
     )  # fmt: skip
     await stage.watch(3)
     known = [str(bot.owner.user_id) + f"={bot.revision}" for bot in stage.bots]
-    for _ in range(50):  # all that is true, fifty times
+    for _ in range(50):  # every true notification, fifty times
         await mouth.execute("SELECT pg_notify($1, $2)", _CHANNEL, ",".join([*known[:100], "#"]))
     await stage.watch(2)
-    # Wake-ups for nothing; and deltas from somebody who has learnt the channel's name, but not its secret.
+    # Wake-ups without rows, and deltas with the right channel name and without the right secret.
     await mouth.execute(
         "SELECT pg_notify('guardwire_inbox', n::text) FROM generate_series(1, $1::integer) AS n", _FLOOD
     )
@@ -119,7 +119,7 @@ def _strange(stage: Stage) -> list[str]:
 
 
 def _deltas(stage: Stage) -> list[str]:
-    """Deltas that would follow on what clients show, but for their authentication codes."""
+    """Deltas that would follow on the clients' state, but for their authentication codes."""
     return [
         f"{code}#1 {bot.owner.user_id} {bot.revision} {bot.revision + 1} 666 1 1 1 1 1 1 1 1"
         for bot in stage.bots[:20]
@@ -132,10 +132,10 @@ async def _counted(stage: Stage, name: str) -> float:
 
 
 async def race(stage: Stage) -> None:
-    """One node reads an account and is held before it stores; another reads and stores what came after."""
+    """Hold one node between the read of an account and its store, while another node reads and stores a later state."""
     slow, quick = stage.sites[:2]
     bots = stage.crowd.on(slow.address)
-    # The same accounts, each with a client at either node.
+    # The same accounts, each with a client at both nodes.
     more = [
         Bot(bot.owner, stage.ground.token(bot.owner), [quick.address], stage.platform.marks) for bot in bots
     ]
@@ -175,7 +175,7 @@ async def _was_refused(site: Any, before: float) -> bool:
 
 
 async def _remembered(stage: Stage) -> dict[str, tuple[int, int]]:
-    """The position of every account, as Redis has it."""
+    """The position of every account in Redis."""
     found = {}
     async with stage.ground.memory() as memory:
         async for key in memory.scan_iter("*:snapshot", count=1000):

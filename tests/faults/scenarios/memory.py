@@ -1,4 +1,4 @@
-"""Faults of Redis: forgetful, away, hanging, full, and lying. A push never waits for it."""
+"""Faults of Redis: empty, away, hanging, full, and with wrong values. A push never waits for Redis."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ import redis.exceptions
 from tests.faults.pace import slowness
 from tests.faults.stage import Stage
 
-#: Pushes go on without Redis, and so does nobody's patience.
+#: Pushes go on without Redis, so the bound is that of a run without a fault.
 _SLOWEST_SECONDS: Final = 3.0
 _RIGHT_AGAIN_SECONDS: Final = 5.0
 _BEFORE_SECONDS: Final = 1.0
 
 
 async def emptied(stage: Stage) -> None:
-    """FLUSHALL, and then half of the clients come back: nothing to resume from, so a snapshot."""
+    """FLUSHALL, after which half of the clients come back: there is nothing to resume from, so they get snapshots."""
     await _expect(stage)
     async with stage.ground.memory() as memory:
         before = await memory.dbsize()
@@ -36,7 +36,7 @@ async def emptied(stage: Stage) -> None:
 
 
 async def restarted(stage: Stage) -> None:
-    """Redis is gone for a while, and comes back with nothing; clients come and go meanwhile."""
+    """Stop Redis for a while; it comes back empty. Clients come and go meanwhile."""
     began = await _expect(stage)
     await asyncio.to_thread(stage.ground.redis.end)
     refused = await _error(stage)
@@ -52,8 +52,8 @@ async def restarted(stage: Stage) -> None:
 
 
 async def stopped(stage: Stage) -> None:
-    """SIGSTOP: connections stay open, and no answer comes; clients come and go meanwhile."""
-    # What was asked of it meanwhile is done when it wakes, for clients that have long gone.
+    """Stop Redis with SIGSTOP: connections stay open, and no answer comes. Clients come and go meanwhile."""
+    # When it continues, it executes the commands of clients that have left meanwhile.
     stage.leases_may_run_out = True
     began = await _expect(stage)
     assert stage.ground.redis.pid is not None
@@ -73,8 +73,8 @@ async def stopped(stage: Stage) -> None:
 
 
 async def evicting(stage: Stage) -> None:
-    """So little memory that Redis throws keys away all the time."""
-    stage.leases_may_run_out = True  # those of whom it had no room for when they left
+    """Give Redis so little memory that it evicts keys all the time."""
+    stage.leases_may_run_out = True  # the leases that Redis had no room for when their clients left
     began = await _expect(stage)
     async with stage.ground.memory() as memory:
         before = (await memory.info("stats"))["evicted_keys"]
@@ -93,11 +93,11 @@ async def evicting(stage: Stage) -> None:
 
 
 async def full(stage: Stage) -> None:
-    """A disk that takes nothing: Redis answers every write with MISCONF."""
-    stage.leases_may_run_out = True  # giving one back is a write
+    """Give Redis a disk that takes no writes: it answers every write command with MISCONF."""
+    stage.leases_may_run_out = True  # releasing a lease is a write
     began = await _expect(stage)
     async with stage.ground.memory() as memory:
-        # Its folder is one that its account cannot write, so that every attempt to save fails.
+        # The account of Redis cannot write into this folder, so every attempt to save fails.
         await memory.config_set("save", "3600 1")
         await memory.set("guardwire-faults", 1, ex=60)
         try:
@@ -130,8 +130,8 @@ async def _until_misconf(memory: Any) -> str:
 
 
 async def poisoned(stage: Stage) -> None:
-    """Every value is replaced: by another user's, one of another type, garbage, one from the future."""
-    stage.leases_may_run_out = True  # the poisoned ones
+    """Replace every value: by another user's, by one of another type, by garbage, by one from the future."""
+    stage.leases_may_run_out = True  # the replaced keys
     await _expect(stage)
     poison = [_of_another, _of_another_type, _garbled, _from_the_future, _with_strange_steps]
     async with stage.ground.memory() as memory:
@@ -185,7 +185,7 @@ async def _expect(stage: Stage) -> float:
 
 
 async def _error(stage: Stage) -> str:
-    """What asking Redis for anything ends in; empty when it answers."""
+    """The error of a command to Redis; "" when Redis answers."""
     async with stage.ground.memory() as memory:
         try:
             async with asyncio.timeout(1):

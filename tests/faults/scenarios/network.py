@@ -1,4 +1,4 @@
-"""Faults of the ways between: slow, cut, and silent in one direction or both."""
+"""Faults of the network: slow, cut, and silent in one direction or both."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from tests.faults.stage import Stage
 
 _LONGEST_DEADLINE_SECONDS: Final = 12.0
 _DELAY_SECONDS: Final = 0.15
-#: A client that hears nothing knows after 15 s; half a second is for those that look.
+#: A client that receives nothing notices after 15 s; the observers need half a second.
 _BLIND_SECONDS: Final = 15.5
-#: With pings every 4 s (`Ground.settings`): twice that without a sign of life, a second until the next visit,
-#: and for the node's own end 5 s in which the client could have answered its close.
+#: With pings every 4 s (`Ground.settings`) a node waits for two of them, a second until it checks the socket, and 5 s
+#: for the client's answer to its close.
 _TOLD_SECONDS: Final = 2 * 4 + 2
 _GIVEN_UP_SECONDS: Final = _TOLD_SECONDS + 5
 _PUSH_SECONDS: Final = 3.0
 
 
 async def none(stage: Stage) -> None:
-    """Nothing at all: what is measured of faults means something only if it is not so without them."""
+    """No fault at all: the figures of faults have a meaning only when the bounds hold without one."""
     connections = [bot.connection for bot in stage.bots]
     began = time.monotonic()
-    # Longer than any deadline that a client in good order could run into.
+    # Longer than any deadline of a client that works.
     await stage.watch(_LONGEST_DEADLINE_SECONDS)
     seen = sum(at >= began for _, at, _ in stage.crowd.latencies)
     kept = sum(bot.connection is connection for bot, connection in zip(stage.bots, connections, strict=True))
@@ -38,7 +38,7 @@ async def none(stage: Stage) -> None:
 
 
 async def slow(stage: Stage) -> None:
-    """Every way takes its time, in both directions."""
+    """Delay every way in both directions."""
     for site in stage.sites:
         for way in site.ways:
             way.delay_seconds = _DELAY_SECONDS if way is site.front else _DELAY_SECONDS / 3
@@ -59,8 +59,8 @@ async def _round_trip(site: Site) -> float:
 
 
 async def cut(stage: Stage) -> None:
-    """Everything is reset at once, three times: clients, pools, listeners."""
-    stage.leases_may_run_out = True  # what could not be given back to Redis
+    """Reset all connections at once, three times: those of clients, pools and listeners."""
+    stage.leases_may_run_out = True  # the leases that could not be released in Redis
     count = 0
     for _ in range(3):
         await stage.watch(1)
@@ -71,7 +71,7 @@ async def cut(stage: Stage) -> None:
 
 
 async def half_open(stage: Stage) -> None:
-    """Nothing passes between clients and one node, in neither direction, and nobody is told."""
+    """Nothing passes between the clients and one node, in either direction, and no connection is closed."""
     await stage.watch(1)
     site = stage.sites[0]
     held = stage.crowd.on(site.address)
@@ -95,7 +95,7 @@ async def _no_clients(site: Site) -> bool:
 
 
 async def one_way(stage: Stage) -> None:
-    """One node's frames are lost; another one's clients cannot answer."""
+    """The frames of one node are lost, and the clients of another one cannot answer."""
     await stage.watch(1)
     unheard, deaf = stage.sites[0], stage.sites[1]
     lost, mute = stage.crowd.on(unheard.address), stage.crowd.on(deaf.address)

@@ -1,4 +1,4 @@
-"""Faults of nodes: killed, stopped, restarted, busy, with a wrong clock, or out of what the system grants."""
+"""Faults of nodes: killed, stopped, restarted, busy, with a wrong clock, or at the limits of the system."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _PIPE_BYTES: Final = 4096
 
 
 async def killed(stage: Stage) -> None:
-    """kill -9: clients go elsewhere, and a new process takes the old one's place."""
+    """Kill a node with SIGKILL: its clients change to other nodes, and a new process takes its place."""
     await stage.watch(_BEFORE_SECONDS)
     victim = stage.sites[0]
     lost = stage.crowd.on(victim.address)
@@ -43,7 +43,7 @@ async def killed(stage: Stage) -> None:
 
 
 async def stopped(stage: Stage) -> None:
-    """SIGSTOP: sockets stay open and say nothing; clients find out by themselves."""
+    """Stop a node with SIGSTOP: sockets stay open and silent, and clients notice by themselves."""
     await stage.watch(_BEFORE_SECONDS)
     victim = stage.sites[0]
     held = stage.crowd.on(victim.address)
@@ -66,7 +66,7 @@ async def _is_stopped(stage: Stage) -> bool:
 
 
 async def rolling_restart(stage: Stage) -> None:
-    """SIGTERM to one node after the other, with ten clients that take nothing; nobody loses anything."""
+    """SIGTERM to one node after the other, with ten clients that do not read; no client loses anything."""
     readers = await stuck_readers(stage, stage.sites[0], await fat_accounts(stage, 2), _STUCK)
     stage.leases_may_run_out = True
     slowest, codes = 0.0, []
@@ -86,14 +86,14 @@ async def rolling_restart(stage: Stage) -> None:
         told > 0 and stuck > 0,
     )
     stage.figure("exit", slowest, 25)
-    # uvicorn ends by the signal that it was sent, once all is in order: 0 to systemd, 143 to a shell.
+    # After its shutdown uvicorn ends by the signal that it received: systemd sees success, and a shell 143.
     stage.figure("ended otherwise", sum(code not in (0, -signal.SIGTERM) for code in codes), 0, "")
     for reader in readers:
         reader.close()
 
 
 async def wrong_clocks(stage: Stage) -> None:
-    """One node is an hour ahead, another one behind; a client may get to any of them."""
+    """Set the clock of one node an hour ahead, and that of another behind; clients use every node."""
     stage.leases_may_run_out = True
     sizes = [site.node.log.stat().st_size for site in stage.sites]
     for site, hours in zip(stage.sites[:2], (1, -1), strict=False):
@@ -103,7 +103,7 @@ async def wrong_clocks(stage: Stage) -> None:
         stage.proves(f"node {site.node.name} is {off / 3600:+.2f} h off", abs(off - 3600 * hours) < 60)
     await stage.crowd.until_all_fresh()
     for site in stage.sites[:2]:
-        # So that everybody has been everywhere, and steps that one stored are read by the others.
+        # Every client visits every node, so that the nodes read each other's stored steps.
         site.front.cut()
         await stage.watch(1.5)
     await stage.crowd.until_all_fresh()
@@ -118,7 +118,7 @@ async def wrong_clocks(stage: Stage) -> None:
 
 
 async def _backlogs_reported(stage: Stage, sizes: Sequence[int]) -> int:
-    """While each of the two nodes in turn is the applier; ``sizes`` are those of the logs before."""
+    """Run the fault while each of the two nodes in turn is the applier; ``sizes`` are those of the logs before."""
     for site in stage.sites[:2]:
         others = [other for other in stage.sites if other is not site]
         for other in others:
@@ -154,7 +154,7 @@ async def busy(stage: Stage) -> None:
 
 
 async def no_files_left(stage: Stage) -> None:
-    """One node may open no more files: who is there is served; who comes, when there are some again."""
+    """One node may open no more files. It serves its present clients, and new ones when files are closed."""
     await stage.watch(_BEFORE_SECONDS)
     site = stage.sites[0]
     there = stage.crowd.on(site.address)
@@ -188,7 +188,7 @@ async def _is_answered(comer: socket.socket) -> bool:
 
 
 async def no_room_for_logs(stage: Stage) -> None:
-    """The disk of one node's log takes nothing more, while there is much to say."""
+    """The disk of one node's log takes no writes, while there is much to log."""
     site = stage.sites[1]
     size = site.node.log.stat().st_size
     await site.node.ask("limit_file_size", size_bytes=size)
@@ -199,7 +199,7 @@ async def no_room_for_logs(stage: Stage) -> None:
             each.database.cut()
             each.listener.cut()
         await stage.watch(1)
-    # The applier comes back like everybody, and then applies what was written meanwhile.
+    # The applier's clients come back too, and it then applies the rows that were written meanwhile.
     await stage.watch(2)
     grew = stage.sites[0].node.log.stat().st_size - others
     stage.proves(
@@ -212,7 +212,7 @@ async def no_room_for_logs(stage: Stage) -> None:
 
 
 async def nobody_reads_the_log(stage: Stage) -> None:
-    """The log of one node is a pipe that is full, and whoever should read it does not."""
+    """The log of one node is a full pipe without a reader."""
     site = stage.sites[1]
     stage.leases_may_run_out = True
     reading, writing = os.pipe()
@@ -221,7 +221,7 @@ async def nobody_reads_the_log(stage: Stage) -> None:
     with contextlib.suppress(BlockingIOError):
         while True:
             os.write(writing, b"-" * _PIPE_BYTES)
-    # For the node it is a pipe as any shell makes it, and waits.
+    # The node gets a blocking pipe, as from a shell.
     os.set_blocking(writing, True)
     await site.node.kill()
     await site.node.start(stderr=writing)
@@ -233,7 +233,7 @@ async def nobody_reads_the_log(stage: Stage) -> None:
             each.database.cut()
             each.listener.cut()
         await stage.watch(1)
-    # The applier comes back like everybody, and then applies what was written meanwhile.
+    # The applier's clients come back too, and it then applies the rows that were written meanwhile.
     await stage.watch(2)
     grew = stage.sites[0].node.log.stat().st_size - others
     waiting = array.array("i", [0])

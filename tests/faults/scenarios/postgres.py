@@ -1,4 +1,4 @@
-"""Faults of PostgreSQL: gone, killed, deaf, full, and back from an earlier day."""
+"""Faults of PostgreSQL: away, killed, silent, out of connections, and restored from a copy."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from tests.faults.pace import slowness
 from tests.faults.platform import AWAY
 from tests.faults.stage import Stage
 
-#: The promises about the database: clients are told in 3 s, and right again 5 s after it is back.
+#: The promises about the database: clients know of an outage within 3 s, and are right 5 s after its end.
 _TOLD_SECONDS: Final = 3.0
 _RIGHT_AGAIN_SECONDS: Final = 5.0
-#: A canary every five seconds, two until it is missed, and the time of those that look.
+#: A canary every five seconds, two until one is missed, and the time of the observers.
 _NOTICED_SECONDS: Final = 9.0
 _BEFORE_SECONDS: Final = 1.0
 _LOOKS: Final = 5
@@ -32,12 +32,12 @@ SELECT pid FROM pg_stat_activity WHERE application_name LIKE $1 AND backend_type
 
 
 async def restarted(stage: Stage) -> None:
-    """An administrator restarts the server, with a few seconds between."""
+    """An administrator restarts the server, with some seconds between stop and start."""
     await _without_server(stage, signal.SIGINT)
 
 
 async def postmaster_killed(stage: Stage) -> None:
-    """kill -9 of the postmaster: its children notice and go, and a new one replays the log."""
+    """Kill the postmaster with SIGKILL: its children notice and end, and a new one replays the log."""
     await _without_server(stage, signal.SIGKILL)
 
 
@@ -59,7 +59,7 @@ async def _without_server(stage: Stage, number: signal.Signals) -> None:
 
 
 async def backend_killed(stage: Stage) -> None:
-    """kill -9 of one backend: PostgreSQL then ends all of them and recovers."""
+    """Kill one backend with SIGKILL: PostgreSQL then ends all backends and recovers."""
     await _expect(stage)
     await stage.watch(_BEFORE_SECONDS)
     async with stage.ground.connection() as connection:
@@ -75,7 +75,7 @@ async def backend_killed(stage: Stage) -> None:
 
 
 async def listeners_terminated(stage: Stage) -> None:
-    """pg_terminate_backend of every listener, again and again: what nobody hears of, the sweep finds."""
+    """End the backend of every listener again and again with pg_terminate_backend; the sweep finds the lost changes."""
     await _expect(stage)
     await stage.watch(_BEFORE_SECONDS)
     found = [await site.node.metric("guardwire_sweep_found_missed_total") for site in stage.sites]
@@ -94,9 +94,9 @@ async def listeners_terminated(stage: Stage) -> None:
 
 
 async def listeners_half_open(stage: Stage) -> None:
-    """Listeners' connections stay open and carry nothing: only the canary can tell.
+    """Keep the listeners' connections open and silent, which the canary alone can detect.
 
-    Not those of the applier's node, whose applier takes the same way: that is another fault.
+    The applier's node is left out, because its applier uses the same way, which is another fault.
     """
     await _expect(stage)
     await stage.watch(_BEFORE_SECONDS)
@@ -124,7 +124,7 @@ async def _all_deaf(sites: Sequence[Site]) -> bool:
 
 
 async def connections_used_up(stage: Stage) -> None:
-    """Somebody takes every connection that PostgreSQL has, and the nodes lose theirs."""
+    """Take every connection of PostgreSQL, and end those of the nodes."""
     await _expect(stage)
     await stage.watch(_BEFORE_SECONDS)
     taken: list[Any] = []
@@ -144,7 +144,7 @@ async def connections_used_up(stage: Stage) -> None:
 
 
 async def _turn_out(connection: Any) -> None:
-    """End what nodes have, until none of them was quicker than the taker to get it again."""
+    """End the nodes' connections until the fault has taken all of them."""
     out = 0
     while out < _LOOKS:
         backends = await connection.fetch(_BACKENDS, "guardwire%")
@@ -167,7 +167,7 @@ async def _is_full(stage: Stage) -> bool:
 
 
 async def hanging(stage: Stage) -> None:
-    """The way to the database swallows everything: connections stay open, nothing is answered."""
+    """The way to the database carries nothing: connections stay open, and no answer comes."""
     await _expect(stage)
     await stage.watch(_BEFORE_SECONDS)
     ways = [way for site in stage.sites for way in (site.database, site.listener)]
@@ -182,7 +182,7 @@ async def hanging(stage: Stage) -> None:
         held > 0 and all(now["down"] <= then["down"] for now, then in zip(still, carried, strict=True)),
     )
     stage.figure("told", told, _TOLD_SECONDS)
-    # Commits go on, and clients that were told are not misled by anything.
+    # Commits go on, and a client that knows of the outage is not misled by them.
     await stage.watch(_AWAY_SECONDS)
     for way in ways:
         way.go_silent()
@@ -190,7 +190,7 @@ async def hanging(stage: Stage) -> None:
 
 
 async def restored(stage: Stage) -> None:
-    """A copy of the cluster is put back: what was delivered after it was made never happened."""
+    """Restore a copy of the cluster: the changes that were delivered after the copy are gone."""
     await _expect(stage)
     postgres, copy = stage.ground.postgres, stage.ground.folder / "copy"
     await stage.watch(_BEFORE_SECONDS)
@@ -216,13 +216,13 @@ async def restored(stage: Stage) -> None:
     revisions = {row["user_id"]: row["revision"] for row in rows}
     behind = {bot for bot in stage.bots if revisions[bot.owner.user_id] < delivered[bot][1]}
     stage.proves(f"{len(behind)} accounts are back at revisions older than delivered ones", bool(behind))
-    # The others' history is the same: they learn of the epoch with their next change.
+    # The history of the other accounts is the same, so their clients learn of the epoch with the next change.
     await stage.crowd.until(lambda bot: bot not in behind or bot.epoch > delivered[bot][0], seconds=20)
     stage.figure("new epoch", time.monotonic() - stage.healed_at, _RIGHT_AGAIN_SECONDS)
 
 
 def _stop(postgres: Any) -> None:
-    """End it in good order, so that its files are whole."""
+    """Stop the server in good order, so that its files are complete."""
     pid = postgres.pid
     os.kill(pid, signal.SIGINT)
     deadline = time.monotonic() + 20
@@ -255,7 +255,7 @@ async def _expect(stage: Stage) -> None:
 
 
 async def _refusal(stage: Stage) -> str | None:
-    """What connecting ends in; None when it succeeds."""
+    """The error of an attempt to connect; None when it succeeds."""
     try:
         connection = await asyncpg.connect(stage.ground.database_url, timeout=5)
     except AWAY as error:

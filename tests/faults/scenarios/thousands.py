@@ -1,4 +1,4 @@
-"""Thousands of clients, leaner than bots: where they stand is all that is known of them."""
+"""Thousands of clients, which take less memory than bots: of each only its position is known."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.inbox import wait_for_empty_inbox
 
 _CLIENTS: Final = 5_000
 _AT_ONCE: Final = 500
-#: Beyond that of any bot.
+#: Beyond the numbers of all bots.
 _FIRST_NUMBER: Final = 100_000
 _FRESH_SECONDS: Final = 15.0
 _PATIENCE_SECONDS: Final = 60.0
@@ -21,7 +21,7 @@ _EVALUATIONS: Final = "guardwire_evaluations_total"
 
 
 async def homeless(stage: Stage) -> None:
-    """A node is killed under five thousand clients, and all of them come to another one at once."""
+    """Kill a node with five thousand clients, which then all come to another node at once."""
     owners = people(_CLIENTS, stage.random, first=_FIRST_NUMBER)
     users = [owner.user_id for owner in owners]
     await stage.rest()
@@ -41,14 +41,14 @@ async def homeless(stage: Stage) -> None:
     stage.healed()
     stage.proves(f"the process ended by signal {-code}, under {len(users):,} clients", code == -9)
     stage.figure("all fresh elsewhere", arrival.seconds, _FRESH_SECONDS)
-    # Bots that were at the node come too.
+    # The bots of that node come too.
     stage.figure("reads of an account", reads / (len(users) + len(stage.bots)), 1, "")
     strays = sum(held != newest[user_id] for user_id, held in zip(users, arrival.revisions, strict=True))
     stage.figure("at another revision", strays, 0, f"of {len(users):,}")
 
 
 async def _sync(connection: Any, users: Sequence[UUID]) -> None:
-    """One position each."""
+    """Write one position for each owner."""
     for start in range(0, len(users), _AT_ONCE):
         await connection.execute(
             """INSERT INTO reconciliation_logs (user_id, mt5_position_id, symbol, direction, volume,
