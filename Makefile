@@ -3,7 +3,7 @@
 PYTHON ?= python3 python3.13 python3.12 python3.11
 RUN := .venv/bin/python -m
 
-# What a shell has set for another Python must not reach this project's.
+# Variables that a shell has set for another Python must not reach this project's.
 unexport PYTHONHOME PYTHONPATH PYTHONSTARTUP PYTHONOPTIMIZE PYTHONWARNINGS PYTHONDEVMODE VIRTUAL_ENV
 
 .DEFAULT_GOAL := help
@@ -18,17 +18,17 @@ demo: venv ## a trading dashboard that moves, on real servers (GUARDWIRE_PORT, G
 install: VENV_FOR = --production
 install: venv ## .venv with what a node needs and nothing else, and the command .venv/bin/guardwire
 
-# Tests mostly wait; each of these processes has servers of its own.
+# Three processes, because tests mostly wait; each process has servers of its own.
 test: venv ## every test, on real PostgreSQL and Redis; TESTS="tests/auth -k name" picks some
 	@exec $(RUN) pytest $(or $(TESTS),--numprocesses 3 --dist worksteal)
 
-faults: venv ## faults injected into real servers, and what held; SEED=7 draws again, ONLY=Redis picks some
+faults: venv ## faults injected into real servers, with every promise checked; SEED=7 repeats a run, ONLY=Redis picks some
 	@exec $(RUN) tests.faults $(if $(SEED),--seed $(SEED)) $(if $(ONLY),--only "$(ONLY)")
 
 trading: venv ## minutes of trading with everything at once, each account compared with its log; SECONDS=600, SEED=7
 	@exec $(RUN) tests.faults.trading $(if $(SECONDS),--seconds $(SECONDS)) $(if $(SEED),--seed $(SEED))
 
-bench: venv ## how fast it is beside the least there can be and the usual; ONLY=changes picks a figure
+bench: venv ## how fast it is beside the least possible and the usual; ONLY=changes picks a figure
 	@exec $(RUN) tests.benchmarks $(if $(ONLY),--only $(ONLY))
 
 bench-full: venv ## the same with 10^6 log rows, 5,000 sockets and three nodes
@@ -42,7 +42,7 @@ lint: venv ## ruff, mypy and the direction of imports
 	.venv/bin/lint-imports --cache-dir .import_linter_cache || failed=1; \
 	test -z "$$failed"
 
-lock: ## requirements*.lock anew from pyproject.toml, newest versions, all platforms
+lock: ## makes requirements*.lock again from pyproject.toml, with the newest versions, for all platforms
 	@rm -rf build/lock && python3 -m venv build/lock && build/lock/bin/python -m pip install --quiet uv
 	@for extra in "" -dev; do \
 	  build/lock/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --upgrade \
@@ -50,8 +50,8 @@ lock: ## requirements*.lock anew from pyproject.toml, newest versions, all platf
 	    $${extra:+--extra dev} --output-file requirements$$extra.lock pyproject.toml || exit 1; \
 	done
 
-# A package of which the index has no advisory data counts as a failure (--strict): it was not looked at.
-audit: ## known vulnerabilities in what the lock files name, for Python and for JavaScript
+# With --strict, a package without advisory data in the index counts as a failure, because nobody examined it.
+audit: ## known vulnerabilities of the packages in the lock files, for Python and JavaScript
 	@rm -rf build/audit && python3 -m venv build/audit && build/audit/bin/python -m pip install --quiet pip-audit
 	@failed=; \
 	for lock in requirements.lock requirements-dev.lock; do \
@@ -60,7 +60,7 @@ audit: ## known vulnerabilities in what the lock files name, for Python and for 
 	npm audit --package-lock-only || failed=1; \
 	test -z "$$failed"
 
-clean: ## removes what make and the tools made, but no data
+clean: ## removes the files of make and the tools, but no data
 	@rm -rf .venv build *.egg-info .import_linter_cache .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 

@@ -1,8 +1,8 @@
-"""Builds .venv from requirements-dev.lock, unless it was built from just that lock, here, before.
+"""Builds .venv from requirements-dev.lock, unless it was built here from the same lock before.
 
-Run by the Makefile with any Python >= 3.11 that has venv; with `--is-built` it only answers. With `--production` the
-lock is requirements.lock, without development packages, from wheels alone, so that nothing is compiled. The stamps are
-written last, so an interrupted build is never taken for a finished one; two builds wait for each other.
+The Makefile runs this with any Python >= 3.11 that has venv. With `--is-built` it only checks. With `--production` it
+installs requirements.lock, without development packages and from wheels alone, so that nothing is compiled. It writes
+the stamps last, so that no interrupted build passes for a finished one. Two builds wait for each other.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ PROJECT = ROOT / "pyproject.toml"
 IS_PRODUCTION = "--production" in sys.argv[1:]
 LOCK = ROOT / ("requirements.lock" if IS_PRODUCTION else "requirements-dev.lock")
 
-#: pip's variables that say how to reach a registry. All others (PIP_USER, PIP_TARGET, PIP_REQUIRE_HASHES …)
-#: could make it install something else, or elsewhere.
+#: pip's variables about reaching a registry. With any other (PIP_USER, PIP_TARGET, PIP_REQUIRE_HASHES …) pip could
+#: install other packages, or in another place.
 HOW_TO_REACH = (
     *("PIP_CACHE_DIR", "PIP_CERT", "PIP_CLIENT_CERT", "PIP_CONFIG_FILE", "PIP_DEFAULT_TIMEOUT"),
     *("PIP_EXTRA_INDEX_URL", "PIP_FIND_LINKS", "PIP_INDEX_URL", "PIP_KEYRING_PROVIDER", "PIP_NO_CACHE_DIR"),
@@ -34,7 +34,7 @@ OURS = {
     "PIP_NO_INPUT": "1",
     "PIP_QUIET": "1",
     "PIP_ROOT_USER_ACTION": "ignore",
-    "PIP_USER": "0",  # a user's pip.conf may say otherwise
+    "PIP_USER": "0",  # overrides the user's pip.conf
 }
 
 
@@ -56,12 +56,12 @@ def main() -> int:
 
 
 def is_built() -> bool:
-    """Whether .venv is whole, and made of today's lock and project file at this very place."""
+    """Whether .venv is complete, and was built here from the present lock and project file."""
     return all(is_done(made_of) for made_of in (LOCK, PROJECT)) and (VENV / "bin" / "python").exists()
 
 
 def is_done(made_of: Path) -> bool:
-    """Whether the part of .venv that ``made_of`` says is finished, and the file still the same."""
+    """Whether the part of .venv that ``made_of`` describes is complete, and the file is unchanged since."""
     try:
         return stamp(made_of).read_text() == digest(made_of)
     except OSError:
@@ -87,7 +87,7 @@ def build() -> None:
 
 
 def name_the_command() -> None:
-    """Makes `.venv/bin/guardwire` run this checkout, without the build tools that an installation of it takes."""
+    """Makes `.venv/bin/guardwire` run this checkout, without the build tools that an installation would need."""
     command = VENV / "bin" / "guardwire"
     command.write_text(f'#!/bin/sh\ncd "{ROOT}" && exec "{VENV}/bin/python" -m realtime.cli "$@"\n')
     command.chmod(0o755)

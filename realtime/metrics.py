@@ -136,7 +136,8 @@ class Metrics:
         self.closes = Counter("guardwire_closes_total", "Streams closed by the server, by code.", "code")
         self.sweeps = Counter("guardwire_sweeps_total", "Sweeps completed.")
         self.sweep_found = Counter(
-            "guardwire_sweep_found_missed_total", "Changes that no notification told of and a sweep found."
+            "guardwire_sweep_found_missed_total",
+            "Changes whose notification was lost and that a sweep found.",
         )
         self.canary_misses = Counter(
             "guardwire_canary_missed_total", "Self-notifications that were not heard in time."
@@ -222,7 +223,7 @@ class Metrics:
         )
         self.suspect_accounts = Gauge(
             "guardwire_suspect_accounts",
-            "Watched accounts that an audit found different; their clients are told `stale`.",
+            "Watched accounts that an audit found different; their clients get `stale`.",
         )
         self.self_test_failed = Gauge(
             "guardwire_self_test_failed", "1 for a check of the start-up self-test that failed.", "check"

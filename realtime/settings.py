@@ -96,7 +96,7 @@ SETTINGS: Final[Mapping[str, Setting]] = {
     "allowed_origins": Setting("GUARDWIRE_ALLOWED_ORIGINS", "comma-separated origins of other sites whose pages may connect; the server's own is always allowed"),
     "heartbeat_seconds": Setting("GUARDWIRE_HEARTBEAT_SECONDS", "a heartbeat is sent when nothing else was for this long"),
     "sweep_seconds": Setting("GUARDWIRE_SWEEP_SECONDS", "how often the revisions of all watched accounts are compared"),
-    "stale_seconds": Setting("GUARDWIRE_STALE_SECONDS", "without a completed sweep for this long, clients are told `stale`"),
+    "stale_seconds": Setting("GUARDWIRE_STALE_SECONDS", "without a completed sweep for this long, clients get `stale`"),
     "hello_seconds": Setting("GUARDWIRE_HELLO_SECONDS", "how long a socket may take to authenticate"),
     "send_deadline_seconds": Setting("GUARDWIRE_SEND_DEADLINE_SECONDS", "a socket that takes nothing for this long is closed with 4010"),
     "ping_seconds": Setting("GUARDWIRE_PING_SECONDS", "how often a quiet socket is pinged; it is closed with 4009 after twice that without a sign of life"),

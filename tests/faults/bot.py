@@ -147,8 +147,8 @@ class Bot:
             self._doubt()
         elif self.fresh_from is None:
             self.fresh_from = now
-        told = str(self.state.get("status", {}).get("error_message", ""))
-        serial = int(told.rpartition(_SERIAL)[2]) if _SERIAL in told else -1
+        message = str(self.state.get("status", {}).get("error_message", ""))
+        serial = int(message.rpartition(_SERIAL)[2]) if _SERIAL in message else -1
         if serial > self.serial:
             self.serial = serial
             if self.on_serial is not None:

@@ -123,11 +123,11 @@ class Platform:
             serials.append((owner, self._serial))
             # Without a close reason, so it is a sync of the owner, later than all its rows before.
             synced = self.marks.log_row(owner)
-            told = f"{owner.mark} serial {self._serial}"
+            message = f"{owner.mark} serial {self._serial}"
             log.append(
                 replace(
                     synced, event_type="sync", ticket=owner.tickets[0], close_reason=None, matched=1,
-                    divergence_reason=None, error_message=told,
+                    divergence_reason=None, error_message=message,
                 )
             )  # fmt: skip
             if self.random.random() < 0.3:

@@ -21,7 +21,7 @@ ALL: Final[list[tuple[str, Callable[[Stage], Awaitable[None]], bool]]] = [
     ("applier: kill -9, three times", appliers.killed, True),
     ("applier: SIGSTOP, and back", appliers.stopped, False),
     ("applier: SIGSTOP with a batch open, and back", appliers.stopped_in_batch, True),
-    ("applier: cut off, and neither end is told", appliers.cut_off, False),
+    ("applier: cut off, and neither end notices", appliers.cut_off, False),
     ("applier: its backend terminated, again and again", appliers.terminated, False),
     ("applier: a backlog of 100,000 rows", appliers.backlog, False),
     ("applier: transactions that stay open for an hour", appliers.long_transactions, False),

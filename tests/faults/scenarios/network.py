@@ -17,8 +17,8 @@ _DELAY_SECONDS: Final = 0.15
 _BLIND_SECONDS: Final = 15.5
 #: With pings every 4 s (`Ground.settings`) a node waits for two of them, a second until it checks the socket, and 5 s
 #: for the client's answer to its close.
-_TOLD_SECONDS: Final = 2 * 4 + 2
-_GIVEN_UP_SECONDS: Final = _TOLD_SECONDS + 5
+_CLOSED_SECONDS: Final = 2 * 4 + 2
+_GIVEN_UP_SECONDS: Final = _CLOSED_SECONDS + 5
 _PUSH_SECONDS: Final = 3.0
 
 
@@ -105,7 +105,7 @@ async def one_way(stage: Stage) -> None:
     carried = unheard.front.carried_bytes["down"]
     mutes = asyncio.create_task(stage.all_know(seconds=20, among=mute))
     stage.figure("all know that nothing comes", await stage.all_know(seconds=20, among=lost), _BLIND_SECONDS)
-    stage.figure("the mute are told", await mutes, _TOLD_SECONDS)
+    stage.figure("the mute are closed", await mutes, _CLOSED_SECONDS)
     closed = await deaf.node.metric('guardwire_closes_total{code="4009"}') - no_pong
     stage.proves(
         f"{len(lost)} bots got nothing more, {closed:.0f} others were closed with 4009",

@@ -80,10 +80,10 @@ async def rolling_restart(stage: Stage) -> None:
         await site.node.start()
         await stage.crowd.until_all_fresh()
     stage.healed()
-    told = stage.crowd.counted("ends")["1012"]
+    closed = stage.crowd.counted("ends")["1012"]
     stage.proves(
-        f"nodes ended with {codes}; {told} clients were told 1012; {stuck} B waited for the stuck",
-        told > 0 and stuck > 0,
+        f"nodes ended with {codes}; {closed} clients were closed with 1012; {stuck} B waited for the slow readers",
+        closed > 0 and stuck > 0,
     )
     stage.figure("exit", slowest, 25)
     # After its shutdown uvicorn ends by the signal that it received: systemd sees success, and a shell 143.

@@ -19,7 +19,7 @@ from tests.faults.platform import AWAY
 from tests.faults.stage import Stage
 
 #: The promises about the database: clients know of an outage within 3 s, and are right 5 s after its end.
-_TOLD_SECONDS: Final = 3.0
+_STALE_SECONDS: Final = 3.0
 _RIGHT_AGAIN_SECONDS: Final = 5.0
 #: A canary every five seconds, two until one is missed, and the time of the observers.
 _NOTICED_SECONDS: Final = 9.0
@@ -48,11 +48,11 @@ async def _without_server(stage: Stage, number: signal.Signals) -> None:
     assert postgres.pid is not None
     pid = postgres.pid
     os.kill(pid, number)
-    told = await stage.all_know(seconds=15)
+    noticed = await stage.all_know(seconds=15)
     await asyncio.to_thread(postgres.end)
     refused = await _refusal(stage)
     stage.proves(f"{number.name} to {pid}, and connecting ends in {refused}", refused is not None)
-    stage.figure("told", told, _TOLD_SECONDS)
+    stage.figure("stale", noticed, _STALE_SECONDS)
     await stage.watch(_AWAY_SECONDS)
     postgres.start()
     stage.healed()
@@ -111,7 +111,7 @@ async def listeners_half_open(stage: Stage) -> None:
     stage.proves(f"sweeps of {len(deaf)} nodes found {found:.0f} changes that no listener heard", found > 0)
     stage.figure("noticed", noticed, _NOTICED_SECONDS * await slowness())
     await stage.watch(2)
-    stage.figure("slowest push", stage.crowd.latency_ms(1.0, since=began) / 1000, _TOLD_SECONDS)
+    stage.figure("slowest push", stage.crowd.latency_ms(1.0, since=began) / 1000, _STALE_SECONDS)
     stage.healed()
 
 
@@ -132,12 +132,12 @@ async def connections_used_up(stage: Stage) -> None:
         taker = asyncio.create_task(_take_all(stage, taken), name="taker")
         await stage.until(lambda: _is_full(stage), seconds=20)
         await _turn_out(connection)
-        told = await stage.all_know(seconds=15)
+        noticed = await stage.all_know(seconds=15)
         refused = await _refusal(stage)
         taker.cancel()
         await asyncio.gather(taker, return_exceptions=True)
     stage.proves(f"{len(taken)} connections taken, one more ends in {refused}", refused is not None)
-    stage.figure("told", told, _TOLD_SECONDS)
+    stage.figure("stale", noticed, _STALE_SECONDS)
     for each in taken:
         each.terminate()
     stage.healed()
@@ -174,14 +174,14 @@ async def hanging(stage: Stage) -> None:
     for way in ways:
         way.go_silent("up", "down")
     carried = [way.carried_bytes for way in ways]
-    told = await stage.all_know(seconds=15)
+    noticed = await stage.all_know(seconds=15)
     still = [way.carried_bytes for way in ways]
     held = sum(len(way.ends) for way in ways)
     stage.proves(
         f"{held} ends are open, and carried nothing more",
         held > 0 and all(now["down"] <= then["down"] for now, then in zip(still, carried, strict=True)),
     )
-    stage.figure("told", told, _TOLD_SECONDS)
+    stage.figure("stale", noticed, _STALE_SECONDS)
     # Commits go on, and a client that knows of the outage is not misled by them.
     await stage.watch(_AWAY_SECONDS)
     for way in ways:
@@ -251,7 +251,7 @@ def _move(copy: Any, cluster: Any) -> None:
 
 async def _expect(stage: Stage) -> None:
     stage.right_again_seconds = _RIGHT_AGAIN_SECONDS * await slowness()
-    stage.misled_seconds = _TOLD_SECONDS
+    stage.misled_seconds = _STALE_SECONDS
 
 
 async def _refusal(stage: Stage) -> str | None:
