@@ -13,7 +13,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 import asyncpg
 
-#: How long the server may take to notice that a closed connection is closed.
+#: How long the server may take to notice a closed connection.
 NOTICE_SECONDS: Final = 3.0
 CALL_SECONDS: Final = 60.0
 CONNECTED: Final = """
@@ -35,11 +35,15 @@ class Databases:
     In a thread, because a fixture may be set up outside of a running event loop or inside of one.
     """
 
-    def __init__(self, server_url: str, *, is_throwaway: bool) -> None:
+    def __init__(
+        self, server_url: str, *, is_throwaway: bool, notice_seconds: float = NOTICE_SECONDS
+    ) -> None:
+        """``notice_seconds`` is how long a closed connection may still be listed by the server."""
         self._server_url = server_url
         self._prefix = f"guardwire_test_{os.getpid()}_{secrets.token_hex(3)}"
         self._made = 0
         self._is_throwaway = is_throwaway
+        self._notice_seconds = notice_seconds
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="databases", daemon=True)
 
@@ -81,7 +85,7 @@ class Databases:
             raise ConnectionsLeft(f"the test is over, but still connected to its database: {', '.join(left)}")
 
     def _connections_left(self, name: str) -> list[str]:
-        deadline = time.monotonic() + NOTICE_SECONDS
+        deadline = time.monotonic() + self._notice_seconds
         while True:
             rows = self.run(self._connection.fetch(CONNECTED, name))
             if not rows or time.monotonic() > deadline:

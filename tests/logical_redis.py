@@ -28,12 +28,13 @@ class LogicalRedis:
         with redis.Redis.from_url(self.url) as ours:
             ours.flushdb()
 
-    def send_clients_away(self) -> list[str]:
+    def send_clients_away(self, *, notice_seconds: float = NOTICE_SECONDS) -> list[str]:
         """Wait until no client uses our logical database; returns the addresses of those that stay.
 
-        The clients that stay are disconnected, so that they do not fail the next test.
+        The server has ``notice_seconds`` to notice a closed connection. The clients that stay are disconnected, so that
+        they do not fail the next test.
         """
-        deadline = time.monotonic() + NOTICE_SECONDS
+        deadline = time.monotonic() + notice_seconds
         while left := self._clients():
             if time.monotonic() > deadline:
                 for address in left:

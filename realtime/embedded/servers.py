@@ -42,10 +42,12 @@ class EmbeddedServers:
         redis_url: str = "",
         source: Source = "any",
         wipe: bool = False,
+        elsewhere: Path = ELSEWHERE,
     ) -> Self:
         """Start the servers that were not given, and return when they are ready; in the main thread only.
 
         Without ``data_folder`` all data is thrown away at the end. ``wipe`` starts from an empty database.
+        ``elsewhere`` holds the files of the servers' account when it cannot enter the data folder.
         Raises an EmbeddedServerError whose sentence has the remedy; nothing is left running then.
         """
         servers = cls()
@@ -53,7 +55,7 @@ class EmbeddedServers:
         if database_url and redis_url:
             return servers
         try:
-            servers._start(data_folder, source, wipe)
+            servers._start(data_folder, source, wipe, elsewhere)
         except BaseException:
             servers.end()
             raise
@@ -75,7 +77,7 @@ class EmbeddedServers:
         if self._owned is not None:
             self._owned.release()
 
-    def _start(self, data_folder: Path | None, source: Source, wipe: bool) -> None:
+    def _start(self, data_folder: Path | None, source: Source, wipe: bool, elsewhere: Path) -> None:
         account = server_account()
         redis_program = None if self.redis_url else find_redis(account, source=source)
         postgres_programs = None if self.database_url else find_postgres(account, source=source)
@@ -83,7 +85,7 @@ class EmbeddedServers:
             self._owned = OwnedFolder.make_throwaway(account)
         else:
             self._owned = OwnedFolder.claim(data_folder.expanduser().absolute(), account)
-        beside = _reachable_beside(self._owned.path, account)
+        beside = _reachable_beside(self._owned.path, account, elsewhere)
         if wipe:
             for folder in (self._owned.path, beside):
                 _wipe(folder)
@@ -99,14 +101,14 @@ class EmbeddedServers:
             self.redis_url = self.redis.url
 
 
-def _reachable_beside(folder: Path, account: ServerAccount) -> Path | None:
+def _reachable_beside(folder: Path, account: ServerAccount, elsewhere: Path) -> Path | None:
     """A folder for the account's files that ``account`` can enter; None when it can enter ``folder`` itself.
 
     The permissions of the data folder's parents stay as they are, because they belong to the user.
     """
     if account.can_run(folder):
         return None
-    beside = ELSEWHERE / hashlib.sha256(str(folder).encode()).hexdigest()[:16]
+    beside = elsewhere / hashlib.sha256(str(folder).encode()).hexdigest()[:16]
     try:
         beside.mkdir(mode=0o711, parents=True, exist_ok=True)
     except OSError as error:

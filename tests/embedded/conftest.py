@@ -27,7 +27,7 @@ class Owner:
     """A process that owns servers, and its first line of output."""
 
     process: subprocess.Popen[str]
-    said: dict[str, str]
+    answer: dict[str, str]
 
     def servers(self) -> set[Process]:
         """The servers and all their descendants."""
@@ -109,7 +109,7 @@ def start_owner(data_folder: Path) -> Iterator[StartOwner]:
         owners.append(process)
         assert process.stdout is not None
         readable, _, _ = select.select([process.stdout], [], [], START_SECONDS)
-        assert readable, "nothing was said in time"
+        assert readable, "the process printed nothing in time"
         return Owner(process, json.loads(process.stdout.readline()))
 
     yield start

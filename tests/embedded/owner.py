@@ -17,12 +17,12 @@ def main(folder: str) -> int:
     try:
         with EmbeddedServers.start(Path(folder) if folder else None) as servers:
             assert servers.postgres is not None
-            said = {
+            answer = {
                 "database_url": servers.database_url,
                 "redis_url": servers.redis_url,
                 "cluster": str(servers.postgres.cluster),
             }
-            print(json.dumps(said), flush=True)
+            print(json.dumps(answer), flush=True)
             signal.pause()
     except EmbeddedServerError as error:
         print(json.dumps({"code": error.code, "sentence": str(error)}), flush=True)

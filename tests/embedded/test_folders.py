@@ -74,7 +74,7 @@ def test_another_listener_on_the_remembered_ports_moves_the_servers(data_folder:
     assert not set(moved) & set(ports)
 
 
-def test_a_port_that_is_taken_between_the_look_and_the_start_is_no_obstacle(
+def test_a_port_that_is_taken_between_the_check_and_the_start_is_no_obstacle(
     data_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
@@ -91,44 +91,41 @@ def test_a_port_that_is_taken_between_the_look_and_the_start_is_no_obstacle(
             assert listener.getsockname()[1] not in (servers.postgres.port, servers.redis.port)
 
 
-def test_a_folder_that_cannot_be_made_is_one_sentence_with_the_mend(empty_folder: Path) -> None:
+def test_a_folder_that_cannot_be_made_is_one_sentence_with_a_remedy(empty_folder: Path) -> None:
     (empty_folder / "file").touch()
     with pytest.raises(FolderUnusable, match="GUARDWIRE_DATA=") as refusal:
         EmbeddedServers.start(empty_folder / "file" / "data")
     assert "Not a directory" in str(refusal.value)
 
 
-def test_a_folder_that_cannot_be_written_is_one_sentence_with_the_mend(
+def test_a_folder_that_cannot_be_written_is_one_sentence_with_a_remedy(
     start_owner: StartOwner, ordinary: Ordinary, empty_folder: Path
 ) -> None:
     (empty_folder / "closed").mkdir(mode=0o500)
-    said = start_owner(empty_folder / "closed", command=ordinary.command, root=ordinary.root).said
-    assert said["code"] == "folder_unusable"
-    assert "Permission denied" in said["sentence"]
-    assert "sudo chown" in said["sentence"]
+    answer = start_owner(empty_folder / "closed", command=ordinary.command, root=ordinary.root).answer
+    assert answer["code"] == "folder_unusable"
+    assert "Permission denied" in answer["sentence"]
+    assert "sudo chown" in answer["sentence"]
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root hands over to another account")
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root starts the servers as another account")
 def test_a_folder_that_the_servers_account_cannot_enter_stays_closed_and_its_files_go_elsewhere(
-    empty_folder: Path, monkeypatch: pytest.MonkeyPatch
+    empty_folder: Path,
 ) -> None:
     elsewhere, closed = empty_folder / "elsewhere", empty_folder / "closed"
-    monkeypatch.setattr("realtime.embedded.servers.ELSEWHERE", elsewhere)
     closed.mkdir(mode=0o700)
-    with EmbeddedServers.start(closed / "data") as servers:
+    with EmbeddedServers.start(closed / "data", elsewhere=elsewhere) as servers:
         assert servers.postgres is not None
         assert servers.postgres.cluster.is_relative_to(elsewhere)
         assert servers.postgres.cluster.stat().st_uid == server_account().uid
     assert closed.stat().st_mode & 0o777 == 0o700
 
 
-def test_a_cluster_whose_making_was_interrupted_is_made_anew(
-    start_owner: StartOwner, empty_folder: Path
-) -> None:
+def test_an_incomplete_cluster_is_made_again(start_owner: StartOwner, empty_folder: Path) -> None:
     unfinished = empty_folder / "postgresql-15.unfinished"
     unfinished.mkdir()
     (unfinished / "PG_VERSION").write_text("15\n")
     owner = start_owner(empty_folder)
-    assert "database_url" in owner.said
+    assert "database_url" in owner.answer
     owner.process.send_signal(signal.SIGINT)
     owner.process.wait(10)

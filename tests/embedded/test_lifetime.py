@@ -20,9 +20,9 @@ from tests.embedded.processes import wait_until_ended
 
 
 async def answers(owner: Owner) -> bool:
-    connection = await asyncpg.connect(owner.said["database_url"])
+    connection = await asyncpg.connect(owner.answer["database_url"])
     await connection.close()
-    async with redis.asyncio.Redis.from_url(owner.said["redis_url"]) as client:
+    async with redis.asyncio.Redis.from_url(owner.answer["redis_url"]) as client:
         return bool(await client.ping())
 
 
@@ -36,14 +36,14 @@ async def test_kill_9_of_the_owner_leaves_no_orphan_and_a_folder_that_starts_aga
     assert wait_until_ended(servers) == set()
     again = start_owner()
     assert await answers(again)
-    assert again.said["database_url"] == owner.said["database_url"]
+    assert again.answer["database_url"] == owner.answer["database_url"]
 
 
 def test_a_start_right_after_kill_9_waits_for_the_servers_that_wind_down(start_owner: StartOwner) -> None:
     owner = start_owner()
     owner.process.kill()
     owner.process.wait()
-    assert "database_url" in start_owner().said
+    assert "database_url" in start_owner().answer
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -74,7 +74,7 @@ def test_ctrl_c_in_the_terminal_reaches_the_owner_alone(start_owner: StartOwner)
 
 def test_what_is_to_be_thrown_away_is_gone_after_the_end(start_owner: StartOwner) -> None:
     owner = start_owner(None)
-    place = Path(owner.said["cluster"]).parent
+    place = Path(owner.answer["cluster"]).parent
     assert place.exists()
     owner.process.send_signal(signal.SIGINT)
     owner.process.wait(10)
@@ -83,7 +83,7 @@ def test_what_is_to_be_thrown_away_is_gone_after_the_end(start_owner: StartOwner
 
 def test_what_a_killed_owner_left_to_be_thrown_away_goes_with_the_next_start(start_owner: StartOwner) -> None:
     owner = start_owner(None)
-    place = Path(owner.said["cluster"]).parent
+    place = Path(owner.answer["cluster"]).parent
     assert place.exists()
     servers = owner.servers()
     owner.process.kill()

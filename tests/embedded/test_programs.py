@@ -26,37 +26,30 @@ async def test_the_wheels_alone_are_enough(empty_folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("find", "mend"),
+    ("find", "remedy"),
     [
-        (programs.find_postgres, "apt install postgresql, or give DATABASE_URL"),
-        (programs.find_redis, "apt install redis-server, or give REDIS_URL"),
+        (programs.find_postgres, "apt install postgresql, or set DATABASE_URL"),
+        (programs.find_redis, "apt install redis-server, or set REDIS_URL"),
     ],
 )
-def test_a_machine_without_programs_is_one_sentence_with_the_mend(
-    find: Callable[..., object], mend: str, monkeypatch: pytest.MonkeyPatch
+def test_a_machine_without_programs_is_one_sentence_with_a_remedy(
+    find: Callable[..., object], remedy: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    hide_installed(monkeypatch)
-    with pytest.raises(NoServerProgram, match=mend):
-        find(server_account(), source="installed")
-
-
-def hide_installed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "/nowhere")
-    monkeypatch.setattr(programs, "POSTGRES_FOLDERS", ())
-    monkeypatch.setattr(programs, "REDIS_NAMES", ())
+    with pytest.raises(NoServerProgram, match=remedy):
+        find(server_account(), source="installed", folders=())
 
 
 def test_an_installed_postgresql_that_is_too_old_is_passed_over(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    hide_installed(monkeypatch)
     for name in ("postgres", "initdb"):
         (tmp_path / name).write_text('#!/bin/sh\necho "postgres (PostgreSQL) 9.6.24"\n')
         (tmp_path / name).chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:/bin")
     own_account = ServerAccount("own", os.geteuid(), os.getegid(), is_other=False)
     with pytest.raises(NoServerProgram):
-        programs.find_postgres(own_account, source="installed")
+        programs.find_postgres(own_account, source="installed", folders=())
 
 
 def test_a_carrier_that_lost_its_executable_bits_is_copied_and_runs(
@@ -72,10 +65,10 @@ def test_a_carrier_that_lost_its_executable_bits_is_copied_and_runs(
         "Metadata-Version: 2.1\nName: carrier\nVersion: 1.0\n"
     )
     monkeypatch.syspath_prepend(str(tmp_path))
-    monkeypatch.setattr(programs, "_cache_folder", lambda _: empty_folder / "cache")
+    cache, program = empty_folder / "cache", "carrier/bin/server"
     for _ in ("copied", "found again"):
-        carried = programs.find_in_wheel("carrier", "carrier", "carrier/bin/server", server_account())
-        assert carried == empty_folder / "cache" / "carrier-1.0" / "carrier" / "bin" / "server"
+        carried = programs.find_in_wheel("carrier", "carrier", program, server_account(), cache=cache)
+        assert carried == cache / "carrier-1.0" / "carrier" / "bin" / "server"
         assert server_account().can_run(carried)
         assert not (carried.parents[1] / "include").exists()
 
@@ -84,7 +77,7 @@ def test_a_program_that_fails_is_quoted(empty_folder: Path, monkeypatch: pytest.
     broken = empty_folder / "redis-server"
     broken.write_text("#!/bin/sh\necho 'Fatal error: the moon is wrong'\nexit 1\n")
     broken.chmod(0o755)
-    monkeypatch.setattr("realtime.embedded.servers.find_redis", lambda *_, **__: broken)
+    monkeypatch.setenv("PATH", f"{empty_folder}:{os.environ['PATH']}")
     with pytest.raises(ServerNotReady, match="the moon is wrong"):
         EmbeddedServers.start(empty_folder / "data")
     assert not (empty_folder / "data" / "lock").exists()
