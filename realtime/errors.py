@@ -1,19 +1,19 @@
 """Every error that the server and its commands raise on purpose; the client's are in `guardwire.errors`.
 
     GuardwireError
-    ├── ConfigurationError      settings that cannot work; carries all problems at once
-    ├── MigrationError          the database cannot be brought to this release's shape
+    ├── ConfigurationError      the settings are wrong; it carries all problems at once
+    ├── MigrationError          the database cannot be migrated to this release
     ├── EmbeddedServerError     a throw-away PostgreSQL or Redis could not be started
-    │   ├── NoServerProgram     no PostgreSQL or Redis program is to be had on this machine
+    │   ├── NoServerProgram     this machine has no PostgreSQL or Redis program
     │   ├── FolderUnusable      the data folder cannot be made, entered or written
     │   ├── FolderInUse         another process owns the data folder
     │   └── ServerNotReady      the server ended, or was not ready in time
     ├── NothingRevoked          there is no revocation to undo
-    ├── PortTaken               somebody else listens on the port that was asked for
-    ├── AuthenticationError     who is asking is not known (401) or not welcome (403)
-    ├── UnavailableError        the answer exists but cannot be had now (503)
-    ├── TooManyClaims           a user asks too often for what makes the server read (429)
-    ├── StreamClosed            a stream that must end, with its close code
+    ├── PortTaken               another program listens on the port
+    ├── AuthenticationError     the caller is unknown (401), not allowed (403), or cannot be checked now (503)
+    ├── UnavailableError        the answer exists, but the server cannot get it now (503)
+    ├── TooManyClaims           a user resumes too often from revisions that the server has to look up (429)
+    ├── StreamClosed            the stream must end, with this close code
     └── ClientError             see `guardwire.errors`
 
 Each has a ``code`` (stable, for programs), a sentence (for people) and ``retry``: whether the same thing may
@@ -29,7 +29,7 @@ from guardwire.errors import CloseCode, GuardwireError
 
 
 class ConfigurationError(GuardwireError):
-    """Settings that cannot work; ``problems`` has one sentence for each, with its mend."""
+    """The settings are wrong; ``problems`` has one sentence for each problem, with its remedy."""
 
     code = "configuration"
 
@@ -39,31 +39,31 @@ class ConfigurationError(GuardwireError):
 
 
 class MigrationError(GuardwireError):
-    """The database could not be brought to the shape that this release reads."""
+    """The database could not be migrated to this release."""
 
     code = "migration"
 
 
 class EmbeddedServerError(GuardwireError):
-    """A throw-away PostgreSQL or Redis could not be started; the sentence has the mend."""
+    """A throw-away PostgreSQL or Redis could not be started; the sentence has the remedy."""
 
     code = "embedded_server"
 
 
 class NoServerProgram(EmbeddedServerError):
-    """No PostgreSQL or Redis program that can be run is on this machine."""
+    """This machine has no PostgreSQL or Redis program that can be run."""
 
     code = "no_server_program"
 
 
 class FolderUnusable(EmbeddedServerError):
-    """The data folder cannot be made, entered or written by the account that needs it."""
+    """The servers' account cannot make, enter or write the data folder."""
 
     code = "folder_unusable"
 
 
 class FolderInUse(EmbeddedServerError):
-    """Another process owns the data folder; ``owner_pid`` is None when it did not say."""
+    """Another process owns the data folder; ``owner_pid`` is None when it is unknown."""
 
     code = "folder_in_use"
     retry = True
@@ -74,19 +74,19 @@ class FolderInUse(EmbeddedServerError):
 
 
 class ServerNotReady(EmbeddedServerError):
-    """The server program ended, or was not ready in time; the sentence quotes its own last word."""
+    """The server program ended, or was not ready in time; the sentence quotes the last line of its log."""
 
     code = "server_not_ready"
 
 
 class NothingRevoked(GuardwireError):
-    """There is no revocation in force of the user or token that was named."""
+    """There is no revocation in force of the given user or token."""
 
     code = "nothing_revoked"
 
 
 class PortTaken(GuardwireError):
-    """Somebody else listens on the port that was asked for."""
+    """Another program listens on the port."""
 
     code = "port_taken"
 
@@ -96,13 +96,13 @@ class PortTaken(GuardwireError):
 
 
 class AuthenticationError(GuardwireError):
-    """The token is missing, wrong or no longer good; ``reason`` says which, and never quotes the token."""
+    """The token is missing, wrong or no longer valid; ``reason`` names the case and never quotes the token."""
 
     code = "unauthenticated"
 
-    #: Reasons that are the server's trouble and not the token's; everything else is a 401.
+    #: Reasons that lie with the server and not with the token.
     UNAVAILABLE: ClassVar[frozenset[str]] = frozenset({"unavailable"})
-    #: Reasons where another token for the same user would not help.
+    #: Reasons for which another token of the same user would not help. All other reasons are a 401.
     FORBIDDEN: ClassVar[frozenset[str]] = frozenset({"revoked", "origin", "scope"})
 
     def __init__(self, reason: str, message: str) -> None:
@@ -118,8 +118,9 @@ class AuthenticationError(GuardwireError):
 
 
 class TooManyClaims(GuardwireError):
-    """A user resumes too often from revisions that this node has not seen, each a reason to read the account;
-    ``retry_after_seconds`` is when the next one may come.
+    """A user resumes too often from revisions that this node has not seen, each of which costs a read.
+
+    The next one may come after ``retry_after_seconds``.
     """
 
     code = "rate_limited"
@@ -131,7 +132,7 @@ class TooManyClaims(GuardwireError):
 
 
 class UnavailableError(GuardwireError):
-    """Neither the database nor a snapshot can answer now."""
+    """Neither the database nor a stored snapshot can answer now."""
 
     code = "unavailable"
     retry = True
