@@ -349,7 +349,7 @@ async def test_a_redis_that_hangs_or_is_gone_only_delays_a_revocation(
         await until(
             lambda: two.is_revoked(identity(user_id=uuid4(), token_id="one")), seconds=WITHOUT_REDIS_SECONDS
         )
-        assert "Redis did not take a revocation" in caplog.text
+        assert "Redis did not accept a revocation" in caplog.text
     await client.aclose()
 
 
