@@ -24,7 +24,7 @@ from tests.databases import Databases
 
 _ARGUMENTS = [
     "--headless=new",
-    "--no-sandbox",  # as root there is no other way; the only pages that it opens are our own
+    "--no-sandbox",  # Chromium needs this as root; the tests open only our own pages
     "--disable-gpu",
     "--disable-quic",
     "--no-first-run",
@@ -36,7 +36,7 @@ _NAMES = ("chromium", "chromium-browser", "google-chrome")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark everything here."""
+    """Mark all tests of this folder."""
     for item in items:
         if "tests/browser" in item.path.as_posix():
             item.add_marker(pytest.mark.browser)
@@ -44,7 +44,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="package")
 def chromium() -> Iterator[Browser]:
-    """One browser for all tests of this folder; each has pages of its own."""
+    """One browser for all tests of this folder; each test has pages of its own."""
     with sync_playwright() as playwright:
         browser = _launch(playwright)
         yield browser
@@ -70,7 +70,7 @@ def trader(databases: Databases, servers: EmbeddedServers, migrated_url: str) ->
 
 @pytest.fixture
 def secret() -> str:
-    """What the server's tokens are signed with."""
+    """The secret that signs the server's tokens."""
     return secrets.token_hex(32)
 
 
@@ -82,7 +82,7 @@ def key(secret: str) -> DevelopmentKey:
 
 @pytest.fixture
 def demo_user(trader: Trader) -> UUID | None:
-    """Whose account the server opens without a form; None where it asks for a token."""
+    """The account that the server opens without a form; None for a server that asks for a token."""
     return trader.user_id
 
 
@@ -94,7 +94,7 @@ def server_port(
     demo_user: UUID | None,
     request: pytest.FixtureRequest,
 ) -> Iterator[int]:
-    """The port of a running server; only tests that kill it wait for one with a process of its own."""
+    """The port of a running server; only tests that kill the server wait for one in a process of its own."""
     if "server" in request.fixturenames:
         yield request.getfixturevalue("server").port
         return
@@ -119,14 +119,14 @@ def server(migrated_url: str, redis_url: str, secret: str, trader: Trader) -> It
 
 @pytest.fixture
 def gate(server_port: int) -> Iterator[Gate]:
-    """The way to the server."""
+    """The proxy between the page and the server."""
     with Gate(server_port).listening() as gate:
         yield gate
 
 
 @pytest.fixture
 def page(chromium: Browser) -> Iterator[Page]:
-    """A page of a fresh profile, on a wide screen."""
+    """A page of a new profile, on a wide screen."""
     context = chromium.new_context(viewport={"width": 1600, "height": 1000})
     context.set_default_timeout(10_000)
     yield context.new_page()
@@ -135,7 +135,7 @@ def page(chromium: Browser) -> Iterator[Page]:
 
 @pytest.fixture
 def dashboard(page: Page, gate: Gate) -> Iterator[Dashboard]:
-    """The page, not opened yet; whatever it complains of fails the test."""
+    """The page, not opened yet; any error or warning in it fails the test."""
     dashboard = Dashboard(page, gate.url)
     yield dashboard
     assert dashboard.complaints() == []

@@ -1,4 +1,4 @@
-"""The dashboard as somebody sees it who looks at the page."""
+"""The dashboard, as a person sees it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 from playwright.sync_api import ConsoleMessage, Locator, Page, expect
 
-#: What a browser itself logs when a connection fails; no page can keep it from that.
+#: Messages that the browser itself logs when a connection fails; no page can prevent them.
 _NETWORK = re.compile(r"^(WebSocket connection to|Failed to load resource)")
 
 
@@ -28,15 +28,15 @@ class Dashboard:
             self._said.append(message.text)
 
     def complaints(self) -> list[str]:
-        """Errors, warnings and violations of the content security policy, less what was to be expected."""
+        """Errors, warnings and violations of the content security policy, without the expected ones."""
         return [text for text in self._said if not (self.network_fails and _NETWORK.match(text))]
 
     def show(self) -> None:
-        """Open it, whatever it shows."""
+        """Open the page."""
         self.page.goto(self._url)
 
     def open(self) -> Dashboard:
-        """Open it and wait until it is live."""
+        """Open the page and wait until it is live."""
         self.show()
         self.expect_word("Live")
         return self
@@ -46,11 +46,11 @@ class Dashboard:
         return self.page.locator(f"{element} [data-part={name}]")
 
     def expect_word(self, word: str, *, seconds: float = 10) -> None:
-        """Wait until the connection is told by ``word``."""
+        """Wait until the page shows ``word`` for the connection."""
         expect(self.part("gw-connection", "word")).to_have_text(word, timeout=seconds * 1000)
 
     def expect_transport(self, name: str, *, seconds: float = 10) -> None:
-        """Wait until the page says that it is fed by ``name``."""
+        """Wait until the page names ``name`` as its transport."""
         expect(self.part("gw-connection", "transport")).to_have_text(name, timeout=seconds * 1000)
 
     def row(self, ticket: int) -> Locator:
@@ -58,11 +58,11 @@ class Dashboard:
         return self.page.locator("gw-positions tbody tr").filter(has_text=str(ticket))
 
     def cell(self, ticket: int, column: str) -> Locator:
-        """A cell of it, by its class."""
+        """A cell of the row, by its class."""
         return self.row(ticket).locator(f".{column}")
 
     def notice(self) -> Locator:
-        """What says in words that the numbers may not be believed."""
+        """The words that say that the numbers may be out of date."""
         return self.page.locator("gw-notice")
 
     def colour(self, locator: Locator) -> str:
@@ -71,5 +71,5 @@ class Dashboard:
         return colour
 
     def evaluate(self, script: str, argument: Any = None) -> Any:
-        """What ``script`` gives in the page."""
+        """The value of ``script`` in the page."""
         return self.page.evaluate(script, argument)

@@ -1,6 +1,6 @@
 """A server in a process of its own, which tests kill and start again on the same port.
 
-Run as a module: the settings come as a JSON object on standard input, and it ends when that is closed.
+Run as a module; the settings are a JSON object on standard input, and the server ends when that closes.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _ROOT: Final = Path(__file__).parents[2]
 
 
 class DashboardProcess:
-    """A server that can be started, killed and held, always at the same address once it was started."""
+    """A server that can be started, killed and stopped; it keeps its address after the first start."""
 
     def __init__(self, **given: Any) -> None:
         self.port = 0
@@ -30,7 +30,7 @@ class DashboardProcess:
 
     @property
     def url(self) -> str:
-        """Where it is, without a slash at the end."""
+        """Its URL without a slash at the end."""
         return f"http://127.0.0.1:{self.port}"
 
     def start(self) -> None:
@@ -52,7 +52,7 @@ class DashboardProcess:
         self.port = int(line)
 
     def kill(self) -> None:
-        """End it without a word; nothing happens when it does not run."""
+        """Kill it; does nothing when it does not run."""
         if self._process is None:
             return
         self._process.kill()
@@ -60,7 +60,7 @@ class DashboardProcess:
         self._process = None
 
     def stop(self) -> None:
-        """End it as a deployment does: with a word to its clients."""
+        """End it as in a deployment: it closes its clients first."""
         assert self._process is not None
         self._process.send_signal(signal.SIGTERM)
         self._process.communicate(timeout=30)

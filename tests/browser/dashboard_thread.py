@@ -1,4 +1,4 @@
-"""A server in a thread of the tests' own process, which starts far sooner than in a process of its own."""
+"""A server in a thread of the tests' process, which starts far sooner than a process."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _START_SECONDS = 20.0
 
 @contextlib.contextmanager
 def serving_in_thread(settings: Settings, development: Development) -> Iterator[int]:
-    """Serve while the context lasts; gives the port."""
+    """Serve while the context lasts; yields the port."""
     told: SimpleQueue[int | None] = SimpleQueue()
     loop, ended = asyncio.new_event_loop(), asyncio.Event()
 

@@ -1,4 +1,4 @@
-"""A proxy between the browser and the server that blocks what it is told to, holds everything, or cuts."""
+"""A proxy between the browser and the server that can block paths, hold everything, or cut connections."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ _REFUSAL = b"HTTP/1.1 403 Forbidden\r\ncontent-length: 0\r\nconnection: close\r\
 
 
 class Gate:
-    """Passes HTTP on to ``server_port``; in a thread of its own, for tests that block."""
+    """Forwards HTTP to ``server_port``; it runs in a thread of its own, for tests that block."""
 
     def __init__(self, server_port: int) -> None:
-        #: Beginnings of paths that are answered with 403, as by a proxy that forbids them.
+        #: Prefixes of paths that get a 403, as from a proxy that forbids them.
         self.blocked: tuple[str, ...] = ()
         self.port = 0
         self._server_port = server_port
@@ -25,12 +25,12 @@ class Gate:
 
     @property
     def url(self) -> str:
-        """Where browsers find it."""
+        """The URL for browsers."""
         return f"http://127.0.0.1:{self.port}"
 
     @contextlib.contextmanager
     def listening(self) -> Iterator[Gate]:
-        """Pass everything on while the context lasts."""
+        """Forward everything while the context lasts."""
         thread = threading.Thread(target=self._loop.run_forever, name="gate", daemon=True)
         thread.start()
         server = asyncio.run_coroutine_threadsafe(self._listen(), self._loop).result(5)
@@ -43,11 +43,11 @@ class Gate:
             self._loop.close()
 
     def hold(self) -> None:
-        """Let nothing through, in neither direction, and say nothing: a network that died."""
+        """Forward nothing in either direction, without closing anything, like a dead network."""
         self._loop.call_soon_threadsafe(self._open.clear)
 
     def release(self) -> None:
-        """Let everything through that was held, in its order."""
+        """Forward everything that was held, in its order."""
         self._loop.call_soon_threadsafe(self._open.set)
 
     def cut(self) -> None:
@@ -68,7 +68,7 @@ class Gate:
         server.close()
         self._open.set()
         self._cut()
-        # With their connections cut they end by themselves.
+        # They end by themselves after their connections were cut.
         await asyncio.gather(*asyncio.all_tasks() - {asyncio.current_task()}, return_exceptions=True)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -88,7 +88,7 @@ class Gate:
     async def _requests(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, upstream: asyncio.StreamWriter
     ) -> None:
-        """Requests one by one: they have no bodies; after an upgrade whatever comes."""
+        """Requests one by one, which have no bodies; after an upgrade any bytes."""
         upgraded = False
         while True:
             data = await (reader.read(_CHUNK_BYTES) if upgraded else reader.readuntil(b"\r\n\r\n"))

@@ -1,4 +1,4 @@
-"""The JavaScript client outside of a browser, over each transport: the state that a fresh query gives."""
+"""The JavaScript client outside of a browser, over each transport, agrees with a new query."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _FOLLOW = Path(__file__).parents[1] / "javascript" / "follow.js"
 
 
 class Follower:
-    """The program that follows, and what it has told."""
+    """The program that follows, and its output so far."""
 
     def __init__(self, url: str, token: str, transport: str) -> None:
         node = shutil.which("node")
@@ -68,7 +68,7 @@ def follower(request: pytest.FixtureRequest, server: DashboardProcess, token: st
 
 
 def fresh_query(server: DashboardProcess, token: str) -> Any:
-    """The state that somebody gets who asks now."""
+    """The state that a new client gets now."""
     headers = {"Authorization": f"Bearer {token}"}
     return httpx.get(f"{server.url}/api/v1/state", headers=headers, trust_env=False).json()["state"]
 

@@ -1,4 +1,4 @@
-"""The page itself: readable by everybody, on every screen, in every state."""
+"""The page itself is readable for everybody, on every screen, in every state."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ SIZES = {
 
 
 def script(name: str) -> str:
-    """A function of JavaScript that looks at the page, from the file of that name."""
+    """A JavaScript function that examines the page, from the file of that name."""
     return (Path(__file__).parent / "looks" / f"{name}.js").read_text()
 
 
 def a_full_book(trader: Trader) -> None:
-    """Fifty positions, one of them with the longest symbol there is, alerts, breaches and events."""
+    """Fifty positions, one of them with a very long symbol, alerts, breaches and events."""
     trader.equity(10_000)
     trader.equity(7_900)
     trader.execute(
@@ -56,7 +56,7 @@ SCHEMES: tuple[Literal["light", "dark"], ...] = ("light", "dark")
 
 
 def nothing(_: Trader) -> None:
-    """An account without anything."""
+    """An account without any data."""
 
 
 @pytest.mark.parametrize("fill", [nothing, a_full_book], ids=["nothing", "a full book"])
@@ -84,7 +84,7 @@ def test_what_lost_its_authority_still_stands_out(dashboard: Dashboard, trader: 
         for scheme in SCHEMES:
             dashboard.page.emulate_media(color_scheme=scheme)
             assert dashboard.evaluate(script("contrast")) == []
-        # The browser's own connection goes on; the page believes that it slept.
+        # The browser's own connection goes on, while the page believes that it slept.
         dashboard.page.context.set_offline(True)
         dashboard.network_fails = True
         dashboard.page.clock.fast_forward("10:00")
@@ -157,7 +157,7 @@ def test_the_page_keeps_its_own_security_policy(dashboard: Dashboard) -> None:
     policy = response.headers["content-security-policy"]
     assert "default-src 'none'" in policy
     assert "unsafe" not in policy
-    # So the browser itself refuses to take text for markup or code: tests/browser/test_trusted_types.py.
+    # The browser itself then refuses to take text for markup or code: tests/browser/test_trusted_types.py.
     assert "require-trusted-types-for 'script'; trusted-types 'none'" in policy
     assert dashboard.page.locator("[style], [onclick], script:not([src]), style").count() == 0
     fetched = dashboard.evaluate("performance.getEntriesByType('resource').map(entry => entry.name)")

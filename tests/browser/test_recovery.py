@@ -1,4 +1,4 @@
-"""Whatever breaks between account and screen: the page shows the truth, or says that it does not know."""
+"""For every fault between account and screen: the page shows the true state, or shows that it is not sure."""
 
 from __future__ import annotations
 

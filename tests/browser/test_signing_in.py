@@ -1,4 +1,4 @@
-"""Where the server hands out no token, somebody pastes one."""
+"""When the server gives no token to the page, a person pastes one."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def demo_user() -> UUID | None:
 @pytest.fixture
 def form(dashboard: Dashboard) -> Dashboard:
     """The page with its form."""
-    # That there is no demo is said by a 404, which the browser logs.
+    # A 404 says that there is no demo, and the browser logs it.
     dashboard.network_fails = True
     dashboard.show()
     expect(dashboard.page.get_by_label("Access token")).to_be_focused()
@@ -30,7 +30,7 @@ def form(dashboard: Dashboard) -> Dashboard:
 
 
 def sign_in(form: Dashboard, token: str, *, keep: bool = False) -> None:
-    """Fill the form in."""
+    """Fill in the form."""
     form.page.get_by_label("Access token").fill(token)
     if keep:
         form.page.get_by_label("Keep it until this tab is closed").check()
@@ -38,7 +38,7 @@ def sign_in(form: Dashboard, token: str, *, keep: bool = False) -> None:
 
 
 def kept(form: Dashboard) -> str:
-    """All that the page has stored anywhere."""
+    """Everything that the page has stored."""
     stored: str = form.evaluate(
         "JSON.stringify([{...sessionStorage}, {...localStorage}, document.cookie, location.href])"
     )

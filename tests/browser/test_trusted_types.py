@@ -1,4 +1,4 @@
-"""Text is never taken for markup or code in the dashboard's page: the browser itself sees to it."""
+"""The dashboard's page never treats text as markup or code, and the browser enforces that."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A platform's rows of one account, written as the tests need them."""
+"""Writes a platform's rows of one account."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Trader:
         self._another_url = another_database_url
 
     def open(self, ticket: int, symbol: str, price: float, *, minutes: int = 0, **columns: Any) -> None:
-        """A position of 0.1 lot bought at ``price``, opened ``minutes`` after others."""
+        """Open a position of 0.1 lot at ``price``, ``minutes`` after the others."""
         opened = _OPENED + timedelta(minutes=minutes)
         row = {"entry_price": price, "current_price": price, "direction": "buy", "volume": 0.1, "matched": 1}
         self.append(ticket, symbol=symbol, created_at=opened, **{**row, **columns})
@@ -36,7 +36,7 @@ class Trader:
     def move(
         self, ticket: int, price: float, *, symbol: str = "XAUUSD", entry_price: float = 1950.50
     ) -> None:
-        """The price of a position that `open` opened is ``price`` now."""
+        """Write a new price of a position that `open` opened."""
         row: dict[str, Any] = {"symbol": symbol, "direction": "buy", "volume": 0.1, "matched": 1}
         self.append(ticket, event_type="sync", entry_price=entry_price, current_price=price, **row)
 
@@ -45,19 +45,19 @@ class Trader:
         self.append(ticket, event_type="close", close_reason="stop loss", closed_price=1940)
 
     def append(self, ticket: int | None, *, event_type: str = "sync", **columns: Any) -> None:
-        """One row of the log as it comes."""
+        """Write one row of the log with these values."""
         row = {"event_type": event_type, "status": "success", "mt5_position_id": ticket, **columns}
         self.insert(_LOG, **row)
 
     def equity(self, equity: float, *, balance: float = 10_000, currency: str = "USD") -> None:
-        """One reading of the account's equity."""
+        """Write one equity row."""
         self.insert("equity_snapshots", equity=equity, balance=balance, currency=currency)
 
     def insert(self, table: str, **columns: Any) -> None:
-        """One row of any of the platform's tables."""
+        """Write one row into any of the platform's tables."""
         row = {"user_id": self.user_id, **columns}
         names = ", ".join(row)
-        # Values as text: the server reads them by the columns' own types.
+        # Values as text, because the server reads them by the columns' own types.
         values = ", ".join(f"${at}::text::{_type(name)}" for at, name in enumerate(row, 1))
         self.execute(f"INSERT INTO {table} ({names}) VALUES ({values})", *map(_text, row.values()))
 
@@ -67,7 +67,7 @@ class Trader:
 
     @contextlib.contextmanager
     def nobody_else_connected(self) -> Iterator[None]:
-        """The database is out of reach for everybody while the context lasts."""
+        """Make the database unreachable for everybody while the context lasts."""
         name = urlsplit(self._url).path.removeprefix("/")
         self._run(self._beside(f'ALTER DATABASE "{name}" ALLOW_CONNECTIONS false'))
         try:
@@ -77,7 +77,7 @@ class Trader:
             self._run(self._beside(f'ALTER DATABASE "{name}" ALLOW_CONNECTIONS true'))
 
     async def _beside(self, statement: str, *arguments: Any) -> None:
-        """Run one statement from a database that stays in reach."""
+        """Run one statement from a database that stays reachable."""
         connection = await asyncpg.connect(self._another_url)
         try:
             await connection.execute(statement, *arguments)

@@ -1,8 +1,8 @@
-"""Does a state that a server showed agree with the oracle's? Every difference is named by its path.
+"""Compares a state that a server showed with the oracle's, and names every difference by its path.
 
-Three things are not the rows' to decide, and are compared with care: a `description` is any text for people;
-where a row has no usable time the clock's counts, which the oracle knows to within a few seconds; and what
-changed limits caused is named after the revision of that change.
+Three things do not follow from the rows alone and are compared with care. A `description` is any text for people. For a
+row without a usable time the database's clock counts, which the oracle knows to within a few seconds. Breaches by
+changed limits are named after the revision of that change.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ _CLOCK: Final = timedelta(seconds=5)
 
 
 def disagreements(expected: dict[str, Any], shown: dict[str, Any], *, since: datetime) -> list[str]:
-    """One line for each difference; ``since`` is when the history began to be written."""
+    """One line for each difference; ``since`` is the time when the history began to be written."""
     return list(_compare("", _comparable(expected), _comparable(shown), since))
 
 
 def is_same_json(first: Any, second: Any) -> bool:
-    """Whether two parsed documents are the same JSON value, to the last description."""
+    """Whether two parsed documents are the same JSON value, apart from descriptions."""
     if isinstance(first, dict) and isinstance(second, dict):
         return first.keys() == second.keys() and all(is_same_json(first[key], second[key]) for key in first)
     return _is_same(first, second)
@@ -41,12 +41,12 @@ def _compare(path: str, expected: Any, shown: Any, since: datetime) -> Iterator[
 
 
 def _is_same(expected: Any, shown: Any) -> bool:
-    # Python takes True for 1, JSON does not.
+    # Python treats True as 1, JSON does not.
     return bool(expected == shown) and isinstance(expected, bool) is isinstance(shown, bool)
 
 
 def _is_the_clock(expected: Any, shown: Any, since: datetime) -> bool:
-    """Whether both are times after the test began, and next to each other: no row has such a time."""
+    """Whether both are times after the test began, and close to each other: no row has such a time."""
     if not isinstance(expected, str) or not isinstance(shown, str):
         return False
     try:
@@ -57,7 +57,7 @@ def _is_the_clock(expected: Any, shown: Any, since: datetime) -> bool:
 
 
 def _comparable(state: dict[str, Any]) -> dict[str, Any]:
-    """A copy without descriptions, and with what changed limits caused numbered from 1."""
+    """A copy without descriptions, and with the breaches of changed limits numbered from 1."""
     return {key: _walk(value) for key, value in state.items()}
 
 

@@ -1,4 +1,4 @@
-"""What the three REST documents say, put back into the shape of the stream's state, to compare them."""
+"""The three REST documents, put into the shape of the stream's state for comparison."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from uuid import UUID
 
 from tests.end_to_end.node import Node
 
-#: What the stream tells and no document does.
+#: Fields of the stream that no document has.
 STREAM_ONLY: Final = ("breaches", "warning_pct", "critical_pct", "minimum_equity", "liquidation_at")
 
 
 async def read_documents(node: Node, user_id: UUID) -> dict[str, Any]:
-    """Read all three documents of ``user_id``; fails where they contradict each other."""
+    """Read all three documents of ``user_id``; fails when they contradict each other."""
     status = await node.get("/api/v1/reconciliation/status", user_id)
     positions = await node.get("/api/v1/positions/open", user_id)
     guards = await node.get("/api/v1/guards/status", user_id)
@@ -23,7 +23,7 @@ async def read_documents(node: Node, user_id: UUID) -> dict[str, Any]:
 
 
 def without_what_only_the_stream_tells(state: dict[str, Any]) -> dict[str, Any]:
-    """A state, less what no document holds."""
+    """A state without the fields that no document has."""
     guards = {name: value for name, value in state["guards"].items() if name not in STREAM_ONLY}
     guards["drawdown"] = {
         name: value for name, value in state["guards"]["drawdown"].items() if name not in STREAM_ONLY

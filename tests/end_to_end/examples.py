@@ -1,4 +1,4 @@
-"""How many examples are drawn: the same ones in each run of the suite, others and as many as asked for by
+"""The number of drawn examples: the same ones in each run of the suite, or others by
 
 CONVERGENCE_EXAMPLES=5000 pytest tests/end_to_end -k convergence --timeout 0
 """
@@ -14,12 +14,12 @@ _ASKED_FOR: Final = int(os.environ.get("CONVERGENCE_EXAMPLES", "0"))
 
 
 def examples(in_the_suite: int) -> settings:
-    """Settings of a property that is tried with so many examples in each run of the suite."""
+    """Settings of a property with so many examples in each run of the suite."""
     return settings(
         max_examples=_ASKED_FOR or in_the_suite,
         derandomize=not _ASKED_FOR,
         database=None,
-        deadline=None,  # real servers answer when they can
+        deadline=None,  # real servers have no fixed response time
         print_blob=True,
         suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
     )

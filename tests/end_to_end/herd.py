@@ -1,7 +1,7 @@
-"""Thousands of clients in a process of their own, as lean as can be: only first frames are looked at.
+"""Thousands of clients in a process of their own, as cheap as possible: they read first frames alone.
 
-Run as a module. The first line on standard input lists the tokens; each further one is the address of a node,
-to which all of them connect at once, from where they were. When all are fresh, a line tells how it went.
+Run as a module. The first line on standard input lists the tokens. Each further line is the address of a node, to which
+all clients connect at once, from their present position. When all are fresh, the process prints a line with the result.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ _AGE_MS: Final = re.compile(rb'"age_ms":(\d+)')
 
 @dataclass(frozen=True)
 class Arrival:
-    """How it went: seconds until all were fresh, the revision that each then held, how many were resumed, and
-    what made somebody try again, and how often.
+    """The result: seconds until all were fresh, the revision of each, how many were resumed, and the reasons and
+    numbers of further attempts.
     """
 
     seconds: float
@@ -48,7 +48,7 @@ class Herd:
         self._process = process
 
     async def arrive(self, url: str, *, seconds: float) -> Arrival:
-        """Connect all at once, and wait until all are fresh."""
+        """Connect all clients at once, and wait until all are fresh."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._process.stdin.write(f"{url}\n".encode())
@@ -60,7 +60,7 @@ class Herd:
 
 @contextlib.asynccontextmanager
 async def herd(tokens: Sequence[str]) -> AsyncIterator[Herd]:
-    """A client for each token, not connected yet; gone with the context."""
+    """A process with a client for each token, not connected yet; it ends with the context."""
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",
@@ -81,11 +81,11 @@ async def herd(tokens: Sequence[str]) -> AsyncIterator[Herd]:
         await process.wait()
 
 
-# In the process.
+# The code of the process.
 
 
 class _Client:
-    """One client's place in the stream; `fresh` is done when it knows to be where its account is."""
+    """One client's position in the stream; `fresh` is done when the client knows that its state is current."""
 
     __slots__ = ("again", "epoch", "fresh", "resumed", "revision", "token")
 
@@ -135,7 +135,7 @@ def _number(pattern: re.Pattern[bytes], payload: bytes) -> int:
 
 
 class _Connection(asyncio.Protocol):
-    """Feeds the first frames of a connection to its client; what comes later is not looked at."""
+    """Passes the first frames of a connection to its client, and ignores later ones."""
 
     def __init__(self, client: _Client) -> None:
         self.lost: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -173,7 +173,7 @@ class _Connection(asyncio.Protocol):
             self._client.take(payload)
 
     def _frame(self) -> bytes | None:
-        """The next frame's payload, when it is whole and text."""
+        """The next frame's payload, if it is complete and text."""
         buffer = self._buffer
         if len(buffer) < 4:
             return None

@@ -1,8 +1,8 @@
-"""Histories that a platform could write, and some that it should not, as Hypothesis draws them.
+"""Histories that a platform could write, and some that it should not, drawn by Hypothesis.
 
-A history is a list of transactions on three users with few tickets, few symbols and few distinct times, so
-that ties, reopenings, late rows and contradictions are common. Nothing here touches a database: `history_writer.py`
-writes them.
+A history is a list of transactions on three users with few tickets, few symbols and few distinct times, so that ties,
+reopenings, late rows and contradictions are frequent. Nothing here touches a database: `history_writer.py` writes the
+histories.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from tests.end_to_end.statements import (
     UpdateTicket,
 )
 
-# Most rows are of one user and one ticket, at one of few times, and say the same but for one or two columns.
+# Most rows are of one user and one ticket, at one of few times, and differ in one or two columns.
 _users = st.sampled_from([0, 0, 0, 1, 1, 2])
 _seconds = st.sampled_from([0.0, 1.0, 1.0, 2.0, 2.0, 3.0, 4.0, 5.0]) | st.floats(0, 60, allow_nan=False).map(
     lambda value: round(value, 6)
@@ -45,7 +45,7 @@ _words = st.sampled_from([None, "", "  ", "stop loss differs", "gap", "x" * 600]
 
 
 def _weighted(*choices: tuple[int, st.SearchStrategy[Any]]) -> st.SearchStrategy[Any]:
-    """One of ``choices``, each as often as its weight says."""
+    """One of ``choices``, with a frequency of its weight."""
     lots = [strategy for weight, strategy in choices for _ in range(weight)]
     return st.sampled_from(range(len(lots))).flatmap(lambda drawn: lots[drawn])
 
@@ -53,14 +53,14 @@ def _weighted(*choices: tuple[int, st.SearchStrategy[Any]]) -> st.SearchStrategy
 def _mostly(
     usual: st.SearchStrategy[Any], odd: st.SearchStrategy[Any], times: int = 9
 ) -> st.SearchStrategy[Any]:
-    """``usual`` ``times`` times as often as ``odd``."""
+    """``usual`` is drawn ``times`` times as often as ``odd``."""
     return _weighted((times, usual), (1, odd))
 
 
 def _column(
     usual: Any, common: st.SearchStrategy[Any], odd: st.SearchStrategy[Any]
 ) -> st.SearchStrategy[Any]:
-    """A column that says ``usual`` in most rows, something else in some, and what it should not in few."""
+    """A column with ``usual`` in most rows, another value in some, and a forbidden one in few."""
     return _mostly(_mostly(st.just(usual), common, times=8), odd, times=20)
 
 
@@ -199,7 +199,7 @@ _simple: st.SearchStrategy[Statement] = _weighted(
     (1, _instrument),
     (1, _rate),
 )
-# A change of limits is a transaction of its own: among rows nobody could say which is first.
+# A change of limits is a transaction of its own, because its order among rows of one transaction would be undefined.
 _alone: st.SearchStrategy[Statement] = _weighted(
     (4, st.builds(SetLimits, _users, st.none() | _limits)), (1, st.just(Housekeeping()))
 )
@@ -216,14 +216,15 @@ transactions: st.SearchStrategy[Transaction] = _weighted(
     (6, _transaction(_statements, 1)),
     (4, _transaction(_statements, 4)),
     (1, _transaction(_statements, 2, fate=st.just("rollback"))),
-    # Only insertions stay open: an update would lock its row, and whoever met the lock would wait for ever.
+    # Only insertions stay open. An open update holds a lock on its row, and another writer of the row would wait for
+    # ever.
     (2, _transaction(_insertions, 3, fate=st.just("late"), later=st.integers(1, 4))),
 )
 histories: st.SearchStrategy[list[Transaction]] = st.one_of(
     st.lists(transactions, min_size=1, max_size=8), st.lists(transactions, min_size=10, max_size=25)
 )
 
-#: The same without what hangs on the moment at which a node does its housekeeping.
+#: The same without statements whose result depends on the time of a node's housekeeping.
 histories_before_a_node: st.SearchStrategy[list[Transaction]] = histories.map(
     lambda history: [transaction for transaction in history if not _hangs_on_housekeeping(transaction)]
 )

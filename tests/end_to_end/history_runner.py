@@ -1,4 +1,4 @@
-"""Runs drawn histories: they are written to a database, read by the live queries, compared with the oracle."""
+"""Runs drawn histories: writes them to a database, reads the live queries, and compares with the oracle."""
 
 from __future__ import annotations
 
@@ -47,15 +47,15 @@ class HistoryRunner:
         self.runner.close()
 
     def judge(self, history: Sequence[Transaction]) -> None:
-        """Write ``history`` and fail with every difference."""
+        """Write ``history``, and fail with every difference."""
         self.runner.run(self._judge(history))
 
     def writer(self) -> HistoryWriter:
-        """Writes one history here."""
+        """Write one history here."""
         return HistoryWriter(self.connections, self.applier)
 
     async def written(self, history: Sequence[Transaction]) -> HistoryWriter:
-        """The writer of ``history``, when all of it was written and applied."""
+        """Write and apply all of ``history``; returns its writer."""
         writer = self.writer()
         try:
             await writer.write(history)
@@ -70,7 +70,7 @@ class HistoryRunner:
         assert not rows, f"rows could not be applied: {rows}"
 
     async def compare(self, writer: HistoryWriter, history: History, *, without: Sequence[str] = ()) -> None:
-        """Fail where a read differs from the oracle; but not at paths with ``without``."""
+        """Fail when a read differs from the oracle, but not at paths that contain ``without``."""
         for evaluation in await LIVE_QUERIES.evaluate(self.applier, writer.names.users):
             oracle = Oracle(evaluation.user_id, writer.names.first_instruments())
             found = disagreements(oracle.state(history), evaluation.state, since=writer.names.begun)

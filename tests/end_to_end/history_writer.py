@@ -1,4 +1,4 @@
-"""Writes drawn histories to a real database, applies the inbox, and keeps the history that the oracle judges by."""
+"""Writes drawn histories to a real database, applies the inbox, and records the history for the oracle."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from tests.end_to_end.statements import (
 )
 from tests.inbox import apply_batches, wait_for_empty_inbox
 
-#: The inbox is applied after every commit but each so many-th, so that batches hold several commits too.
+#: The inbox is applied after every commit except each so many-th, so that some batches hold several commits.
 _APPLIED_LATER = 3
 
 
@@ -42,7 +42,7 @@ class _Copied:
 
 @dataclass
 class _Open:
-    """A transaction under way, and what it has written so far."""
+    """A transaction under way, with its changes so far."""
 
     connection: Any
     transaction: Any
@@ -53,11 +53,11 @@ class _Open:
 
 @dataclass
 class HistoryWriter:
-    """Writes one history over several connections; `arrivals` is what was applied, in order.
+    """Writes one history over several connections; `arrivals` are the applied changes in order.
 
-    Rows count in the order of their statements among those that one batch applies, and batches in their order: that
-    is what the applier records. ``deltas`` are those that the batches gave. With ``node_applies`` a running node is
-    the applier, and each commit is waited for.
+    Among the rows of one batch the order of their statements counts, and batches count in their order: the applier
+    records the same. ``deltas`` are those of the batches. With ``node_applies`` a running node is the applier, and the
+    writer waits for it after each commit.
     """
 
     connections: Sequence[Any]
@@ -73,20 +73,20 @@ class HistoryWriter:
     _statements: int = 0
 
     async def write(self, history: Sequence[Transaction]) -> None:
-        """Write all of ``history``, commit what is to be committed, and apply it."""
+        """Write all of ``history``, commit or roll back, and apply it."""
         await self.begin()
         for transaction in history:
             await self.perform(transaction)
         await self.finish()
 
     async def begin(self) -> None:
-        """Make the symbols known that are known from the start."""
+        """Insert the symbols that are known from the start."""
         for instrument in self.names.first_instruments():
             await tables.set_instrument(self.connections[0], instrument)
         await self.apply()
 
     async def perform(self, transaction: Transaction) -> None:
-        """Write one transaction and give it its fate; late ones that are due commit before it."""
+        """Write one transaction and end it; late ones that are due commit before."""
         self._begun += 1
         for late in [each for each in self._late if each.due < self._begun]:
             await self._commit(late)
@@ -105,13 +105,13 @@ class HistoryWriter:
             await self._commit(opened)
 
     async def finish(self) -> None:
-        """Commit what is still open, and apply everything."""
+        """Commit the open transactions, and apply everything."""
         while self._late:
             await self._commit(self._late[0])
         await self.apply()
 
     async def apply(self) -> None:
-        """Apply every row that was committed."""
+        """Apply every committed row."""
         if self.node_applies:
             await wait_for_empty_inbox(self.applier)
         else:
@@ -122,10 +122,10 @@ class HistoryWriter:
         self._committed.clear()
 
     async def abandon(self) -> None:
-        """Take back what a failure left open."""
+        """Roll back the transactions that a failure left open."""
         for connection in self.connections:
             if connection.is_in_transaction():
-                # The driver would go on to take a new transaction for a savepoint of the old one.
+                # Otherwise the driver would take a new transaction for a savepoint of the old one.
                 await connection.reset()
 
     async def _commit(self, opened: _Open) -> None:
@@ -169,7 +169,7 @@ class HistoryWriter:
                 await self._roll_back(opened, statements)
 
     async def _housekeep(self) -> None:
-        """A node keeps house, as nodes do in a transaction of their own."""
+        """Run a node's housekeeping in a transaction of its own."""
         await self.apply()
         at = datetime.now(UTC)
         await housekeep(self.applier)

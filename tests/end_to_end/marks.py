@@ -1,4 +1,4 @@
-"""Rows that say in every field whose they are, and a look at frames for what is not their reader's."""
+"""Rows that name their owner in every field, and a search for foreign marks in frames."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from realtime.audit.history import EquityRow, LogRow
 
 _MARK: Final = re.compile(r"owner([0-9]+)x")
 _ID: Final = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
-#: Money of owner n ends in the digits n, in cents.
+#: The money of owner n ends in the digits n, in cents.
 _EQUITY: Final = re.compile(r'"current_equity":([0-9.]+)')
 
 
 @dataclass
 class Owner:
-    """A user whose rows can be told from everybody else's."""
+    """A user whose rows can be distinguished from those of all other users."""
 
     number: int
     user_id: UUID
@@ -33,13 +33,13 @@ class Owner:
         return f"owner{self.number}x"
 
     def equity(self, random: Random) -> Decimal:
-        """An amount whose cents say whose it is."""
+        """An amount whose cents are the owner's number."""
         return Decimal(random.randrange(9_000, 10_000)) + Decimal(self.number) / 100
 
 
 @dataclass
 class Marks:
-    """Makes marked rows, and remembers whose each row is."""
+    """Makes marked rows, and remembers the owner of each row."""
 
     random: Random
     owner_of_row: dict[str, int] = field(default_factory=dict)
@@ -70,7 +70,7 @@ class Marks:
         )
 
     def equity_row(self, owner: Owner) -> EquityRow:
-        """Equity of ``owner``; sometimes so low that it is a breach."""
+        """An equity row of ``owner``, sometimes so low that it is a breach."""
         equity = owner.equity(self.random) - self.random.choice([0, 0, 0, 4_000])
         return EquityRow(
             id=self._new_id(owner),
@@ -82,7 +82,7 @@ class Marks:
         )
 
     def foreign(self, owner: Owner, text: str) -> list[str]:
-        """What in a frame to ``owner`` is somebody else's."""
+        """The marks of other owners in a frame to ``owner``."""
         marks = [found for found in _MARK.findall(text.lower()) if int(found) != owner.number]
         ids = [
             found for found in _ID.findall(text) if self.owner_of_row.get(found, owner.number) != owner.number

@@ -1,4 +1,4 @@
-"""A client as a third party would write it: ten lines, a WebSocket library and one of RFC 7396.
+"""A client as a third party would write it: ten lines, a WebSocket library, and a library for RFC 7396.
 
 async with mirror(url, token) as account:
     await account.until(lambda: account.state["guards"]["any_positions_should_close"])
@@ -20,7 +20,7 @@ from websockets.exceptions import ConnectionClosed
 
 
 class Received(NamedTuple):
-    """A frame and the monotonic time at which it came."""
+    """A frame, and the monotonic time of its arrival."""
 
     at: float
     frame: dict[str, Any]
@@ -28,7 +28,7 @@ class Received(NamedTuple):
 
 
 class Mirror:
-    """The state of one account as the stream tells it; `frames` is everything that was received."""
+    """The state of one account from the stream; `frames` holds every received frame."""
 
     def __init__(self, connection: ClientConnection, held: Mirror | None = None) -> None:
         self.state: dict[str, Any] = held.state if held else {}
@@ -51,9 +51,9 @@ class Mirror:
         await self._connection.send(json.dumps(frame))
 
     async def until(self, condition: Callable[[], Any], *, seconds: float = 10.0) -> float:
-        """Wait until ``condition`` holds after some frame, and return how long that took.
+        """Wait until ``condition`` holds after some frame, and return the time that it took.
 
-        Raises AssertionError when it does not within ``seconds``, or when the stream ends before.
+        Raises AssertionError when it does not hold within ``seconds``, or when the stream ends before.
         """
         began = time.monotonic()
         while not condition():
@@ -66,7 +66,7 @@ class Mirror:
         return time.monotonic() - began
 
     async def until_revision(self, revision: int, *, seconds: float = 10.0) -> float:
-        """Wait until the mirror stands at ``revision`` or later, and return how long that took."""
+        """Wait until the mirror is at ``revision`` or later, and return the time that it took."""
         return await self.until(lambda: self.revision >= revision, seconds=seconds)
 
     async def until_closed(self) -> None:
@@ -104,14 +104,14 @@ class Mirror:
                     await self.send({"type": "resync"})
                     return
                 assert frame["revision"] >= self.revision, "it went back"
-                # The library merges in place, and tests keep what they have seen.
+                # The library merges in place, and tests keep earlier states.
                 self.state = json_merge_patch.merge(copy.deepcopy(self.state), frame.get("patch", {}))
                 self.revision = frame["revision"]
 
 
 @contextlib.asynccontextmanager
 async def mirror(url: str, token: str, *, held: Mirror | None = None) -> AsyncIterator[Mirror]:
-    """Connect to the server at ``url`` and follow the account of ``token``, from what is ``held`` on."""
+    """Connect to the server at ``url`` and follow the account of ``token``, from the position in ``held`` on."""
     since = f"?since={held.epoch}:{held.revision}" if held else ""
     address = url.replace("http", "ws", 1) + "/ws" + since
     headers = {"Authorization": f"Bearer {token}"}

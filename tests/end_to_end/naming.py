@@ -13,7 +13,7 @@ from realtime.audit.history import EquityRow, FxRate, Instrument, Limits, LogRow
 from tests.end_to_end.statements import USERS, Columns, SetInstrument
 
 _histories = itertools.count()
-#: Rows are older than anything that happens while a test runs: no time of theirs is taken for the clock's.
+#: Rows are older than any event during a test, so that none of their times is taken for the clock's.
 _AGO: Final = timedelta(minutes=30)
 _ODD_TIMES: Final[dict[str, datetime | str]] = {
     "old": datetime(1960, 1, 1, tzinfo=UTC),
@@ -49,7 +49,7 @@ class Names:
         return LogRow(id=str(uuid4()), user_id=None if user is None else self.users[user], **named)
 
     def changes(self, columns: Columns) -> dict[str, Any]:
-        """What an update sets, by field."""
+        """The columns that an update sets, by field."""
         named = dict(columns)
         if "took" in named:
             took = named.pop("took")
@@ -75,7 +75,7 @@ class Names:
         )
 
     def limits(self, user: int, columns: Columns | None) -> Limits:
-        """Limits; the defaults for None. A warning level above the critical one is lowered to it."""
+        """Limits; None stands for the defaults. A warning level above the critical one is lowered to it."""
         named = dict(columns or {})
         if named.get("peak_since") is not None:
             named["peak_since"] = self.at(named["peak_since"])
@@ -107,7 +107,7 @@ class Names:
         return f"C{self.number}X{currency}"
 
     def at(self, second: float | str | None) -> datetime | str | None:
-        """The time of a row: so many seconds after the start, or none that can be used."""
+        """The time of a row: so many seconds after the start, or an unusable one."""
         if second is None:
             return None
         return _ODD_TIMES[second] if isinstance(second, str) else self.start + timedelta(seconds=second)

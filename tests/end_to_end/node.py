@@ -1,4 +1,4 @@
-"""A whole server on a free port, for tests that look at it from outside."""
+"""A whole server on a free port, for tests from the outside."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Node:
         return self.key.issue(user_id)
 
     async def get(self, path: str, user_id: UUID) -> Any:
-        """The JSON that ``path`` answers to ``user_id``."""
+        """The JSON that ``path`` returns to ``user_id``."""
         response = await self.client.get(path, headers={"Authorization": f"Bearer {self.token(user_id)}"})
         assert response.status_code == 200, response.text
         return json.loads(response.text)

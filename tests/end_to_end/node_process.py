@@ -1,4 +1,4 @@
-"""A server in a process of its own, which a test may kill: says its address and serves until told to end.
+"""A server in a process of its own, which a test may kill. It prints its address and serves until a signal ends it.
 
 Run as a module; a JSON object of settings comes on standard input, with the signing secret beside them.
 """
@@ -30,7 +30,7 @@ class NodeProcess:
     process: asyncio.subprocess.Process
 
     def kill(self) -> None:
-        """End it without a word."""
+        """Kill the process."""
         self.process.kill()
 
 

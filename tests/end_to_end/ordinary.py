@@ -1,4 +1,4 @@
-"""Rows as a platform in good health writes them, and what of them a mirror shows."""
+"""Ordinary rows of a healthy platform, and the values that a mirror shows of them."""
 
 from __future__ import annotations
 
@@ -40,6 +40,6 @@ def equity(user_id: UUID, amount: int, **columns: Any) -> EquityRow:
 
 
 def price(account: Mirror, ticket: str = "1") -> float | None:
-    """The price that ``account`` shows for a position; None when it shows no such position."""
+    """The price that ``account`` shows for a position; None without that position."""
     shown: float | None = account.state["positions"]["open"].get(ticket, {}).get("current_price")
     return shown

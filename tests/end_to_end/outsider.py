@@ -1,4 +1,4 @@
-"""The program of a stranger, in Node: see `outsider.js`."""
+"""A third-party client in Node: see `outsider.js`."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ class Outsider:
         self._process = process
 
     async def read(self) -> None:
-        """Read what it prints, until it ends."""
+        """Read the program's output until it ends."""
         assert self._process.stdout is not None
         async for line in self._process.stdout:
             found = json.loads(line)
             self.held[found["number"]] = found
 
     async def until_revision(self, number: int, revision: int, *, seconds: float = 10.0) -> dict[str, Any]:
-        """What it holds of an account, as soon as that is of ``revision`` or later."""
+        """Its state of an account, once that is at ``revision`` or later."""
         async with asyncio.timeout(seconds):
             while self.held.get(number, {"revision": -1})["revision"] < revision:
                 assert self._process.returncode is None, "the program has ended"
@@ -68,7 +68,7 @@ async def outsider(urls: Sequence[str], tokens: Sequence[str]) -> AsyncIterator[
 
 
 def lacking() -> str | None:
-    """What the program needs and this machine has not got; None when it has all."""
+    """The part that the program needs and this machine lacks; None when nothing is missing."""
     if shutil.which("node") is None:
         return "Node.js is not here"
     missing = [name for name in _LIBRARIES if not (_ROOT / "node_modules" / name).is_dir()]

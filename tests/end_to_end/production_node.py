@@ -1,4 +1,4 @@
-"""A node in production mode in the test's own process, which verifies tokens as an operator sets it up."""
+"""A node in production mode in the test's own process, which verifies tokens with an operator's settings."""
 
 from __future__ import annotations
 
@@ -38,6 +38,6 @@ def bearer(token: str) -> dict[str, str]:
 
 
 def stream(client: httpx.AsyncClient, token: str | None = None) -> connect:
-    """A program's WebSocket; without ``token`` a browser's."""
+    """A WebSocket of a program; without ``token`` that of a browser."""
     url = str(client.base_url).replace("http", "ws", 1) + "/ws"
     return connect(url, additional_headers=None if token is None else bearer(token))

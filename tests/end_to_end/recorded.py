@@ -1,4 +1,4 @@
-"""The history of a database that somebody else wrote to, in the order in which its rows were committed."""
+"""The history of a database that another program wrote to, in the order in which its rows were committed."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ FROM guardwire.arrivals WHERE user_id = $1 ORDER BY revision, ordinal
 
 
 async def recorded_history(connection: Any, user_id: UUID) -> History:
-    """Everything that was committed for ``user_id``, and all exchange rates before it.
+    """Every committed change of ``user_id``, and all exchange rates before.
 
-    An arrival of a row that was updated in place later shows the row as it is now.
+    An arrival of a row that was updated in place later has the present values of the row.
     """
     logged = await _rows(connection, tables.LOG, LogRow, user_id)
     equity = await _rows(connection, tables.EQUITY, EquityRow, user_id)

@@ -1,4 +1,4 @@
-"""What a platform does to its tables, as data: statements, put together to transactions.
+"""The statements of a platform as data, combined to transactions.
 
 Users, symbols and currencies are numbers here; `history_writer.py` gives them names that are new in each history.
 """
@@ -23,7 +23,7 @@ class InsertLog:
 
 @dataclass(frozen=True)
 class UpdateLog:
-    """One statement that changes ``columns`` of a row that is there; ``which`` chooses it."""
+    """One statement that changes ``columns`` of a present row, which ``which`` selects."""
 
     which: int
     columns: Columns
@@ -31,7 +31,7 @@ class UpdateLog:
 
 @dataclass(frozen=True)
 class UpdateTicket:
-    """One statement that changes ``columns`` of all rows that a ticket has."""
+    """One statement that changes ``columns`` of all rows of a ticket."""
 
     user: int
     ticket: int
@@ -47,7 +47,7 @@ class InsertEquity:
 
 @dataclass(frozen=True)
 class SetLimits:
-    """Limits of a user from now on; None takes the row away."""
+    """New limits of a user; None removes the row."""
 
     user: int
     columns: Columns | None
@@ -55,7 +55,7 @@ class SetLimits:
 
 @dataclass(frozen=True)
 class SetInstrument:
-    """A symbol's contract from now on; ``symbol`` is a number, as the users are."""
+    """A new contract of a symbol; ``symbol`` is a number, like the users."""
 
     symbol: int
     contract_size: Decimal
@@ -74,12 +74,12 @@ class InsertRate:
 
 @dataclass(frozen=True)
 class Housekeeping:
-    """A node does what only time brings about."""
+    """A node's housekeeping, which commits the effects of time."""
 
 
 @dataclass(frozen=True)
 class RolledBack:
-    """What was written inside a savepoint and taken back."""
+    """Statements inside a savepoint that is rolled back."""
 
     statements: tuple[Statement, ...]
 
@@ -99,7 +99,7 @@ Statement = (
 
 @dataclass(frozen=True)
 class Transaction:
-    """Statements and their fate; one that is ``late`` commits after ``later`` others that began after it."""
+    """Statements with their end; a ``late`` transaction commits after ``later`` others that began after it."""
 
     statements: tuple[Statement, ...]
     fate: Literal["commit", "rollback", "late"] = "commit"

@@ -1,4 +1,4 @@
-"""The platform's tables, written from the oracle's records. Values travel as text, as then odd ones can."""
+"""The platform's tables, written from the oracle's records. Values travel as text, because text can also be odd."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ _LIMITS: Final = tuple(name for name in Limits.__dataclass_fields__ if name != "
 
 
 async def insert(connection: Any, *rows: LogRow | EquityRow | FxRate) -> None:
-    """Insert ``rows``, a statement for each."""
+    """Insert ``rows``, each with a statement of its own."""
     for row in rows:
         table = LOG if isinstance(row, LogRow) else EQUITY if isinstance(row, EquityRow) else FX
         await table.insert(connection, [row])
@@ -110,7 +110,7 @@ async def set_limits(connection: Any, limits: Limits) -> None:
 
 
 async def forget_limits(connection: Any, user_id: UUID) -> None:
-    """Take a user's limits away; the defaults hold again."""
+    """Remove a user's limits; the defaults apply again."""
     await connection.execute("DELETE FROM guard_limits WHERE user_id = $1", user_id)
 
 

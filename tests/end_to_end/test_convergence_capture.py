@@ -1,4 +1,4 @@
-"""Whatever a platform commits, in whatever order: what the live queries read is what the oracle says."""
+"""For everything that a platform commits, in any order: the live queries agree with the oracle."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def test_the_evaluated_state_is_the_oracles(runner: HistoryRunner) -> None:
 
 
 def equity(second: float | None, amount: int, flow: int = 0) -> InsertEquity:
-    """One equity row of user 0, ``flow`` of it deposited."""
+    """One equity row of user 0, with a deposit of ``flow``."""
     row = {"user": 0, "equity": Decimal(amount), "balance": Decimal(10_000), "currency": 1}
     return InsertEquity(({**row, "cash_flow": Decimal(flow), "second": second},))
 

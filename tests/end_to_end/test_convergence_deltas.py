@@ -1,4 +1,4 @@
-"""Whatever was written: the state computed from deltas is the state that a read shows, field by field."""
+"""For all rows: the state from deltas equals the state of a read, field by field."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.end_to_end.statements import InsertEquity, InsertLog, Transaction
 
 
 class Follower:
-    """Holds what was read of each account, and goes on from there by deltas."""
+    """Holds the state of each account as it was read, and continues by deltas."""
 
     def __init__(self, connection: Any, writer: HistoryWriter) -> None:
         self._connection = connection
@@ -30,7 +30,7 @@ class Follower:
         self.followed = 0
 
     async def compare(self) -> None:
-        """Follow all deltas so far, and fail where a read shows anything else."""
+        """Follow all deltas so far, and fail when a read shows anything else."""
         deltas = list(parse_deltas(self._writer.deltas))
         self._writer.deltas.clear()
         found = {
@@ -76,7 +76,7 @@ def test_the_state_that_deltas_lead_to_is_the_state_that_a_read_shows(runner: Hi
 
 
 def _plain(turn: int) -> Transaction:
-    """What platforms write most: two syncs of what is open already, at other prices."""
+    """The most frequent transaction of platforms: two syncs of open positions at other prices."""
     row = {
         "user": 0, "event_type": "sync", "close_reason": None, "symbol": 0, "direction": "buy",
         "volume": Decimal("0.1"), "entry_price": Decimal(100), "take_profit": None, "stop_loss": None,

@@ -1,4 +1,4 @@
-"""What was written before anyone watched, and what is read anew, is what the oracle says of it."""
+"""Rows from before the first node, and rows that are read again, lead to the state that the oracle computes."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from tests.end_to_end.statements import (
     UpdateTicket,
 )
 
-#: What only those know who watched: when levels were crossed, and whether a platform lives.
+#: Facts that only a running node can observe: when levels were crossed, and whether a platform lives.
 WATCHED_ONLY = (
     "/status/recent_events",
     "/guards/breaches",
@@ -36,7 +36,7 @@ WATCHED_ONLY = (
 
 
 def _without_updates(history: list[Transaction]) -> list[Transaction]:
-    """Rows as they were inserted: of one that was altered in place only the last version can be read anew."""
+    """Rows as they were inserted. Only the last version of a row that was altered in place can be read again."""
     return [
         replace(transaction, statements=kept)
         for transaction in history
@@ -49,7 +49,7 @@ def _without_updates(history: list[Transaction]) -> list[Transaction]:
 
 
 def _without_timeless_rows(history: list[Transaction]) -> list[Transaction]:
-    """Rows whose time can be read: without one, and without an arrival, there is no order to find."""
+    """Rows whose time can be read. Without a time and without an arrival there is no order to find."""
     return [
         replace(transaction, statements=tuple(map(_timed, transaction.statements))) for transaction in history
     ]
@@ -87,7 +87,7 @@ def test_an_account_that_is_rebuilt_is_as_it_was(runner: HistoryRunner) -> None:
 async def _rebuild(runner: HistoryRunner, history: list[Transaction]) -> None:
     writer = await runner.written(history)
     await _read_anew(runner, writer)
-    # Its rows are half an hour old: whoever reads them now calls the platform silent.
+    # The rows are half an hour old, so a node that reads them now reports a silent platform.
     await runner.compare(writer, writer.arrivals, without=("/status/source",))
 
 
@@ -117,7 +117,7 @@ async def _backfill(runner: HistoryRunner, history: list[Transaction]) -> None:
 
 
 def _as_found(history: History, at: datetime) -> History:
-    """The same with rows in the order of their times, after everything that is not a row of an account."""
+    """The same with rows in the order of their times, after everything that is no row of an account."""
     rows = [each.change for each in history if isinstance(each.change, LogRow | EquityRow)]
     others = [each for each in history if not isinstance(each.change, LogRow | EquityRow)]
     found = backfill_order(rows, at)

@@ -1,4 +1,4 @@
-"""Money never errs by a cent against decimal arithmetic, at ties and at any size."""
+"""Sums of money agree with decimal arithmetic to the cent, at ties and at any size."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ balances = st.decimals("0.01", 10**6, places=2) | st.sampled_from(
 
 @dataclass
 class Ledger:
-    """An account in a database, given positions of known worth behind the capture's back."""
+    """An account in a database, with positions of known worth that bypass the capture."""
 
     runner: asyncio.Runner
     connection: Any
@@ -41,7 +41,7 @@ class Ledger:
     def shown(
         self, amounts: list[Decimal], rate: Decimal, *, inverse: bool, balance: Decimal
     ) -> dict[str, Any]:
-        """What is shown of positions worth ``amounts`` yen in an account in dollars."""
+        """The shown values of positions worth ``amounts`` yen in an account in dollars."""
         return self.runner.run(self._shown(amounts, rate, inverse=inverse, balance=balance))
 
     async def _shown(

@@ -1,7 +1,7 @@
-"""Whatever a platform commits, in whatever order: everybody who looks ends up with what the oracle says.
+"""For everything that a platform commits, in any order: every client ends with the state of the oracle.
 
-Through the capture, the feed, Redis, a real server and real sockets: a client from the start, one
-that came in the middle, one that drops and takes up channels, the state over HTTP, and the documents of REST.
+Through the capture, the feed, Redis, a real server and real sockets: a client from the start, one that came in the
+middle, one that unsubscribes and subscribes channels, the state over HTTP, and the documents of REST.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from tests.end_to_end.statements import Transaction
 
 @dataclass
 class Stage:
-    """A server, a platform that writes to its database, and the loop that both live in."""
+    """A server, a platform that writes to its database, and the event loop of both."""
 
     runner: asyncio.Runner
     stack: contextlib.AsyncExitStack = field(default_factory=contextlib.AsyncExitStack)
@@ -45,7 +45,7 @@ class Stage:
             self.connections.append(connection)
 
     async def play(self, history: list[Transaction]) -> None:
-        """Write ``history`` before an audience, and fail with every difference that anybody sees."""
+        """Write ``history`` while all kinds of clients watch, and fail with every difference that one of them sees."""
         writer = HistoryWriter(self.connections[:4], self.connections[4], node_applies=True)
         users = writer.names.users
         try:

@@ -1,7 +1,6 @@
-"""A busy platform: an hour of trading in seconds, odd rows, late commits, nodes killed meanwhile.
+"""A busy platform: an hour of trading in seconds, odd rows, late commits, and nodes that are killed meanwhile.
 
-Those who look on are strangers, one in Python and one in Node, each with a library for WebSockets and one for
-RFC 7396.
+The clients are third parties, one in Python and one in Node, each with a library for WebSockets and one for RFC 7396.
 """
 
 from __future__ import annotations
@@ -51,7 +50,7 @@ TRADING: Final = SimulatorOptions(
 
 
 class Follower:
-    """A client that goes to the next node when its own is gone, and takes up where it was."""
+    """A client that goes to the next node when its own is gone, and resumes."""
 
     def __init__(self, user_id: UUID, token: str) -> None:
         self.user_id = user_id
@@ -60,7 +59,7 @@ class Follower:
         self.token = token
 
     async def follow(self, nodes: Sequence[NodeProcess]) -> None:
-        """For ever, from one node to the next."""
+        """Follow for ever, from one node to the next."""
         for server in itertools.cycle(nodes):
             with contextlib.suppress(OSError, InvalidHandshake):
                 async with mirror(server.url, self.token, held=self.account) as account:
@@ -70,7 +69,7 @@ class Follower:
 
 
 class Court:
-    """What is true: the oracle's word of the rows, and what the surviving node answers."""
+    """The expected state: the oracle's result for the rows, and the answer of the surviving node."""
 
     def __init__(self, connection: Any, survivor: NodeProcess, instruments: Sequence[Instrument]) -> None:
         self._connection = connection
@@ -85,7 +84,7 @@ class Court:
         return found
 
     async def judge(self, user_id: UUID, token: str, held: dict[str, Any]) -> None:
-        """Fail unless ``held`` (epoch, revision, state) is what the rows say and a fresh query answers."""
+        """Fail unless ``held`` (epoch, revision, state) agrees with the rows and with the answer of a new query."""
         history = await recorded_history(self._connection, user_id)
         expected = Oracle(user_id, self._instruments).state(history)
         found = disagreements(expected, held["state"], since=history[0].at)

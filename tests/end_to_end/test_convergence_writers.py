@@ -1,4 +1,4 @@
-"""Several writers at once on the same accounts: nobody waits for ever, nobody fails, and nothing is lost."""
+"""Several writers at once on the same accounts: none waits for ever, none fails, and no row is lost."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ async def test_writers_of_the_same_accounts_never_fail_and_nothing_is_lost(
 
 
 async def _write(connection: Any, users: list[UUID], random: Random, isolation: str) -> Counter[UUID]:
-    """Commit rows of several users at once, in random order; how many of each user."""
+    """Commit rows of several users at once, in random order; returns the number for each user."""
     written = Counter[UUID]()
     for _ in range(COMMITS):
         async with connection.transaction(isolation=isolation):

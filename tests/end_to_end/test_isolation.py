@@ -1,4 +1,4 @@
-"""No frame ever carries what is another user's, whatever is written and whoever connects."""
+"""No frame ever carries data of another user, for any rows and any clients."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ async def test_forty_users_at_once_see_their_own_rows_alone(migrated_url: str, r
         for owner, account in mirrors:
             for received in account.frames:
                 assert not (found := marks.foreign(owner, received.text)), (owner, found, received.text)
-            # Were nothing sent, nothing foreign would be.
+            # Without any frame, no foreign data could be found.
             assert any(owner.mark in received.text for received in account.frames), owner
         for owner in people:
             for path in ("status", "open", "guards"):
@@ -83,7 +83,7 @@ async def _write(writer: Any, people: Sequence[Owner], marks: Marks, random: Ran
 
 
 async def _fidget(mirrors: Sequence[tuple[Owner, Mirror]], server: Node, random: Random) -> None:
-    """Subscribe, unsubscribe, resync and read over HTTP at random, never so fast as to be refused."""
+    """Subscribe, unsubscribe, resync and read over HTTP at random, slowly enough for the rate limits."""
     for _ in range(80):
         owner, account = random.choice(mirrors)
         kind = random.choice(["subscribe", "unsubscribe", "resync", "read"])
@@ -97,10 +97,10 @@ async def _fidget(mirrors: Sequence[tuple[Owner, Mirror]], server: Node, random:
 
 
 async def _settle(mirrors: Sequence[tuple[Owner, Mirror]], connection: Any) -> None:
-    """Wait until everybody has the newest revision."""
+    """Wait until every client has the newest revision."""
     revisions = dict(await connection.fetch("SELECT user_id, revision FROM guardwire.accounts"))
     for owner, account in mirrors:
-        # A socket that left every channel hears of revisions by heartbeats alone.
+        # A socket without channels learns of revisions from heartbeats alone.
         await account.until_revision(revisions[owner.user_id])
 
 

@@ -1,4 +1,4 @@
-"""What is promised to whoever connects, on a server that is well."""
+"""The promises to every client, on a healthy server."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.end_to_end.node import Node, node
 from tests.end_to_end.ordinary import equity, price, row
 from tests.inbox import wait_for_empty_inbox
 
-#: "Well under a second", on a machine that has other things to do.
+#: "Well under a second", on a machine with other work.
 SOON_SECONDS: Final = 0.5
 HISTORY_ROWS: Final = 40_000
 
@@ -144,7 +144,7 @@ async def test_a_platform_that_stops_syncing_is_called_silent(server: Node, plat
 
 
 async def _seconds_until_shown(platform: Any, account: Mirror, user_id: UUID, *, ticket: int = 1) -> float:
-    """Move a price, and measure from before the statement until the mirror has it."""
+    """Move a price, and measure from before the statement until the mirror shows it."""
     moved = (price(account, str(ticket)) or 1950.0) + 0.25
     began = time.monotonic()
     await tables.insert(platform, row(user_id, str(moved), ticket=ticket))
@@ -167,7 +167,7 @@ async def _give_history(platform: Any, user_id: UUID) -> None:
 
 
 def _without_ids_and_times(value: Any) -> Any:
-    """What two accounts with the same trades have in common."""
+    """The common part of the states of two accounts with the same trades."""
     if isinstance(value, dict):
         kept = {key: each for key, each in value.items() if not key.endswith(("_at", "_time", "_id", "_ms"))}
         if "recent_events" in kept:

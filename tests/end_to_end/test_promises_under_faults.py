@@ -1,4 +1,4 @@
-"""What is promised to whoever is connected while a server behind ours is gone."""
+"""The promises to every connected client while PostgreSQL or Redis is away."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ RIGHT_AGAIN_SECONDS: Final = 5.0
 def mortal() -> Iterator[EmbeddedServers]:
     """A PostgreSQL and a Redis that a test may stop and kill."""
     with EmbeddedServers.start() as servers:
-        # What is committed must survive the kill: throw-away servers commit without waiting for their log.
+        # Commits must survive the kill, and throw-away servers commit without waiting for their log.
         asyncio.run(_commit_for_good(servers.database_url))
         yield servers
 
@@ -65,13 +65,13 @@ class Scene:
             await connection.close()
 
     async def shows(self, shown: float, *, seconds: float) -> None:
-        """Wait until the mirror has this price, and is not stale."""
+        """Wait until the mirror shows this price, and is not stale."""
         await self.account.until(
             lambda: price(self.account) == shown and not self.account.stale, seconds=seconds
         )
 
     async def is_right(self) -> None:
-        """Fail unless the mirror is what a fresh query answers."""
+        """Fail unless the mirror agrees with a new query."""
         frame = await self.node.get("/api/v1/state", self.user_id)
         assert self.account.state == frame["state"]
         assert self.account.revision == frame["revision"]
@@ -79,7 +79,7 @@ class Scene:
 
 @contextlib.asynccontextmanager
 async def connected(servers: EmbeddedServers) -> AsyncIterator[Scene]:
-    """A node on ``servers``, and a mirror of one account that has been shown a position."""
+    """A node on ``servers``, and a mirror of one account that shows a position."""
     await migrate(servers.database_url)
     user_id = uuid4()
     async with (
@@ -101,7 +101,7 @@ async def test_with_redis_killed_pushes_go_on(mortal: EmbeddedServers) -> None:
             await scene.shows(float(moved), seconds=2)
         await scene.is_right()
         assert not any(frame["stale"] for frame in scene.account.frames_of("heartbeat"))
-        # Whoever comes now gets everything too.
+        # A client that connects now also gets everything.
         async with mirror(scene.node.url, scene.node.token(scene.user_id)) as newcomer:
             assert newcomer.state == scene.account.state
 

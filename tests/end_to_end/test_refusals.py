@@ -1,4 +1,4 @@
-"""A token that is refused: on every way in the answer says what is wrong, and nothing of the token."""
+"""A refused token: on every way in the answer names the problem, and holds nothing of the token."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A node is killed, and all its clients come to the other one at once."""
+"""A node is killed, and all its clients connect to the other one at once."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tests.machine import slowness
 
 CLIENTS: Final = 5_000
 POSITIONS: Final = 3
-#: Accounts that change while nobody is connected.
+#: Accounts that change while no client is connected.
 CHANGED: Final = 200
 FRESH_SECONDS: Final = 15.0
 PATIENCE_SECONDS: Final = 100.0
@@ -68,7 +68,7 @@ async def _is_right(
 
 
 async def _evaluations(at: NodeProcess) -> int:
-    """How many accounts this node has read so far."""
+    """The number of accounts that this node has read so far."""
     async with httpx.AsyncClient(base_url=at.url, timeout=10, trust_env=False) as client:
         told = (await client.get("/metrics")).text
     match = re.search(r"^guardwire_evaluations_total (\d+)", told, re.MULTILINE)

@@ -1,4 +1,4 @@
-"""Revoking a user or a token reaches sockets and requests on every node, and nobody else's."""
+"""Revoking a user or a token reaches sockets and requests on every node, and no others."""
 
 from __future__ import annotations
 
@@ -44,13 +44,13 @@ async def close_code(connection: ClientConnection) -> int | None:
 
 
 async def revoke(node: Node, token: str, **what: str) -> int:
-    """The status of asking ``node`` to revoke."""
+    """The status of a request to revoke, sent to ``node``."""
     path = "/api/v1/admin/revocations"
     return (await node.client.post(path, headers=bearer(token), json=what)).status_code
 
 
 async def status(node: Node, token: str) -> int:
-    """The status that ``node`` answers a request of ``token`` with."""
+    """The status of a request with ``token`` to ``node``."""
     return (await node.client.get("/api/v1/positions/open", headers=bearer(token))).status_code
 
 
@@ -81,7 +81,7 @@ async def test_a_revoked_user_is_cut_off_on_every_node_in_time(
                 await stream(server, token)
             assert refused.value.response.status_code == 403
         assert bystander.close_code is None
-        # The user is not banned: a token is good again that was issued later, by more than clocks may differ.
+        # The user is not locked out: a token that is issued later, by more than clocks may differ, is valid.
         async with asyncio.timeout(30):
             while (await status(two, later := key.issue(USER, now=time.time() + LEEWAY_SECONDS))) != 200:
                 await asyncio.sleep(0.1)
@@ -127,7 +127,7 @@ async def test_a_user_who_is_locked_out_is_cut_off_and_stays_out_with_new_tokens
 
 
 async def guardwire(*words: str, **variables: str) -> None:
-    """Run a command to its end, which must be good."""
+    """Run a command to its end, which must succeed."""
     process = await asyncio.create_subprocess_exec(
         *command(*words), env=environment(**variables), cwd=ROOT, stderr=asyncio.subprocess.PIPE
     )

@@ -65,7 +65,7 @@ async def redeemed(client: httpx.AsyncClient, ticket: str) -> int:
 
 
 async def last_event(client: httpx.AsyncClient, token: str, opened: asyncio.Event) -> dict[str, Any]:
-    """The last frame of an event stream; ``opened`` is set once there is one."""
+    """The last frame of an event stream; ``opened`` is set at the first one."""
     last: dict[str, Any] = {}
     async with client.stream("GET", "/api/v1/stream", headers=bearer(token)) as answer:
         assert answer.status_code == 200

@@ -1,4 +1,4 @@
-"""Bad frames, byte by byte, and the close code that each must end in (RFC 6455; PROTOCOL.md, "Close codes")."""
+"""Bad frames, byte by byte, and the close code of each (RFC 6455; PROTOCOL.md, "Close codes")."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def deep(bracket: bytes, levels: int) -> bytes:
     return bracket * levels
 
 
-#: What is sent → the close code. Numbers in brackets are sections of RFC 6455.
+#: The bytes → the close code. Numbers in brackets are sections of RFC 6455.
 BAD: Final[dict[str, tuple[bytes, int]]] = {
     # Masking.
     "text without a mask (5.1)": (frame(TEXT, RESYNC, mask=False), PROTOCOL),
@@ -78,7 +78,7 @@ BAD: Final[dict[str, tuple[bytes, int]]] = {
     "a character cut short, in fragments": (frame(TEXT, b'"' + EURO[:1], fin=False) + frame(CONT, EURO[1:2]), UTF8),
     "bad UTF-8 in the second fragment": (frame(TEXT, RESYNC, fin=False) + frame(CONT, b"\xfe\xff"), UTF8),
     "bad UTF-8 where JSON ends": (frame(TEXT, RESYNC + b"\xff"), UTF8),
-    # Text that is UTF-8, and no frame of ours.
+    # Text in UTF-8 that is no frame of the protocol.
     "a character divided between fragments": (
         frame(TEXT, b'{"type":"' + EURO[:1], fin=False) + frame(CONT, EURO[1:] + b'"}'), MALFORMED
     ),
@@ -119,7 +119,7 @@ BAD: Final[dict[str, tuple[bytes, int]]] = {
     "5,000 unknown fields": (
         frame(TEXT, b"{" + b",".join(b'"a":1' for _ in range(2500)) + b',"type":"resync"}'), MALFORMED
     ),
-    # Too much of what would be good.
+    # Too much of a good frame.
     "eleven messages at once": (frame(TEXT, RESYNC) * 11, LIMITED),
     "a thousand pings": (frame(PING, b"x" * 125) * 1000, LIMITED),
     "a thousand pongs that nobody asked for": (frame(PONG) * 1000, LIMITED),
@@ -130,10 +130,10 @@ BAD: Final[dict[str, tuple[bytes, int]]] = {
     ),
 }  # fmt: skip
 
-#: Those that begin with a whole message.
+#: Frames that begin with a complete message.
 SAYS_MORE: Final = {"a continuation after the end (5.4)"}
 
-#: What must be understood, however odd it looks; the stream goes on after it.
+#: Frames that are odd and valid; the stream goes on after them.
 GOOD: Final[dict[str, bytes]] = {
     "a ping with 125 bytes": frame(PING, b"x" * 125),
     "a pong that nobody asked for": frame(PONG, b"x"),

@@ -1,8 +1,7 @@
-"""Every variation of a request's head and of a WebSocket handshake, each with the answers that are
-documented for it.
+"""Every variation of a request's head and of a WebSocket handshake, each with its documented answers.
 
-A variation is bytes, not a request: most of them are none. `variations` makes the matrix: four good requests
-(a page that is not there, a health check that is answered at once, a POST, a handshake), each changed in one
+A variation is bytes and not a request, because most variations are no request. `variations` makes the matrix: four good
+requests (a page that does not exist, a health check that is answered at once, a POST, a handshake), each changed in one
 way at a time.
 """
 
@@ -15,7 +14,7 @@ from typing import Final
 
 #: Stands in every request that one reading of a variation hides inside another; no server may ever read it.
 SMUGGLED: Final = "smuggled"
-#: More bytes than any head may have.
+#: More bytes than a head may have.
 TOO_LONG: Final = 80_000
 
 #: Statuses in their order; empty for a connection that is cut without an answer.
@@ -24,11 +23,11 @@ Answers = tuple[int, ...]
 
 @dataclass(frozen=True)
 class Variation:
-    """The bytes that one connection sends, and the answers to them.
+    """The bytes of one connection, and their documented answers.
 
-    ``pieces`` go out one after the other with ``pause_seconds`` between them. ``answers`` are all that are
-    documented for it. ``replies_to_head``: the request is HEAD, whose answers have no body. ``waits``: the
-    server must end the connection by itself, because its client goes on for ever or says nothing more.
+    ``pieces`` are sent one after the other with ``pause_seconds`` between them. ``answers`` are all documented ones.
+    ``replies_to_head``: the request is HEAD, whose answers have no body. ``waits``: the server must end the connection
+    by itself, because the client sends for ever or sends nothing more.
     """
 
     name: str
@@ -40,13 +39,13 @@ class Variation:
 
     @property
     def takes_time(self) -> bool:
-        """Whether seconds go by before it is decided."""
+        """Whether the result takes seconds."""
         return self.waits or self.pause_seconds > 0
 
 
 @dataclass(frozen=True)
 class Head:
-    """A request as its parts; every part may be nonsense. ``same`` is the status of the unchanged request."""
+    """A request in parts, of which each may be nonsense. ``same`` is the status of the unchanged request."""
 
     kind: str
     same: int
@@ -61,15 +60,15 @@ class Head:
         return self.kind == "handshake"
 
     def without(self, name: bytes) -> Head:
-        """Without the header ``name``."""
+        """A copy without the header ``name``."""
         return replace(self, headers=tuple(each for each in self.headers if each[0] != name))
 
     def plus(self, *headers: tuple[bytes, bytes], body: bytes = b"") -> Head:
-        """With further headers, and a body."""
+        """A copy with further headers and a body."""
         return replace(self, headers=(*self.headers, *headers), body=self.body + body)
 
     def instead(self, name: bytes, *values: bytes) -> Head:
-        """With ``name`` once for each of ``values`` in place of what it was."""
+        """A copy with the header ``name`` once for each of ``values``, in place of the present one."""
         return self.without(name).plus(*((name, value) for value in values))
 
     def encoded(self, end: bytes = b"\r\n") -> bytes:
@@ -96,7 +95,7 @@ Change = Callable[[Head], Head]
 
 
 def variations() -> list[Variation]:
-    """The whole matrix; each name is there once."""
+    """The whole matrix; each name occurs once."""
     made = [
         *_of_heads(), *_of_targets(), *_of_handshakes(), *_of_bodies(), *_of_lines(), *_of_sizes(),
         *_of_pipelines(), *_of_time(),
@@ -113,7 +112,7 @@ def _case(name: str, data: bytes | Head, *answers: int | Answers, to_head: bool 
 
 
 def _each(name: str, change: Change, *answers: int, of: tuple[Head, ...] = BASES) -> Iterator[Variation]:
-    """The change to every one of ``of``; without ``answers`` it changes nothing that matters."""
+    """The change to every request of ``of``; without ``answers`` the answer stays that of the unchanged request."""
     for head in of:
         yield _case(f"{head.kind}: {name}", change(head), *(answers or (head.same,)))
 
@@ -240,7 +239,7 @@ def _of_handshakes() -> Iterator[Variation]:
         (b"HTTP2-Settings", b"AAMAAABk"),
     )
     yield from _each("an offer of h2c", lambda head: head.plus(*h2c), of=(PAGE, HEALTH))
-    # The parser takes a request with any Upgrade to have no body: what follows would be the next request.
+    # The parser assumes that a request with any Upgrade has no body, so the body would be the next request.
     hidden = POST.instead(b"Content-Length", b"%d" % len(HIDDEN)).plus(*h2c)
     yield _case("post: h2c and a body", replace(hidden, body=HIDDEN), 400)
     late = (replace(hidden, body=b"").encoded(), HIDDEN)
@@ -262,7 +261,7 @@ def _of_handshakes() -> Iterator[Variation]:
 _UPGRADE_REQUIRED: Final = (426,)
 _MALFORMED: Final = (400,)
 _TAKEN: Final = (101,)
-#: A header, values of it (each a tuple of lines, None without it), and the answer.
+#: A header, values of it (each a tuple of lines, None without the header), and the answer.
 _HANDSHAKE_HEADERS: Final[tuple[tuple[bytes, tuple[tuple[bytes, ...] | None, ...], tuple[int, ...]], ...]] = (
     (b"Upgrade", ((b"WebSocket",), (b" websocket ",)), _TAKEN),
     (b"Upgrade", (None, (b"",), (b"websocket, h2c",), (b"h2c, websocket",), (b"h2c",), (b"websocket/13",),
@@ -289,13 +288,13 @@ _HANDSHAKE_HEADERS: Final[tuple[tuple[bytes, tuple[tuple[bytes, ...] | None, ...
 )  # fmt: skip
 
 
-# Bodies, and all ways to disagree about where one ends.
+# Bodies, and all ways in which two readers can disagree about the end of one.
 
 BAD_LENGTHS: Final = (
     b"-1", b"+1", b"0x1", b"1,1", b"1, 2", b"1 1", b"1a", b"1.0", b"", b"\xb2", b"9" * 30, b"1\x00",
     b"NaN", b"1;1",
 )  # fmt: skip
-#: Anything but the one coding that is understood.
+#: Codings other than the one that the server understands.
 BAD_CODINGS: Final = (
     b"chunked, identity", b"identity, chunked", b"identity", b"xchunked", b"chunkedx", b"chunked;q=1",
     b"gzip, chunked",
@@ -314,7 +313,7 @@ BAD_CHUNKS: Final = (
 def _of_bodies() -> Iterator[Variation]:
     length = b"Content-Length"
     for head in WITHOUT_BODY:
-        # A handshake with a body is none; any other request may have one that its route does not read.
+        # A handshake must have no body; any other request may have one that its route does not read.
         status = 400 if head.is_handshake else head.same
         for name, changed in (
             ("a body of a byte", head.plus((length, b"1"), body=b"x")),
@@ -355,7 +354,7 @@ def _of_bodies() -> Iterator[Variation]:
 
 
 def _of_codings(head: Head) -> Iterator[Variation]:
-    """Codings that a proxy may not know or may spell otherwise, with a request behind the shorter body."""
+    """Codings that a proxy may not know or may spell differently, with a request behind the shorter body."""
     body = b"0\r\n\r\n" + HIDDEN
     for value in BAD_CODINGS:
         alone = head.plus((b"Transfer-Encoding", value), body=body)
@@ -369,7 +368,7 @@ def _of_codings(head: Head) -> Iterator[Variation]:
         b"Transfer\x00-Encoding",
     ):
         yield _case(f"{head.kind}: {name!r}", head.plus((name, b"chunked"), lengths, body=body), 400)
-    # Other headers to everybody; the body is as long as it says.
+    # Further headers for every request; the body has the stated length.
     for name in (b"Transfer_Encoding", b"X-Transfer-Encoding", b"TE"):
         status = 400 if head.is_handshake else head.same
         yield _case(f"{head.kind}: {name!r}", head.plus((name, b"chunked"), lengths, body=body), status)
@@ -384,7 +383,7 @@ def _of_codings(head: Head) -> Iterator[Variation]:
 def _of_chunks() -> Iterator[Variation]:
     chunked = POST.without(b"Content-Length").plus((b"Transfer-Encoding", b"chunked"))
     for number, chunks in enumerate(BAD_CHUNKS):
-        # The route answers without looking at a body; where the parser finds the fault first, it is 400.
+        # The route answers without reading a body; when the parser finds the fault first, the answer is 400.
         sent = replace(chunked, body=chunks + HIDDEN)
         again = sent.encoded().replace(b"/" + SMUGGLED.encode(), b"/api/v1/trading/health")
         yield _case(f"post: chunks {number}", again, 400, 401, (401, 400), (401, 200))
@@ -392,7 +391,7 @@ def _of_chunks() -> Iterator[Variation]:
     yield _case("post: trailers without end", endless, 400, 401, (401, 400))
 
 
-# Lines, and what they are made of.
+# Lines, and their characters.
 
 
 def _of_lines() -> Iterator[Variation]:
@@ -466,7 +465,7 @@ def _of_sizes() -> Iterator[Variation]:
         yield _case(f"handshake: {repeated.decode()} 2,000 times more", crowd, 101, 400, 426)
 
 
-# More than one request on a connection, and what stands behind one.
+# More than one request on a connection, and bytes behind a request.
 
 
 def _of_pipelines() -> Iterator[Variation]:

@@ -1,4 +1,4 @@
-"""Logins of a database, each with the rights of one role, and what the others go on doing meanwhile."""
+"""Logins of a database, each with the rights of one role, and the work of the others that goes on meanwhile."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ GRANTS: Final = {
         f"GRANT SELECT, INSERT, UPDATE, DELETE, TRUNCATE ON public.{table} TO {{login}};" for table in SOURCES
     ),
     "node": "GRANT guardwire_server TO {login};",
-    # Code of somebody else that runs inside the copy, as a cast to json does, has the rights of this role.
+    # A cast to json of a stranger runs inside the copy with the rights of this role.
     "copier": "GRANT guardwire_inbox TO {login};",
 }
 ROLES: Final = tuple(GRANTS)
@@ -44,13 +44,13 @@ LOCK_MODES: Final = (
     "ACCESS SHARE", "ROW SHARE", "ROW EXCLUSIVE", "SHARE UPDATE EXCLUSIVE",
     "SHARE", "SHARE ROW EXCLUSIVE", "EXCLUSIVE", "ACCESS EXCLUSIVE",
 )  # fmt: skip
-#: Work that nobody delays may take this long on a busy machine.
+#: Work that nobody delays takes at most this long, also on a busy machine.
 PATIENCE_SECONDS: Final = 60.0
 
 
 def insert(table: str, user: UUID) -> str:
-    """An INSERT of one row of ``table`` that is about ``user`` where the table has users."""
-    # More digits than floating point writes by default in old releases.
+    """An INSERT of one row of ``table``, of the account ``user`` where the table has users."""
+    # More digits than old releases of PostgreSQL write for floating point by default.
     price = secrets.randbelow(10**15) / 10**12 + 1000
     return {
         "reconciliation_logs": "INSERT INTO public.reconciliation_logs (id, user_id, mt5_position_id, symbol,"
@@ -67,7 +67,7 @@ def insert(table: str, user: UUID) -> str:
 
 
 class Logins:
-    """The URL of one login for each role, in a template database that nobody is connected to."""
+    """The URL of one login for each role, in a template database without connections."""
 
     def __init__(self, databases: Databases, migrated_template: str) -> None:
         self._databases = databases
@@ -83,7 +83,7 @@ class Logins:
             for role, name in self.names.items():
                 await connection.execute(f"CREATE ROLE {name} LOGIN PASSWORD '{_PASSWORD}'")
                 await connection.execute(GRANTS[role].format(login=name) or "SELECT 1")
-                # Where it may make types, functions and operators for others to stumble over.
+                # In this schema the login may make types, functions and operators, which others might use by mistake.
                 await connection.execute(f"CREATE SCHEMA own_{name} AUTHORIZATION {name}")
         finally:
             await connection.close()
@@ -95,7 +95,7 @@ class Logins:
         return urlunsplit(parts._replace(netloc=f"{self.names[role]}:{_PASSWORD}@{address}"))
 
     def drop(self) -> None:
-        """Drop the template and the logins; copies of the template are gone by then."""
+        """Drop the template and the logins; the copies of the template are gone by then."""
         self._databases.drop(self.template)
         for name in self.names.values():
             self._databases.run(self._databases.execute(f"DROP ROLE {name}"))
@@ -109,9 +109,9 @@ class Stage:
         self.owner, self.attacker, self._writer, self._node = connections
         self.url = url
         self._term = 0
-        #: The attacker writes rows of the first; the second is somebody else's.
+        #: The attacker writes rows of the first account; the second one belongs to another user.
         self.own, self.other = uuid4(), uuid4()
-        #: Messages of the server to the attacker besides results: notices, warnings and log lines.
+        #: Messages of the server to the attacker beside results: notices, warnings and log lines.
         self.heard: list[str] = []
         self.attacker.add_log_listener(lambda _, message: self.heard.append(str(message.as_dict())))
 
@@ -124,7 +124,7 @@ class Stage:
         await self.hold()
 
     async def hold(self) -> None:
-        """Make the node the applier; nobody else is."""
+        """Make the node the only applier."""
         async with asyncio.timeout(PATIENCE_SECONDS):
             while not (term := await self._node.fetchval("SELECT guardwire.take_lease('node', 86400)")):
                 await asyncio.sleep(0.05)
@@ -135,16 +135,18 @@ class Stage:
         await self._node.execute("SELECT guardwire.release_lease($1)", self._term)
 
     async def write_of_platform(self) -> None:
-        """One row of the platform's own."""
+        """Write one row as the platform."""
         await self._writer.execute(insert("reconciliation_logs", self.other))
 
     async def write(self, *, user: UUID | None = None) -> None:
-        """One transaction of the attacker with a row of each table that it may insert into."""
+        """Write one row as the attacker into each table that it may insert into, in one transaction."""
         statements = [insert(table, user or self.own) for table in WRITES.get(self.role, ())]
         await self.attacker.execute(";".join(statements) or "SELECT 1")
 
     async def others_go_on(self) -> None:
-        """The platform commits rows of every kind, the node applies them and keeps house, and nothing waits."""
+        """Check that no work is delayed: the platform commits rows of every kind, and the node applies them and keeps
+        house.
+        """
         async with asyncio.timeout(PATIENCE_SECONDS):
             async with self._writer.transaction():
                 for table in SOURCES:
@@ -154,7 +156,7 @@ class Stage:
             await housekeep(self._node)
 
     async def apply(self) -> None:
-        """The node applies every row that is visible, and sets none aside."""
+        """Check that the node applies every visible row, and sets none aside."""
         assert await self._node.fetchval("SELECT guardwire.renew_lease($1, 86400)", self._term)
         while await self._node.fetchval("SELECT applied FROM guardwire.apply($1, 1000)", self._term):
             pass
@@ -162,13 +164,13 @@ class Stage:
         assert await self.owner.fetch("SELECT sqlstate, reason FROM guardwire.set_aside") == []
 
     async def is_migrated(self) -> None:
-        """A migration that replaces every function, trigger and grant is not delayed either."""
+        """Check that a migration that replaces every function, trigger and grant is not delayed either."""
         await self.owner.execute("UPDATE guardwire.code SET digest = 'of another release'")
         async with asyncio.timeout(PATIENCE_SECONDS):
             await migrate(self.url, roles=True)
 
     async def is_right(self) -> None:
-        """Once the node has applied the inbox, both accounts are what the raw log says."""
+        """Apply the inbox as the node, and check that both accounts agree with the raw log."""
         await self.apply()
         await housekeep(self._node)
         for user in (self.own, self.other):
@@ -177,7 +179,7 @@ class Stage:
             assert not verdict.passed_by
 
     async def secrets(self) -> list[str]:
-        """Names and values of the owner's that no message of the server may contain."""
+        """Names and values of the owner that no message of the server may contain."""
         channel, secret = await self.owner.fetchrow(
             "SELECT delta_channel, delta_secret FROM guardwire.configuration"
         )

@@ -37,7 +37,7 @@ async def test_each_bad_frame_ends_in_its_close_code(server: StreamServer) -> No
 async def test_it_does_so_byte_by_byte_and_before_anybody_has_said_who_he_is(server: StreamServer) -> None:
     async def is_as_expected(bad: str) -> bool:
         sent, code = BAD[bad]
-        # Who has not said hello may say nothing else.
+        # Before its hello a client may send nothing else.
         expected = {code, MALFORMED} if code == LIMITED or bad in SAYS_MORE else {code}
         async with Wire.open(server.address) as wire:
             for byte in sent[:200]:
@@ -107,7 +107,7 @@ async def test_who_floods_and_reads_late_still_learns_why_it_ended(
 ) -> None:
     async with opened(server, small=small) as wire:
         await wire.send(frame(TEXT, fin=False) if flood == frame(CONT, fin=False) else b"")
-        # More than any buffer holds, and not a byte is read meanwhile.
+        # More than any buffer holds, from a client that reads nothing meanwhile.
         await wire.send(flood * (2_000_000 // len(flood)))
         goodbye = await wire.goodbye()
     assert goodbye.code == LIMITED
@@ -133,7 +133,7 @@ async def test_no_offer_of_compression_is_taken(server: StreamServer, offer: str
 
 @contextlib.asynccontextmanager
 async def opened(server: StreamServer, *, small: bool = False) -> AsyncIterator[Wire]:
-    """A user of its own, to whom welcome and snapshot have come."""
+    """A user of its own, which has received its welcome and snapshot."""
     user = uuid4()
     async with Wire.open(server.address, server.headers(user), small=small) as wire:
         await server.watched(user)
@@ -164,5 +164,5 @@ async def test_a_flood_that_arrives_in_one_piece_holds_nobody_up(server: StreamS
         socket.data_received(flood)
         taken_seconds = time.process_time() - began
     assert socket.has_ended()
-    # All of it would take half a second to parse; what decides is in the first two kilobytes.
+    # Parsing all of it would take half a second; the first two kilobytes decide.
     assert taken_seconds < 0.1

@@ -1,4 +1,4 @@
-"""One user who says all the time to hold more than the node has seen: each claim is a reason to read."""
+"""One user who constantly claims to hold more than the node has seen, which may cause a read each time."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ Claim = Callable[[StreamServer, httpx.AsyncClient], Awaitable[int]]
 
 
 async def poll(server: StreamServer, client: httpx.AsyncClient) -> int:
-    """The status of a poll from ahead."""
+    """The status of a poll from a revision ahead of the node."""
     url = f"http://{server.address}/api/v1/state?since={AHEAD}"
     return (await client.get(url, headers=server.headers())).status_code
 
 
 async def stream_by_query(server: StreamServer, client: httpx.AsyncClient) -> int:
-    """The status of an event stream from ahead, which is left at once."""
+    """The status of an event stream from ahead, which the client leaves at once."""
     url = f"http://{server.address}/api/v1/stream?since={AHEAD}"
     async with client.stream("GET", url, headers=server.headers()) as answer:
         return answer.status_code
@@ -40,7 +40,7 @@ async def stream_by_last_event_id(server: StreamServer, client: httpx.AsyncClien
 
 
 async def websocket(server: StreamServer, client: httpx.AsyncClient) -> int:
-    """The close code of a WebSocket from ahead, 200 once it got a frame."""
+    """The close code of a WebSocket from ahead; 200 once it has a frame."""
     try:
         async with server.connect(f"?since={AHEAD}", headers=server.headers()) as connection:
             await connection.recv()
@@ -59,7 +59,7 @@ CLAIMS: dict[str, Claim] = {
 
 @contextlib.asynccontextmanager
 async def read_server(server: StreamServer) -> AsyncIterator[list[float]]:
-    """The running server, read whenever it asks for that; gives when it asked."""
+    """The running server, with the times at which it reads the user's account."""
     asked_at: list[float] = []
 
     async def read() -> None:
@@ -85,11 +85,11 @@ async def test_claims_of_one_user_cost_one_read_a_second(name: str) -> None:
         async def claim_again() -> None:
             answered = 0
             while answered < 3:
-                # The server may not have seen yet that the stream before was left: that is one too many.
+                # The server may not have noticed yet that the previous stream was left, and then counts one too many.
                 answered += await claim(server, client) == 200
 
         await asyncio.gather(*(claim_again() for _ in range(3)))
-    # The first read is the account's own; each look after that comes a second after the one before.
+    # The first read is the account's own; each further one comes at least a second after the previous one.
     between = [later - earlier for earlier, later in itertools.pairwise(asked_at[1:])]
     assert len(asked_at) >= 3
     assert min(between) > 0.9
@@ -112,7 +112,7 @@ async def test_what_is_refused_says_when_to_come_back() -> None:
         assert refused.status_code == 429
         assert int(refused.headers["Retry-After"]) >= 1
         assert refused.json()["detail"].startswith("Too many requests from revisions")
-        # A state without a claim is answered from memory, also to a user who was refused.
+        # A state without a claim is answered from memory, also for a user whose claims were refused.
         assert (
             await client.get(f"http://{server.address}/api/v1/state", headers=server.headers())
         ).is_success

@@ -1,4 +1,4 @@
-"""Crowds that connect and say nothing: how many may, what the others are told, and who makes room."""
+"""Crowds of silent connections: how many are accepted, the answers to further ones, and which ones are closed."""
 
 from __future__ import annotations
 
@@ -36,20 +36,20 @@ async def server() -> AsyncIterator[StreamServer]:
 
 @contextlib.asynccontextmanager
 async def strangers(server: StreamServer, count: int) -> AsyncIterator[list[Wire]]:
-    """So many sockets that say nothing."""
+    """A number of silent sockets."""
     async with contextlib.AsyncExitStack() as stack:
         yield [await stack.enter_async_context(Wire.open(server.address)) for _ in range(count)]
 
 
 async def until_strangers(count: int) -> None:
-    """Wait until the server counts so many."""
+    """Wait until the server counts so many anonymous connections."""
     async with asyncio.timeout(10):
         while METRICS.strangers.get() != count:
             await asyncio.sleep(0.005)
 
 
 async def status(server: StreamServer, **headers: str) -> int:
-    """What one more handshake is answered, and that a refusal says when to come back."""
+    """The answer to one more handshake; a refusal must say when to come back."""
     head = await answer(server.address, handshake(server.address, headers))
     found = int(head.split()[1])
     if found != 101:
@@ -65,7 +65,7 @@ async def test_one_address_may_hold_only_so_many_that_have_not_said_who_they_are
     refused = METRICS.strangers_refused.get("address")
     async with strangers(server, PER_ADDRESS):
         assert await status(server) == 429
-        # Whoever says it at once comes in.
+        # A client that says hello at once is accepted.
         assert await status(server, **server.headers()) == 101
     assert METRICS.strangers_refused.get("address") == refused + 1
     await until_strangers(0)
@@ -156,7 +156,7 @@ def test_what_tells_two_addresses_apart(client: object, address: str) -> None:
     assert address_of(scope) == address
 
 
-# Below WebSockets: connections that ask for nothing.
+# Below WebSockets: connections without a request.
 
 
 async def who(asked: Request) -> PlainTextResponse:
@@ -182,14 +182,14 @@ async def until_connected(serving: Server) -> list[Any]:
 
 
 async def nothing() -> None:
-    """Nobody is drained."""
+    """No client is drained."""
 
 
 @contextlib.asynccontextmanager
 async def server_of_who(
     *, trusted_proxies: tuple[str, ...] = (), max_waiting: int = 1000
 ) -> AsyncIterator[Server]:
-    """A server that says who asks."""
+    """A server that answers with the client's address."""
     serving = Server(
         Application([Route("/who", who), Route("/long", long), Route("/waits", waits)]),
         host="127.0.0.1",
@@ -210,7 +210,7 @@ def address_at(serving: Server) -> str:
 
 @contextlib.asynccontextmanager
 async def plain_server(**options: Any) -> AsyncIterator[str]:
-    """The address of a server that says who asks."""
+    """The URL of a server that answers with the client's address."""
     async with server_of_who(**options) as serving:
         yield address_at(serving)
 
@@ -233,7 +233,7 @@ async def whole(address: str, data: bytes) -> bytes:
 async def test_what_a_proxy_says_of_its_client_is_believed_where_it_is_trusted(
     trusted: tuple[str, ...], seen: str
 ) -> None:
-    # The client made the first one up; the proxy has added the second.
+    # The client invented the first address; the proxy has added the second.
     headers = {"Host": "here", "X-Forwarded-For": "198.51.100.1, 192.0.2.9", "Connection": "close"}
     async with plain_server(trusted_proxies=trusted) as address:
         assert (await whole(address, request("GET /who HTTP/1.1", headers))).endswith(seen.encode())
@@ -250,7 +250,7 @@ async def test_of_connections_without_a_request_the_oldest_make_room(monkeypatch
             reader, writer = await stack.enter_async_context(connection(address))
             writer.write(begun)
             readers.append(reader)
-            # Served, so that the one before is accepted and read.
+            # A request on a second connection is served only after the first one was accepted and read.
             assert (await answer(address, ASKS)).startswith(b"HTTP/1.1 200")
         for cut in readers[:3]:
             async with asyncio.timeout(5):
@@ -272,7 +272,7 @@ async def test_of_idle_connections_the_oldest_make_room(monkeypatch: pytest.Monk
 
 
 async def test_a_pipeline_behind_a_slow_answer_is_not_read_to_its_end() -> None:
-    """A client that sends without end while it waits for an answer is held up by its own connection."""
+    """A client that sends without end while it waits for an answer blocks its own connection alone."""
     async with server_of_who() as serving, connection(address_at(serving)) as (_, writer):
         writer.write(request("GET /waits HTTP/1.1", {"Host": "here"}) + ASKS * 100)
         (protocol,) = await until_connected(serving)

@@ -1,4 +1,4 @@
-"""Frames that chance makes: Hypothesis on the decoder, and noise on the wire."""
+"""Random frames: Hypothesis on the decoder, and noise on the wire."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ from tests.snapshots import snapshot
 
 FRAMES: Final = (Hello, Subscribe, Unsubscribe, Auth, Resync)
 SEED: Final = 20260105
-#: What a server may say at the end: its own codes, those of the library, a client's own close again, and
-#: nothing for a cut.
+#: The codes with which a server may end: its own, those of the library, the client's own code echoed, and None for a
+#: cut.
 CODES: Final = (
     {code.value for code in CloseCode} | {1000, 1001, 1002, 1005, 1007, 1009} | {*range(3000, 5000)}
 )
@@ -37,7 +37,7 @@ _json = st.recursive(
 )
 _channels = st.lists(st.sampled_from([*CHANNELS, "secrets", "", 7]), max_size=5) | _json
 _position = st.integers(-1, 2**53) | _json
-#: Almost a frame: fields of ours, with values of ours or of anybody's.
+#: Nearly a frame: fields of the protocol with right or arbitrary values.
 _almost = st.fixed_dictionaries(
     {"type": st.sampled_from(["hello", "subscribe", "unsubscribe", "auth", "resync", "snapshot"]) | _json},
     optional={
@@ -52,7 +52,7 @@ _almost = st.fixed_dictionaries(
 
 
 def is_decoded_or_refused(text: str) -> None:
-    """Text is a frame, whole and within its bounds, or an error of the one kind that is handled."""
+    """Any text is either a complete frame within its bounds, or an error of the one kind that is handled."""
     try:
         found = decode_client_frame(text)
     except (msgspec.MsgspecError, RecursionError):
@@ -61,7 +61,7 @@ def is_decoded_or_refused(text: str) -> None:
     if isinstance(found, Hello) and found.resume is not None:
         assert 0 <= found.resume.epoch < 2**53
         assert 0 <= found.resume.revision < 2**53
-    # What was understood can be said again and means the same.
+    # A decoded frame can be encoded and decoded again, with the same meaning.
     assert decode_client_frame(encode(found)) == found
 
 
@@ -85,7 +85,7 @@ async def server() -> AsyncIterator[StreamServer]:
 
 
 def noise(random: Random) -> bytes:
-    """Frames good and bad, one of them with a few bytes changed, dropped or doubled."""
+    """Good and bad frames, one of them with a few bytes changed, dropped or doubled."""
     pieces = [sent for sent, _ in BAD.values()] + list(GOOD.values())
     chosen = [random.choice(pieces)[:3000] for _ in range(random.randrange(1, 4))]
     data = bytearray(b"".join(chosen) if random.random() < 0.8 else random.randbytes(200))
@@ -107,7 +107,7 @@ async def test_any_bytes_end_in_a_documented_code_or_are_waited_out(
     async def ends(data: bytes) -> int | None:
         async with Wire.open(server.address, server.headers(uuid4())) as wire:
             await wire.send(data)
-            # What is still understood, or waited for, is ended by the client.
+            # The client ends the streams that are still open or waiting.
             wire.writer.write_eof()
             return (await wire.goodbye()).code
 
@@ -117,7 +117,7 @@ async def test_any_bytes_end_in_a_documented_code_or_are_waited_out(
             found = await asyncio.gather(*(ends(noise(random)) for _ in range(40)))
             assert set(found) <= CODES | {None}
     assert [record.getMessage() for record in caplog.records if record.name != "uvicorn.error"] == []
-    # And everybody else is served as before.
+    # The other clients are served as before.
     async with server.connect(headers=server.headers()) as connection:
         await server.opened(snapshot(5), connection)
     async with Wire.open(server.address, server.headers()) as wire:

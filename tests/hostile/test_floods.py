@@ -1,7 +1,7 @@
-"""What one hostile client costs the server and everybody else: memory, and milliseconds of their pushes.
+"""The cost of one hostile client for the server and the other clients: memory, and delays of pushes.
 
-A real `guardwire serve` in a process of its own is flooded over one connection, again and again, while rows
-of another user are committed; the price of each flood is printed, and compared with what was promised.
+A real `guardwire serve` in a process of its own is flooded over one connection, again and again, while rows of another
+user are committed. The cost of each flood is printed and compared with the promise.
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ from tests.hostile.wire import CONT, PING, PONG, TEXT, Wire, connection, frame, 
 from tests.operations.server_process import ServerProcess, server_process
 from tests.queries.database_writer import DatabaseWriter
 
-#: How often one client does its worst.
+#: The number of floods.
 TIMES: Final = 6
-#: Memory that the server may have more of when all of it is over, for every time.
+#: Memory that the server may have gained after all floods, per flood.
 MOST_KILOBYTES: Final = 1024
-#: By how much pushes to others may be later: half of them, and all but one in a hundred. Promised are 50 ms;
-#: other tests on the same machine may add to it.
+#: The additional delay of pushes to others: of the median, and of the 99th percentile. The promise is 50 ms; other
+#: tests on the same machine may add to it.
 MOST_SECONDS: Final = 0.05
 MOST_P99_SECONDS: Final = 0.5
-#: Of a flood, whatever the server does.
+#: The longest duration of a flood.
 FLOOD_BYTES: Final = 1_000_000
 
 Attack = Callable[[str, dict[str, str]], Awaitable[int | None]]
@@ -44,14 +44,16 @@ Attack = Callable[[str, dict[str, str]], Awaitable[int | None]]
 async def over_a_websocket(
     address: str, headers: dict[str, str], first: bytes, repeated: bytes
 ) -> int | None:
-    """Send ``repeated`` for a megabyte, read nothing meanwhile, and then see how it ended."""
+    """Send ``repeated`` for a megabyte without reading, and return how the connection ended."""
     async with Wire.open(address, headers) as wire:
         await wire.send(first + repeated * (FLOOD_BYTES // len(repeated)))
         return (await wire.goodbye()).code
 
 
 async def over_http(address: str, first: bytes, repeated: bytes) -> int | None:
-    """Send ``repeated`` for a megabyte after ``first``; the status, None when the line was cut without."""
+    """Send ``repeated`` for a megabyte after ``first``; the status, or None for a connection that was cut
+    without one.
+    """
     async with connection(address) as (reader, writer):
         with contextlib.suppress(ConnectionError):
             writer.write(first)
@@ -75,7 +77,7 @@ def http(first: bytes, repeated: bytes) -> Attack:
 LINE: Final = b"GET /api/v1/trading/health HTTP/1.1\r\nHost: here\r\n"
 POST: Final = LINE.replace(b"GET", b"POST")
 NESTED: Final = frame(TEXT, b'{"type":"subscribe","channels":' + b"[" * 16_000)
-#: What is done → how it may end.
+#: The flood → its allowed results.
 FLOODS: Final[dict[str, tuple[Attack, set[int | None]]]] = {
     "pings of 125 bytes": (websocket(b"", frame(PING, b"x" * 125)), {4029}),
     "empty pings": (websocket(b"", frame(PING)), {4029}),
@@ -93,14 +95,14 @@ FLOODS: Final[dict[str, tuple[Attack, set[int | None]]]] = {
     "an endless body in chunks": (
         http(POST + b"Transfer-Encoding: chunked\r\n\r\n", b"1\r\nx\r\n"), {405}
     ),
-    # Whoever lets every buffer fill is cut; how many requests that takes is the kernel's affair.
+    # A client that lets every buffer fill is cut; the kernel's buffers decide how many requests that takes.
     "requests without end, whose answers nobody reads": (http(b"", LINE + b"\r\n"), {200, None}),
     "no HTTP at all": (http(b"", b"\x16\x03\x01\x00\xa5" * 200), {400, None}),
 }  # fmt: skip
 
 
 class Victim:
-    """A server, and a user on it whose rows are pushed while others do their worst."""
+    """A server with a user whose rows are pushed during the floods."""
 
     def __init__(self, server: ServerProcess, writer: DatabaseWriter, follower: ClientConnection) -> None:
         self.server, self._writer, self._follower = server, writer, follower
@@ -111,7 +113,7 @@ class Victim:
         return self.server.url.removeprefix("http://")
 
     def kilobytes(self) -> int:
-        """What the server's process holds of memory now."""
+        """The present memory of the server's process."""
         found = subprocess.run(
             ["ps", "-o", "rss=", "-p", str(self.server.process.pid)],
             check=True,
@@ -121,7 +123,7 @@ class Victim:
         return int(found.stdout)
 
     async def push_seconds(self) -> float:
-        """How long a row takes from before its commit to the follower."""
+        """The time from before the commit of a row to its frame."""
         price = next(self._prices)
         began = time.monotonic()
         await self._writer.sync(price - 1951, current_price=price)
@@ -131,7 +133,7 @@ class Victim:
         return time.monotonic() - began
 
     async def pushes(self, done: asyncio.Task[Any] | None = None, *, least: int = 30) -> list[float]:
-        """So many pushes at least, and until ``done``."""
+        """Measure at least so many pushes, and until ``done``."""
         taken: list[float] = []
         while len(taken) < least or (done is not None and not done.done()):
             taken.append(await self.push_seconds())
@@ -164,7 +166,7 @@ async def test_a_flood_costs_the_server_little_and_others_less(
     figures: dict[str, tuple[float, float, float]] = {}
     ends: dict[str, set[int | None]] = {}
     async with victim(migrated_url, redis_url, tmp_path) as well:
-        # Once for each, so that whatever is loaded or allocated once is.
+        # Each flood once before the measurement, for everything that is loaded or allocated once.
         for flood, _ in FLOODS.values():
             await flood(well.address, authorization(uuid4()))
         quiet = await well.pushes(least=60)
@@ -188,7 +190,7 @@ async def test_a_flood_costs_the_server_little_and_others_less(
 
 
 async def repeatedly(flood: Attack, address: str) -> set[int | None]:
-    """How the same flood ended each time, of one user over one connection after the other."""
+    """The results of the same flood, of one user over one connection after the other."""
     headers = authorization(uuid4())
     return {await flood(address, headers) for _ in range(TIMES)}
 
@@ -198,7 +200,7 @@ def p99(seconds: list[float]) -> float:
 
 
 def report(figures: dict[str, tuple[float, float, float]], quiet: list[float]) -> str:
-    """What each flood cost, as a table."""
+    """The cost of each flood, as a table."""
     lines = [
         f"\nPushes in peace: {statistics.median(quiet) * 1000:.1f} ms (p99 {p99(quiet) * 1000:.1f})",
         f"Promised: at most 50 ms more at p99, and {MOST_KILOBYTES} KB a flood",

@@ -1,8 +1,8 @@
-"""Every head is answered as documented, or its connection is cut: straight to a node, and through nginx.
+"""Every head gets its documented answer, or its connection is cut: straight to a node, and through nginx.
 
-The matrix (`head_matrix.py`) has one oracle. A connection gets the answers that are documented for it and no
-other, and it ends within ten seconds. The log has no stack trace. No file, task or object is left over.
-Through nginx, node and proxy read the same requests, and other clients get the answers to their own requests.
+The matrix (`head_matrix.py`) has one oracle. A connection gets the documented answers and no other, and it ends within
+ten seconds. The log has no stack trace. No file, task or object is left over. Through nginx, node and proxy read the
+same requests, and other clients get the answers to their own requests.
 """
 
 from __future__ import annotations
@@ -31,18 +31,18 @@ from tests.hostile.wire import connection
 from tests.operations.proxy import proxy
 from tests.operations.server_process import ServerProcess, server_process
 
-#: A connection has ten seconds; a machine that is busy with something else may have thirty.
+#: A connection has ten seconds, and thirty on a busy machine.
 END_SECONDS: Final = 40.0
 AT_ONCE: Final = 150
-#: Asks for the end of a connection that is still open: an answer too many would come before the one to this.
+#: Asks for the end of a connection that is still open. A superfluous answer would come before the answer to this.
 LAST: Final = b"GET /last HTTP/1.1\r\nHost: here\r\nX-Request-Id: the-last\r\nConnection: close\r\n\r\n"
-#: The same length as the other, for requests that went through the proxy.
+#: As long as the other one, for requests through the proxy.
 PROXIED: Final = "proxied0"
 VICTIMS: Final = 300
 
 
 class Answer(NamedTuple):
-    """One answer: names of headers are in lower case; a header that is there twice is there once."""
+    """One answer; names of headers are in lower case, and a repeated header is kept once."""
 
     status: int
     headers: Mapping[bytes, bytes]
@@ -50,7 +50,7 @@ class Answer(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """How one connection went: its answers, what came after an upgrade, and whether the server ended it."""
+    """The result of one connection: its answers, the bytes after an upgrade, and whether the server ended it."""
 
     answers: list[Answer]
     rest: bytes
@@ -62,7 +62,7 @@ class Outcome(NamedTuple):
 
 
 def parsed(data: bytes, *, has_bodies: bool) -> tuple[list[Answer], bytes]:
-    """All whole answers in ``data``, and what is left behind the last."""
+    """All complete answers in ``data``, and the bytes after the last one."""
     found: list[Answer] = []
     while b"\r\n\r\n" in data:
         head, _, rest = data.partition(b"\r\n\r\n")
@@ -80,7 +80,7 @@ def parsed(data: bytes, *, has_bodies: bool) -> tuple[list[Answer], bytes]:
 
 
 async def outcome_of(address: str, case: Variation) -> Outcome:
-    """Send the variation, read to the end, and ask for the end of what stays open."""
+    """Send the variation, read to the end, and ask for the end of a connection that stays open."""
     received, has_ended = b"", False
     async with connection(address) as (reader, writer):
         all_sent = asyncio.Event()
@@ -101,14 +101,14 @@ async def outcome_of(address: str, case: Variation) -> Outcome:
 
 
 async def _pieces(reader: asyncio.StreamReader) -> AsyncIterator[bytes]:
-    """All that comes until the server ends the connection."""
+    """All bytes until the server ends the connection."""
     with contextlib.suppress(ConnectionError):
         while piece := await reader.read(65_536):
             yield piece
 
 
 def _may_end(received: bytes, case: Variation) -> bool:
-    """Whether all answers are there, and the connection may still be open."""
+    """Whether all answers have arrived, and the connection may still be open."""
     answers, _ = parsed(received, has_bodies=not case.replies_to_head)
     statuses = tuple(each.status for each in answers if each.status != 100)
     fewest = min(len(each) for each in case.answers)
@@ -126,7 +126,7 @@ async def _send(writer: asyncio.StreamWriter, case: Variation, all_sent: asyncio
 
 
 async def outcomes(address: str, cases: Iterable[Variation]) -> dict[str, Outcome]:
-    """Every case's own; those that wait are begun first, and wait together."""
+    """The result of every case. Cases that wait are started first, and wait together."""
     found: dict[str, Outcome] = {}
     places = asyncio.Semaphore(AT_ONCE)
 
@@ -147,7 +147,7 @@ def through_the_proxy(case: Variation) -> Variation:
 
 
 async def ask_as_others(address: str, done: asyncio.Event) -> list[tuple[str, Outcome]]:
-    """Requests of other clients, one after the other and each on a connection of its own, until ``done``."""
+    """Requests of other clients, one after the other, each on a connection of its own, until ``done``."""
     found: list[tuple[str, Outcome]] = []
     while not done.is_set() or len(found) < VICTIMS:
         name = f"victim-{len(found)}"
@@ -169,18 +169,18 @@ async def served(database_url: str, redis_url: str, folder: Path) -> AsyncIterat
 
 
 def files_of(server: ServerProcess) -> int:
-    """How many files and connections its process has open."""
+    """The number of open files and connections of the process."""
     return len(list(Path(f"/proc/{server.process.pid}/fd").iterdir()))
 
 
 def kilobytes_of(server: ServerProcess) -> int:
-    """The resident memory of its process."""
+    """The resident memory of the process."""
     (line,) = re.findall(r"VmRSS:\s+(\d+) kB", Path(f"/proc/{server.process.pid}/status").read_text("ascii"))
     return int(line)
 
 
 def wrong(found: Mapping[str, Outcome], cases: Iterable[Variation]) -> dict[str, Any]:
-    """The cases that were not answered as documented, with their answers."""
+    """The cases without their documented answers, with the answers that they got."""
     return {
         case.name: (found[case.name].statuses, "documented:", *sorted(case.answers))
         for case in cases
@@ -206,7 +206,7 @@ async def test_each_head_is_answered_as_documented_or_cut_and_none_is_read_as_an
             done.set()
             asked = await others
         await asyncio.wait_for(_until(lambda: files_of(server) <= files), 30)
-        # The allocator keeps some memory of the busiest moment; two thousand connections would leave more.
+        # The allocator keeps some memory of the busiest moment; two thousand leaked connections would be more.
         assert kilobytes_of(server) < kilobytes + 60_000
         lines = server.lines()
         requests = front.log.read_text("utf-8")
@@ -223,7 +223,7 @@ async def test_each_head_is_answered_as_documented_or_cut_and_none_is_read_as_an
 
 
 def has_ended_and_carries_the_headers(found: Mapping[str, Outcome]) -> None:
-    """Every connection; a refusal is a problem document, and no answer stands behind an upgrade."""
+    """Every refusal is a problem document, and no answer follows an upgrade."""
     assert [name for name, each in found.items() if not each.has_ended] == []
     for name, each in found.items():
         assert b"HTTP/1." not in each.rest, name
@@ -234,7 +234,7 @@ def has_ended_and_carries_the_headers(found: Mapping[str, Outcome]) -> None:
 
 
 def nobody_is_mistaken(attacks: Mapping[str, Outcome], others: Iterable[tuple[str, Outcome]]) -> None:
-    """Each of the others got the answer to its own request, and no attacker got one of theirs."""
+    """Each of the other clients got the answer to its own request, and no attacker got one of these."""
     for name, each in others:
         assert each.statuses == (404,), name
         assert each.answers[0].headers[b"x-request-id"] == name.encode()
@@ -254,7 +254,7 @@ async def test_nothing_is_left_of_any_of_them(migrated_url: str, caplog: pytest.
         address = here.url.removeprefix("http://")
         await outcomes(address, quick[:20])
         tasks = {task.get_name() for task in asyncio.all_tasks()}
-        # Client and server share this process: more at a time would wait for each other.
+        # Client and server share this process, so more connections at a time would wait for each other.
         for begin in range(0, len(quick), 100):
             some = quick[begin : begin + 100]
             assert wrong(await outcomes(address, some), some) == {}
@@ -272,7 +272,7 @@ async def test_nothing_is_left_of_any_of_them(migrated_url: str, caplog: pytest.
 async def test_a_handshake_counts_and_has_its_deadline_until_it_is_decided(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """While the check of a token takes its time, the oldest make room, and all are cut in the end."""
+    """While the check of a token takes long, the oldest connections are cut first, and all are cut in the end."""
     monkeypatch.setattr(waiting, "_GRACE_SECONDS", 0.0)
     monkeypatch.setattr(http, "_HEAD_SECONDS", 1.0)
     asked = asyncio.Event()

@@ -1,4 +1,4 @@
-"""The headers of every answer, and who may ask: a whole node, over bare connections."""
+"""The headers of every answer, and the pages that may ask: a whole node, over bare connections."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 from tests.end_to_end.node import Node, node
 from tests.hostile.wire import GOODBYE_SECONDS, answer, connection, handshake, request
 
-#: What a browser is told with every answer, whatever it is.
+#: Security headers that every answer carries.
 SECURITY: Final = {
     b"content-security-policy": b"default-src 'none'; script-src 'self'",
     b"x-content-type-options": b"nosniff",

@@ -1,4 +1,4 @@
-"""Attacks on the inbox: what a writer's session can do to the copies of rows, and what their waiting can hold up."""
+"""Attacks on the inbox: effects of a writer's session on the copies of rows, and of waiting rows on others."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ async def stage(request: pytest.FixtureRequest, databases: Databases, logins: Lo
 EVERYBODY: Final = pytest.mark.parametrize("stage", ROLES, indirect=True)
 WRITERS: Final = pytest.mark.parametrize("stage", list(WRITES), indirect=True)
 
-# ---------------------------------------------------------------- what is copied
+# ---------------------------------------------------------------- the copies of rows
 
 #: Settings that change how PostgreSQL writes a value as text.
 _WRITTEN_FORMS: Final = (
@@ -45,7 +45,7 @@ _WRITTEN_FORMS: Final = (
     *(f"DateStyle = '{style}'" for style in ("ISO, MDY", "SQL, DMY", "German", "Postgres, YMD")),
     *(f"IntervalStyle = '{style}'" for style in ("postgres", "sql_standard", "iso_8601", "postgres_verbose")),
     *(f"TimeZone = '{zone}'" for zone in ("Pacific/Kiritimati", "Etc/GMT+12", "Asia/Manila", '<a"b>-3')),
-    # Offsets that PostgreSQL writes and does not read.
+    # Offsets that PostgreSQL writes and cannot read.
     *(f"TimeZone = '{zone}'" for zone in ("X-167", "<+25>-25:30", "X+20", "-100", "A0B-120,J1,J365")),
     "bytea_output = 'escape'",
     "lc_numeric = 'C'",
@@ -68,7 +68,7 @@ ALTER TABLE public.guard_limits ALTER minimum_equity TYPE double precision
 
 @WRITERS
 async def test_no_form_of_writing_values_changes_what_is_copied(stage: Stage) -> None:
-    """Also where the platform keeps its amounts in floating point."""
+    """Also on a platform that stores amounts in floating point."""
     await stage.owner.execute(_FLOATS)
     for form in _WRITTEN_FORMS:
         await stage.attacker.execute(f"SET {form}")
@@ -81,9 +81,9 @@ async def test_no_form_of_writing_values_changes_what_is_copied(stage: Stage) ->
         await stage.attacker.execute(f"RESET {name}")
 
 
-# ---------------------------------------------------------------- code of somebody else inside the copy
+# ---------------------------------------------------------------- a stranger's code inside the copy
 
-#: Types of a column, each of which leads to the attacker's cast; and a value.
+#: Types of a column, each of which leads to the attacker's cast, and a value.
 _TYPES_WITH_A_CAST: Final = {
     "enum": ("own_{login}.spy", "'x'"),
     "array": ("own_{login}.spy[]", "'{{x}}'"),
@@ -206,7 +206,7 @@ async def test_verify_names_a_column_whose_type_has_a_cast_to_json(stage: Stage)
 async def test_nobody_makes_a_trigger_of_the_copy_on_a_table_of_their_own(stage: Stage) -> None:
     """With one, the copy would insert forged rows into the inbox."""
     if stage.role == "copier":
-        # It may insert into the inbox, and it owns these functions.
+        # The role may insert into the inbox, and it owns these functions.
         return
     await stage.attacker.execute(f"CREATE TABLE own_{stage.name}.mine (id uuid, user_id uuid)")
     for function in ("copy_row('l')", "note_truncate('g')"):
@@ -218,12 +218,12 @@ async def test_nobody_makes_a_trigger_of_the_copy_on_a_table_of_their_own(stage:
             )
 
 
-# ---------------------------------------------------------------- what waits
+# ---------------------------------------------------------------- waiting rows
 
 
 @EVERYBODY
 async def test_a_transaction_that_stays_open_holds_up_nobody_and_loses_no_row(stage: Stage) -> None:
-    """Its rows are invisible, so the applier passes over them; they are applied after its commit."""
+    """Rows of an open transaction are invisible, so the applier passes over them and applies them after the commit."""
     await stage.others_go_on()
     transaction = stage.attacker.transaction()
     await transaction.start()
@@ -235,7 +235,7 @@ async def test_a_transaction_that_stays_open_holds_up_nobody_and_loses_no_row(st
     await stage.others_go_on()
     await transaction.commit()
     await stage.is_right()
-    # Nothing is left behind the place from which the inbox is read.
+    # No row is left behind the position from which the inbox is read.
     assert await stage.owner.fetchval("SELECT count(*) FROM guardwire.inbox") == 0
 
 
@@ -243,7 +243,7 @@ async def test_a_transaction_that_stays_open_holds_up_nobody_and_loses_no_row(st
 async def test_a_flood_of_wake_ups_keeps_no_row_waiting(
     stage: Stage, logins: Logins, databases: Databases, tmp_path: Path
 ) -> None:
-    """Every login may wake the applier as often as PostgreSQL takes notifications."""
+    """Every login may wake the applier as often as PostgreSQL accepts notifications."""
     await stage.release()
     with applying(logins.url(stage.url, "node"), "one", tmp_path):
         stop = asyncio.Event()

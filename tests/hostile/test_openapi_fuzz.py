@@ -1,4 +1,4 @@
-"""Requests drawn from the published OpenAPI document, good and bad: each answer is one that it describes."""
+"""Requests drawn from the published OpenAPI document, good and bad: the document describes each answer."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ from auth.identity import ADMIN_SCOPE
 from tests.auth.issuer import secret_token
 from tests.operations.server_process import server_process
 
-#: Of each operation and each kind of request, with and without a token.
+#: The number of requests of each operation and kind, with and without a token.
 EXAMPLES: Final = 8
 SEED: Final = 20260105
-#: It has no end; its requests are those of /api/v1/state, which are drawn.
+#: This operation has no end; its requests are those of /api/v1/state, which are drawn.
 ENDLESS: Final = "/api/v1/stream"
 DEADLINE_SECONDS: Final = 10.0
-#: Not that what the document does not name is refused: unknown parameters and headers are ignored.
+#: Unknown parameters and headers are ignored, so this check of the library does not apply.
 CHECKS: Final = [
     not_a_server_error,
     status_code_conformance,
@@ -51,13 +51,13 @@ async def test_each_answer_is_one_that_the_openapi_document_describes(
         asked = await asyncio.to_thread(fuzz, server.url)
         errors = [line for line in server.lines() if line["level"] in ("ERROR", "CRITICAL")]
     assert errors == []
-    # Were nothing asked, nothing would be wrong.
+    # Without any request, nothing could be wrong.
     assert len(asked) >= 10
     assert sum(asked.values()) >= 8 * EXAMPLES, asked
 
 
 def fuzz(url: str) -> dict[str, int]:
-    """Draw requests of every operation, and validate the answers; how many of each operation there were."""
+    """Draw requests of every operation, and validate the answers; returns the number of requests of each operation."""
     schema = schemathesis.openapi.from_url(f"{url}/api/v1/openapi.json")
     schema.config.update(base_url=url)
     asked: dict[str, int] = {}
@@ -66,7 +66,7 @@ def fuzz(url: str) -> dict[str, int]:
         if operation.path == ENDLESS:
             continue
         for mode in GenerationMode:
-            # An operation without parameters cannot be asked wrongly.
+            # A request of an operation without parameters cannot be wrong.
             with contextlib.suppress(Unsatisfiable):
                 ask(operation.as_strategy(generation_mode=mode), asked)
     return asked

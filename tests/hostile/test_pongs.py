@@ -1,4 +1,4 @@
-"""The answer to a ping is taken without the library where it is whole, alone and right, and nowhere else."""
+"""A pong is recognised without the library when it is complete, alone and correct, and never otherwise."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ async def server() -> AsyncIterator[StreamServer]:
 
 
 async def at_rest(server: StreamServer) -> Socket:
-    """The socket of the only client, once it keeps nothing of what that has said."""
+    """The socket of the only client, once it keeps nothing of the client's frames."""
     (socket,) = server.streams
     async with asyncio.timeout(_LETTING_GO_SECONDS):
         while socket._reader is not None:
@@ -34,7 +34,7 @@ async def at_rest(server: StreamServer) -> Socket:
 
 
 async def answers(wire: Wire) -> bool:
-    """Whether the server still understands what is said."""
+    """Whether the server still understands the client's frames."""
     await wire.send(frame(TEXT, b'{"type":"unsubscribe","channels":["guards"]}'))
     async with asyncio.timeout(_LETTING_GO_SECONDS):
         async for opcode, payload in wire.frames():
@@ -80,7 +80,7 @@ async def test_an_answer_in_pieces_is_understood(server: StreamServer) -> None:
 
 
 async def test_what_looks_like_an_answer_inside_of_a_text_is_that_texts(server: StreamServer) -> None:
-    """However long it takes, and although nothing of the text is in the parser's buffer meanwhile."""
+    """At any pace of the fragments, also while the parser's buffer holds nothing of the text."""
     text = b'{"type":"unsubscribe","channels":["guards"]}'
     async with opened(server) as wire:
         socket = await at_rest(server)
@@ -88,7 +88,7 @@ async def test_what_looks_like_an_answer_inside_of_a_text_is_that_texts(server: 
         before = socket.heard_at
         await wire.send(whole[:2])
         await heard(socket, before)
-        # Every turn that comes now would let go of a reader that is wrongly taken to be at rest.
+        # Each further turn of the loop would drop a reader that is wrongly taken to be between two frames.
         for turn in range(8):
             tick = socket.tick
             server.streams.turns.put(socket, 0.0)
@@ -102,7 +102,7 @@ async def test_what_looks_like_an_answer_inside_of_a_text_is_that_texts(server: 
         before = socket.heard_at
         await wire.send(pong)
         await heard(socket, before)
-        # Six bytes of a pong end the message, and make it none that anybody understands.
+        # The six bytes of a pong end the message, and make it invalid.
         assert (await wire.goodbye()).code in (1007, 4400)
 
 
@@ -123,7 +123,7 @@ async def test_a_wrong_one_ends_the_connection_as_it_does_within_others(
 async def test_answers_that_nobody_asked_for_are_counted_one_by_one(server: StreamServer) -> None:
     async with opened(server) as wire:
         socket = await at_rest(server)
-        # Each arrives alone, as on a slow line: none of them is seen by the parser.
+        # Each pong arrives alone, as on a slow line, so the parser sees none of them.
         for _ in range(150):
             socket.data_received(frame(PONG))
         assert (await wire.goodbye()).code == RATE_LIMITED

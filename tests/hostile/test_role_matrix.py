@@ -1,7 +1,7 @@
 """Each role of the database has its rights, and everything else changes, delays and reveals nothing.
 
-MAY lists all rights. Each role tries every other right in turn. The tests know of roles, rights, the inbox, and
-what others see; they find functions, types and names in the database.
+MAY lists all rights. Each role tries every other right in turn. The tests name the roles, the rights and the effects on
+others; they find functions, types and names in the database.
 """
 
 from __future__ import annotations
@@ -37,13 +37,13 @@ MAY: Final[dict[str, dict[str, set[str]]]] = {
     },
     "copier": {"INSERT": {"guardwire.inbox"}, "EXECUTE": {"no_account", "read_user", "wakes_applier"}},
 }  # fmt: skip
-#: Errors that an attacker gets for statements without the right to them.
+#: Errors for statements without the right to them.
 REFUSALS: Final = (
     asyncpg.InsufficientPrivilegeError,
-    # The setting may be changed by no session, or the role has other members only.
+    # No session may change this setting, or the role has other members alone.
     asyncpg.CantChangeRuntimeParamError,
 )
-#: Values at both ends; the first that the server takes is used.
+#: Values at both ends; the first one that the server accepts is used.
 _EXTREMES: Final = {
     "bool": ("on", "off"),
     "integer": ("{max}", "{min}", "1"),
@@ -84,7 +84,7 @@ async def is_refused(connection: Any, statement: str) -> bool:
     except REFUSALS:
         return True
     except asyncpg.PostgresError:
-        # It was let in, and the statement failed for another reason.
+        # The statement was allowed, and failed for another reason.
         return False
     finally:
         await undo.rollback()
@@ -92,7 +92,7 @@ async def is_refused(connection: Any, statement: str) -> bool:
 
 
 def may(role: str, right: str, table: str) -> bool:
-    """Whether MAY says so, of a table by its full name."""
+    """Whether MAY allows this on a table with this full name."""
     listed = MAY[role].get(right, set())
     return bool({table, table.removeprefix("public."), re.sub(r"\..*", ".*", table)} & listed)
 
@@ -137,7 +137,7 @@ async def test_a_role_reads_and_writes_the_tables_that_are_listed(stage: Stage) 
 
 async def test_a_role_calls_the_functions_that_are_listed(stage: Stage) -> None:
     async with stage.owner.transaction():
-        # So that types are written with their schema.
+        # An empty search path makes PostgreSQL write types with their schema.
         await stage.owner.execute("SET LOCAL search_path = pg_catalog")
         functions = await stage.owner.fetch(_CALLS)
     assert len(functions) > 20
@@ -230,13 +230,13 @@ async def test_a_session_that_asks_for_every_trace_hears_nothing_of_the_owners(s
     await stage.attacker.execute(_LOQUACIOUS)
     for user in (stage.own, stage.other):
         await stage.write(user=user)
-    # The second time everything is planned and nothing is new.
+    # The second time everything is planned already.
     await stage.write()
     assert stage.heard
     hidden = (await stage.secrets())[:2]
     assert [said for said in stage.heard for each in hidden if each in said] == []
     if stage.role not in ("writer", "feed_reconciliation_logs", "feed_equity_snapshots"):
-        # It has written no row of the other account, so nothing of that account has a reason to appear.
+        # The attacker has written no row of the other account, so nothing of that account may appear.
         assert [said for said in stage.heard if str(stage.other) in said or stage.other.hex in said] == []
 
 
@@ -274,7 +274,7 @@ async def test_locks_that_a_role_may_hold_delay_nobody(stage: Stage) -> None:
     for each in await relations(stage):
         if each["kind"] == "S" or each["name"].startswith("public."):
             continue
-        # The node writes to these two, so it may lock them; neither a commit nor the applier touches them.
+        # The node writes to these two, so it may lock them; neither a commit nor the applier uses them.
         for mode in LOCK_MODES[:1] if each["name"] in _NODE_WRITES else LOCK_MODES:
             if not await is_refused_within(
                 stage.attacker, f"LOCK TABLE {each['name']} IN {mode} MODE NOWAIT"
@@ -332,7 +332,7 @@ async def test_objects_of_every_name_that_the_capture_uses_are_not_run_as_the_ow
     own = f"own_{stage.name}"
     await stage.attacker.execute(f"SET search_path = {own}, pg_catalog; {_SPY}")
     for statement in await decoys(stage.owner):
-        # One that PostgreSQL does not take is one that nobody can stumble over.
+        # An object that PostgreSQL refuses to make cannot be called by mistake.
         with contextlib.suppress(asyncpg.PostgresError):
             await stage.attacker.execute(statement)
     made = await stage.owner.fetchval("SELECT count(*) FROM pg_type WHERE typtype = 'd'")
@@ -356,7 +356,7 @@ async def test_objects_of_every_name_that_the_capture_uses_are_not_run_as_the_ow
     await stage.is_right()
 
 
-#: Writes down who runs it, and lets everything pass.
+#: Records the user that runs it, and changes nothing.
 _SPY: Final = """
 CREATE TABLE ran (who pg_catalog.text); GRANT INSERT ON ran TO PUBLIC;
 DO $$ BEGIN
@@ -369,7 +369,7 @@ END $$
 
 
 async def decoys(owner: Any) -> list[str]:
-    """Statements that make a type, function or operator of each name that the capture's functions contain."""
+    """Statements that make a type, function or operator of each name in the capture's functions."""
     words = set(re.findall(r"[a-z_][a-z0-9_]*", await owner.fetchval(_SOURCE)))
     types = await owner.fetch("SELECT typname FROM pg_type WHERE typnamespace = 'pg_catalog'::regnamespace"
                               " AND typtype = 'b' AND typelem = 0 AND typcategory <> 'Z'")  # fmt: skip
@@ -415,7 +415,7 @@ FROM pg_proc AS p WHERE p.pronamespace = 'guardwire'::regnamespace
 
 
 #: Functions that run as their owner inside the platform's statements. A SET clause would cost each row of the platform,
-#: so they qualify every name instead; the test above tries each.
+#: so they qualify every name instead; the test above tries each name.
 _WITHOUT_PATH: Final = {"guardwire.copy_row()", "guardwire.note_truncate()"}
 
 

@@ -1,7 +1,7 @@
 """Another user's data, planted in each layer in turn: it is stopped, counted and logged, and never sent.
 
-What keeps accounts apart in the first place is tested in `tests/end_to_end/test_isolation.py`. Here that has
-failed already, and the next layer is what is left.
+`tests/end_to_end/test_isolation.py` tests the first wall between accounts. Here that wall has failed already, and the
+next layer must stop the data.
 """
 
 from __future__ import annotations
@@ -41,13 +41,13 @@ MINE, THEIRS = USER, OTHER_USER
 
 
 def theirs(revision: int) -> Snapshot:
-    """A snapshot of the other user's, recognisable wherever it turns up."""
+    """A snapshot of the other user, which is recognisable everywhere."""
     found = snapshot(revision, user_id=THEIRS, tickets=(77,))
     found.state["positions"]["open"]["77"]["symbol"] = MARK
     return found
 
 
-# The rows that SQL gives.
+# Rows from SQL.
 
 
 @pytest.fixture
@@ -67,7 +67,7 @@ async def writer(migrated_url: str) -> AsyncIterator[DatabaseWriter]:
     await connection.close()
 
 
-#: The predicates that keep accounts apart in the live query; each is taken away in turn.
+#: The predicates that keep accounts apart in the live query; each is removed in turn.
 PREDICATES = {
     "open positions": ("WHERE p.user_id = watched.user_id AND p.is_open", "WHERE p.is_open"),
     "recent events": ("WHERE e.user_id = watched.user_id", "WHERE true"),
@@ -94,7 +94,7 @@ async def test_the_row_of_an_account_that_nobody_asked_for_is_no_result(
     writer: DatabaseWriter, caplog: pytest.LogCaptureFixture
 ) -> None:
     class Confused:
-        """A connection that answers for another account than it was asked for."""
+        """A connection that answers for another account than the requested one."""
 
         async def fetch(self, query: str, *args: Any, timeout: float | None = None) -> list[Any]:  # noqa: ASYNC109 - asyncpg's own
             found: list[Any] = await writer.connection.fetch(query, [THEIRS], timeout=timeout)
@@ -117,7 +117,7 @@ async def test_what_is_left_as_it_is_reads_both_accounts(writer: DatabaseWriter)
         assert state["guards"]["breaches"]
 
 
-# What Redis remembers.
+# Values from Redis.
 
 
 async def commit(store: SnapshotStore, steps: Iterable[Step]) -> list[int]:
@@ -133,7 +133,7 @@ async def redis(redis_url: str) -> AsyncIterator[Redis]:
 
 @pytest.fixture
 async def store(redis: Redis) -> SnapshotStore:
-    """Where both accounts have taken the same step."""
+    """A store in which both accounts have taken the same step."""
     store = SnapshotStore(redis, channels=CHANNELS)
     await commit(store, [Step(snapshot(5), None), Step(theirs(5), None)])
     await commit(
@@ -170,7 +170,7 @@ async def test_stored_steps_of_another_account_are_not_used(
         await redis.delete(mine)
     await redis.rpush(mine, *await redis.lrange(other, 0, -1))
     with blocks(caplog, layer="stored step", whose=THEIRS):
-        assert await store.load([MINE]) == {}  # the newest state would be made of them
+        assert await store.load([MINE]) == {}  # the newest state would be computed from these steps
     await commit(store, [Step(snapshot(7, syncs=3), None)])
     with blocks(caplog, layer="stored step", whose=THEIRS):
         stored = (await store.load([MINE]))[MINE]
@@ -187,7 +187,7 @@ def test_a_step_of_another_account_is_stopped_where_frames_are_made_too(
         session.resume(5, CHANNELS, [edge], snapshot(6), FRESH)
 
 
-# What a node holds in memory, and every way out of it.
+# Snapshots in a node's memory, on every way out of it.
 
 
 @pytest.fixture
@@ -197,7 +197,7 @@ async def server() -> AsyncIterator[StreamServer]:
 
 
 def plant(server: StreamServer) -> None:
-    """The other user's snapshot becomes this account's newest, past the hub's own check."""
+    """Make the other user's snapshot this account's newest, past the hub's own check."""
     server.hub.reading(MINE).snapshot = theirs(9)
 
 
@@ -211,7 +211,7 @@ async def test_the_hub_takes_no_snapshot_of_another_account(
 
 
 async def heard(connection: ClientConnection) -> tuple[int, str]:
-    """The close code, and everything that came before it."""
+    """The close code, and all frames before it."""
     texts: list[str] = []
 
     async def listen() -> None:
@@ -287,7 +287,7 @@ async def test_who_waits_over_plain_http_is_not_sent_it_either(
 
 
 async def body(server: StreamServer, path: str) -> str:
-    """All that comes until the answer ends or is cut."""
+    """The whole answer, until it ends or is cut."""
     received = bytearray()
     async with httpx.AsyncClient(trust_env=False, timeout=10) as client:
         try:
@@ -297,7 +297,7 @@ async def body(server: StreamServer, path: str) -> str:
                 async for piece in answer.aiter_raw():
                     received += piece
         except httpx.RemoteProtocolError:
-            pass  # cut amid the answer
+            pass  # the answer was cut
     return received.decode()
 
 
@@ -305,7 +305,7 @@ async def test_what_was_planted_in_the_hub_is_replaced_by_the_next_read(server: 
     server.hub.reading(MINE)
     server.publish(snapshot(5))
     plant(server)
-    # The sweep takes the account for unread, and the feed does not go on from what was planted.
+    # The sweep takes the account for unread, and the feed does not continue from the planted snapshot.
     assert dict(server.hub.watched())[MINE] == -1
     assert server.hub.snapshot_of(MINE) is None
     server.publish(snapshot(6, syncs=2))
@@ -315,7 +315,7 @@ async def test_what_was_planted_in_the_hub_is_replaced_by_the_next_read(server: 
     assert (first["type"], first["revision"]) == ("snapshot", 6)
 
 
-# The documents of REST, which are kept beside their snapshot.
+# The documents of REST, which are kept with their snapshot.
 
 DOCUMENTS = {
     "status": "/api/v1/reconciliation/status",
@@ -345,11 +345,11 @@ async def test_a_kept_document_of_another_account_is_not_answered(
     assert str(THEIRS) not in answer.text
 
 
-# The notifications that PostgreSQL carries: anybody who may connect may send one.
+# The notifications that PostgreSQL carries: any login that may connect may send one.
 
 
 def forged(user_ids: Iterable[UUID]) -> list[str]:
-    """Payloads as somebody might send them who wants a client to be shown another account's data."""
+    """Payloads of an attacker who wants a client to get another account's data."""
     mine, other = user_ids
     delta = f"1 {mine} 1 9007199254740991 5 1 1 1 {MARK} 7 1 7 0|1 1 9 9 9 1"
     return [
@@ -370,7 +370,7 @@ def forged(user_ids: Iterable[UUID]) -> list[str]:
 async def test_forged_hints_only_make_the_node_look(
     migrated_url: str, redis_url: str, writer: DatabaseWriter
 ) -> None:
-    """Not even who knows the secret channel can make a node show anything: every delta carries a code."""
+    """Knowing the secret channel is not enough to make a node show anything, because every delta carries a code."""
     channels = ["guardwire", "guardwire_inbox"]
     channels.append(await writer.connection.fetchval("SELECT delta_channel FROM guardwire.configuration"))
     refused = METRICS.forged_notifications.get()
@@ -392,7 +392,7 @@ async def test_forged_hints_only_make_the_node_look(
 async def test_a_delta_that_is_sent_again_changes_nothing(
     migrated_url: str, redis_url: str, writer: DatabaseWriter
 ) -> None:
-    """An authentic notification that somebody recorded is as good as a change notice, and no better."""
+    """An authentic notification that was recorded has the effect of a change notice, and no other."""
     recorded: list[str] = []
     channel = await writer.connection.fetchval("SELECT delta_channel FROM guardwire.configuration")
     await writer.connection.add_listener(channel, lambda *each: recorded.append(str(each[3])))
@@ -419,14 +419,14 @@ async def test_a_delta_that_is_sent_again_changes_nothing(
 
 
 async def until_heard() -> None:
-    """Wait until the node hears its own notifications."""
+    """Wait until the node receives its own notifications."""
     async with asyncio.timeout(20):
         while not METRICS.listener_up.get():
             await asyncio.sleep(0.05)
 
 
 async def both_move(writer: DatabaseWriter, account: Mirror, other: Mirror, *, price: float = 1956) -> None:
-    """The platform writes a price for both accounts, and both clients are at the newest revision."""
+    """Write a price for both accounts as the platform, and wait until both clients are at the newest revision."""
     await writer.sync(5, current_price=price)
     await writer.of(THEIRS).sync(5, symbol=MARK, current_price=price)
     await wait_for_empty_inbox(writer.connection)

@@ -1,4 +1,4 @@
-"""Bytes that come before TLS, where a connection to PostgreSQL turns into a TLS connection."""
+"""Bytes before TLS, at the point where a connection to PostgreSQL becomes a TLS connection."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _SSL_REQUEST_BYTES = 8
 
 @pytest.mark.parametrize("behind", [b"R\x00\x00\x00\x08\x00\x00\x00\x00", b"S", b"\x00"])
 async def test_bytes_behind_postgresqls_answer_to_an_ssl_request_are_refused(behind: bytes) -> None:
-    """The first of them says "you are logged in", and would be believed as if TLS had verified it."""
+    """The first of these bytes mean "you are logged in", and would count as if TLS had verified them."""
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readexactly(_SSL_REQUEST_BYTES)

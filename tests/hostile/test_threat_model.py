@@ -1,4 +1,4 @@
-"""Every threat names a test that exists."""
+"""Every threat names an existing test."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ STRIDE = (
 
 
 def rows(section: str) -> list[str]:
-    """The lines of the table under a heading, without its head."""
+    """The rows of the table under a heading, without its head."""
     lines = DOCUMENT.split(f"### {section}\n", 1)[1].split("\n#", 1)[0].splitlines()
     return [line for line in lines if line.startswith("|")][2:]
 

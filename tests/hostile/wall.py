@@ -1,4 +1,4 @@
-"""Watches the second wall between accounts: what it counts, and what it writes into the log."""
+"""Observes the second wall between accounts: its counter and its log line."""
 
 from __future__ import annotations
 
@@ -10,14 +10,15 @@ import pytest
 
 from realtime.metrics import METRICS
 
-#: In every piece of data that a test plants: nobody else may ever be sent it, and no log may hold it.
+#: Stands in every piece of data that a test plants: no other user may ever get it, and no log may hold it.
 MARK = "PLANTED"
 
 
 @contextlib.contextmanager
 def blocks(caplog: pytest.LogCaptureFixture, *, layer: str, whose: object) -> Iterator[None]:
-    """In this block something of another account is stopped at ``layer``: counted, and logged without a word
-    of the data or of ``whose`` it is.
+    """Assert that ``layer`` stops another account's data in this block.
+
+    The event must be counted, and logged without a word of the data or of ``whose`` it is.
     """
     before = METRICS.cross_user_blocked.get()
     caplog.clear()

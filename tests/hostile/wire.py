@@ -1,4 +1,4 @@
-"""A client that writes whatever bytes it likes, and tells how the server took them."""
+"""A client that sends any bytes, and reports how the server reacted."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from collections.abc import AsyncIterator, Mapping
 from typing import Final, NamedTuple, Self
 
 MASK: Final = b"\x37\xfa\x21\x3d"
-#: How long a server may take to say good-bye.
+#: How long a server may take to close.
 GOODBYE_SECONDS: Final = 15.0
 
 TEXT, BINARY, CLOSE, PING, PONG, CONT = 0x1, 0x2, 0x8, 0x9, 0xA, 0x0
 
 
 class Goodbye(NamedTuple):
-    """How a connection ended: ``code`` is None when it was cut, or closed without a close frame."""
+    """The end of a connection: ``code`` is None when it was cut, or closed without a close frame."""
 
     code: int | None
     reason: str
@@ -33,10 +33,10 @@ def frame(
     length: int | None = None,
     width: int | None = None,
 ) -> bytes:
-    """One frame (RFC 6455, 5.2), as wrong as it is asked to be.
+    """One frame (RFC 6455, 5.2), as wrong as the arguments make it.
 
-    ``length`` is what the frame claims to carry, ``width`` in how many bytes it says so (0, 2 or 8); both
-    follow from ``payload`` when None.
+    ``length`` is the length in the header and ``width`` its number of bytes (0, 2 or 8); both follow from ``payload``
+    when None.
     """
     claimed = len(payload) if length is None else length
     if width is None:
@@ -53,12 +53,12 @@ def masked(payload: bytes) -> bytes:
 
 
 def close(code: int | None = None, reason: bytes = b"") -> bytes:
-    """A close frame with whatever code."""
+    """A close frame with any code."""
     return frame(CLOSE, b"" if code is None else struct.pack("!H", code) + reason)
 
 
 class Wire:
-    """One connection, after its WebSocket handshake."""
+    """One connection after its WebSocket handshake."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.reader, self.writer = reader, writer
@@ -68,7 +68,7 @@ class Wire:
     async def open(
         cls, address: str, headers: Mapping[str, str] | None = None, *, path: str = "/ws", small: bool = False
     ) -> AsyncIterator[Self]:
-        """Connected while the context lasts; ``small``: with the smallest receive buffer that there is."""
+        """Connect while the context lasts; ``small``: with the smallest possible receive buffer."""
         async with connection(address, small=small) as (reader, writer):
             writer.write(handshake(address, headers, path=path))
             head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), GOODBYE_SECONDS)
@@ -76,13 +76,13 @@ class Wire:
             yield cls(reader, writer)
 
     async def send(self, data: bytes) -> None:
-        """Send ``data`` as it is; what the server has hung up on is lost."""
+        """Send ``data`` unchanged; an error because the server has hung up is ignored."""
         with contextlib.suppress(ConnectionError):
             self.writer.write(data)
             await self.writer.drain()
 
     async def frames(self) -> AsyncIterator[tuple[int, bytes]]:
-        """Every frame that comes, until the connection ends."""
+        """Every frame until the connection ends."""
         with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
             while True:
                 first, second = await self.reader.readexactly(2)
@@ -92,7 +92,7 @@ class Wire:
                 yield first & 0x0F, await self.reader.readexactly(length)
 
     async def goodbye(self) -> Goodbye:
-        """Read until the connection ends, and tell how it did."""
+        """Read until the connection ends, and return how it did."""
         said = Goodbye(None, "")
         async with asyncio.timeout(GOODBYE_SECONDS):
             async for opcode, payload in self.frames():
@@ -106,7 +106,7 @@ class Wire:
 async def connection(
     address: str, *, small: bool = False
 ) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
-    """A bare TCP connection while the context lasts; it is cut, not closed, at the end."""
+    """A bare TCP connection while the context lasts; at the end it is cut and not closed."""
     host, _, port = address.partition(":")
     raw = socket.socket()
     if small:
@@ -121,7 +121,7 @@ async def connection(
 
 
 def handshake(address: str, headers: Mapping[str, str] | None = None, *, path: str = "/ws") -> bytes:
-    """A good opening handshake, with further headers."""
+    """A good opening handshake with further headers."""
     lines = {
         "Host": address,
         "Upgrade": "websocket",
@@ -141,7 +141,7 @@ def request(line: str, headers: Mapping[str, str]) -> bytes:
 
 
 async def answer(address: str, data: bytes) -> bytes:
-    """All that the server answers to ``data`` until it hangs up, or for a head: until that is whole."""
+    """The head of the server's answer to ``data``; empty when the connection ends before."""
     async with connection(address) as (reader, writer):
         writer.write(data)
         async with asyncio.timeout(GOODBYE_SECONDS):

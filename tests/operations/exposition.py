@@ -1,7 +1,7 @@
-"""A strict reader of Prometheus' text format, version 0.0.4: what is not allowed raises.
+"""A strict reader of Prometheus' text format, version 0.0.4; it raises for every violation.
 
-The rules are those of the format's description: one HELP and one TYPE before a family's samples, all of a
-family in one run, no sample twice, cumulative buckets that end at +Inf and agree with the count.
+The rules are those of the format's description: one HELP and one TYPE before a family's samples, all samples of a
+family together, no sample twice, cumulative buckets that end at +Inf and agree with the count.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ Labels = tuple[tuple[str, str], ...]
 
 @dataclass
 class Family:
-    """One metric: ``samples`` by the sample's name and labels."""
+    """One metric; ``samples`` by the sample's name and labels."""
 
     name: str
     kind: str
@@ -31,7 +31,7 @@ class Family:
 
 
 def parse(text: str) -> dict[str, Family]:
-    """The families of ``text`` by name; raises ValueError where it breaks a rule."""
+    """The families of ``text`` by name; raises ValueError for a violation."""
     if not text.endswith("\n"):
         raise ValueError("the last line has no end")
     families: dict[str, Family] = {}

@@ -18,7 +18,7 @@ from realtime.embedded.account import server_account
 from realtime.embedded.folder import free_port
 from tests.waiting import wait_until
 
-#: Fewer than the statements that are under way at once, so that statements of one client meet many servers.
+#: Fewer than the concurrent statements, so that statements of one client reach many servers.
 SERVERS = 3
 
 
@@ -30,12 +30,12 @@ class Pooler:
     process: subprocess.Popen[bytes]
 
 
-#: What OPERATIONS.md says to set for the role; here for the database, because all tests share the role.
+#: The settings that OPERATIONS.md puts on the role; here on the database, because all tests share the role.
 FOR_SESSIONS = {"jit": "off", "plan_cache_mode": "force_generic_plan", "statement_timeout": "'10s'"}
 
 
 async def set_for_sessions(database_url: str) -> None:
-    """Set for all sessions what a node cannot set for its own through a pooler."""
+    """Set for all sessions the settings that a node cannot set through a pooler."""
     connection = await asyncpg.connect(database_url)
     name = await connection.fetchval("SELECT current_database()")
     for setting, value in FOR_SESSIONS.items():
@@ -44,7 +44,7 @@ async def set_for_sessions(database_url: str) -> None:
 
 
 def program() -> str:
-    """The program; skips the test where there is none."""
+    """The program; skips the test without one."""
     found = shutil.which("pgbouncer", path="/usr/sbin:/usr/bin:/usr/local/sbin:/usr/local/bin")
     if found is None:
         pytest.skip("no pgbouncer on this machine (apt install pgbouncer)")

@@ -1,4 +1,4 @@
-"""A real nginx with the configuration of `deploy/`, in front of nodes of a test."""
+"""A real nginx with the configuration of `deploy/`, in front of the nodes of a test."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ _FOLDERS: Final = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
 
 @dataclass(frozen=True)
 class Proxy:
-    """A running proxy and what it wrote."""
+    """A running proxy and its log."""
 
     url: str
     log: Path
 
 
 def program() -> str:
-    """The program; skips the test where there is none."""
+    """The program; skips the test without one."""
     found = shutil.which("nginx", path="/usr/sbin:/usr/bin:/usr/local/sbin:/usr/local/bin")
     if found is None:
         pytest.skip("no nginx on this machine (apt install nginx)")
@@ -41,11 +41,11 @@ def program() -> str:
 def proxy(folder: Path, *nodes: str, listen: str = "    listen 8080;\n") -> Iterator[Proxy]:
     """Proxy to ``nodes`` (two of them, host:port) while the context lasts.
 
-    ``listen`` is put in place of the line that listens; the port 8080 or 8443 in it becomes a free one.
+    ``listen`` replaces the line that listens; the port 8080 or 8443 in it becomes a free one.
     """
     port, log = free_port(), folder / "nginx.log"
     text = _CONFIGURATION.read_text("utf-8")
-    # What a machine's own installation decides, and the names that only the composition knows.
+    # Settings that the installation of a machine decides, and names that exist in the composition alone.
     folders = "".join(f"    {each}_temp_path {folder}/{each};\n" for each in _FOLDERS)
     replaced = {
         "    listen 8080;\n": re.sub(r"listen (8080|8443)", f"listen 127.0.0.1:{port}", listen),

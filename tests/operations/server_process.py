@@ -1,4 +1,4 @@
-"""`guardwire serve` as an operator runs it: a process of its own, whose output goes where the test says."""
+"""`guardwire serve` as an operator runs it: in a process of its own, with its output where the test wants it."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _READY_SECONDS: Final = 20.0
 
 @dataclass(frozen=True)
 class ServerProcess:
-    """A running server and its output, if that goes to a file."""
+    """A running server, and its output when that goes to a file."""
 
     url: str
     process: asyncio.subprocess.Process
@@ -34,7 +34,7 @@ class ServerProcess:
 
     @property
     def stream_url(self) -> str:
-        """The address of the WebSocket."""
+        """The URL of the WebSocket."""
         return self.url.replace("http", "ws", 1) + "/ws"
 
     def lines(self) -> list[dict[str, Any]]:
@@ -42,7 +42,7 @@ class ServerProcess:
         return [json.loads(line) for line in self.log.read_text("utf-8").splitlines()]
 
     async def ends(self, number: signal.Signals, *, within_seconds: float) -> float:
-        """Send a signal and wait for the end; how long it took."""
+        """Send a signal and wait for the end; returns the duration."""
         began = time.monotonic()
         self.process.send_signal(number)
         async with asyncio.timeout(within_seconds):
@@ -67,7 +67,7 @@ async def server_process(
 ) -> AsyncIterator[ServerProcess]:
     """Serve while the context lasts; standard error goes to ``output``, else to a file in ``folder``.
 
-    ``variables`` are further settings; without ``GUARDWIRE_PORT`` among them a free port is taken.
+    ``variables`` are further settings; without ``GUARDWIRE_PORT`` among them the server gets a free port.
     """
     port, log = (
         int(variables.get("GUARDWIRE_PORT") or free_port()),

@@ -1,4 +1,4 @@
-"""The composition's logins, on servers that are started as `deploy/compose.yaml` starts them."""
+"""The composition's logins, on servers that are started as in `deploy/compose.yaml`."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ SYNC = (
 
 
 class Composition:
-    """`compose.yaml` with a password for each that it asks for; ``ports`` are those of its servers here."""
+    """`compose.yaml` with a password for each variable; ``ports`` are those of its servers here."""
 
     def __init__(self) -> None:
         text = COMPOSE.read_text("utf-8")
@@ -50,7 +50,7 @@ class Composition:
         self.services: dict[str, Any] = yaml.safe_load(filled.replace("$$", "$"))["services"]
 
     def url(self, service: str, variable: str) -> str:
-        """A URL in the environment of ``service``, with the address that its server has here."""
+        """A URL in the environment of ``service``, with the address of its server here."""
         url = urlsplit(str(self.services[service]["environment"][variable]))
         server, _, port = url.netloc.rpartition("@")[2].partition(":")
         assert port == {"postgres": "5432", "redis": "6379"}[server]
@@ -65,7 +65,7 @@ class Composition:
 
 
 async def make_database(composition: Composition, superuser_url: str) -> None:
-    """Do as PostgreSQL's image: make a database and run the scripts in its folder, as the superuser."""
+    """Do the same as PostgreSQL's image: make a database and run the scripts in its folder, as the superuser."""
     service = composition.services["postgres"]
     environment = service["environment"]
     (mount,) = [each for each in service["volumes"] if "docker-entrypoint-initdb.d" in each]
@@ -73,7 +73,7 @@ async def make_database(composition: Composition, superuser_url: str) -> None:
     variables = {"DBNAME": environment["POSTGRES_DB"]}
     for name, variable in re.findall(r"^\\getenv (\w+) (\w+)$", script, re.MULTILINE):
         variables[name] = environment[variable]
-    # As psql reads it: \getenv, :'variable' as a literal and :"variable" as a name.
+    # As in psql: \getenv, :'variable' as a literal and :"variable" as a name.
     script = re.sub(r"^\\getenv .*$", "", script, flags=re.MULTILINE)
     script = re.sub(r":(['\"])(\w+)\1", lambda found: f"{found[1]}{variables[found[2]]}{found[1]}", script)
     connection = await asyncpg.connect(superuser_url)
@@ -86,7 +86,7 @@ async def make_database(composition: Composition, superuser_url: str) -> None:
 
 
 def run_redis(composition: Composition, folder: Path) -> subprocess.Popen[bytes]:
-    """Do as Redis' image, with a port that is free and a program that is installed."""
+    """Do the same as Redis' image, with a free port and an installed program."""
     service = composition.services["redis"]
     program = find_redis(server_account())
     stub = folder / "redis-server"
@@ -101,7 +101,7 @@ def run_redis(composition: Composition, folder: Path) -> subprocess.Popen[bytes]
 
 @pytest.fixture(scope="module")
 def composition(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Composition]:
-    """PostgreSQL and Redis as composed, and migrated as composed."""
+    """PostgreSQL and Redis as in the composition, and migrated."""
     composition = Composition()
     with EmbeddedServers.start(redis_url="redis://not-used") as servers:
         composition.ports["postgres"] = urlsplit(servers.database_url).port or 0

@@ -1,4 +1,4 @@
-"""A configuration that cannot work ends `serve` before it begins, and all that is wrong is said at once."""
+"""A wrong configuration ends `serve` before it starts, with all problems at once."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ WRONG = {
 
 
 def problems(monkeypatch: pytest.MonkeyPatch, changed: dict[str, str]) -> list[str]:
-    """What `serve` would say of a good configuration that was changed."""
+    """The problems that `serve` reports for a good configuration with these changes."""
     for variable, value in (GOOD | changed).items():
         monkeypatch.setenv(variable, value)
     try:

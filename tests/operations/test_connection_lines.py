@@ -1,4 +1,4 @@
-"""Lines about clients that come and go: on demand, with their user and session, and never a token."""
+"""Log lines about clients that come and go: on demand, with user and session, and never with a token."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What `deploy/` and the runbook name is what there is: settings, metrics, commands, messages and paths."""
+"""The names in `deploy/` and the runbook exist: settings, metrics, commands, messages and paths."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ DEPLOY = ROOT / "deploy"
 RUNBOOK = ROOT / "docs/runbook.md"
 FILES = [path for path in sorted(DEPLOY.rglob("*")) if path.is_file()]
 NAMED = [*FILES, RUNBOOK]
-#: Roles of the database, whose names look like metrics.
+#: Roles of the database whose names look like metrics.
 ROLES = {"guardwire_inbox", "guardwire_platform", "guardwire_server"}
 
 
@@ -38,7 +38,7 @@ def name(path: Path) -> str:
 
 
 def sample_names() -> set[str]:
-    """The names that a scrape can hold."""
+    """The names in a scrape."""
     found = set()
     for metric in vars(Metrics()).values():
         suffixes = ("", "_bucket", "_sum", "_count") if isinstance(metric, Histogram) else ("",)
@@ -72,7 +72,7 @@ def test_the_dashboard_shows_every_metric() -> None:
 
 
 def anchors(text: str) -> set[str]:
-    """The anchors of a document's headings, as they are made on GitHub."""
+    """The anchors of a document's headings on GitHub."""
     headings = re.findall(r"^## (.+)$", text, re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
@@ -121,7 +121,7 @@ def test_every_command_that_is_named_exists_with_its_options() -> None:
 
 
 def constants() -> Iterator[str]:
-    """Every text in the program, with its gaps as the runbook shows them."""
+    """Every text in the program, with its gaps as in the runbook."""
     folders = [(ROOT / folder).rglob("*.py") for folder in ("auth", "guardwire", "queries", "realtime")]
     for path in (ROOT / "app.py", *(path for paths in folders for path in paths)):
         for node in ast.walk(ast.parse(path.read_text("utf-8"))):
@@ -221,7 +221,7 @@ def test_systemd_understands_the_unit_and_finds_it_confined(tmp_path: Path) -> N
 
 
 def test_no_alert_fires_where_its_part_is_not_used() -> None:
-    """A node without Redis says 0 of Redis, and every node sees the lease of an applier that is not scraped."""
+    """A node without Redis reports 0 for Redis, and every node sees the lease of an applier that is not scraped."""
     document = yaml.safe_load((DEPLOY / "prometheus/alerts.yaml").read_text("utf-8"))
     rules = {rule["alert"]: rule["expr"] for group in document["groups"] for rule in group["rules"]}
     assert (

@@ -1,4 +1,4 @@
-"""A node that is told to end: unready first, then everybody is seen off, and it is gone in time."""
+"""A node after SIGTERM: first unready, then it closes its clients, and it ends in time."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ from tests.operations.pgbouncer import pgbouncer, set_for_sessions
 from tests.operations.server_process import ServerProcess, server_process
 
 EXIT_SECONDS = 25.0
-#: A second signal is not discussed; loading and ending a process takes its time on a busy machine.
+#: A second signal ends the process at once; loading and ending a process takes its time on a busy machine.
 AT_ONCE_SECONDS = 2.0
 USERS = [UUID(int=number) for number in range(0xA0, 0xB8)]
 SOCKETS_EACH = 5
-#: Longer than anything here lasts, so that whatever ends was ended by the drain.
+#: Longer than any test here, so only the drain can have ended a connection.
 PATIENCE = {"GUARDWIRE_SEND_DEADLINE_SECONDS": "600", "GUARDWIRE_HEARTBEAT_SECONDS": "0.5"}
 
 
@@ -47,7 +47,7 @@ async def server(migrated_url: str, redis_url: str, empty_folder: Path) -> Async
 
 @contextlib.asynccontextmanager
 async def sockets(server: ServerProcess) -> AsyncIterator[list[ClientConnection]]:
-    """Many WebSockets that have all got their snapshot."""
+    """Many WebSockets that have all received their snapshot."""
     async with contextlib.AsyncExitStack() as opened:
         found = []
         for user_id in USERS:
@@ -61,7 +61,7 @@ async def sockets(server: ServerProcess) -> AsyncIterator[list[ClientConnection]
 
 
 async def closed(connection: ClientConnection) -> tuple[float, ConnectionClosed]:
-    """When and how a connection is closed."""
+    """The time and the reason of a close."""
     try:
         while True:
             await connection.recv()
@@ -129,7 +129,7 @@ async def test_everybody_is_seen_off_and_the_process_ends_in_time(
             polling = asyncio.create_task(poll(server))
             await opened.wait()
             await until_polling(server)
-            # What the stuck ones do not read fills whatever is between them and the server.
+            # The data that the stuck clients do not read fills all buffers between them and the server.
             await fill(migrated_url)
             ends = [asyncio.create_task(closed(each)) for each in connections]
             began = time.monotonic()
@@ -154,7 +154,7 @@ async def test_everybody_is_seen_off_and_the_process_ends_in_time(
 
 
 def assert_seen_off(said: list[tuple[float, ConnectionClosed]], unready: float) -> None:
-    """All were told in good order, a few at a time, and not before the node was unready."""
+    """All were closed in good order, a few at a time, and not before the node was unready."""
     goodbyes = [how.rcvd for _, how in said if how.rcvd is not None]
     assert len(goodbyes) == len(said)
     assert {goodbye.code for goodbye in goodbyes} == {1012}
@@ -214,7 +214,7 @@ async def test_a_second_signal_ends_it_at_once(server: ServerProcess, second: si
 async def test_a_client_goes_on_at_another_node_with_what_it_missed(
     migrated_url: str, redis_url: str, empty_folder: Path
 ) -> None:
-    """A rolling restart loses nothing: the path from one node's last frame is found on the other."""
+    """A rolling restart loses nothing: the other node finds the path from the last frame of the first one."""
 
     def take(state: dict[str, Any], text: object) -> dict[str, Any]:
         frame = json.loads(str(text))
@@ -250,7 +250,7 @@ async def test_a_client_goes_on_at_another_node_with_what_it_missed(
 async def test_another_node_applies_as_soon_as_the_applier_has_ended(
     migrated_url: str, redis_url: str, empty_folder: Path
 ) -> None:
-    """The lease is given back, so nobody waits until it is over."""
+    """The node releases the lease, so no other node waits until it ends."""
     connection = await asyncpg.connect(migrated_url)
 
     async def holder() -> str | None:

@@ -1,4 +1,4 @@
-"""What /metrics answers is Prometheus' text format, whatever was counted."""
+"""/metrics answers in Prometheus' text format, for all values."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What `guardwire serve` writes about itself: lines for machines, and no secret of anybody in any of them."""
+"""The log of `guardwire serve`: lines for machines, without a secret in any of them."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from tests.waiting import wait_until
 #: Stands in each secret and in each value, so that one search finds them all.
 MARK = "zqxsecretzqx"
 REQUEST = "desk-7.42"
-#: Beyond what floating point holds: the database says so, and quotes it.
+#: Beyond the range of floating point: PostgreSQL's error message quotes it.
 UNREADABLE = Decimal("7272727272727272727e400")
 
 
@@ -209,7 +209,7 @@ async def test_a_server_whose_log_cannot_be_written_serves(
 async def test_no_line_holds_a_secret_or_a_value(
     migrated_url: str, redis_url: str, empty_folder: Path
 ) -> None:
-    """At DEBUG, on the ways that succeed and on those that fail, whoever writes the line."""
+    """At DEBUG, on successful and on failing paths, in the lines of every library."""
     level = {"GUARDWIRE_LOG_LEVEL": "DEBUG", "GUARDWIRE_NODE": "node-one"}
     async with server_process(migrated_url, redis_url, empty_folder, level) as server:
         hidden = [MARK, *await go_well(server, migrated_url), *await go_wrong(server, migrated_url)]
@@ -220,7 +220,7 @@ async def test_no_line_holds_a_secret_or_a_value(
     assert [secret for secret in hidden if secret in said] == []
     assert {"time", "level", "logger", "message", "node"} <= set.intersection(*map(set, lines))
     assert {line["node"] for line in lines} == {"node-one"}
-    # Nothing of the above holds where nothing was said.
+    # The checks above need some log lines to mean anything.
     answered = [line for line in lines if line["message"] == "answered"]
     assert {200, 401, 403, 404, 422} <= {line["status"] for line in answered}
     assert all("request_id" in line for line in answered)
@@ -229,7 +229,7 @@ async def test_no_line_holds_a_secret_or_a_value(
 
 
 async def go_well(server: ServerProcess, database_url: str) -> list[str]:
-    """Use every way in; what must not be found in the log."""
+    """Use every way in; returns the texts that must not occur in the log."""
     token, later = secret_token(jti=MARK), secret_token(jti="another")
     bearer = {"Authorization": f"Bearer {token}", "X-Request-Id": REQUEST, "X-Note": MARK}
     connection = await asyncpg.connect(database_url)
@@ -253,7 +253,7 @@ async def go_well(server: ServerProcess, database_url: str) -> list[str]:
     await connection.close()
     for each in (session, welcome["session"]):
         await server.says(lambda line, each=each: line.get("session_id") == each)  # type: ignore[misc]
-    # The handshake's request and its session can be told to belong together.
+    # The lines of the handshake's request and of its session can be matched.
     await server.says(
         lambda line: line.get("session_id") == welcome["session"] and line.get("request_id") == REQUEST
     )
@@ -271,7 +271,7 @@ async def _some(stream: httpx.Response, most: int) -> Any:
 
 
 async def go_wrong(server: ServerProcess, database_url: str) -> list[str]:
-    """Fail in every way that a caller can bring about, and in one that only the database can."""
+    """Fail in every way that a caller can cause, and in one that only the database can."""
     token, bad = secret_token(), secret_token()[:-4] + "AAAA"
     bearer = {"Authorization": f"Bearer {token}"}
     async with httpx.AsyncClient(base_url=server.url) as client:

@@ -1,4 +1,4 @@
-"""Each metric moves when what it counts happens, by as much as happened."""
+"""Each metric grows by as much as the events that it counts."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ TESTS = Path(__file__).parents[1]
 
 
 async def samples(running: Node) -> dict[str, float]:
-    """The samples of /metrics by name, and by the value of the label where there is one."""
+    """The samples of /metrics by name, and by the value of the label when there is one."""
     found = {}
     for family in parse((await running.client.get("/metrics")).text).values():
         for (name, labels), value in family.samples.items():
@@ -41,7 +41,7 @@ async def samples(running: Node) -> dict[str, float]:
 
 
 class Grown(dict[str, float]):
-    """How much each sample has grown; 0 for those that are not there."""
+    """The growth of each sample; 0 for missing ones."""
 
     def __missing__(self, name: str) -> float:
         return 0.0
@@ -49,7 +49,7 @@ class Grown(dict[str, float]):
 
 @contextlib.asynccontextmanager
 async def growth(running: Node) -> AsyncIterator[Grown]:
-    """How much each sample grew while the context lasted, to be read after it."""
+    """The growth of each sample while the context lasted, to be read after it."""
     before, grown = await samples(running), Grown()
     yield grown
     after = await samples(running)
@@ -81,7 +81,7 @@ def bearer(running: Node) -> dict[str, str]:
 
 async def test_a_day_of_changes(running: Node, database: asyncpg.Connection[Any]) -> None:
     token = running.token(USER)
-    # Before it listens a node finds changes by its sweep, and reads them.
+    # Until its listener works, a node finds changes by its sweep, and reads them.
     await until(partial(_hears, running))
     async with mirror(running.url, token) as one, mirror(running.url, token) as two:
         open_now = await samples(running)
@@ -95,10 +95,10 @@ async def test_a_day_of_changes(running: Node, database: asyncpg.Connection[Any]
             await one.until(lambda: one.frames_of("heartbeat"))
             await two.send({"type": "resync"})
             await two.until(lambda: len(two.frames_of("snapshot")) == 2)
-            await asyncio.sleep(1.2)  # the time of a sweep, which is what is counted
+            await asyncio.sleep(1.2)  # the time of a sweep, whose effect is counted
     assert grown["guardwire_push_latency_seconds_count"] == 20
     assert 0 < grown["guardwire_push_latency_seconds_sum"] < 20
-    # The first opens a position and is read; the others only move its price and are deltas.
+    # The first row opens a position and is read; the others only move its price and arrive as deltas.
     assert grown["guardwire_evaluations_total"] >= 1
     assert grown["guardwire_evaluation_statements_total"] >= 1
     assert grown["guardwire_followed_total"] == 9
@@ -231,7 +231,7 @@ async def test_a_slow_reader(running: Node, database: asyncpg.Connection[Any]) -
     client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
     client.connect((host, int(port)))
     client.sendall(f"GET /ws HTTP/1.1\r\nHost: {host}:{port}\r\n{_head(running)}\r\n\r\n".encode())
-    # A reason that is new each time makes each frame large.
+    # A new reason in each row makes each frame large.
     many = (
         "INSERT INTO reconciliation_logs (user_id, mt5_position_id, symbol, event_type, divergence_reason)"
         " SELECT $1, ticket, 'XAUUSD', 'divergence', $2 || repeat('.', 480)"
@@ -277,7 +277,7 @@ async def test_the_age_of_the_state_grows_while_nobody_can_look(
 async def test_an_account_that_cannot_be_read(
     running: Node, database: asyncpg.Connection[Any], caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Every sweep counts the failure; the log has one line when it begins and one when it ends."""
+    """Every sweep counts the failure; the log has one line at its begin and one at its end."""
     await sync(database, USER)
     async with mirror(running.url, running.token(USER)):
         failures = METRICS.evaluation_failures.get()

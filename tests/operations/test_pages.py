@@ -1,4 +1,4 @@
-"""The steps of docs/installing.md, docs/maintenance.md and docs/sizing.md, taken with real programs."""
+"""The steps of docs/installing.md, docs/maintenance.md and docs/sizing.md, executed with real programs."""
 
 from __future__ import annotations
 
@@ -37,13 +37,13 @@ SIZING: Final = (ROOT / "docs/sizing.md").read_text("utf-8")
 
 
 def block(text: str, language: str, purpose: str = "") -> Block:
-    """The block of a page with this language and purpose; there is one."""
+    """The one block of a page with this language and purpose."""
     (found,) = [each for each in all_blocks(text) if (each.language, each.purpose) == (language, purpose)]
     return found
 
 
 def run(script: str, folder: Path, variables: Mapping[str, str]) -> str:
-    """Runs a script of a page in a folder, where `guardwire` is on the path; its output."""
+    """Run a script of a page in a folder, with `guardwire` on the path; returns its output."""
     command = folder / "guardwire"
     command.write_text(f'#!/bin/sh\ncd "{ROOT}" && exec "{sys.executable}" -m realtime.cli "$@"\n')
     command.chmod(0o755)
@@ -71,7 +71,7 @@ def needs(*programs: str) -> None:
 
 
 def make_certificate(certificate: Path, key: Path) -> None:
-    """A certificate for 127.0.0.1 that nobody else signed."""
+    """A self-signed certificate for 127.0.0.1."""
     subprocess.run(
         ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=localhost", "-days", "1",
          "-addext", "subjectAltName=IP:127.0.0.1", "-keyout", key, "-out", certificate],

@@ -1,4 +1,4 @@
-"""Everything works through a transaction pooler, as long as LISTEN does not."""
+"""Everything works through a transaction pooler, if LISTEN does not go through it."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ async def pooled_node(
 
 
 async def writes(database_url: str, price: float, *, is_applied: bool = False) -> None:
-    """The platform writes a price; with ``is_applied`` no node needs to apply it."""
+    """Write a price as the platform; with ``is_applied`` no node needs to apply it."""
     connection = await asyncpg.connect(database_url)
     try:
         await sync(connection, USER, price=price, is_applied=is_applied)
@@ -59,7 +59,7 @@ async def writes(database_url: str, price: float, *, is_applied: bool = False) -
 
 
 async def until_shown(account: Mirror, price: float) -> None:
-    """Wait until ``account`` shows this price for the position that `writes` writes."""
+    """Wait until ``account`` shows this price for the position of `writes`."""
 
     def shown() -> object:
         return account.state["positions"]["open"].get("7", {}).get("current_price") == price
@@ -68,7 +68,7 @@ async def until_shown(account: Mirror, price: float) -> None:
 
 
 async def test_statements_of_many_clients_share_few_connections(pooled_url: str) -> None:
-    """Each gets its own answer, however the pooler deals out its connections."""
+    """Each client gets its own answer, over whichever connections the pooler chooses."""
     engine = engine_for(pooled_url, pool_size=AT_ONCE, pooled=True)
 
     async def ask(number: int) -> None:
@@ -115,12 +115,12 @@ async def test_changes_are_applied_and_pushed_without_waiting_for_a_sweep(
                 await writes(migrated_url, price)
                 for account in (here, there):
                     await until_shown(account, price)
-                # The first may be written before both nodes listen.
+                # The first row may be written before both nodes listen.
                 assert (wakes and step == 0) or time.monotonic() - began < HINTED_SECONDS
 
 
 async def set_notify(database_url: str, *, wakes: bool) -> None:
-    """Set whether rows of the platform wake the applier by NOTIFY; it polls otherwise."""
+    """Set whether rows of the platform wake the applier by NOTIFY; otherwise it polls."""
     connection = await asyncpg.connect(database_url)
     try:
         await connection.execute("UPDATE guardwire.configuration SET notify = $1", wakes)
@@ -175,7 +175,7 @@ async def test_the_epoch_is_raised_for_another_server(
 async def test_a_node_that_knows_only_the_pooler_shows_what_others_apply(
     pooled_url: str, migrated_url: str, redis_url: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """It hears nothing and cannot be the applier: its sweeps find changes, and the log says what to set."""
+    """The node receives nothing and cannot be the applier: its sweeps find changes, and the log names the setting."""
     missed, found = METRICS.canary_misses.get(), METRICS.sweep_found.get()
     async with (
         node(pooled_url, redis_url, database_pooled=True) as running,

@@ -1,4 +1,4 @@
-"""Two nodes behind the proxy of `deploy/`: streams pass as they come, and a node may leave at any time."""
+"""Two nodes behind the proxy of `deploy/`: streams pass without delay, and a node may leave at any time."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ from tests.feed.node import sync
 from tests.operations.proxy import Proxy, proxy
 from tests.operations.server_process import ServerProcess, server_process
 
-#: Far less than a buffer takes to fill, or a heartbeat to come.
+#: Far less than the time until a buffer is full, or a heartbeat comes.
 AT_ONCE_SECONDS = 2.0
 
 
 @dataclass(frozen=True)
 class Site:
-    """Two nodes and what stands in front of them."""
+    """Two nodes and the proxy in front of them."""
 
     front: Proxy
     nodes: tuple[ServerProcess, ServerProcess]
@@ -89,7 +89,7 @@ async def test_what_a_client_claims_of_itself_is_not_passed_on(site: Site) -> No
         assert "strict-transport-security" not in answer.headers
         for inside in ("/metrics", "/readyz"):
             assert (await client.get(inside)).status_code == 404
-        # Straight to a node from an address that it trusts, it counts.
+        # A header that comes straight from a trusted address counts.
         told = await client.get(f"{site.nodes[0].url}/livez", headers=claims)
         assert "strict-transport-security" in told.headers
 
@@ -104,7 +104,7 @@ async def test_the_proxy_logs_no_query_string(site: Site) -> None:
 
 
 async def test_nobody_is_turned_away_while_a_node_leaves(site: Site) -> None:
-    """Until its process has ended, each new client is taken by the other node, or told to come back."""
+    """Until the process has ended, each new client gets the other node, or an answer to come back."""
     going, _ = site.nodes
     going.process.send_signal(signal.SIGTERM)
     ended, welcomed = asyncio.create_task(going.process.wait()), 0
@@ -121,7 +121,7 @@ CLIENTS = 50
 async def test_a_rolling_restart_locks_nobody_out(
     migrated_url: str, redis_url: str, empty_folder: Path
 ) -> None:
-    """WebSockets alone: no request ends well meanwhile, from which a proxy learns that a node is back."""
+    """With WebSockets alone: no request ends well meanwhile, from which a proxy could learn that a node is back."""
     ports = [free_port(), free_port()]
     async with contextlib.AsyncExitStack() as stack:
         nodes = {}
@@ -150,20 +150,20 @@ async def test_a_rolling_restart_locks_nobody_out(
 
 
 def follow(front: Proxy, number: int) -> contextlib.AbstractAsyncContextManager[Account]:
-    """A bot that has nothing but a WebSocket; five are of one user."""
+    """A bot that has a WebSocket alone; five bots are of one user."""
     token = secret_token(sub=str(UUID(int=number // 5 + 1)))
     return follow_account(front.url, token=token, transports=["websocket"])
 
 
 async def sockets_of(node: ServerProcess) -> int:
-    """How many a node counts."""
+    """The number of clients that a node counts."""
     async with httpx.AsyncClient(base_url=node.url) as client:
         (count,) = re.findall(r"^guardwire_sockets (\d+)", (await client.get("/metrics")).text, re.MULTILINE)
         return int(count)
 
 
 async def is_welcome(site: Site) -> bool:
-    """Connect: whether it came to a welcome; else to a goodbye, in the moment in which the drain began."""
+    """Connect; whether it received a welcome, or a goodbye when the drain had just begun."""
     async with connect(site.stream_url, additional_headers=bearer()) as connection:
         try:
             return bool(json.loads(await connection.recv())["type"] == "welcome")

@@ -1,4 +1,4 @@
-"""The AsyncAPI 3 document of the stream, made from the frames' own types and PROTOCOL.md's examples.
+"""The AsyncAPI 3 document of the stream, made from the types of the frames and the examples of PROTOCOL.md.
 
 python -m tests.protocol.asyncapi > asyncapi.json
 """
@@ -44,12 +44,12 @@ def document() -> Json:
 
 
 def tag(frame: type[msgspec.Struct]) -> str:
-    """What a frame's ``type`` says."""
+    """The value of a frame's ``type``."""
     return str(frame.__struct_config__.tag)
 
 
 def schemas() -> Json:
-    """JSON Schemas of the frames and of everything in the state."""
+    """JSON Schemas of the frames and of all types in the state."""
     _, components = msgspec.json.schema_components(
         (*CLIENT_FRAMES, *SERVER_FRAMES, AccountState), ref_template=_SCHEMAS + "{name}"
     )
@@ -59,7 +59,7 @@ def schemas() -> Json:
 
 
 def without_null(schema: Any) -> Any:
-    """``schema`` where what is optional is absent and never null, as on the wire."""
+    """``schema`` with optional fields absent and never null, as on the wire."""
     if isinstance(schema, list):
         return [without_null(part) for part in schema]
     if not isinstance(schema, dict):
@@ -124,7 +124,7 @@ def _events() -> Json:
 
 
 def _operations() -> Json:
-    """As the server sees them: it receives what clients send."""
+    """From the server's side: it receives the frames of clients."""
     received = {f"receive_{tag(frame)}": _operation("receive", "socket", frame) for frame in CLIENT_FRAMES}
     sent = {f"send_{tag(frame)}": _operation("send", "socket", frame) for frame in SERVER_FRAMES}
     events = {
@@ -163,7 +163,7 @@ def _summary(frame: type[msgspec.Struct]) -> str:
 
 
 def examples(name: str) -> list[Json]:
-    """PROTOCOL.md's examples of a frame."""
+    """The examples of a frame in PROTOCOL.md."""
     lines = [
         line
         for purpose in ("client-frame", "server-frame")

@@ -1,4 +1,4 @@
-"""Documents as the tests read them: sections, tables and fenced blocks; PROTOCOL.md where no other text is given."""
+"""Documents as the tests read them: sections, tables and fenced blocks; PROTOCOL.md unless another text is given."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _FENCE = re.compile(r"^```(.+?)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
 class Block(NamedTuple):
-    """A fenced block: its language, what the tests do with it, and its text."""
+    """A fenced block: its language, its purpose for the tests, and its text."""
 
     language: str
     purpose: str
@@ -21,7 +21,7 @@ class Block(NamedTuple):
 
 
 def blocks(purpose: str) -> list[Block]:
-    """The blocks of PROTOCOL.md of a purpose, such as ``run``; there is at least one."""
+    """The blocks of PROTOCOL.md with this purpose, such as ``run``; there is at least one."""
     found = [block for block in all_blocks() if block.purpose == purpose]
     assert found, f"PROTOCOL.md has no block of the purpose {purpose!r}"
     return found
@@ -38,7 +38,7 @@ def all_blocks(text: str = TEXT) -> list[Block]:
 
 
 def section(title: str, *, level: int, text: str = TEXT) -> str:
-    """The text under a heading, down to the next one of any level; the heading must stand there once."""
+    """The text under a heading, down to the next heading of any level; the heading must occur once."""
     heading = f"{'#' * level} {title}\n"
     _, *found = _FENCE.sub("", text).split("\n" + heading)
     assert len(found) == 1, f"the document has {len(found)} headings {heading!r}"
@@ -63,5 +63,5 @@ def tables(text: str) -> list[list[list[str]]]:
 
 
 def table(title: str, *, level: int, text: str = TEXT) -> list[list[str]]:
-    """The first table under a heading; none is an empty one."""
+    """The first table under a heading; an empty one without a table."""
     return next(iter(tables(section(title, level=level, text=text))), [])

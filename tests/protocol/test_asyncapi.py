@@ -1,4 +1,4 @@
-"""The AsyncAPI document says what the code does, and its schemas take what the server sends."""
+"""The AsyncAPI document agrees with the code, and its schemas accept the server's frames."""
 
 from __future__ import annotations
 

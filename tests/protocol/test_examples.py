@@ -32,7 +32,7 @@ def lines_of(block: Block) -> list[str]:
 
 
 def without_loss(frame: Any, text: str) -> None:
-    """Every field of the example is one that the struct knows."""
+    """The struct has every field of the example."""
     said = json.loads(text)
     kept = json.loads(msgspec.json.encode(frame))
     assert {key: value for key, value in said.items() if key in kept} == kept

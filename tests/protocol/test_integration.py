@@ -1,4 +1,4 @@
-"""docs/integration.md: every statement is executed and its outcome compared, and every table is what the code does."""
+"""docs/integration.md: every statement is executed and its outcome compared, and every table agrees with the code."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Case(NamedTuple):
 
 
 def cases() -> dict[str, Case]:
-    """The cases of the page, by name: a block of SQL with a name, and the block of JSON behind it."""
+    """The cases of the page by name: a block of SQL with a name, and the block of JSON behind it."""
     found: dict[str, Case] = {}
     named = [block for block in all_blocks(TEXT) if (block.language, block.purpose) != ("sql", "")]
     for statement, outcome in zip(named[::2], named[1::2], strict=True):
@@ -57,14 +57,14 @@ CASES: Final = cases()
 
 
 def chain(name: str) -> Iterator[str]:
-    """The statements that lead to a case, and its own."""
+    """The statements before a case, and its own."""
     for before in CASES[name].after:
         yield from chain(before)
     yield CASES[name].statement
 
 
 def differences(expected: Any, found: Any, path: str = "") -> Iterator[str]:
-    """Where ``found`` is not what the page says; fields that the page does not name are left out."""
+    """The differences between ``found`` and the page; fields that the page does not name are left out."""
     if expected == ANY and found is not None:
         return
     if isinstance(expected, dict) and isinstance(found, dict):
@@ -73,7 +73,7 @@ def differences(expected: Any, found: Any, path: str = "") -> Iterator[str]:
         if ANY in expected and len(found) == 1:
             expected = dict(zip(found, expected.values(), strict=True))
         elif ANY in expected:
-            # The newest of them is meant.
+            # The page means the newest of them.
             expected = {max(found, key=lambda key: found[key]["created_at"]): expected[ANY]}
         for key, value in expected.items():
             yield from differences(value, found.get(key), f"{path}/{key}")

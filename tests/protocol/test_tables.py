@@ -1,4 +1,4 @@
-"""Every table of PROTOCOL.md says what the code does, and leaves nothing out."""
+"""Every table of PROTOCOL.md agrees with the code, and leaves nothing out."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from tests.auth.issuer import RULES, SECRET, secret_token
 from tests.protocol.document import ROOT, section, table, tables
 
 FRAMES = [*get_args(messages.ClientFrame), *get_args(messages.ServerFrame)]
-#: Each struct of the state, by the heading that it is described under.
+#: Each struct of the state, by the heading of its description.
 STATE_PARTS: dict[str, tuple[int, type[msgspec.Struct]]] = {
     "The whole": (3, state.AccountState),
     "status": (3, state.Status),
@@ -60,7 +60,7 @@ KEYS = {
 
 
 def described(annotation: Any) -> str:
-    """A field's type in the words of the tables; None among its values is told by "present"."""
+    """A field's type in the words of the tables; "present" covers None among its values."""
     if get_origin(annotation) in (Union, types.UnionType):
         (annotation,) = [arm for arm in get_args(annotation) if arm is not type(None)]
     if get_origin(annotation) is Annotated:
@@ -82,7 +82,7 @@ def fields_of(struct: type[msgspec.Struct]) -> dict[str, tuple[str, bool]]:
 
 
 def fields_in(rows: list[list[str]]) -> dict[str, tuple[str, bool]]:
-    """The same as a table tells it."""
+    """The same, from a table."""
     told = {name.strip("`"): (words, present == "always") for name, words, present, _ in rows}
     assert len(told) == len(rows), "a field is listed twice"
     return told
@@ -145,7 +145,7 @@ def test_the_codes_of_the_library_are_taken_as_they_are_told() -> None:
 
 
 def claims_that_the_server_reads() -> set[str]:
-    """Names of claims: every text that looks like one where `auth/claims.py` reads from a token."""
+    """Names of claims: every such text where `auth/claims.py` reads from a token."""
     source = (ROOT / "auth" / "claims.py").read_text()
     read = re.findall(r"""claims(?:\.get\(|\[|, )"(\w+)\"""", source)
     kinds = re.search(r"_KIND_CLAIMS: Final = \((.*)\)", source)
@@ -173,7 +173,7 @@ def test_the_claims_are_those_that_the_server_reads_and_requires() -> None:
 
 
 def codes_said_in_error_frames() -> set[str]:
-    """What the server's own calls of ``Error(code=…)`` can say."""
+    """The codes in the server's own calls of ``Error(code=…)``."""
     said: set[str] = set()
     for path in (ROOT / "realtime" / "delivery").glob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
@@ -182,7 +182,7 @@ def codes_said_in_error_frames() -> set[str]:
                 if isinstance(code, ast.Constant):
                     said.add(str(code.value))
                 else:
-                    # In the one place where it is not a literal, what was refused is a token.
+                    # In the one call where it is not a literal, a token was refused.
                     assert ast.unparse(code) == "error.code", path
                     said.add(AuthenticationError.code)
     return said
