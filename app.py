@@ -22,21 +22,18 @@ from auth.keys import KeySource
 from auth.origins import policy as origin_policy
 from guardwire.state import CHANNELS
 from realtime.database import engine_for
-from realtime.delivery import rest
-from realtime.delivery.admission import Admission
-from realtime.delivery.application import Application
-from realtime.delivery.credentials import credential_routes
 from realtime.delivery.drain import Drain
+from realtime.delivery.http import account
+from realtime.delivery.http.application import Application
+from realtime.delivery.http.poll import StateEndpoint
+from realtime.delivery.http.service import credential_routes, operation_routes, page_routes
+from realtime.delivery.http.stream import EventStreamEndpoint
 from realtime.delivery.hub import Hub
-from realtime.delivery.operations import operation_routes
-from realtime.delivery.pages import page_routes
-from realtime.delivery.pulse import Pulse
-from realtime.delivery.server import Server
-from realtime.delivery.sse import EventStreamEndpoint
-from realtime.delivery.state_endpoint import StateEndpoint
-from realtime.delivery.strangers import Strangers
-from realtime.delivery.streams import Streams
-from realtime.delivery.websocket import UpgradeRequired, WebSocketEndpoint
+from realtime.delivery.limits import Admission, Strangers
+from realtime.delivery.server.server import Server
+from realtime.delivery.websocket.conversation import Streams
+from realtime.delivery.websocket.endpoint import UpgradeRequired, WebSocketEndpoint
+from realtime.delivery.websocket.heartbeat import Pulse
 from realtime.errors import ConfigurationError
 from realtime.feed.dirty import DirtySet
 from realtime.feed.intake import Intake
@@ -147,7 +144,7 @@ class Node:
         return [
             WebSocketRoute("/ws", sockets),
             Route("/ws", UpgradeRequired(), methods=["GET"]),
-            *rest.routes(
+            *account.routes(
                 hub=self.hub,
                 store=self._store,
                 engine=self._engine,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 from uuid import UUID
 
-from realtime.store.snapshot import Freshness, Snapshot
+from realtime.snapshot import Freshness, Snapshot
 
 USER = UUID("6a4a7d1c-0c1d-4f0e-9d5f-0d7d3f4b8a01")
 OTHER_USER = UUID("6a4a7d1c-0c1d-4f0e-9d5f-0d7d3f4b8a02")

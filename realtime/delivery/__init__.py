@@ -1,1 +1,1 @@
-"""From snapshots to clients: WebSocket, Server-Sent Events, long polls and REST."""
+"""From snapshots to clients: the hub, what one client is to be sent, and the limits of all transports."""

@@ -14,12 +14,10 @@ import random
 import time
 from collections.abc import Iterable, Iterator
 from math import ceil
-from typing import Final
+from typing import Final, Protocol
 
 from guardwire.errors import CloseCode
-from realtime.delivery.hints import retry_after_ms
-from realtime.delivery.socket import Socket
-from realtime.delivery.streams import Streams
+from realtime.delivery.stream import retry_after_ms
 from realtime.errors import UnavailableError
 from realtime.metrics import Gauge
 
@@ -32,10 +30,28 @@ _GOODBYE_SECONDS: Final = 2.0
 _LOOK_SECONDS: Final = 0.05
 
 
+class Leaving(Protocol):
+    """One WebSocket, as the drain sees it."""
+
+    def close(self, code: CloseCode, reason: str, *, retry_after_ms: int | None = None) -> None:
+        """Say why and hang up."""
+
+    def abort(self) -> None:
+        """Cut the connection without waiting for anybody."""
+
+
+class Sockets(Protocol):
+    """All WebSockets of this node; ``draining`` says that it takes no new ones."""
+
+    draining: bool
+
+    def __iter__(self) -> Iterator[Leaving]: ...
+
+
 class Drain:
     """Where this node stands on its way out; `begun` says that it takes nobody new."""
 
-    def __init__(self, streams: Streams) -> None:
+    def __init__(self, streams: Sockets) -> None:
         self._streams = streams
         self._held = 0
         self._share_gone = 0.0
@@ -100,7 +116,7 @@ class Drain:
         return len(tuple(self._streams)) + self._held
 
 
-def _say_goodbye(sockets: Iterable[Socket]) -> None:
+def _say_goodbye(sockets: Iterable[Leaving]) -> None:
     for socket in sockets:
         # One that is told already, or gone by itself, is left alone.
         hint = retry_after_ms(100, 2000)

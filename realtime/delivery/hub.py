@@ -6,18 +6,20 @@ what is watched and hands it what it found; transports attach; REST reads.
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Final
+from typing import Final, Self
 from uuid import UUID
 
-from realtime.delivery.rate_limit import RateLimit
-from realtime.delivery.watch import UNSURE, Subscriber, Watch
+from realtime.delivery.limits import RateLimit
+from realtime.delivery.watched_account import UNSURE, Subscriber, Watch
 from realtime.errors import TooManyClaims
+from realtime.history import Step
 from realtime.inbox import NOTHING_WAITS, WaitingAccounts
 from realtime.metrics import METRICS
-from realtime.store.snapshot import Snapshot
-from realtime.store.snapshots import Step
+from realtime.snapshot import Snapshot
 
 #: An account stays watched for this long after its last reader, so that pollers and reconnects are served
 #: from memory.
@@ -332,3 +334,45 @@ def _measure(watch: Watch, snapshot: Snapshot, base: Snapshot | None) -> None:
         return
     # A revision is the time of its commit in microseconds; the database's clock may be ahead of ours.
     METRICS.push_latency.observe(max(0.0, time.time() - snapshot.revision / 1e6), clients)
+
+
+class Waiter:
+    """Attached to ``watch`` until `detach`; `news` is set when a newer snapshot is there or freshness
+    changed.
+    """
+
+    __slots__ = ("news", "watch")
+
+    def __init__(self, watch: Watch) -> None:
+        self.watch = watch
+        self.news = asyncio.Event()
+
+    @classmethod
+    @contextlib.contextmanager
+    def attached(cls, hub: Hub, user_id: UUID) -> Iterator[Self]:
+        """Watch an account while the context lasts."""
+        watch = hub.reading(user_id)
+        waiter = cls(watch)
+        hub.attach(user_id, waiter)
+        try:
+            yield waiter
+        finally:
+            hub.detach(watch, waiter)
+
+    def wake(self, newest: Snapshot, now: float) -> None:
+        """See `Subscriber`."""
+        self.news.set()
+
+    def beat(self, now: float, *, stale: bool) -> None:
+        """See `Subscriber`."""
+        self.news.set()
+
+    async def wait(self, seconds: float) -> bool:
+        """Whether there was news within ``seconds``."""
+        try:
+            async with asyncio.timeout(seconds):
+                await self.news.wait()
+        except TimeoutError:
+            return False
+        self.news.clear()
+        return True

@@ -25,7 +25,7 @@ from realtime.audit.verdict import Evidence, Verdict, read_evidence
 from realtime.feed.connection import DATABASE_ERRORS, KeptConnection
 from realtime.feed.trouble import Trouble
 from realtime.metrics import METRICS
-from realtime.store.snapshot import Snapshot
+from realtime.snapshot import Snapshot
 
 log = logging.getLogger(__name__)
 

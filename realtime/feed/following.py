@@ -17,9 +17,9 @@ from guardwire.state import CHANNELS
 from queries.delta import Delta, authenticated, moment, parse_deltas, state_after
 from realtime.feed.applier import Changes
 from realtime.feed.loop import Writer
+from realtime.history import Step
 from realtime.metrics import METRICS
-from realtime.store.snapshot import Snapshot
-from realtime.store.snapshots import Step
+from realtime.snapshot import Snapshot
 
 log = logging.getLogger(__name__)
 

@@ -23,10 +23,10 @@ from realtime.feed.loop import Feed, Memory, Writer
 from realtime.feed.self_test import SelfTest
 from realtime.feed.sweep import Changed, Sweeper
 from realtime.feed.trouble import Trouble
+from realtime.history import Step
 from realtime.inbox import WaitingAccounts
 from realtime.settings import Settings
-from realtime.store.snapshot import Snapshot
-from realtime.store.snapshots import Step
+from realtime.snapshot import Snapshot
 
 Task = tuple[str, Callable[[], Awaitable[None]]]
 

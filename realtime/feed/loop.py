@@ -21,9 +21,9 @@ from realtime.feed.dirty import DirtySet
 from realtime.feed.epoch import raise_epoch
 from realtime.feed.trouble import Trouble
 from realtime.feed.unreadable import Unreadable
+from realtime.history import Step, Stored
 from realtime.metrics import METRICS
-from realtime.store.snapshot import Snapshot
-from realtime.store.snapshots import Step, Stored
+from realtime.snapshot import Snapshot
 
 log = logging.getLogger(__name__)
 

@@ -24,10 +24,10 @@ from redis.exceptions import RedisError, ResponseError
 
 from guardwire.patch import State, apply
 from guardwire.state import CHANNELS, STATE_VERSION
+from realtime.history import Edge, Step, Stored, find_path
 from realtime.owners import blocked
-from realtime.store.paths import Edge, find_path
+from realtime.snapshot import Snapshot
 from realtime.store.redis_pool import PrimaryPool
-from realtime.store.snapshot import Snapshot
 
 log = logging.getLogger(__name__)
 
@@ -57,20 +57,6 @@ _FIELDS: Final = (b"owner", b"state", b"state_revision", b"epoch", b"revision", 
 
 _length = struct.Struct(">I").pack
 _decode_state = msgspec.json.Decoder(dict[str, Any]).decode
-
-
-class Stored(NamedTuple):
-    """What Redis remembers of one account; ``edges`` are in the order in which they were stored."""
-
-    snapshot: Snapshot
-    edges: tuple[Edge, ...]
-
-
-class Step(NamedTuple):
-    """A new snapshot and the one it was reached from, None at the start."""
-
-    snapshot: Snapshot
-    base: Snapshot | None
 
 
 class Taken(NamedTuple):

@@ -8,8 +8,9 @@ import asyncio
 from collections.abc import Sequence
 from typing import Final
 
+from realtime.history import Step
 from realtime.metrics import METRICS
-from realtime.store.snapshots import SnapshotStore, Step, Taken, taken
+from realtime.store.snapshots import SnapshotStore, Taken, taken
 
 #: With Redis slower than the feed, older steps are forgotten first: resume falls back to a snapshot, nothing
 #: is wrong.

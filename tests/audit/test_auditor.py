@@ -16,7 +16,7 @@ from queries.capture import rebuild
 from queries.channels import LIVE_QUERIES
 from realtime.feed.auditor import Auditor
 from realtime.metrics import METRICS
-from realtime.store.snapshot import Snapshot
+from realtime.snapshot import Snapshot
 from tests.end_to_end.mirror import Mirror, mirror
 from tests.end_to_end.node import node
 from tests.feed.node import FeedNode, feed_node, sync

@@ -16,10 +16,10 @@ import uvloop
 
 from guardwire.state import CHANNELS
 from realtime.delivery.hub import Hub
-from realtime.delivery.session import Session
-from realtime.delivery.socket import Socket
-from realtime.store.snapshot import Freshness, Snapshot
-from realtime.store.snapshots import Step
+from realtime.delivery.stream import Session
+from realtime.delivery.websocket.connection import Socket
+from realtime.history import Step
+from realtime.snapshot import Freshness, Snapshot
 from tests.benchmarks.children import announce, given
 
 _ROUNDS: Final = 200

@@ -20,14 +20,13 @@ from auth.identity import Identity
 from queries.channels import LIVE_QUERIES
 from realtime.audit.sources import Sources
 from realtime.audit.verdict import read_evidence
-from realtime.delivery.allowance import Allowance
-from realtime.delivery.handover import HandoverProtocol
-from realtime.delivery.session import Session
-from realtime.delivery.socket import Socket
-from realtime.delivery.streams import Streams
-from realtime.delivery.watch import Watch
+from realtime.delivery.server.handover import HandoverProtocol
+from realtime.delivery.stream import Session
+from realtime.delivery.watched_account import Watch
+from realtime.delivery.websocket.connection import Allowance, Socket
+from realtime.delivery.websocket.conversation import Streams
 from realtime.metrics import METRICS
-from realtime.store.snapshot import Snapshot
+from realtime.snapshot import Snapshot
 from tests.benchmarks.figure import Figure
 from tests.benchmarks.platform import MOVE, MOVE_ALL, make_accounts, make_long_account, prices
 from tests.benchmarks.postgres import run_seconds

@@ -17,9 +17,9 @@ from auth.development import DevelopmentKey
 from guardwire import Account, attempts, connect, long_poll
 from guardwire.state import CHANNELS
 from guardwire.transports import TransportName
-from realtime.delivery import buffers
-from realtime.delivery.socket import Socket
-from realtime.delivery.streams import Streams
+from realtime.delivery.server import handover
+from realtime.delivery.websocket.connection import Socket
+from realtime.delivery.websocket.conversation import Streams
 from tests.client.balancer import Balancer
 from tests.client.waiting import eventually
 from tests.end_to_end import tables
@@ -149,8 +149,8 @@ async def test_whatever_happens_the_bot_ends_with_what_a_fresh_query_gives(
 ) -> None:
     monkeypatch.setattr(long_poll, "_SHORTEST_ROUND_SECONDS", 0.05)
     # So that little is enough to fill them.
-    monkeypatch.setattr(buffers, "_PROCESS_BYTES", 4_096)
-    monkeypatch.setattr(buffers, "_SEND_BYTES", 4_096)
+    monkeypatch.setattr(handover, "_PROCESS_BYTES", 4_096)
+    monkeypatch.setattr(handover, "_SEND_BYTES", 4_096)
     # Links are cut here far more often than anywhere: growing pauses would only make the test long.
     monkeypatch.setattr(attempts, "_PROVEN_AFTER_SECONDS", 0.0)
     witnessed = Witness(monkeypatch)

@@ -12,7 +12,7 @@ import pytest
 from guardwire import Account, Change, ConnectionRefused, attempts, connect, ladder, long_poll
 from guardwire.state import CHANNELS, ChannelName
 from guardwire.transports import TransportName
-from realtime.store.snapshot import Snapshot
+from realtime.snapshot import Snapshot
 from tests.client.states import breach, guards, position, positions, status, whole
 from tests.client.waiting import eventually, until
 from tests.delivery.stream_server import StreamServer, stream_server

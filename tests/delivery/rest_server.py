@@ -18,12 +18,12 @@ from auth.development import DevelopmentKey
 from auth.tokens import Verifier
 from queries.timestamps import iso
 from realtime.database import engine_for
-from realtime.delivery import rest
-from realtime.delivery.application import Application
+from realtime.delivery.http import account
+from realtime.delivery.http.application import Application
+from realtime.delivery.http.operations import EXAMPLE_STATE
 from realtime.delivery.hub import Hub
-from realtime.delivery.rest_operations import EXAMPLE_STATE
-from realtime.delivery.watch import Store
-from realtime.store.snapshot import Snapshot
+from realtime.delivery.watched_account import Store
+from realtime.snapshot import Snapshot
 from tests.delivery.asgi_server import serving
 
 
@@ -80,7 +80,7 @@ async def rest_server(
     hub = Hub(mark_dirty=lambda _: None, stale_seconds=2.0)
     engine = engine_for(database_url, pool_size=4, pooled=False)
     authenticator = Authenticator(verifier=Verifier(keys=[key.source], rules=key.rules))
-    app = Application(rest.routes(hub=hub, store=store, engine=engine, authenticate=authenticator.require))
+    app = Application(account.routes(hub=hub, store=store, engine=engine, authenticate=authenticator.require))
     try:
         async with serving(app) as url, httpx.AsyncClient(base_url=url, trust_env=False) as client:
             server = RestServer(client, hub, key)

@@ -16,19 +16,18 @@ from auth.authenticator import Authenticator
 from auth.development import DevelopmentKey
 from auth.identity import Identity
 from auth.tokens import Verifier
-from realtime.delivery.admission import Admission
-from realtime.delivery.application import Application
 from realtime.delivery.drain import Drain
+from realtime.delivery.http.application import Application
+from realtime.delivery.http.poll import StateEndpoint
+from realtime.delivery.http.stream import EventStreamEndpoint
 from realtime.delivery.hub import Hub
-from realtime.delivery.pulse import Pulse
-from realtime.delivery.server import Server
-from realtime.delivery.sse import EventStreamEndpoint
-from realtime.delivery.state_endpoint import StateEndpoint
-from realtime.delivery.strangers import Strangers
-from realtime.delivery.streams import Streams
-from realtime.delivery.websocket import WebSocketEndpoint
-from realtime.store.snapshot import Snapshot
-from realtime.store.snapshots import Step
+from realtime.delivery.limits import Admission, Strangers
+from realtime.delivery.server.server import Server
+from realtime.delivery.websocket.conversation import Streams
+from realtime.delivery.websocket.endpoint import WebSocketEndpoint
+from realtime.delivery.websocket.heartbeat import Pulse
+from realtime.history import Step
+from realtime.snapshot import Snapshot
 from tests.snapshots import AS_OF, USER
 
 

@@ -12,7 +12,7 @@ import pytest
 from redis.asyncio import Redis
 from starlette.exceptions import HTTPException
 
-from realtime.delivery.admission import Admission
+from realtime.delivery.limits import Admission
 from realtime.store.leases import LEASE_SECONDS, Leases
 from realtime.store.snapshots import connect
 from tests.snapshots import OTHER_USER, USER

@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Mount, Route
 
-from realtime.delivery.application import Application
+from realtime.delivery.http.application import Application
 from tests.delivery.asgi_server import serving
 
 

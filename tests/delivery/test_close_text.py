@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from websockets.frames import Close
 
 from guardwire.ending import closed
-from realtime.delivery.frames import close_text
+from realtime.delivery.websocket.connection import close_text
 
 
 @given(st.text(max_size=300), st.none() | st.integers(0, 300_000))

@@ -18,9 +18,9 @@ from starlette.websockets import WebSocket
 from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 
-from realtime.delivery.application import Application
-from realtime.delivery.headers import EXPOSED, Headers
-from realtime.delivery.problems import UNAUTHENTICATED, ProblemResponse
+from realtime.delivery.http.application import Application
+from realtime.delivery.http.middleware import EXPOSED, Headers
+from realtime.delivery.http.problems import UNAUTHENTICATED, ProblemResponse
 from tests.delivery.asgi_server import serving
 
 DESK = "https://desk.example"

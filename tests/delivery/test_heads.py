@@ -13,8 +13,9 @@ from starlette.routing import Route, WebSocketRoute
 from starlette.websockets import WebSocket
 from websockets.asyncio.client import connect
 
-from realtime.delivery import http, server
-from realtime.delivery.application import Application
+from realtime.delivery.http.application import Application
+from realtime.delivery.server import http_protocol
+from realtime.delivery.server.server import Server
 
 HEAD_SECONDS = 0.5
 ANSWER_SECONDS = 1.0
@@ -45,8 +46,8 @@ async def nothing() -> None:
 
 @pytest.fixture
 async def port(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[int]:
-    monkeypatch.setattr(http, "_HEAD_SECONDS", HEAD_SECONDS)
-    serving = server.Server(
+    monkeypatch.setattr(http_protocol, "_HEAD_SECONDS", HEAD_SECONDS)
+    serving = Server(
         Application(
             [
                 Route("/slow", slow),

@@ -10,10 +10,10 @@ import pytest
 
 from guardwire.state import CHANNELS
 from realtime.delivery.hub import IDLE_SECONDS, LEASE_SECONDS, Hub
-from realtime.delivery.watch import UNKNOWN_AGE_MS
+from realtime.delivery.watched_account import UNKNOWN_AGE_MS
 from realtime.errors import UnavailableError
-from realtime.store.snapshot import Snapshot
-from realtime.store.snapshots import Step, Stored
+from realtime.history import Step, Stored
+from realtime.snapshot import Snapshot
 from tests.snapshots import AS_OF, OTHER_USER, USER, snapshot
 
 

@@ -17,11 +17,14 @@ from starlette.routing import Route
 
 from app import Development, build
 from auth.development import DevelopmentKey
-from realtime.delivery.openapi import describe
-from realtime.delivery.problems import TYPES, UPGRADE_REQUIRED
-from realtime.delivery.rest_operations import EXAMPLE_STATE, REST_OPERATIONS
-from realtime.delivery.service_operations import SERVICE_OPERATIONS
-from realtime.delivery.stream_operations import STREAM_OPERATIONS
+from realtime.delivery.http.openapi import describe
+from realtime.delivery.http.operations import (
+    EXAMPLE_STATE,
+    REST_OPERATIONS,
+    SERVICE_OPERATIONS,
+    STREAM_OPERATIONS,
+)
+from realtime.delivery.http.problems import TYPES, UPGRADE_REQUIRED
 from realtime.settings import Settings
 from tests.delivery.rest_server import RestServer, rest_server
 

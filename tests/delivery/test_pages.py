@@ -7,8 +7,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from realtime.delivery.application import Application
-from realtime.delivery.pages import page_routes
+from realtime.delivery.http.application import Application
+from realtime.delivery.http.service import page_routes
 from tests.delivery.asgi_server import serving
 
 STATIC = Path(__file__).parent.parent.parent / "static"

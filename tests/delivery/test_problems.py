@@ -14,8 +14,8 @@ from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
 from auth.refusals import SENTENCES, refusal
-from realtime.delivery.application import Application
-from realtime.delivery.problems import TYPES, TYPES_PATH, ProblemTypes
+from realtime.delivery.http.application import Application
+from realtime.delivery.http.problems import TYPES, TYPES_PATH, ProblemTypes
 from realtime.errors import AuthenticationError, UnavailableError
 from tests.delivery.asgi_server import serving
 

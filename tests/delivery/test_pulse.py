@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 
-from realtime.delivery.wheel import TICK_SECONDS
+from realtime.delivery.websocket.timer_wheel import TICK_SECONDS
 from tests.delivery.stream_server import StreamServer, stream_server
 from tests.delivery.test_streams import close_code, frame_of_type, say
 from tests.hostile.test_bad_frames import opened

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from realtime.delivery.allowance import Allowance
-from realtime.delivery.reader import Reader
+from realtime.delivery.websocket.connection import Allowance, Reader
 from tests.hostile.wire import CLOSE, CONT, PING, PONG, TEXT, frame
 
 #: Each is whole, and between it and the next there is nothing.

@@ -15,10 +15,10 @@ from uuid import UUID, uuid4
 import pytest
 
 from queries.timestamps import iso
-from realtime.delivery.rest_operations import EXAMPLE_STATE
+from realtime.delivery.http.operations import EXAMPLE_STATE
+from realtime.history import Stored
 from realtime.metrics import METRICS
-from realtime.store.snapshot import Snapshot
-from realtime.store.snapshots import Stored
+from realtime.snapshot import Snapshot
 from tests.delivery.rest_server import RestServer, rest_server
 
 ANN, BOB = uuid4(), uuid4()

@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from starlette.exceptions import HTTPException
 
-from realtime.delivery.parameters import position_id_parameter, symbol_parameter
-from realtime.delivery.rate_limit import RateLimit
+from realtime.delivery.http.parameters import position_id_parameter, symbol_parameter
+from realtime.delivery.limits import RateLimit
 
 ANN, BOB = uuid4(), uuid4()
 

@@ -17,7 +17,7 @@ import pytest
 from redis.asyncio import Redis
 
 from queries.migrations.run import migrate
-from realtime.delivery.answer import FRESH_MS
+from realtime.delivery.http.responses import FRESH_MS
 from realtime.embedded import EmbeddedServers
 from tests.delivery.platform import Platform
 from tests.delivery.test_openapi import check

@@ -18,7 +18,7 @@ from queries import position_by_id
 from queries.live_query import wire_epoch
 from queries.migrations.run import migrate
 from queries.position_by_id import STATEMENT
-from realtime.delivery.rest_position import BURST
+from realtime.delivery.http.account import BURST
 from realtime.metrics import METRICS
 from tests.delivery.platform import NINE, Platform
 from tests.delivery.rest_server import RestServer, rest_server

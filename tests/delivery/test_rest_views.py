@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from guardwire.state import AccountState
-from realtime.delivery import rest_views
-from realtime.delivery.rest_operations import EXAMPLE_STATE
+from realtime.delivery.http import documents
+from realtime.delivery.http.operations import EXAMPLE_STATE
 
 USER = "5f2b7c1e-3d4a-4e8b-9c6d-0a1b2c3d4e5f"
 
@@ -59,7 +59,7 @@ def book(**positions: dict[str, Any]) -> dict[str, Any]:
 
 
 def opened(state: dict[str, Any], symbol: str | None = None) -> Any:
-    return msgspec.to_builtins(rest_views.open_positions(USER, state, symbol=symbol))
+    return msgspec.to_builtins(documents.open_positions(USER, state, symbol=symbol))
 
 
 def test_the_states_that_these_tests_are_made_of_are_states_of_the_stream() -> None:
@@ -68,7 +68,7 @@ def test_the_states_that_these_tests_are_made_of_are_states_of_the_stream() -> N
 
 
 def test_what_is_absent_on_the_stream_is_null_in_rest() -> None:
-    assert msgspec.to_builtins(rest_views.reconciliation_status(USER, EMPTY["status"])) == {
+    assert msgspec.to_builtins(documents.reconciliation_status(USER, EMPTY["status"])) == {
         "user_id": USER,
         "status": "idle",
         "source": "silent",
@@ -90,7 +90,7 @@ def test_what_is_absent_on_the_stream_is_null_in_rest() -> None:
         "positions": [],
         "last_updated_at": None,
     }
-    guards = rest_views.guards_status(
+    guards = documents.guards_status(
         USER, EMPTY["guards"], as_of="2025-01-15T10:00:00.000000Z", countdown_seconds=None
     )
     assert msgspec.to_builtins(guards) == {
@@ -251,12 +251,12 @@ def test_events_are_five_at_most_newest_first_and_in_the_order_of_arrival_in_a_t
         }
         for event_id, second in seconds.items()
     }
-    document = rest_views.reconciliation_status(USER, {**EMPTY["status"], "recent_events": events})
+    document = documents.reconciliation_status(USER, {**EMPTY["status"], "recent_events": events})
     assert [event.event_id for event in document.recent_events] == ["b", "e", "d", "f", "a"]
 
 
 def test_an_event_has_every_field_of_the_contract() -> None:
-    (event,) = msgspec.to_builtins(rest_views.reconciliation_status(USER, EXAMPLE_STATE["status"]))[
+    (event,) = msgspec.to_builtins(documents.reconciliation_status(USER, EXAMPLE_STATE["status"]))[
         "recent_events"
     ]
     assert event == {
@@ -290,7 +290,7 @@ def test_alerts_are_a_list_newest_first_with_every_field() -> None:
         "any_positions_should_close": True,
         "system_status": "warning",
     }
-    document = rest_views.guards_status(
+    document = documents.guards_status(
         USER, guards, as_of="2025-01-15T10:00:00.000000Z", countdown_seconds=None
     )
     newest, oldest = msgspec.to_builtins(document)["market_guard_alerts"]
@@ -325,8 +325,8 @@ def test_the_countdown_is_in_whole_seconds_never_more_than_there_are_and_never_n
     now: str, left: int
 ) -> None:
     at = datetime.fromisoformat(f"2025-01-15T{now}").replace(tzinfo=UTC)
-    assert rest_views.countdown_seconds(EXAMPLE_STATE["guards"], at) == left
+    assert documents.countdown_seconds(EXAMPLE_STATE["guards"], at) == left
 
 
 def test_without_a_liquidation_there_is_no_countdown() -> None:
-    assert rest_views.countdown_seconds(EMPTY["guards"], datetime(2025, 1, 15, tzinfo=UTC)) is None
+    assert documents.countdown_seconds(EMPTY["guards"], datetime(2025, 1, 15, tzinfo=UTC)) is None

@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 
 from guardwire.patch import apply, diff
 from guardwire.state import CHANNELS
-from realtime.delivery.session import Session, channels_in_order
+from realtime.delivery.stream import Session, channels_in_order
+from realtime.history import Edge, find_path
 from realtime.owners import WrongOwner
-from realtime.store.paths import Edge, find_path
-from realtime.store.snapshot import Snapshot
+from realtime.snapshot import Snapshot
 from tests.snapshots import FRESH, OTHER_USER, USER, snapshot
 
 

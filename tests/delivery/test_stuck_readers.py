@@ -16,7 +16,7 @@ import pytest
 from websockets.asyncio.client import ClientConnection
 
 from realtime.metrics import METRICS
-from realtime.store.snapshot import Snapshot
+from realtime.snapshot import Snapshot
 from tests.delivery.stream_server import StreamServer, stream_server
 from tests.snapshots import snapshot
 

@@ -7,7 +7,7 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from realtime.delivery.wheel import EARLY_SECONDS, TICK_SECONDS, Wheel
+from realtime.delivery.websocket.timer_wheel import EARLY_SECONDS, TICK_SECONDS, Wheel
 
 START = 1000.0
 

@@ -14,10 +14,10 @@ import pytest
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
-from realtime.delivery import http
-from realtime.delivery.application import Application
-from realtime.delivery.headers import security_headers
-from realtime.delivery.server import Server
+from realtime.delivery.http.application import Application
+from realtime.delivery.security_headers import security_headers
+from realtime.delivery.server import http_protocol
+from realtime.delivery.server.server import Server
 from tests.delivery.stream_server import StreamServer, stream_server
 from tests.snapshots import USER, snapshot
 
@@ -128,8 +128,8 @@ async def test_the_head_of_a_stream_does_not_wait_for_its_body() -> None:
 async def server(
     monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
 ) -> AsyncIterator[StreamServer]:
-    monkeypatch.setattr(http, "_HEAD_SECONDS", 2 * SECONDS)
-    monkeypatch.setattr(http, "IDLE_SECONDS", SECONDS)
+    monkeypatch.setattr(http_protocol, "_HEAD_SECONDS", 2 * SECONDS)
+    monkeypatch.setattr(http_protocol, "IDLE_SECONDS", SECONDS)
     async with stream_server(trusted_proxies=request.param) as server:
         server.hub.reading(USER)
         server.publish(snapshot(1, tickets=(1, 2, 3)))
@@ -283,7 +283,7 @@ async def test_who_falls_silent_after_an_answer_at_once_is_cut(caller: Caller, b
 async def test_who_asks_and_does_not_read_holds_little_and_is_cut(
     server: StreamServer, caller: Caller, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(http, "_READER_SECONDS", SECONDS)
+    monkeypatch.setattr(http_protocol, "_READER_SECONDS", SECONDS)
     server.publish(snapshot(2, tickets=tuple(range(500))), snapshot(1))
     caller.writer.transport.pause_reading()  # type: ignore[attr-defined]
     (transport,) = server.transports()

@@ -18,8 +18,8 @@ from realtime.feed.dirty import DirtySet
 from realtime.feed.housekeeping import Housekeeper
 from realtime.feed.loop import Feed, Memory
 from realtime.feed.sweep import Sweeper
-from realtime.store.snapshot import Snapshot
-from realtime.store.snapshots import Step
+from realtime.history import Step
+from realtime.snapshot import Snapshot
 from tests.inbox import apply_batches
 
 

@@ -17,7 +17,7 @@ from queries.live_query import wire_epoch
 from realtime.feed.applier import Changes
 from realtime.feed.following import Following
 from realtime.metrics import METRICS
-from realtime.store.snapshot import Snapshot
+from realtime.snapshot import Snapshot
 from tests.feed.node import Client, FeedNode, deltas, sync
 
 SECRET = bytes(range(32))

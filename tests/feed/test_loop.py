@@ -13,7 +13,7 @@ from queries.channels import LIVE_QUERIES
 from queries.live_query import LiveQueries, LiveQuery, wire_epoch
 from realtime.feed.loop import BATCH
 from realtime.feed.sweep import sweep
-from realtime.store.snapshots import Stored
+from realtime.history import Stored
 from tests.feed.node import FeedNode, feed_node, sync
 from tests.inbox import apply_inbox
 

@@ -14,10 +14,10 @@ from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 from starlette.types import Scope
 
-from realtime.delivery import http, waiting
-from realtime.delivery.application import Application
-from realtime.delivery.server import Server
-from realtime.delivery.strangers import Strangers, address_of
+from realtime.delivery.http.application import Application
+from realtime.delivery.limits import Strangers, address_of
+from realtime.delivery.server import deadlines, http_protocol
+from realtime.delivery.server.server import Server
 from realtime.metrics import METRICS
 from tests.delivery.stream_server import StreamServer, stream_server
 from tests.hostile.wire import TEXT, Wire, answer, connection, frame, handshake, request
@@ -243,7 +243,7 @@ ASKS = request("GET /who HTTP/1.1", {"Host": "here"})
 
 
 async def test_of_connections_without_a_request_the_oldest_make_room(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(waiting, "_GRACE_SECONDS", 0.0)
+    monkeypatch.setattr(deadlines, "_GRACE_SECONDS", 0.0)
     async with plain_server(max_waiting=3) as address, contextlib.AsyncExitStack() as stack:
         readers = []
         for begun in (b"", b"GET /who HTTP/1.1\r\n", b"\r\n", b"", b"POST /who HTTP/1.1\r\nHost: h\r\n", b""):
@@ -259,7 +259,7 @@ async def test_of_connections_without_a_request_the_oldest_make_room(monkeypatch
 
 
 async def test_of_idle_connections_the_oldest_make_room(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(waiting, "_GRACE_SECONDS", 0.0)
+    monkeypatch.setattr(deadlines, "_GRACE_SECONDS", 0.0)
     async with plain_server(max_waiting=3) as address, contextlib.AsyncExitStack() as stack:
         readers = []
         for _ in range(6):
@@ -296,7 +296,7 @@ async def test_a_crowd_that_has_just_come_is_not_cut() -> None:
 
 
 async def test_a_body_that_never_ends_is_cut(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(http, "_HEAD_SECONDS", 0.5)
+    monkeypatch.setattr(http_protocol, "_HEAD_SECONDS", 0.5)
     head = request("POST /who HTTP/1.1", {"Host": "here", "Content-Length": "1000000000000"})
     async with plain_server() as address, connection(address) as (reader, writer):
         writer.write(head)
@@ -310,7 +310,7 @@ async def test_a_body_that_never_ends_is_cut(monkeypatch: pytest.MonkeyPatch) ->
 
 
 async def test_who_asks_and_reads_nothing_is_cut(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(http, "_READER_SECONDS", 0.5)
+    monkeypatch.setattr(http_protocol, "_READER_SECONDS", 0.5)
     asks = request("GET /long HTTP/1.1", {"Host": "here"})
     async with server_of_who() as serving, connection(address_at(serving), small=True) as (_, writer):
         writer.transport.pause_reading()  # type: ignore[attr-defined]

@@ -19,10 +19,10 @@ from typing import Any, Final, NamedTuple
 
 import pytest
 
-from realtime.delivery import http, waiting
-from realtime.delivery.cycle import Cycle
-from realtime.delivery.handover import HandoverProtocol
-from realtime.delivery.http import Http
+from realtime.delivery.server import deadlines, http_protocol
+from realtime.delivery.server.handover import HandoverProtocol
+from realtime.delivery.server.http_protocol import Http
+from realtime.delivery.server.request_cycle import Cycle
 from tests.delivery.stream_server import stream_server
 from tests.end_to_end.node import node
 from tests.hostile.head_matrix import HANDSHAKE, SMUGGLED, Answers, Variation, variations
@@ -273,8 +273,8 @@ async def test_a_handshake_counts_and_has_its_deadline_until_it_is_decided(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """While the check of a token takes long, the oldest connections are cut first, and all are cut in the end."""
-    monkeypatch.setattr(waiting, "_GRACE_SECONDS", 0.0)
-    monkeypatch.setattr(http, "_HEAD_SECONDS", 1.0)
+    monkeypatch.setattr(deadlines, "_GRACE_SECONDS", 0.0)
+    monkeypatch.setattr(http_protocol, "_HEAD_SECONDS", 1.0)
     asked = asyncio.Event()
 
     async def never(_: str) -> Any:

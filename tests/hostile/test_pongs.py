@@ -8,8 +8,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from realtime.delivery.frames import is_answer_to_a_ping
-from realtime.delivery.socket import Socket
+from realtime.delivery.websocket.connection import Socket, is_answer_to_a_ping
 from tests.delivery.stream_server import StreamServer, stream_server
 from tests.hostile.test_bad_frames import opened
 from tests.hostile.wire import PING, PONG, TEXT, Wire, frame

@@ -22,12 +22,12 @@ from websockets.exceptions import ConnectionClosed
 from guardwire.state import CHANNELS
 from queries.channels import LIVE_QUERIES
 from queries.live_query import LiveQueries
-from realtime.delivery.session import Session
+from realtime.delivery.stream import Session
+from realtime.history import Edge, Step
 from realtime.metrics import METRICS
 from realtime.owners import WrongOwner
-from realtime.store.paths import Edge
-from realtime.store.snapshot import Snapshot
-from realtime.store.snapshots import SnapshotStore, Step, connect, taken
+from realtime.snapshot import Snapshot
+from realtime.store.snapshots import SnapshotStore, connect, taken
 from tests.delivery.rest_server import RestServer, rest_server
 from tests.delivery.stream_server import StreamServer, stream_server
 from tests.end_to_end.mirror import Mirror, mirror

@@ -18,9 +18,9 @@ import typer
 import yaml  # type: ignore[import-untyped]
 
 from realtime.cli import application
-from realtime.delivery.heads import HEAD_BYTES
-from realtime.delivery.http import IDLE_SECONDS
-from realtime.delivery.server import EXIT_SECONDS
+from realtime.delivery.server.http_protocol import IDLE_SECONDS
+from realtime.delivery.server.request_heads import HEAD_BYTES
+from realtime.delivery.server.server import EXIT_SECONDS
 from realtime.metrics import Histogram, Metrics
 from realtime.settings import SETTINGS
 

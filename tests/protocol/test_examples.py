@@ -17,7 +17,7 @@ import pytest
 from guardwire.messages import Resync, decode_client_frame, decode_server_frame
 from guardwire.mirror import Mirror, Reaction
 from guardwire.state import AccountState
-from realtime.store.snapshot import Snapshot
+from realtime.snapshot import Snapshot
 from tests.client.states import status, whole
 from tests.delivery.stream_server import StreamServer, stream_server
 from tests.protocol.document import Block, all_blocks, blocks

@@ -18,13 +18,14 @@ from auth.tokens import Verifier
 from guardwire import messages, state
 from guardwire.ending import closed
 from guardwire.errors import CloseCode
-from realtime.delivery import http, state_endpoint
-from realtime.delivery.allowance import CONTROL_PER_MESSAGE
-from realtime.delivery.answer import freshness_headers
-from realtime.delivery.heads import HEAD_BYTES
+from realtime.delivery.http import poll
+from realtime.delivery.http.responses import freshness_headers
+from realtime.delivery.server import http_protocol
+from realtime.delivery.server.request_heads import HEAD_BYTES
+from realtime.delivery.websocket.connection import CONTROL_PER_MESSAGE
 from realtime.errors import AuthenticationError
 from realtime.settings import Settings
-from realtime.store.snapshot import Freshness
+from realtime.snapshot import Freshness
 from tests.auth.issuer import RULES, SECRET, secret_token
 from tests.protocol.document import ROOT, section, table, tables
 
@@ -175,7 +176,7 @@ def test_the_claims_are_those_that_the_server_reads_and_requires() -> None:
 def codes_said_in_error_frames() -> set[str]:
     """The codes in the server's own calls of ``Error(code=…)``."""
     said: set[str] = set()
-    for path in (ROOT / "realtime" / "delivery").glob("*.py"):
+    for path in (ROOT / "realtime" / "delivery").rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Call) and ast.unparse(node.func) == "Error":
                 (code,) = [keyword.value for keyword in node.keywords if keyword.arg == "code"]
@@ -206,7 +207,7 @@ def test_the_limits_are_the_defaults_of_the_settings() -> None:
             settings.max_frames_per_second * CONTROL_PER_MESSAGE
         ),
         "request line and headers, of a handshake too": str(HEAD_BYTES),
-        "a request with its body; again for the decision on a handshake": f"{http._HEAD_SECONDS:.0f}",
+        "a request with its body; again for the decision on a handshake": f"{http_protocol._HEAD_SECONDS:.0f}",
         "frame from the client": str(settings.max_frame_bytes),
         "frames from the client": str(settings.max_frames_per_second),
         "connections of a user, all transports and nodes": str(settings.max_sockets_per_user),
@@ -223,7 +224,7 @@ def test_the_headers_of_an_answer_are_those_that_are_told() -> None:
     assert told == sent - {"cache-control", "vary"}
     longest = re.search(r"`wait=` seconds \(0 to (\d+)\)", section("The state, once or waited for", level=3))
     assert longest is not None
-    assert float(longest[1]) == state_endpoint.MAX_WAIT_SECONDS
+    assert float(longest[1]) == poll.MAX_WAIT_SECONDS
 
 
 def test_every_link_leads_to_a_heading_or_a_file() -> None:

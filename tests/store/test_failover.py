@@ -20,9 +20,10 @@ from guardwire.state import CHANNELS
 from realtime.database import engine_for
 from realtime.embedded import EmbeddedServers
 from realtime.errors import AuthenticationError
+from realtime.history import Step
 from realtime.metrics import METRICS
 from realtime.store.leases import Leases
-from realtime.store.snapshots import SnapshotStore, Step, connect, taken
+from realtime.store.snapshots import SnapshotStore, connect, taken
 from tests.faults.proxy import Proxy
 from tests.snapshots import USER, snapshot
 

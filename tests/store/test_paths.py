@@ -7,7 +7,7 @@ import itertools
 from hypothesis import given
 from hypothesis import strategies as st
 
-from realtime.store.paths import Edge, find_path
+from realtime.history import Edge, find_path
 from tests.snapshots import USER
 
 _edges = st.lists(

@@ -11,10 +11,11 @@ import pytest
 from redis.asyncio import Redis
 
 from guardwire.state import CHANNELS
+from realtime.history import Step
+from realtime.snapshot import Snapshot
 from realtime.store import snapshots
 from realtime.store.leases import Leases
-from realtime.store.snapshot import Snapshot
-from realtime.store.snapshots import EDGE_COUNT, SnapshotStore, Step, connect, taken
+from realtime.store.snapshots import EDGE_COUNT, SnapshotStore, connect, taken
 from tests.snapshots import OTHER_USER, USER, snapshot
 
 FIELDS = (

@@ -11,9 +11,10 @@ from redis.asyncio import Redis
 
 from guardwire.patch import apply
 from guardwire.state import CHANNELS
+from realtime.history import Step
+from realtime.snapshot import Snapshot
 from realtime.store import snapshots
-from realtime.store.snapshot import Snapshot
-from realtime.store.snapshots import EDGE_BYTES, EDGE_COUNT, STEPS, SnapshotStore, Step, connect, taken
+from realtime.store.snapshots import EDGE_BYTES, EDGE_COUNT, STEPS, SnapshotStore, connect, taken
 from tests.snapshots import OTHER_USER, USER, snapshot
 
 

@@ -1,0 +1,96 @@
+"""How requests go in: headers outermost, then errors into problems, then routes."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Collection, Sequence
+from typing import Any, Final, Protocol, runtime_checkable
+
+from starlette.routing import BaseRoute, Match, Route, Router, WebSocketRoute
+from starlette.types import ASGIApp, Lifespan, Receive, Scope, Send
+
+from realtime.delivery.http.middleware import Headers
+from realtime.delivery.http.problems import NOT_FOUND, ProblemResponse, Problems
+from realtime.delivery.http.responses import Whole
+
+_NO_SOCKET: Final = (
+    "No WebSocket is at this path: check the client's address, and how proxies in between change it."
+)
+
+
+@runtime_checkable
+class AtOnce(Protocol):
+    """An application or endpoint that can often answer from memory."""
+
+    def at_once(self, scope: Scope) -> Whole | None:
+        """The answer; None, or anything raised, when the request must be served as any other."""
+
+
+class Application:
+    """Starlette's routing in layers of our own.
+
+    `starlette.applications.Starlette` would put its own handler of unforeseen errors outermost, where its
+    answer carries none of our headers, and raise the error on so that it is logged twice.
+    """
+
+    def __init__(
+        self,
+        routes: Sequence[BaseRoute],
+        *,
+        lifespan: Lifespan[Any] | None = None,
+        allowed_origins: Collection[str] = (),
+    ) -> None:
+        # A path with a slash too many is an unknown path: a redirect would trust the request's Host.
+        self.router = Router(routes, redirect_slashes=False, lifespan=lifespan)
+        # Files are served to a WebSocket as little as its route to anybody else.
+        sockets = [route for route in routes if isinstance(route, WebSocketRoute)]
+        self._sockets = Router(sockets, redirect_slashes=False, default=_no_socket)
+        self._literal = _literal(routes)
+        self._at_once = {key: at_once_of(endpoint) for key, endpoint in self._literal.items()}
+        self._headers = Headers(Problems(self._route), allowed_origins=allowed_origins)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request, one WebSocket, or the lifespan."""
+        # By this Starlette's router knows that somebody will turn its 404 and 405 into answers.
+        scope["app"] = self
+        await self._headers(scope, receive, send)
+
+    def at_once(self, scope: Scope) -> Whole | None:
+        """What an HTTP request is answered where nothing must be waited for; None when it must be served."""
+        answer = self._at_once.get((scope["method"], scope["path"]), _never)(scope)
+        return None if answer is None else self._headers.on(answer, scope)
+
+    def _route(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
+        """To the route that the router would find, without its search where the path alone decides."""
+        endpoint: ASGIApp = self._sockets if scope["type"] == "websocket" else self.router
+        if scope["type"] == "http" and not scope.get("root_path"):
+            scope["path_params"] = {}
+            endpoint = self._literal.get((scope["method"], scope["path"]), self.router)
+        return endpoint(scope, receive, send)
+
+
+def at_once_of(app: object) -> Callable[[Scope], Whole | None]:
+    """What ``app`` answers at once; None to every request where it is not `AtOnce`."""
+    return app.at_once if isinstance(app, AtOnce) else _never
+
+
+async def _no_socket(scope: Scope, receive: Receive, send: Send) -> None:
+    """The answer to a handshake at a path that no route knows; Starlette's own is 403 without a word."""
+    await ProblemResponse(NOT_FOUND, detail=_NO_SOCKET)(scope, receive, send)
+
+
+def _never(scope: Scope) -> None:
+    """Nothing is answered at once."""
+
+
+def _literal(routes: Sequence[BaseRoute]) -> dict[tuple[str, str], ASGIApp]:
+    """What answers each method and path of the routes without parameters, by the router's own rules."""
+    found: dict[tuple[str, str], ASGIApp] = {}
+    for route in routes:
+        if not isinstance(route, Route) or route.param_convertors or not route.methods:
+            continue
+        for method in route.methods:
+            scope = {"type": "http", "method": method, "path": route.path}
+            first = next(other for other in routes if other.matches(scope)[0] is Match.FULL)
+            if first is route:
+                found[method, route.path] = route.app
+    return found

@@ -1,0 +1,192 @@
+"""Limits: connections of one user, sockets without a user, and requests of one user that cost the database
+something.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import math
+import secrets
+from collections import Counter
+from collections.abc import AsyncIterator
+from ipaddress import IPv6Address, ip_address
+from typing import Final, Literal
+from uuid import UUID
+
+from starlette.exceptions import HTTPException
+from starlette.types import Scope
+
+from realtime.metrics import METRICS
+from realtime.store.leases import LEASE_SECONDS, Leases
+
+
+class RateLimit:
+    """``per_second`` requests a user, with ``burst`` at once, on this node; the generic cell rate algorithm.
+
+    Kept for one user is a single time, and only while it lies ahead, so memory is bounded by what was served
+    lately.
+    """
+
+    def __init__(self, *, per_second: float, burst: int) -> None:
+        self._interval_seconds = 1 / per_second
+        self._allowance_seconds = burst / per_second
+        self._free_at: dict[UUID, float] = {}
+        self._swept_at = 0.0
+
+    def wait_seconds(self, user_id: UUID, now: float) -> int:
+        """0 when the request may go on, and it is counted then; else whole seconds to wait. ``now`` is
+        monotonic seconds.
+        """
+        self._forget_idle(now)
+        free_at = max(self._free_at.get(user_id, 0.0), now) + self._interval_seconds
+        over_seconds = free_at - now - self._allowance_seconds
+        # The sums of floats err by less than a microsecond, and a burst of exactly the size allowed must
+        # pass.
+        if over_seconds > 1e-6:
+            return max(1, math.ceil(over_seconds))
+        self._free_at[user_id] = free_at
+        return 0
+
+    def _forget_idle(self, now: float) -> None:
+        if now - self._swept_at > self._allowance_seconds:
+            self._swept_at = now
+            self._free_at = {user_id: free_at for user_id, free_at in self._free_at.items() if free_at > now}
+
+
+_RENEW_SECONDS: Final = LEASE_SECONDS / 3
+RETRY_AFTER_SECONDS: Final = LEASE_SECONDS
+TOO_MANY: Final = "Too many connections of this user: close one first."
+
+
+class Admission:
+    """Admits connections of any transport; ``leases`` is None without Redis: then each node counts alone."""
+
+    def __init__(self, *, leases: Leases | None, most_per_user: int) -> None:
+        self._leases = leases
+        self._most_per_user = most_per_user
+        self._counts: Counter[UUID] = Counter()
+        self._held: dict[str, UUID] = {}
+        self._given_back: dict[str, UUID] = {}
+        self._any_given_back = asyncio.Event()
+
+    async def admit(self, user_id: UUID) -> str | None:
+        """A lease for one more connection, to be given back with `leave`; None when there are too many."""
+        if self._counts[user_id] >= self._most_per_user:
+            return None
+        # Counted before Redis is asked, so that many at once cannot all pass.
+        self._counts[user_id] += 1
+        lease = secrets.token_hex(8)
+        try:
+            admitted = self._leases is None or await self._leases.claim(lease, user_id)
+        except BaseException:
+            self._uncount(user_id)
+            self._give_back(lease, user_id)
+            raise
+        if not admitted:
+            self._uncount(user_id)
+            return None
+        self._held[lease] = user_id
+        return lease
+
+    def leave(self, lease: str) -> None:
+        """The connection is gone."""
+        user_id = self._held.pop(lease)
+        self._uncount(user_id)
+        self._give_back(lease, user_id)
+
+    @contextlib.asynccontextmanager
+    async def admitted(self, user_id: UUID) -> AsyncIterator[None]:
+        """For the time of one request; raises HTTPException(429) when there are too many."""
+        lease = await self.admit(user_id)
+        if lease is None:
+            raise HTTPException(429, TOO_MANY, headers={"retry-after": str(RETRY_AFTER_SECONDS)})
+        try:
+            yield
+        finally:
+            self.leave(lease)
+
+    async def run(self) -> None:
+        """Renew what is held and give back what is not, for ever."""
+        if self._leases is None:
+            await asyncio.Event().wait()
+            return
+        while True:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_RENEW_SECONDS):
+                    while True:
+                        await self._any_given_back.wait()
+                        self._any_given_back.clear()
+                        given_back, self._given_back = self._given_back, {}
+                        await asyncio.shield(self._leases.release(given_back))
+            await self._leases.renew(dict(self._held))
+
+    def _give_back(self, lease: str, user_id: UUID) -> None:
+        if self._leases is not None:
+            self._given_back[lease] = user_id
+            self._any_given_back.set()
+
+    def _uncount(self, user_id: UUID) -> None:
+        self._counts[user_id] -= 1
+        if not self._counts[user_id]:
+            del self._counts[user_id]
+
+
+#: When a socket without a user may be tried again.
+ANONYMOUS_RETRY_AFTER_SECONDS: Final = 5
+#: What one subscriber is usually given, so that he cannot be many (RFC 6177).
+_IPV6_PREFIX_BITS: Final = 64
+
+
+class Strangers:
+    """Counts them; a socket is one from its handshake until it has said hello, or is gone."""
+
+    def __init__(self, *, most: int, most_per_address: int) -> None:
+        self._most = most
+        self._most_per_address = most_per_address
+        self._counts: Counter[str] = Counter()
+        self._all = 0
+
+    def refusal(self, address: str) -> Literal["all", "address"] | None:
+        """The limit that one more handshake from ``address`` would exceed; None when it may come in."""
+        exceeded: Literal["all", "address"] | None = None
+        if self._all >= self._most:
+            exceeded = "all"
+        elif self._counts[address] >= self._most_per_address:
+            exceeded = "address"
+        if exceeded is not None:
+            METRICS.strangers_refused.add(1, exceeded)
+        return exceeded
+
+    def enter(self, address: str) -> None:
+        """One more is open."""
+        self._counts[address] += 1
+        self._tell(1)
+
+    def leave(self, address: str) -> None:
+        """One of them has said who he is, or is gone."""
+        self._counts[address] -= 1
+        if not self._counts[address]:
+            del self._counts[address]
+        self._tell(-1)
+
+    def _tell(self, change: int) -> None:
+        self._all += change
+        METRICS.strangers.set(self._all)
+
+
+def address_of(scope: Scope) -> str:
+    """Where a connection comes from, as far as that tells people apart; "" where it is not known.
+
+    The scope's client is the peer of the TCP connection, unless that is a trusted proxy, which then says.
+    """
+    client = scope.get("client")
+    try:
+        address = ip_address("" if client is None else client[0])
+    except ValueError:
+        return ""
+    if isinstance(address, IPv6Address):
+        if address.ipv4_mapped is not None:
+            return str(address.ipv4_mapped)
+        return f"{int(address) >> (128 - _IPV6_PREFIX_BITS):x}"
+    return str(address)

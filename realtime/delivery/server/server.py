@@ -1,0 +1,146 @@
+"""uvicorn as this application needs it: our WebSocket class, bounded heads, a drain before the end."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import logging
+import os
+import signal
+import threading
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from types import FrameType
+from typing import Any, Final
+
+import uvicorn
+from starlette.types import ASGIApp, Receive, Scope, Send
+from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
+
+from realtime.delivery.http.application import at_once_of
+from realtime.delivery.http.responses import Whole
+from realtime.delivery.server.handover import HandoverProtocol
+from realtime.delivery.server.http_protocol import Http, Patience
+
+log = logging.getLogger(__name__)
+
+_SHUTDOWN_SECONDS: Final = 5
+#: Of the whole way out, whatever hangs: supervisors kill after 30 s, and without a word.
+EXIT_SECONDS: Final = 24.0
+
+
+class Server(uvicorn.Server):
+    """Serves ``app``; ``drain`` is awaited before anything is closed.
+
+    ``signals``: whether Ctrl-C and SIGTERM end it, in good order within `EXIT_SECONDS`, and a second one at
+    once; else whoever started it does, by `should_exit`. ``trusted_proxies``: addresses and networks whose
+    ``X-Forwarded-*`` headers are believed. ``max_waiting``: connections that may be open without a request.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        host: str,
+        port: int,
+        max_frame_bytes: int,
+        drain: Callable[[], Awaitable[None]],
+        signals: bool,
+        trusted_proxies: Sequence[str] = (),
+        max_waiting: int = 1000,
+    ) -> None:
+        super().__init__(
+            uvicorn.Config(
+                Forwarded(app, trusted_proxies=trusted_proxies) if trusted_proxies else app,
+                host=host,
+                port=port,
+                ws=HandoverProtocol,
+                http=functools.partial(Http, Patience(most_waiting=max_waiting)),  # type: ignore[arg-type]
+                ws_max_size=max_frame_bytes,
+                ws_per_message_deflate=False,
+                ws_ping_interval=None,
+                server_header=False,
+                access_log=False,
+                log_config=None,
+                timeout_graceful_shutdown=_SHUTDOWN_SECONDS,
+                proxy_headers=False,
+            )
+        )
+        # Its lines about handshakes repeat the whole URL, where somebody may have put a token.
+        logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
+        self._drain = drain
+        self._signals = signals
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Leave signals alone where somebody else handles them."""
+        with super().capture_signals() if self._signals else contextlib.nullcontext():
+            yield
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """The first signal begins the way out, a second one ends it here and now."""
+        if self.should_exit:
+            signal.signal(sig, signal.SIG_DFL)
+            signal.raise_signal(sig)
+        late = threading.Timer(EXIT_SECONDS, _give_up)
+        late.daemon = True
+        late.start()
+        super().handle_exit(sig, frame)
+
+    async def shutdown(self, sockets: Any = None) -> None:
+        """Clients first: each is told to come back, and when."""
+        try:
+            await self._drain()
+        except Exception:
+            log.exception("the drain failed; what is left is cut")
+        await super().shutdown(sockets)
+
+    @property
+    def port(self) -> int:
+        """The port that it listens on, once started."""
+        return int(self.servers[0].sockets[0].getsockname()[1])
+
+    @contextlib.asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Serve in this event loop while the context lasts."""
+        task = asyncio.create_task(self.serve(), name="server")
+        try:
+            while not self.started:
+                if task.done():
+                    await task
+                await asyncio.sleep(0.005)
+            yield
+        finally:
+            self.should_exit = True
+            await task
+
+
+def _give_up() -> None:
+    log.critical("the way out took longer than %.0f s: ended where it stands", EXIT_SECONDS)
+    logging.shutdown()
+    os._exit(1)
+
+
+class Forwarded:
+    """``app`` behind proxies whose word is taken: addresses and networks."""
+
+    def __init__(self, app: ASGIApp, *, trusted_proxies: Sequence[str]) -> None:
+        self._app = app
+        self._at_once = at_once_of(app)
+        self._read: Any = ProxyHeadersMiddleware(_nothing, trusted_hosts=list(trusted_proxies))
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request, one WebSocket, or the lifespan."""
+        await self._read(scope, receive, send)
+        await self._app(scope, receive, send)
+
+    def at_once(self, scope: Scope) -> Whole | None:
+        """See `Application.at_once`."""
+        with contextlib.suppress(StopIteration):
+            # It waits for nothing but what it calls, which is nothing; and reading twice changes nothing.
+            self._read(scope, None, None).send(None)
+        return self._at_once(scope)
+
+
+async def _nothing(scope: Any, receive: Any, send: Any) -> None:
+    """Called when the scope has been read."""

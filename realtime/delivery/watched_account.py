@@ -1,0 +1,326 @@
+"""One watched account: its newest snapshot, how sure we are of it, and who is to be woken."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from typing import Final, Protocol
+from uuid import UUID
+
+from guardwire.state import CHANNELS
+from realtime.errors import UnavailableError
+from realtime.history import Edge, Stored, find_path
+from realtime.owners import blocked, is_same
+from realtime.snapshot import Freshness, Snapshot
+
+#: What `age_ms` says when nothing is known; clients cannot take it for fresh.
+UNKNOWN_AGE_MS: Final = 2**53 - 1
+_FIRST_READ_SECONDS: Final = 10.0
+_FIRST_READ_WHILE_STARTING_SECONDS: Final = 3.0
+_FIRST_READ_WHILE_BLIND_SECONDS: Final = 0.2
+#: Where memory has nothing either; a node that a crowd keeps from looking takes itself for blind.
+_LAST_CHANCE_SECONDS: Final = 2.0
+#: A client that says to hold more than this node has seen is a reason to read its account, so often at most.
+_LOOK_AGAIN_SECONDS: Final = 1.0
+#: Greater than every revision: only a read can tell what is there.
+UNSURE: Final = 2**53
+#: Steps kept in memory, to bridge the moment until Redis has them and to do without it on the same node.
+_EDGES_KEPT: Final = 16
+#: And of an account that is idle; without Redis, those who are back a little late.
+_EDGES_KEPT_PACKED: Final = 4
+
+
+#: Epoch and revision.
+Position = tuple[int, int]
+
+
+class Subscriber(Protocol):
+    """A client's transport, as the hub sees it; neither call may block or raise."""
+
+    def wake(self, newest: Snapshot, now: float) -> None:
+        """A newer snapshot is there."""
+
+    def beat(self, now: float, *, stale: bool) -> None:
+        """What is known of freshness changed: tell it at once."""
+
+
+class Sweeps(Protocol):
+    """When all watched accounts were last compared with the database."""
+
+    swept_at: float
+    swept_as_of: str
+    #: As `Watch.waits_since`, while rows wait that concern every account.
+    waits_since: float
+    waits_as_of: str
+
+    def is_answered(self, now: float) -> bool: ...
+
+    def look_again(self, watch: Watch) -> None: ...
+
+    def claim(self, user_id: UUID, now: float) -> None: ...
+
+
+class Store(Protocol):
+    """Where snapshots are remembered beyond this process."""
+
+    async def load(self, user_ids: list[UUID]) -> dict[UUID, Stored]: ...
+
+
+class Watch:
+    """One watched account. ``behind``: a revision is known of, or suspected, that ``snapshot`` does not show
+    yet.
+    """
+
+    __slots__ = (
+        "_arrived", "_edges", "_known", "_known_at", "_looked_at", "_own_as_of", "_own_read_at", "_sweeps",
+        "behind", "has_old_rows", "lease_until", "snapshot", "stale", "subscribers", "suspect", "touched_at",
+        "user_id", "waits_as_of", "waits_since",
+    )  # fmt: skip
+
+    def __init__(self, user_id: UUID, sweeps: Sweeps, lease_until: float) -> None:
+        self.user_id = user_id
+        self.snapshot: Snapshot | None = None
+        self.subscribers: set[Subscriber] = set()
+        self.behind = True
+        self.stale = False
+        #: An audit found that what is shown is not what the log says; until it finds otherwise.
+        self.suspect = False
+        #: While rows of the account wait in the inbox: monotonic seconds of the last sweep before the first of them
+        #: was visible, and the database's time then. Infinity while none waits.
+        self.waits_since = float("inf")
+        self.waits_as_of = ""
+        #: Rows of the account have waited for too long.
+        self.has_old_rows = False
+        self.lease_until = lease_until
+        #: When anything last happened to it.
+        self.touched_at = 0.0
+        self._sweeps = sweeps
+        self._own_as_of = ""
+        self._own_read_at = float("-inf")
+        # The newest revision that is known of, and when that was learnt.
+        self._known = 0
+        self._known_at = float("-inf")
+        # When a client's claim last made this node read.
+        self._looked_at = float("-inf")
+        self._arrived: asyncio.Future[None] | None = None
+        self._edges: deque[Edge] | None = None
+
+    @property
+    def revision(self) -> int:
+        """Of the newest snapshot; -1 before this process has read one."""
+        snapshot = self.own_snapshot
+        return -1 if snapshot is None or self._own_read_at < 0 else snapshot.revision
+
+    @property
+    def own_snapshot(self) -> Snapshot | None:
+        """``snapshot``, unless it is another account's: then the next sweep has this one read again."""
+        snapshot = self.snapshot
+        return snapshot if snapshot is None or is_same(snapshot.user_id, self.user_id) else None
+
+    @property
+    def confirmed_at(self) -> float:
+        """Monotonic seconds when the read began that last showed ``snapshot`` to be the newest; -inf when
+        none did.
+        """
+        at = self._own_read_at if self.behind else max(self._own_read_at, self._sweeps.swept_at)
+        return min(at, self.waits_since, self._sweeps.waits_since)
+
+    def wait(self, since: float, as_of: str, *, is_old: bool) -> None:
+        """Rows of the account wait in the inbox; a sweep that began at ``since`` saw none of them."""
+        if not is_old or self.waits_since == float("inf"):
+            self.waits_since, self.waits_as_of = since, as_of
+        self.has_old_rows = is_old
+
+    def stop_waiting(self) -> None:
+        """Every row of the account is applied."""
+        self.waits_since, self.waits_as_of, self.has_old_rows = float("inf"), "", False
+
+    def pack(self) -> None:
+        """Keep what is idle in as little memory as can be; the steps that led here are in Redis by now."""
+        if self.snapshot is not None:
+            self.snapshot.pack()
+        if self._edges is not None:
+            self._edges = deque(tuple(self._edges)[-_EDGES_KEPT_PACKED:], maxlen=_EDGES_KEPT)
+
+    def fell_behind(self, revision: int, now: float) -> None:
+        """``revision`` is known of, or (`UNSURE`) that there is something else than what is shown."""
+        self._known, self._known_at = max(self._known, revision), now
+        self.behind = True
+
+    def freshness(self, now: float) -> Freshness:
+        """When ``snapshot`` was last known to be the newest; of unknown age when only Redis remembered it, or
+        while an audit has found it to be wrong.
+        """
+        if self._own_read_at < 0 or self.suspect:
+            return Freshness("" if self.snapshot is None else self.snapshot.as_of, UNKNOWN_AGE_MS)
+        sweeps = self._sweeps
+        at, as_of = self._own_read_at, self._own_as_of
+        if not self.behind and sweeps.swept_at > at:
+            at, as_of = sweeps.swept_at, sweeps.swept_as_of
+        for since, since_as_of in (
+            (self.waits_since, self.waits_as_of),
+            (sweeps.waits_since, sweeps.waits_as_of),
+        ):
+            if since < at:
+                at, as_of = since, since_as_of
+        if at == float("-inf"):
+            return Freshness(as_of or self._own_as_of, UNKNOWN_AGE_MS)
+        return Freshness(as_of, int((now - at) * 1000))
+
+    def advance(self, snapshot: Snapshot, base: Snapshot | None, *, as_of: str, read_at: float) -> bool:
+        """Take what this process read in a read that began at ``read_at``; False when a newer snapshot is
+        here already.
+        """
+        if not is_same(snapshot.user_id, self.user_id):
+            blocked("hub", self.user_id)
+            return False
+        held = self.own_snapshot
+        if held is not None and (snapshot.epoch, snapshot.revision) < (held.epoch, held.revision):
+            return False
+        # Equal revisions mean equal state: then only how fresh it is has changed.
+        if held is None or (snapshot.epoch, snapshot.revision) != (held.epoch, held.revision):
+            self._remember_step(snapshot, base)
+            self.snapshot = snapshot
+        self._own_as_of, self._own_read_at = as_of, read_at
+        # A read sees all that was known of when it began, whoever said what.
+        if read_at >= self._known_at or snapshot.revision >= self._known:
+            self._known, self.behind = 0, False
+        if self._arrived is not None and not self._arrived.done():
+            self._arrived.set_result(None)
+        return True
+
+    def follow(self, snapshot: Snapshot) -> bool:
+        """Take the state that follows on the one that is shown, as its own commit told it; False when it is
+        another account's or follows on something else.
+
+        A commit does not tell how long ago it was: what is shown stays as old as the last look that found its
+        base to be the newest.
+        """
+        if not is_same(snapshot.user_id, self.user_id):
+            blocked("hub", self.user_id)
+            return False
+        base = self.own_snapshot
+        if base is None or self._own_read_at < 0 or snapshot.revision <= base.revision:
+            return False
+        if self.suspect:
+            # What it would follow on is wrong; a read puts it right.
+            return False
+        self._remember_step(snapshot, base)
+        self.snapshot = snapshot
+        if snapshot.revision >= self._known:
+            self._known, self.behind = 0, False
+        return True
+
+    def wake(self, now: float, *, stale: bool) -> None:
+        """Wake every client; then tell them what is known of freshness, where that has changed."""
+        assert self.snapshot is not None
+        for subscriber in tuple(self.subscribers):
+            subscriber.wake(self.snapshot, now)
+        self.tell_staleness(now, stale=stale)
+
+    def tell_staleness(self, now: float, *, stale: bool) -> None:
+        """Tell every client when what is known of freshness changed."""
+        if stale != self.stale:
+            self.stale = stale
+            for subscriber in tuple(self.subscribers):
+                subscriber.beat(now, stale=stale)
+
+    async def first_snapshot(self, store: Store | None, now: float) -> Snapshot:
+        """The newest snapshot: from memory, else as soon as the feed has read it, else as Redis remembers it.
+
+        Raises UnavailableError when none of them can answer.
+        """
+        if self.snapshot is None and not await self._read_arrives(self._patience_seconds(now)):
+            if store is not None:
+                await self._remember(store)
+            if self.snapshot is None:
+                await self._read_arrives(_LAST_CHANCE_SECONDS)
+        if self.snapshot is None:
+            raise UnavailableError(
+                "neither the database nor a snapshot can answer now; try again in a few seconds"
+            )
+        return self.snapshot
+
+    async def snapshot_for(self, held: Position | None, store: Store | None, now: float) -> Snapshot:
+        """`first_snapshot` for a client that says what it holds; never older than that, unless a read that
+        began after ``now`` shows that there is nothing newer.
+
+        Nodes learn of a commit one after the other, and a client may come from one that was first. Anybody
+        may say to hold anything, so all who do share one read a second, and a user who does so all the time
+        is refused: raises TooManyClaims, and UnavailableError when no read comes.
+        """
+        newest = await self.first_snapshot(store, now)
+        if held is None or not self._is_ahead(held, newest, now):
+            return newest
+        self._sweeps.claim(self.user_id, now)
+        while self._is_ahead(held, newest, now):
+            await self._look_again(now)
+            assert self.snapshot is not None
+            newest = self.snapshot
+        return newest
+
+    def _is_ahead(self, held: Position, newest: Snapshot, now: float) -> bool:
+        return (newest.epoch, newest.revision) < held and self._own_read_at < now
+
+    async def _look_again(self, asked_at: float) -> None:
+        """Wait for a read: for any that comes until this account may be looked at again, then for one that
+        began after ``asked_at``.
+        """
+        pause_seconds = self._looked_at + _LOOK_AGAIN_SECONDS - time.monotonic()
+        if self._looked_at < asked_at and pause_seconds > 0:
+            await self._read_arrives(pause_seconds)
+            return
+        if self._looked_at < asked_at:
+            self._looked_at = time.monotonic()
+            self._sweeps.look_again(self)
+        if not await self._read_arrives(self._patience_seconds(asked_at)):
+            raise UnavailableError(
+                "this node has not yet read what you have seen already; try again in a few seconds"
+            )
+
+    async def path_from(self, revision: int, newest: Snapshot, store: Store | None) -> list[Edge] | None:
+        """Steps from ``revision`` to ``newest``, of this node or of any other; None when history does not
+        reach back.
+        """
+        if revision == newest.revision:
+            return []
+        edges = tuple(self._edges or ())
+        path = find_path(edges, revision, newest.revision)
+        if path is None and store is not None:
+            stored = (await store.load([self.user_id])).get(self.user_id)
+            if stored is not None and stored.snapshot.epoch == newest.epoch:
+                path = find_path((*stored.edges, *edges), revision, newest.revision)
+        return path
+
+    async def _remember(self, store: Store) -> None:
+        stored = (await store.load([self.user_id])).get(self.user_id)
+        if stored is not None and self.snapshot is None:
+            self.snapshot, self.stale = stored.snapshot, True
+
+    async def _read_arrives(self, patience_seconds: float) -> bool:
+        if self._arrived is None or self._arrived.done():
+            self._arrived = asyncio.get_running_loop().create_future()
+        try:
+            # Shielded, because other clients wait for the same read.
+            async with asyncio.timeout(patience_seconds):
+                await asyncio.shield(self._arrived)
+        except TimeoutError:
+            return False
+        return self.snapshot is not None
+
+    def _patience_seconds(self, now: float) -> float:
+        if self._sweeps.is_answered(now):
+            return _FIRST_READ_SECONDS
+        # A node that has just started has not looked yet, which is not to be blind.
+        started = self._sweeps.swept_at > 0
+        return _FIRST_READ_WHILE_BLIND_SECONDS if started else _FIRST_READ_WHILE_STARTING_SECONDS
+
+    def _remember_step(self, snapshot: Snapshot, base: Snapshot | None) -> None:
+        if base is None or base.epoch != snapshot.epoch:
+            self._edges = None
+        elif base.revision != snapshot.revision:
+            if self._edges is None:
+                self._edges = deque(maxlen=_EDGES_KEPT)
+            patch = snapshot.patch_from(base, CHANNELS)
+            self._edges.append(Edge(self.user_id, base.revision, snapshot.revision, patch))

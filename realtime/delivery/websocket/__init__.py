@@ -1,0 +1,1 @@
+"""Snapshots to clients over WebSocket."""

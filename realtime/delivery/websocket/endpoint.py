@@ -1,0 +1,160 @@
+"""`GET /ws`: who may connect is decided before the upgrade, with a real HTTP status; then the socket is
+handed over.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Final, Literal
+
+from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.websockets import WebSocket
+
+from auth.identity import Identity
+from guardwire.messages import SUBPROTOCOL, Resume
+from realtime.delivery.http.parameters import channels_parameter, since_parameter
+from realtime.delivery.http.problems import (
+    TOO_MANY_REQUESTS,
+    UPGRADE_REQUIRED,
+    ProblemResponse,
+    problem_of,
+    unavailable,
+)
+from realtime.delivery.limits import ANONYMOUS_RETRY_AFTER_SECONDS, RETRY_AFTER_SECONDS, TOO_MANY, address_of
+from realtime.delivery.websocket.connection import Socket
+from realtime.delivery.websocket.conversation import Streams
+from realtime.errors import AuthenticationError
+from realtime.metrics import METRICS
+from realtime.snapshot import Channels
+
+#: The extension of a WebSocket scope that gives the accepted connection to another protocol (`server/handover.py`).
+TAKE_OVER: Final = "guardwire.take_over"
+#: Makes the next protocol of a transport, for messages of at most so many bytes; None for any size.
+SocketFactory = Callable[[asyncio.Transport, int | None], asyncio.Protocol]
+
+_TOO_MANY_OF_ADDRESS: Final = (
+    "Too many sockets of this address have not said who they are: send the token in the Authorization header,"
+    " or come back later."
+)
+_TOO_MANY_ANONYMOUS: Final = "Too many sockets have not said who they are; come back in a few seconds."
+
+#: The identity of a handshake's header, None without one; raises AuthenticationError, for a forbidden Origin
+#: too.
+Authenticate = Callable[[Scope], Awaitable[Identity | None]]
+
+
+class WebSocketEndpoint:
+    """The `/ws` endpoint, as an ASGI application."""
+
+    def __init__(self, *, streams: Streams, authenticate: Authenticate) -> None:
+        self._streams = streams
+        self._authenticate = authenticate
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Refuse the handshake, or accept it and hand the socket over."""
+        websocket = WebSocket(scope, receive, send)
+        try:
+            identity = await self._authenticate(scope)
+            channels = channels_parameter(websocket.query_params)
+            resume = since_parameter(websocket.query_params)
+        except (AuthenticationError, HTTPException) as error:
+            await _deny(websocket, _refusal(error))
+            return
+        if self._streams.draining:
+            await _deny(websocket, unavailable("The server is restarting; connect again."))
+        elif identity is None:
+            await self._open_for_a_stranger(websocket)
+        else:
+            await self._open_for(websocket, identity, channels, resume)
+
+    async def _open_for_a_stranger(self, websocket: WebSocket) -> None:
+        address = address_of(websocket.scope)
+        exceeded = self._streams.strangers.refusal(address)
+        if exceeded is not None:
+            await _deny(websocket, _too_many_anonymous(exceeded))
+            return
+        # Counted before anything is waited for, so that many at once cannot all pass.
+        self._streams.strangers.enter(address)
+        try:
+            await _accept(websocket)
+            socket = self._take_over(websocket.scope)
+        except BaseException:
+            self._streams.strangers.leave(address)
+            raise
+        self._streams.open_stranger(socket, address)
+
+    async def _open_for(
+        self, websocket: WebSocket, identity: Identity, channels: Channels, resume: Resume | None
+    ) -> None:
+        admission = self._streams.admission
+        lease = await admission.admit(identity.user_id)
+        if lease is None:
+            headers = {"retry-after": str(RETRY_AFTER_SECONDS)}
+            await _deny(websocket, ProblemResponse(TOO_MANY_REQUESTS, detail=TOO_MANY, headers=headers))
+            return
+        try:
+            await _accept(websocket)
+            socket = self._take_over(websocket.scope)
+        except BaseException:
+            admission.leave(lease)
+            raise
+        self._streams.open_for(socket, identity, lease, channels, resume)
+
+    def _take_over(self, scope: Scope) -> Socket:
+        def make(transport: asyncio.Transport, max_frame_bytes: int | None) -> Socket:
+            return Socket(
+                transport,
+                self._streams,
+                max_frame_bytes=max_frame_bytes,
+                frames_per_second=self._streams.max_frames_per_second,
+            )
+
+        socket = _take_over_of(scope)(make)
+        assert isinstance(socket, Socket)
+        return socket
+
+
+class UpgradeRequired:
+    """`GET /ws` without a handshake, as an ASGI application: a proxy that drops ``Upgrade`` makes such a
+    request of a good one.
+    """
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        headers = {"upgrade": "websocket", "connection": "upgrade", "sec-websocket-version": "13"}
+        await ProblemResponse(UPGRADE_REQUIRED, headers=headers)(scope, receive, send)
+
+
+def _too_many_anonymous(exceeded: Literal["all", "address"]) -> ProblemResponse:
+    if exceeded == "all":
+        return unavailable(_TOO_MANY_ANONYMOUS, retry_after_seconds=ANONYMOUS_RETRY_AFTER_SECONDS)
+    headers = {"retry-after": str(ANONYMOUS_RETRY_AFTER_SECONDS)}
+    return ProblemResponse(TOO_MANY_REQUESTS, detail=_TOO_MANY_OF_ADDRESS, headers=headers)
+
+
+async def _accept(websocket: WebSocket) -> None:
+    offered = websocket.scope.get("subprotocols", [])
+    await websocket.accept(subprotocol=SUBPROTOCOL if SUBPROTOCOL in offered else None)
+
+
+def _take_over_of(scope: Scope) -> Callable[[SocketFactory], asyncio.Protocol]:
+    try:
+        take_over: Callable[[SocketFactory], asyncio.Protocol] = scope["extensions"][TAKE_OVER]
+    except KeyError:
+        raise RuntimeError(
+            "serve this application with uvicorn's ws=HandoverProtocol (guardwire serve does)"
+        ) from None
+    return take_over
+
+
+async def _deny(websocket: WebSocket, response: ASGIApp) -> None:
+    await response(websocket.scope, websocket.receive, websocket.send)
+
+
+def _refusal(error: AuthenticationError | HTTPException) -> ProblemResponse:
+    if isinstance(error, AuthenticationError):
+        METRICS.auth_failures.add(1, error.reason)
+    response = problem_of(error)
+    assert response is not None
+    return response
