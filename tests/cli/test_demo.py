@@ -79,9 +79,13 @@ def running(*prefix: str, **variables: str | Path) -> Iterator[Demo]:
         demo.wait_until_ready()
         yield demo
     finally:
+        servers = family(process.pid)
         if process.poll() is None:
             process.kill()
         process.wait()
+        # The servers of a killed demo end by themselves, and remove files from the folder meanwhile.
+        left = wait_until_ended(servers)
+        assert not left
         assert process.stdout is not None
         process.stdout.close()
 
