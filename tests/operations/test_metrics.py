@@ -25,6 +25,7 @@ from tests.end_to_end.mirror import Mirror, mirror
 from tests.end_to_end.node import Node, node
 from tests.feed.node import sync
 from tests.inbox import wait_for_empty_inbox
+from tests.machine import slowness
 from tests.operations.exposition import parse
 
 USER = UUID(int=0xA11CE)
@@ -231,15 +232,15 @@ async def test_a_slow_reader(running: Node, database: asyncpg.Connection[Any]) -
     client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
     client.connect((host, int(port)))
     client.sendall(f"GET /ws HTTP/1.1\r\nHost: {host}:{port}\r\n{_head(running)}\r\n\r\n".encode())
-    # A new reason in each row makes each frame large.
+    # The state holds the newest five events, and a new reason in each of them makes every frame large.
     many = (
         "INSERT INTO reconciliation_logs (user_id, mt5_position_id, symbol, event_type, divergence_reason)"
         " SELECT $1, ticket, 'XAUUSD', 'divergence', $2 || repeat('.', 480)"
-        " FROM generate_series(1, 500) AS ticket"
+        " FROM generate_series(1, 5) AS ticket"
     )
     async with growth(running) as grown:
         before = METRICS.slow_readers.get()
-        async with asyncio.timeout(40):
+        async with asyncio.timeout(20 * slowness()):
             while METRICS.slow_readers.get() == before:
                 await database.execute(many, USER, str(time.monotonic_ns()))
                 await wait_for_empty_inbox(database)
