@@ -119,6 +119,8 @@ class Proxy:
         #: Sent once the client has sent something through the tunnel, and before the server's answer.
         self.injected_later = b""
         self.answer = b"HTTP/1.1 200 Connection established\r\n\r\n"
+        self._tasks: list[asyncio.Task[None]] = []
+        self._writers: list[asyncio.StreamWriter] = []
 
     @asynccontextmanager
     async def listening(self, tls: ssl.SSLContext | None = None) -> AsyncIterator[None]:
@@ -130,23 +132,41 @@ class Proxy:
         finally:
             server.close()
             await server.wait_closed()
+            await self._end_connections()
+
+    async def _end_connections(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        for writer in self._writers:
+            # close() waits for the peer's close_notify, which does not come from a peer that is gone.
+            writer.transport.abort()
+        await asyncio.sleep(0)  # abort() closes the socket in the next turn of the loop
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._tasks.append(task)
+        self._writers.append(writer)
+        with contextlib.suppress(OSError, asyncio.IncompleteReadError):
+            await self._answer(reader, writer)
+        writer.close()
+
+    async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         head = (await reader.readuntil(b"\r\n\r\n")).decode()
         self.requests.append(head)
-        with contextlib.suppress(OSError):
-            if self.refuses:
-                writer.write(b"HTTP/1.1 403 Forbidden\r\n\r\n")
-                await writer.drain()
-            else:
-                host, port = head.split(" ")[1].rsplit(":", 1)
-                there = await asyncio.open_connection(host, int(port))
-                writer.write(self.answer + self.injected)
-                if self.injected_later:
-                    there[1].write(await reader.read(65_536))
-                    writer.write(self.injected_later)
-                await asyncio.gather(pump(reader, there[1]), pump(there[0], writer))
-        writer.close()
+        if self.refuses:
+            writer.write(b"HTTP/1.1 403 Forbidden\r\n\r\n")
+            await writer.drain()
+            return
+        host, port = head.split(" ")[1].rsplit(":", 1)
+        there = await asyncio.open_connection(host, int(port))
+        self._writers.append(there[1])
+        writer.write(self.answer + self.injected)
+        if self.injected_later:
+            there[1].write(await reader.read(65_536))
+            writer.write(self.injected_later)
+        await asyncio.gather(pump(reader, there[1]), pump(there[0], writer))
 
 
 async def pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
