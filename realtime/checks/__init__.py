@@ -1,1 +1,1 @@
-"""`guardwire check-platform`: what is missing or odd in a platform's database, found by bounded SELECTs alone."""
+"""`guardwire check-platform`: finds missing and odd things in a platform's database by bounded SELECT statements."""

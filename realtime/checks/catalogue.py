@@ -1,4 +1,4 @@
-"""Checks of the database's catalogue: tables, columns, indexes, partitions, policies of the platform."""
+"""Checks of the database's catalogue: tables, columns, indexes, partitions and policies of the platform."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any, Final
 from queries.migrations.existing import OLDEST_SERVER, READ_COLUMNS
 from realtime.checks.finding import Finding, note, problem
 
-#: Columns that a new platform's tables have and that nothing reads.
+#: Columns that a new platform's tables have and that Guardwire does not read.
 _SILENT: Final = {"signal_id", "approval_id", "slippage_pips", "pnl_percent", "pip_size"}
 
 _SERVER: Final = """
@@ -47,8 +47,8 @@ SELECT c.relname AS "table", i.indpred IS NULL AS is_whole,
 FROM pg_class AS c JOIN pg_index AS i ON i.indrelid = c.oid AND i.indisvalid
 WHERE c.relnamespace = 'public'::regnamespace AND c.relname = ANY ($1)
 """
-# Whether the policies of a table let a role read every row: they would have to be permissive, for SELECT, for the role
-# or all roles, and say true.
+# Whether the policies of a table let a role read every row. Such a policy is permissive, for SELECT, for the role or
+# for all roles, and its condition is true.
 _POLICIES: Final = """
 SELECT c.relname AS "table",
        bool_or(p.polpermissive AND p.polcmd IN ('r', '*') AND pg_get_expr(p.polqual, p.polrelid) = 'true'
@@ -67,7 +67,9 @@ WHERE p.puballtables OR EXISTS (SELECT FROM pg_publication_tables AS t
 
 @dataclass(frozen=True)
 class Catalogue:
-    """Facts from pg_catalog; ``tables`` are those of schema public, ``elsewhere`` names tables of other schemas."""
+    """Facts from pg_catalog; ``tables`` are those of schema public, ``elsewhere`` names tables of the same name
+    elsewhere.
+    """
 
     server: Mapping[str, Any]
     tables: Mapping[str, Mapping[str, Any]]
@@ -79,7 +81,7 @@ class Catalogue:
 
     @classmethod
     async def read(cls, connection: Any) -> Catalogue:
-        """Reads the catalogue of the database behind ``connection`` (asyncpg's)."""
+        """Read the catalogue of the database behind ``connection`` (asyncpg's)."""
         names = list(READ_COLUMNS)
         tables = await connection.fetch(_TABLES, names)
         columns = await connection.fetch(_COLUMNS, names)
@@ -102,7 +104,7 @@ class Catalogue:
         return bool(self.server["is_migrated"])
 
     def can_be_read(self, table: str) -> bool:
-        """Whether the table is there, with all columns in types that can be read."""
+        """Whether the table exists, with all columns in types that Guardwire can read."""
         return table in self.tables and not any(
             finding.level == "problem"
             for finding in self._of_table(table)
@@ -117,7 +119,7 @@ class Catalogue:
         )
 
     def findings(self) -> Iterator[Finding]:
-        """All that the catalogue says."""
+        """All findings in the catalogue."""
         yield from self._of_server()
         for table in READ_COLUMNS:
             yield from self._of_table(table)
@@ -224,7 +226,7 @@ class Catalogue:
             yield problem("index", table, sentence, self._concurrently(table, remedy))
 
     def _concurrently(self, table: str, remedy: str) -> str:
-        """On a partitioned table an index cannot be made concurrently: it is made on each partition before."""
+        """PostgreSQL makes no index concurrently on a partitioned table, so each partition gets its index first."""
         if self.tables[table]["kind"] != "p":
             return remedy
         return remedy.replace(" CONCURRENTLY", "") + " -- on each partition first, with CONCURRENTLY"

@@ -10,12 +10,12 @@ from realtime.audit.capture import check_capture
 from realtime.checks.catalogue import Catalogue
 from realtime.checks.finding import Finding, literal, note, problem
 
-#: A row that lies further from its arrival than this was not written by a right clock at once.
+#: When the time of a row and its arrival differ by more, the clock was wrong or the row was written late.
 MOST_OFFSET_SECONDS: Final = 60.0
-#: A running applier applies a row sooner than this.
+#: A running applier applies every row within this time.
 MOST_WAIT_SECONDS: Final = 10.0
 _HALF_HOUR_SECONDS: Final = 1800.0
-#: Rows of guardwire.ignored_rows that are looked at.
+#: The number of rows of guardwire.ignored_rows that are examined.
 _MOST_IGNORED: Final = 100_000
 _NAMED: Final = 5
 _IGNORED_BECAUSE: Final = {
@@ -47,12 +47,12 @@ FROM guardwire.inbox_status() AS s
 _WITHOUT_EQUITY: Final = """
 SELECT a.user_id::text FROM guardwire.accounts AS a WHERE a.ready AND a.equity IS NULL ORDER BY a.user_id LIMIT 1001
 """
-# A platform that stopped to write equity, while it goes on to reconcile.
+# A platform that has stopped writing equity and goes on with reconciliations.
 _OLD_EQUITY: Final = """
 SELECT a.user_id::text FROM guardwire.accounts AS a
 WHERE a.equity_at < a.last_sync_at - interval '1 hour' ORDER BY a.user_id LIMIT 1001
 """
-# How much later than its arrival the time of a row is: the median of each account's newest rows.
+# By how much the time of a row is later than its arrival: the median of each account's newest rows.
 _OFFSETS: Final = """
 SELECT a.user_id::text AS account,
        percentile_cont(0.5) WITHIN GROUP (ORDER BY extract(epoch FROM {moment} - s.arrived_at)) AS seconds
@@ -77,7 +77,7 @@ GROUP BY p.quote_currency, a.currency ORDER BY count(*) DESC LIMIT 20
 
 
 async def triggers(connection: Any, catalogue: Catalogue) -> list[Finding]:
-    """Triggers that are missing or do not fire, rows that were set aside, histories that were not read."""
+    """Triggers that are missing or do not fire, rows that were set aside, and histories that were not read."""
     found = [
         problem("capture", "", complaint.wrong, complaint.mend)
         for complaint in await check_capture(connection)
@@ -99,7 +99,7 @@ async def triggers(connection: Any, catalogue: Catalogue) -> list[Finding]:
 
 
 async def applier(connection: Any) -> list[Finding]:
-    """Whether rows are applied at all."""
+    """Whether a process applies rows, and whether rows wait."""
     row = await connection.fetchrow(_APPLIER)
     if not row["has_applier"]:
         sentence = f"no process applies rows, and {row['waiting']:,} wait"
@@ -112,7 +112,7 @@ async def applier(connection: Any) -> list[Finding]:
 
 
 async def ignored(connection: Any) -> list[Finding]:
-    """Rows of the last days that could not be used, and why."""
+    """Rows of the last days that could not be used, with the reason."""
     found = []
     for row in await connection.fetch(_IGNORED, _MOST_IGNORED):
         table, because = _TABLE_OF[row["source"]], _IGNORED_BECAUSE[row["reason"]]
@@ -126,7 +126,7 @@ async def ignored(connection: Any) -> list[Finding]:
 
 
 async def equity(connection: Any) -> list[Finding]:
-    """Accounts whose guards know nothing, or something old."""
+    """Accounts whose guards have no equity, or an old one."""
     found = []
     for statement, sentence in (
         (_WITHOUT_EQUITY, "have no row in public.equity_snapshots: their drawdown is `unknown`"),
@@ -160,7 +160,7 @@ async def clocks(connection: Any, catalogue: Catalogue) -> list[Finding]:
 
 
 def offset_findings(table: str, offsets: dict[str, float]) -> Iterator[Finding]:
-    """The finding for a table's offsets, in seconds by account: positive ones are ahead of the arrival."""
+    """The finding for a table's offsets, in seconds by account; positive offsets are ahead of the arrival."""
     off = {account: seconds for account, seconds in offsets.items() if abs(seconds) > MOST_OFFSET_SECONDS}
     if not off:
         return

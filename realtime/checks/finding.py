@@ -1,4 +1,4 @@
-"""Findings of the checks, and the report that they make."""
+"""Findings of the checks, and the report with all of them."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ _WIDTH: Final = 12
 
 
 class Finding(NamedTuple):
-    """One thing that somebody should know.
+    """One fact about a database that its operator should know.
 
-    A ``problem`` keeps something from being shown, or shows it wrong. A ``note`` is as it may be. ``about`` is a table,
-    a column, a symbol or another name that the sentence is about; ``remedy`` is a statement or a command, empty where
-    no single one helps.
+    A ``problem`` keeps values from being shown, or makes them wrong. A ``note`` may be intended. ``about`` is the
+    table, column, symbol or other subject of the sentence. ``remedy`` is a statement or a command; "" when no single
+    one helps.
     """
 
     check: str
@@ -28,24 +28,24 @@ class Finding(NamedTuple):
 
 
 def problem(check: str, about: str, sentence: str, remedy: str = "") -> Finding:
-    """A finding that has to be mended."""
+    """A finding that has to be corrected."""
     return Finding(check, "problem", about, sentence, remedy)
 
 
 def note(check: str, about: str, sentence: str, remedy: str = "") -> Finding:
-    """A finding that may be as it should be."""
+    """A finding that may be intended."""
     return Finding(check, "note", about, sentence, remedy)
 
 
 @dataclass
 class Report:
-    """All findings; ``read`` says what they were found in."""
+    """All findings; ``read`` describes the database and the rows that were read."""
 
     read: dict[str, object] = field(default_factory=dict)
     findings: list[Finding] = field(default_factory=list)
 
     def add(self, found: Iterable[Finding]) -> None:
-        """Adds findings, in the order in which they are printed."""
+        """Add findings, in the order of printing."""
         self.findings.extend(found)
 
     @property
@@ -82,7 +82,7 @@ def literal(text: str) -> str:
 
 
 def _printable(text: str) -> str:
-    """Text of the database in one line, with escapes for what a terminal would obey."""
+    """Text of the database in one line; characters that a terminal would interpret are escaped."""
     if text.isprintable():
         return text
     return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)

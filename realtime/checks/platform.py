@@ -1,4 +1,4 @@
-"""All checks of a platform's database, in order; each that cannot be made is a finding itself."""
+"""All checks of a platform's database, in order. A check that fails is a finding itself."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from realtime.checks.finding import Finding, Report, note, problem
 
 STATEMENT_SECONDS: Final = 10.0
 
-#: Settings of a session that only reads, and waits for no other.
+#: Settings of a session that only reads, and waits for no other session.
 SESSION: Final = {
     "application_name": "guardwire check-platform",
     "default_transaction_read_only": "on",
@@ -24,9 +24,10 @@ SESSION: Final = {
 
 
 async def check_platform(connection: Any, *, most_rows: int) -> Report:
-    """Everything that is missing or odd in the database behind ``connection`` (asyncpg's).
+    """Every finding in the database behind ``connection`` (asyncpg's).
 
-    Reads the catalogue, at most ``most_rows`` rows of the log and of equity, and a few small reads of schema guardwire.
+    It reads the catalogue, at most ``most_rows`` rows of the log and of equity, and a few small tables of schema
+    guardwire.
     """
     report = Report()
     catalogue = await Catalogue.read(connection)
@@ -66,7 +67,7 @@ def _derived(
 
 
 async def _made(name: str, findings: Awaitable[Iterable[Finding]]) -> Iterable[Finding]:
-    """The findings of one check; one that says why where the check could not be made."""
+    """The findings of one check; when the check fails, one finding with the reason."""
     try:
         return await findings
     except asyncpg.InsufficientPrivilegeError as error:

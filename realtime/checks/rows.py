@@ -28,7 +28,7 @@ _MOST_SYMBOLS: Final = 200
 _MOST_INSTRUMENTS: Final = 10_000
 _AHEAD_SECONDS: Final = 5.0
 _OVERDUE_SECONDS: Final = 60.0
-#: Columns that a platform may leave empty without losing anything.
+#: Columns that a platform may leave empty without any loss.
 _OPTIONAL: Final = frozenset({"error_message", "divergence_reason", "status"})
 _COLUMN_OF: Final = {"ticket": "mt5_position_id"}
 
@@ -46,7 +46,7 @@ _INSTRUMENTS: Final = "SELECT upper(btrim(symbol::text)) FROM public.instruments
 
 @dataclass(frozen=True)
 class Sample:
-    """The newest rows of the log and of equity, by the database's clock at that moment."""
+    """The newest rows of the log and of equity, with the database's time of the read."""
 
     now: datetime
     log: Sequence[Row]
@@ -55,10 +55,10 @@ class Sample:
 
     @classmethod
     async def read(cls, connection: Any, catalogue: Catalogue, *, most: int) -> Sample:
-        """Reads at most ``most`` rows of each table that can be read.
+        """Read at most ``most`` rows of each readable table.
 
-        Rows come by the index on their time where there is one, else from the last pages of the table, which hold the
-        newest rows of a table that is only appended to.
+        The rows come by the index on their time, if there is one. Otherwise they come from the last pages of the table,
+        which hold the newest rows of a table that is only appended to.
         """
         return cls(
             now=await connection.fetchval("SELECT clock_timestamp()"),
@@ -68,7 +68,7 @@ class Sample:
         )
 
     def described(self) -> str:
-        """How many rows of the log, and between which times."""
+        """The number of rows of the log, and their range of times."""
         times = sorted(time for row in self.log if (time := values.moment(row["created_at"])))
         span = f" from {times[0]:%Y-%m-%d %H:%M:%S} to {times[-1]:%Y-%m-%d %H:%M:%S} UTC" if times else ""
         return f"{len(self.log):,} newest rows of the log{span}"
@@ -89,7 +89,7 @@ async def _newest(
     found: list[Row] = []
     for leaf in await connection.fetch(_LEAVES, f"public.{table}"):
         blocks = max(1, round(most / leaf["rows_in_block"]))
-        # A scan of a range of pages reads these and no others.
+        # A scan of a range of pages reads these pages and no others.
         statement = f"SELECT {columns} FROM ONLY {leaf['name']} AS t WHERE t.ctid >= $1::text::tid LIMIT $2"
         first = f"({max(0, leaf['blocks'] - blocks)},0)"
         found += [dict(row) for row in await connection.fetch(statement, first, 2 * most)]
@@ -98,7 +98,7 @@ async def _newest(
 
 
 def _readable(column: str, column_type: str) -> str:
-    """SQL for a value: text, or a moment in UTC; null where a program cannot hold the moment."""
+    """SQL for a value: text, or a time in UTC; null for a time that Python cannot represent."""
     if not column_type.startswith("timestamp "):
         return f"{column}::text"
     moment = f"({column} AT TIME ZONE 'UTC')" if column_type == "timestamp without time zone" else column
@@ -118,7 +118,7 @@ async def _instruments(connection: Any, catalogue: Catalogue) -> frozenset[str]:
 
 
 def findings(sample: Sample) -> Iterator[Finding]:
-    """All that the rows say."""
+    """All findings in the rows."""
     if sample.log:
         yield from _kinds(sample)
         yield from _identities(sample)
@@ -138,7 +138,7 @@ def _event(row: Row) -> str:
 
 
 def about_positions(rows: Sequence[Row]) -> list[Row]:
-    """The rows that are about a position."""
+    """The rows about a position."""
     return [row for row in rows if _event(row) in _OPEN | _CLOSE]
 
 
@@ -147,7 +147,7 @@ def _share(count: int, whole: int) -> str:
 
 
 def _kinds(sample: Sample) -> Iterator[Finding]:
-    """Rows that say nothing to Guardwire."""
+    """Rows that Guardwire ignores."""
     events = Counter(_event(row) for row in sample.log)
     for event, count in sorted(events.items()):
         if event not in _KNOWN:
@@ -178,7 +178,7 @@ def _is_known_match(value: Any) -> bool:
 
 
 def _identities(sample: Sample) -> Iterator[Finding]:
-    """Rows that name no account or no ticket."""
+    """Rows without a valid account or ticket."""
     users = [row for row in sample.log if values.user(row["user_id"]) is None]
     if users:
         sentence = f"{_share(len(users), len(sample.log))} name no account: user_id is null or no UUID"
@@ -200,7 +200,7 @@ def _has_ticket(row: Row) -> bool:
 
 
 def _symbols(sample: Sample) -> Iterator[Finding]:
-    """Symbols whose profit cannot be computed, with a statement for each that a known one resembles."""
+    """Symbols whose profit cannot be computed, with a statement for each that resembles a known instrument."""
     about = about_positions(sample.log)
     counted = Counter(symbol for row in about if (symbol := values.symbol(row["symbol"])))
     without = sum(values.symbol(row["symbol"]) is None and _event(row) in _OPEN for row in about)
@@ -233,9 +233,9 @@ def _unknown_symbol(symbol: str, share: str, instruments: frozenset[str]) -> Fin
 
 
 def instrument_of(symbol: str, instruments: frozenset[str]) -> str | None:
-    """The longest known instrument that a broker's symbol begins with; None when there is none.
+    """The longest known instrument that is part of a broker's symbol; None when there is none.
 
-    Brokers decorate names in front with ``#`` and behind with a few characters, such as ``.r``, ``m`` or ``-ecn``.
+    Brokers put ``#`` before the name, and a few characters such as ``.r``, ``m`` or ``-ecn`` behind it.
     """
     name = symbol.upper().lstrip("#")
     found = [
@@ -254,7 +254,7 @@ _USABLE: Final[Mapping[str, Callable[[Any], object]]] = {
 
 
 def _values(sample: Sample) -> Iterator[Finding]:
-    """Values without which a position has no profit, and conditions without figures."""
+    """Missing values without which a position has no profit, and market conditions without figures."""
     about = [
         row
         for row in sample.log
@@ -281,7 +281,7 @@ def _lacks_figures(row: Row) -> bool:
 
 
 def _times(sample: Sample) -> Iterator[Finding]:
-    """Times that cannot be right."""
+    """Times that must be wrong."""
     latest = sample.now + timedelta(seconds=_AHEAD_SECONDS)
     ahead = [
         row["created_at"]
@@ -301,7 +301,7 @@ def _times(sample: Sample) -> Iterator[Finding]:
 
 
 def _intervals(sample: Sample) -> Iterator[Finding]:
-    """Accounts that are reconciled so seldom that they are silent in between."""
+    """Accounts whose reconciliations are so far apart that the source becomes silent in between."""
     gaps = sync_gaps(sample.log)
     seldom = [seconds for seconds in gaps.values() if seconds > _OVERDUE_SECONDS]
     if seldom:
@@ -329,7 +329,7 @@ def sync_gaps(rows: Sequence[Row]) -> dict[str, float]:
 
 
 def _empty_columns(table: str, rows: Sequence[Row]) -> Iterator[Finding]:
-    """Columns that are read and that no row fills."""
+    """Columns that Guardwire reads and that no row fills."""
     empty = sorted(
         _COLUMN_OF.get(name, name)
         for name in rows[0]
@@ -344,7 +344,7 @@ def _empty_columns(table: str, rows: Sequence[Row]) -> Iterator[Finding]:
 
 
 def _equity(sample: Sample) -> Iterator[Finding]:
-    """Equity rows that guards cannot use, and accounts of the log that have none."""
+    """Equity rows that guards cannot use, and accounts of the log without equity."""
     unusable = [row for row in sample.equity if values.number(row["equity"]) is None]
     if unusable:
         sentence = (
