@@ -11,7 +11,7 @@ import os
 import subprocess
 from collections.abc import AsyncIterator, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import hypothesis
 import pytest
@@ -22,6 +22,9 @@ from realtime.embedded import EmbeddedServers
 from tests.data_folders import open_folder
 from tests.databases import Databases
 from tests.logical_redis import LogicalRedis
+
+if TYPE_CHECKING:
+    from tests.end_to_end.history_runner import HistoryRunner
 
 #: How long a cancelled task may take to end.
 ENDING_SECONDS = 2.0
@@ -95,6 +98,16 @@ def migrated_url(databases: Databases, migrated_template: str) -> Iterator[str]:
     url = databases.make(like=migrated_template)
     yield url
     databases.drop(url)
+
+
+@pytest.fixture
+def history_runner(migrated_url: str) -> Iterator[HistoryRunner]:
+    """Runs drawn histories in a freshly migrated database."""
+    from tests.end_to_end.history_runner import HistoryRunner
+
+    runner = HistoryRunner.open(migrated_url)
+    yield runner
+    runner.close()
 
 
 @pytest.fixture(scope="session")

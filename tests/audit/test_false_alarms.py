@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -35,99 +33,96 @@ DELETE FROM equity_snapshots WHERE id IN (SELECT g.log_id FROM gone AS g)
 MOST_ROWS = st.sampled_from([3, 12, 10_000])
 
 
-@pytest.fixture
-def runner(migrated_url: str) -> Iterator[HistoryRunner]:
-    runner = HistoryRunner.open(migrated_url)
-    yield runner
-    runner.close()
-
-
 @pytest.mark.timeout(300)
-def test_a_history_that_was_applied_is_not_called_different(runner: HistoryRunner) -> None:
+def test_a_history_that_was_applied_is_not_called_different(history_runner: HistoryRunner) -> None:
     @examples(40)
     @given(histories, MOST_ROWS)
     def holds_for(history: list[Transaction], most_rows: int) -> None:
-        runner.runner.run(_audit(runner, history, most_rows))
+        history_runner.runner.run(_audit(history_runner, history, most_rows))
 
     holds_for()
 
 
 @pytest.mark.timeout(300)
-def test_a_history_whose_rows_wait_is_not_called_different(runner: HistoryRunner) -> None:
+def test_a_history_whose_rows_wait_is_not_called_different(history_runner: HistoryRunner) -> None:
     @examples(25)
     @given(histories, MOST_ROWS)
     def holds_for(history: list[Transaction], most_rows: int) -> None:
-        runner.runner.run(_audit_while_rows_wait(runner, history, most_rows))
+        history_runner.runner.run(_audit_while_rows_wait(history_runner, history, most_rows))
 
     holds_for()
 
 
 @pytest.mark.timeout(300)
-def test_a_history_of_which_rows_were_removed_is_not_called_different(runner: HistoryRunner) -> None:
+def test_a_history_of_which_rows_were_removed_is_not_called_different(history_runner: HistoryRunner) -> None:
     @examples(40)
     @given(histories, MOST_ROWS, st.sets(st.integers(0, 15), min_size=1))
     def holds_for(history: list[Transaction], most_rows: int, removed: set[int]) -> None:
-        runner.runner.run(_remove(runner, history, most_rows, removed))
+        history_runner.runner.run(_remove(history_runner, history, most_rows, removed))
 
     holds_for()
 
 
 @pytest.mark.timeout(300)
-def test_a_rebuilt_history_and_one_without_arrivals_are_not_called_different(runner: HistoryRunner) -> None:
+def test_a_rebuilt_history_and_one_without_arrivals_are_not_called_different(
+    history_runner: HistoryRunner,
+) -> None:
     @examples(25)
     @given(histories, st.booleans())
     def holds_for(history: list[Transaction], rebuilt: bool) -> None:
-        runner.runner.run(_forget(runner, history, rebuilt=rebuilt))
+        history_runner.runner.run(_forget(history_runner, history, rebuilt=rebuilt))
 
     holds_for()
 
 
-async def _audit(runner: HistoryRunner, history: list[Transaction], most_rows: int) -> None:
-    writer = await runner.written(history)
-    await _agree(runner, writer, most_rows)
+async def _audit(history_runner: HistoryRunner, history: list[Transaction], most_rows: int) -> None:
+    writer = await history_runner.written(history)
+    await _agree(history_runner, writer, most_rows)
 
 
-async def _audit_while_rows_wait(runner: HistoryRunner, history: list[Transaction], most_rows: int) -> None:
-    writer = runner.writer()
+async def _audit_while_rows_wait(
+    history_runner: HistoryRunner, history: list[Transaction], most_rows: int
+) -> None:
+    writer = history_runner.writer()
     try:
         await writer.begin()
         for transaction in history:
             await writer.perform(transaction)
-            if await runner.applier.fetchval("SELECT EXISTS (SELECT FROM guardwire.inbox)"):
-                await _agree(runner, writer, most_rows)
+            if await history_runner.applier.fetchval("SELECT EXISTS (SELECT FROM guardwire.inbox)"):
+                await _agree(history_runner, writer, most_rows)
         await writer.finish()
     finally:
         await writer.abandon()
-    await _agree(runner, writer, most_rows)
+    await _agree(history_runner, writer, most_rows)
 
 
 async def _remove(
-    runner: HistoryRunner, history: list[Transaction], most_rows: int, removed: set[int]
+    history_runner: HistoryRunner, history: list[Transaction], most_rows: int, removed: set[int]
 ) -> None:
-    writer = await runner.written(history)
-    await runner.applier.execute(REMOVE, list(writer.names.users), sorted(removed))
-    await _agree(runner, writer, most_rows)
-    await _rebuild(runner, writer)
-    await _agree(runner, writer, most_rows)
+    writer = await history_runner.written(history)
+    await history_runner.applier.execute(REMOVE, list(writer.names.users), sorted(removed))
+    await _agree(history_runner, writer, most_rows)
+    await _rebuild(history_runner, writer)
+    await _agree(history_runner, writer, most_rows)
 
 
-async def _forget(runner: HistoryRunner, history: list[Transaction], *, rebuilt: bool) -> None:
-    writer = await runner.written(history)
+async def _forget(history_runner: HistoryRunner, history: list[Transaction], *, rebuilt: bool) -> None:
+    writer = await history_runner.written(history)
     if not rebuilt:
-        await runner.applier.execute(FORGET)
-        await _agree(runner, writer, 10_000)
-    await _rebuild(runner, writer)
-    await _agree(runner, writer, 10_000)
+        await history_runner.applier.execute(FORGET)
+        await _agree(history_runner, writer, 10_000)
+    await _rebuild(history_runner, writer)
+    await _agree(history_runner, writer, 10_000)
 
 
-async def _rebuild(runner: HistoryRunner, writer: HistoryWriter) -> None:
+async def _rebuild(history_runner: HistoryRunner, writer: HistoryWriter) -> None:
     for user_id in writer.names.users:
-        await rebuild(runner.applier, user_id)
+        await rebuild(history_runner.applier, user_id)
 
 
-async def _agree(runner: HistoryRunner, writer: HistoryWriter, most_rows: int) -> None:
+async def _agree(history_runner: HistoryRunner, writer: HistoryWriter, most_rows: int) -> None:
     # Nodes end alerts whose window has passed every few seconds; here no node runs.
-    await housekeep(runner.applier)
+    await housekeep(history_runner.applier)
     for user_id in writer.names.users:
-        found = await differences(runner.applier, user_id, most_rows=most_rows)
+        found = await differences(history_runner.applier, user_id, most_rows=most_rows)
         assert not found, "\n".join(found)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from decimal import Decimal
 from typing import Any
 
@@ -15,19 +14,12 @@ from tests.end_to_end.history_runner import HistoryRunner
 from tests.end_to_end.statements import InsertEquity, InsertLog, InsertRate, SetLimits, Transaction
 
 
-@pytest.fixture
-def runner(migrated_url: str) -> Iterator[HistoryRunner]:
-    runner = HistoryRunner.open(migrated_url)
-    yield runner
-    runner.close()
-
-
 @pytest.mark.timeout(300)
-def test_the_evaluated_state_is_the_oracles(runner: HistoryRunner) -> None:
+def test_the_evaluated_state_is_the_oracles(history_runner: HistoryRunner) -> None:
     @examples(120)
     @given(histories)
     def whatever_is_committed(history: list[Transaction]) -> None:
-        runner.judge(history)
+        history_runner.judge(history)
 
     whatever_is_committed()
 
@@ -101,6 +93,6 @@ def gap(second: float, opened: int) -> InsertLog:
     ids=lambda named: named[0],
 )
 def test_histories_that_chance_seldom_draws(
-    runner: HistoryRunner, history: tuple[str, list[list[Any]]]
+    history_runner: HistoryRunner, history: tuple[str, list[list[Any]]]
 ) -> None:
-    runner.judge([Transaction(tuple(statements)) for statements in history[1]])
+    history_runner.judge([Transaction(tuple(statements)) for statements in history[1]])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from decimal import Decimal
 from typing import Any
 from uuid import UUID
@@ -54,22 +53,15 @@ class Follower:
         self._held = found
 
 
-@pytest.fixture
-def runner(migrated_url: str) -> Iterator[HistoryRunner]:
-    runner = HistoryRunner.open(migrated_url)
-    yield runner
-    runner.close()
-
-
 @pytest.mark.timeout(300)
-def test_the_state_that_deltas_lead_to_is_the_state_that_a_read_shows(runner: HistoryRunner) -> None:
+def test_the_state_that_deltas_lead_to_is_the_state_that_a_read_shows(history_runner: HistoryRunner) -> None:
     followed = 0
 
     @examples(40)
     @given(histories)
     def whatever_was_committed(history: list[Transaction]) -> None:
         nonlocal followed
-        followed += runner.runner.run(_follow(runner, history))
+        followed += history_runner.runner.run(_follow(history_runner, history))
 
     whatever_was_committed()
     assert followed > 0
@@ -96,9 +88,9 @@ def _loop(turn: int) -> Transaction:
     return Transaction((*_plain(turn).statements, InsertEquity((equity,))))
 
 
-async def _follow(runner: HistoryRunner, history: list[Transaction]) -> int:
-    writer = runner.writer()
-    follower = Follower(runner.applier, writer)
+async def _follow(history_runner: HistoryRunner, history: list[Transaction]) -> int:
+    writer = history_runner.writer()
+    follower = Follower(history_runner.applier, writer)
     try:
         await writer.begin()
         for turn, transaction in enumerate(history):

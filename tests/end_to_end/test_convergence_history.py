@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
 
@@ -67,53 +66,46 @@ def _timed(statement: Statement) -> Statement:
 inserted_only: st.SearchStrategy[list[Transaction]] = histories_before_a_node.map(_without_updates)
 
 
-@pytest.fixture
-def runner(migrated_url: str) -> Iterator[HistoryRunner]:
-    runner = HistoryRunner.open(migrated_url)
-    yield runner
-    runner.close()
-
-
 @pytest.mark.timeout(300)
-def test_an_account_that_is_rebuilt_is_as_it_was(runner: HistoryRunner) -> None:
+def test_an_account_that_is_rebuilt_is_as_it_was(history_runner: HistoryRunner) -> None:
     @examples(40)
     @given(inserted_only)
     def whatever_was_committed(history: list[Transaction]) -> None:
-        runner.runner.run(_rebuild(runner, history))
+        history_runner.runner.run(_rebuild(history_runner, history))
 
     whatever_was_committed()
 
 
-async def _rebuild(runner: HistoryRunner, history: list[Transaction]) -> None:
-    writer = await runner.written(history)
-    await _read_anew(runner, writer)
+async def _rebuild(history_runner: HistoryRunner, history: list[Transaction]) -> None:
+    writer = await history_runner.written(history)
+    await _read_anew(history_runner, writer)
     # The rows are half an hour old, so a node that reads them now reports a silent platform.
-    await runner.compare(writer, writer.arrivals, without=("/status/source",))
+    await history_runner.compare(writer, writer.arrivals, without=("/status/source",))
 
 
 @pytest.mark.timeout(300)
 def test_an_account_whose_history_nobody_watched_is_read_by_the_times_of_its_rows(
-    runner: HistoryRunner,
+    history_runner: HistoryRunner,
 ) -> None:
     @examples(40)
     @given(inserted_only.map(_without_timeless_rows))
     def whatever_was_committed(history: list[Transaction]) -> None:
-        runner.runner.run(_backfill(runner, history))
+        history_runner.runner.run(_backfill(history_runner, history))
 
-    runner.runner.run(_look_away(runner))
+    history_runner.runner.run(_look_away(history_runner))
     whatever_was_committed()
 
 
-async def _look_away(runner: HistoryRunner) -> None:
+async def _look_away(history_runner: HistoryRunner) -> None:
     for table in ("reconciliation_logs", "equity_snapshots"):
-        await runner.connections[0].execute(f"ALTER TABLE {table} DISABLE TRIGGER USER")
+        await history_runner.connections[0].execute(f"ALTER TABLE {table} DISABLE TRIGGER USER")
 
 
-async def _backfill(runner: HistoryRunner, history: list[Transaction]) -> None:
-    writer = await runner.written(history)
+async def _backfill(history_runner: HistoryRunner, history: list[Transaction]) -> None:
+    writer = await history_runner.written(history)
     found = _as_found(writer.arrivals, datetime.now(UTC))
-    await _read_anew(runner, writer)
-    await runner.compare(writer, found, without=WATCHED_ONLY)
+    await _read_anew(history_runner, writer)
+    await history_runner.compare(writer, found, without=WATCHED_ONLY)
 
 
 def _as_found(history: History, at: datetime) -> History:
@@ -124,6 +116,6 @@ def _as_found(history: History, at: datetime) -> History:
     return [*others, *(replace(each, order=each.order + 1_000_000) for each in found)]
 
 
-async def _read_anew(runner: HistoryRunner, writer: HistoryWriter) -> None:
+async def _read_anew(history_runner: HistoryRunner, writer: HistoryWriter) -> None:
     for user_id in writer.names.users:
-        await rebuild(runner.applier, user_id)
+        await rebuild(history_runner.applier, user_id)
