@@ -1,35 +1,36 @@
--- Store newer snapshots of many accounts, and the edge that each took, by compare-and-set on (epoch, revision).
+-- Stores newer snapshots of many accounts, and the edge to each, by compare-and-set on (epoch, revision).
 --
--- A state is stored seldom, and an edge each time: the newest state is the stored one and the edges since. So an edge
--- alone is taken only where it goes on from what is stored, and while those since the state are few and young.
+-- A whole state is stored seldom, and an edge each time. The newest state is the stored state plus the edges since. An
+-- edge alone is therefore accepted only when it continues the stored revision, and the edges since the state are few,
+-- short and young.
 --
--- Another program may have written anything under these keys. A value that this script would not have written is removed
--- with all else that is remembered of its account, so that no account stands in the way of the others in its batch.
+-- Another program may have written anything under these keys. When a value has a form that this script never writes, the
+-- script deletes both keys of the account, so that one account does not block the others of its batch.
 --
 -- KEYS: for account i, KEYS[2i-1] its snapshot (hash) and KEYS[2i] its edges (list, oldest first).
--- ARGV: now_seconds, ttl_seconds, edge_count, edge_bytes, edge_seconds, steps, steps_bytes, steps_seconds; then in one
---       string (because many would cost the client more than all else) for each account epoch, revision, as_of, owner,
---       state (or ''), base (or '') and patch, each after its length in four bytes, the greatest first.
--- Returns two lists: for each account 1 (stored), 0 (not newer), -1 (of an older epoch) or 2 (the state is wanted too);
--- and the numbers of the accounts whose keys were removed.
+-- ARGV: now_seconds, ttl_seconds, edge_count, edge_bytes, edge_seconds, steps, steps_bytes, steps_seconds; then one
+--       string (many arguments would cost the client more than everything else) with epoch, revision, as_of, owner,
+--       state (or ''), base (or '') and patch of each account, each after its length in four bytes, big-endian.
+-- Returns two lists: for each account 1 (stored), 0 (not newer), -1 (of an older epoch) or 2 (send the whole state too);
+-- and the numbers of the accounts whose keys were deleted.
 local now, ttl, most, most_bytes = tonumber(ARGV[1]), ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
 local edge_seconds, steps, steps_bytes = tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7])
 local steps_seconds, accounts, at = tonumber(ARGV[8]), ARGV[9], 1
 local results, removed = {}, {}
 
--- A revision is the microseconds of its commit, by the database's clock, and an epoch eight times the milliseconds of
--- when it began (queries/live_query.py). Those of the day after tomorrow are none: they would keep all others out.
+-- A revision is the time of its commit in microseconds, by the database's clock, and an epoch eight times the time of its
+-- begin in milliseconds (queries/live_query.py). Values beyond tomorrow are wrong, and would keep all later ones out.
 local DAY_SECONDS = 86400
 local MOST_REVISION = (now + 2 * DAY_SECONDS) * 1000000
 local MOST_EPOCH = (now + 2 * DAY_SECONDS) * 8000
 
--- `text` as a whole number from 0 to `limit`, nil for anything else: tonumber also takes 'nan', 'inf', '0x1' and '1e9'.
+-- `text` as a whole number from 0 to `limit`; nil for anything else. tonumber alone accepts 'nan', 'inf', '0x1' and '1e9'.
 local function whole(text, limit)
   local number = text and #text <= 16 and string.match(text, '^%d+$') and tonumber(text)
   return number and number <= limit and number or nil
 end
 
--- The numbers that are remembered of an account, {} when nothing is, nil when this script would not have written them.
+-- The stored numbers of an account; {} without any, nil when a value has a form that this script never writes.
 local function held_of(snapshot, edges)
   local kind, edges_kind = redis.call('TYPE', snapshot)['ok'], redis.call('TYPE', edges)['ok']
   if edges_kind ~= 'none' and (edges_kind ~= 'list' or redis.call('LLEN', edges) > 2 * most) then return nil end
@@ -50,8 +51,8 @@ local function held_of(snapshot, edges)
   return nil
 end
 
--- An edge is 'base revision seconds patch'; the first three are needed without decoding the patch. State and patch
--- come with their owner in front, which only readers look at.
+-- Removes the oldest edges beyond the limits. An edge is 'base revision seconds patch', so that the first three are read
+-- without decoding the patch. State and patch begin with their owner, which only readers check.
 local function trim(snapshot, edges, bytes)
   local count = redis.call('LLEN', edges)
   while count > 0 do
@@ -64,7 +65,7 @@ local function trim(snapshot, edges, bytes)
   redis.call('HSET', snapshot, 'edge_bytes', count > 0 and math.max(bytes, 0) or 0)
 end
 
--- Whether the state is still to be had from the stored one when this edge is added.
+-- Whether a reader can still compute the newest state from the stored one when this edge is added.
 local function goes_on(held, base, patch)
   return tonumber(base) == held.revision
     and held.steps < steps
@@ -91,7 +92,7 @@ for i = 1, #KEYS / 2 do
   elseif state == '' and (tonumber(epoch) ~= held_epoch or not goes_on(held, base, patch)) then
     results[i] = 2
   else
-    -- History does not reach across an epoch, and has none without a snapshot.
+    -- Edges never lead from one epoch to another.
     if tonumber(epoch) > held_epoch then
       redis.call('DEL', edges)
       edge_bytes = 0

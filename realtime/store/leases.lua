@@ -1,8 +1,8 @@
--- Claim, renew or release leases of users on connections, by Redis' own clock.
+-- Claims, renews or releases leases of users on connections, by Redis' own clock.
 --
 -- KEYS: one sorted set for each lease (member: the lease, score: when it ends, in seconds).
 -- ARGV: what ('claim', 'renew' or 'release'), most leases of a user, lease_seconds, then for each key its lease.
--- Returns for each key of a claim 1, or 0 where it was refused; nothing for what cannot be.
+-- Returns for each key of a claim 1, or 0 when it was refused; an empty list for 'renew' and 'release'.
 local what, most, seconds = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
 local now = tonumber(redis.call('TIME')[1])
 local results = {}
@@ -15,7 +15,7 @@ for i, key in ipairs(KEYS) do
   else
     if what == 'claim' then
       redis.call('ZREMRANGEBYSCORE', key, '-inf', now)
-      -- No lease lasts so long: somebody else wrote it, and it would lock its user out.
+      -- No lease ends so late. Another program wrote such an entry, and it would lock the user out.
       redis.call('ZREMRANGEBYSCORE', key, '(' .. now + seconds, '+inf')
       if redis.call('ZCARD', key) >= most then results[i] = 0 end
     end

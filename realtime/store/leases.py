@@ -1,4 +1,4 @@
-"""Leases on connections, counted across nodes in Redis; those of a node that died end by themselves."""
+"""Leases on connections, counted across nodes in Redis. The leases of a dead node end by themselves."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _BATCH: Final = 500
 
 
 class Leases:
-    """At most ``most_per_user`` leases of a user at once, over all nodes that share this Redis."""
+    """At most ``most_per_user`` leases of each user, over all nodes that share this Redis."""
 
     def __init__(self, redis: Redis, *, most_per_user: int) -> None:
         self._script = redis.register_script(
@@ -28,11 +28,12 @@ class Leases:
         self._most_per_user = most_per_user
         self._claims: dict[str, tuple[UUID, asyncio.Future[bool]]] = {}
         self._claiming: asyncio.Task[None] | None = None
-        self._alone = False
+        self._without_redis = False
 
     async def claim(self, lease: str, user_id: UUID) -> bool:
-        """Whether ``user_id`` may have one more; True when Redis cannot tell, for each node counts its own
-        too.
+        """Whether ``user_id`` may have one more lease.
+
+        True when Redis does not answer, because each node also counts its own connections.
         """
         answer: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         self._claims[lease] = user_id, answer
@@ -41,15 +42,15 @@ class Leases:
         return await answer
 
     async def renew(self, leases: Mapping[str, UUID]) -> None:
-        """Keep these, each with its user; also those that Redis lost."""
+        """Extend these leases, each with its user; a lease that Redis lost is made again."""
         await self._call("renew", leases)
 
     async def release(self, leases: Mapping[str, UUID]) -> None:
-        """Give these back."""
+        """Release these leases, each with its user."""
         await self._call("release", leases)
 
     async def _claim_all(self) -> None:
-        """Ask for all that wait, then for those that came meanwhile: a crowd costs few calls."""
+        """Claim all waiting leases in one call, then those that came meanwhile, so that a crowd costs few calls."""
         try:
             while self._claims:
                 claims, self._claims = self._claims, {}
@@ -58,7 +59,7 @@ class Leases:
                 for (_, answer), result in zip(claims.values(), results, strict=True):
                     if not answer.done():
                         answer.set_result(bool(result))
-                # Those who went away meanwhile may have given back what they did not have yet.
+                # A client that left meanwhile may have released its lease before Redis granted it.
                 gone = {lease: user_id for lease, (user_id, answer) in claims.items() if answer.cancelled()}
                 if gone:
                     await self._call("release", gone)
@@ -68,7 +69,7 @@ class Leases:
     async def _call(
         self, what: Literal["claim", "renew", "release"], leases: Mapping[str, UUID]
     ) -> list[int] | None:
-        """The script's answers, which only a claim has; None without Redis."""
+        """The answers of the script, which only a claim has; None when Redis does not answer."""
         names, results = list(leases), []
         try:
             for start in range(0, len(names), _BATCH):
@@ -77,12 +78,12 @@ class Leases:
                 arguments: list[Any] = [what, self._most_per_user, LEASE_SECONDS, *batch]
                 results += await self._script(keys=keys, args=arguments)
         except (RedisError, OSError, TimeoutError) as error:
-            # A crowd that comes meanwhile is one line in the log, not thousands.
-            if not self._alone:
+            # One log line for the whole outage, because each of thousands of clients would cause one.
+            if not self._without_redis:
                 log.warning("connections are counted on this node alone: %s", type(error).__name__)
-            self._alone = True
+            self._without_redis = True
             return None
-        if self._alone:
+        if self._without_redis:
             log.warning("connections are counted over all nodes again")
-        self._alone = False
+        self._without_redis = False
         return results

@@ -1,8 +1,8 @@
-"""Connections to Redis that are given up when their server has become a replica.
+"""A pool of connections to Redis that closes its connections when their server has become a replica.
 
-After a failover the old primary may live on as a replica. It answers every write with READONLY, over
-connections that are in order, so a pool would keep them for ever. The address may lead to the new primary by
-now, which only a new connection finds out.
+After a failover the old primary may live on as a replica. It answers every write with READONLY over working
+connections, so a usual pool would keep them for ever. By then the address may lead to the new primary, which only a
+new connection reaches.
 """
 
 from __future__ import annotations
@@ -14,23 +14,23 @@ from redis.asyncio import BlockingConnectionPool, Connection
 from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import MasterDownError, ReadOnlyError, ResponseError
 
-#: LOADING is not among them: redis-py takes it for a lost connection by itself.
+#: Without LOADING, which redis-py itself treats as a lost connection.
 _DEMOTIONS: Final = (ReadOnlyError, MasterDownError)
-#: How servers before Redis 7 report it from within a script.
+#: The text of this error from within a script, before Redis 7.
 _OF_A_SCRIPT: Final = "-READONLY"
 
 
 def is_demotion(error: Exception) -> bool:
-    """Whether ``error`` is the answer of a replica to what only a primary does."""
+    """Whether ``error`` is a replica's answer to a command for a primary."""
     return isinstance(error, _DEMOTIONS) or (isinstance(error, ResponseError) and _OF_A_SCRIPT in str(error))
 
 
 class _Noticing:
-    """Mixed into a connection class: remembers that its server answered as a replica, until it is closed."""
+    """Mixin for a connection class: records that the server answered as a replica, until the connection closes."""
 
-    #: Whether this connection got such an answer.
+    #: Whether this connection got an answer of a replica.
     is_demoted = False
-    #: Whether another connection of the pool did.
+    #: Whether another connection of the pool got one.
     is_doubtful = False
 
     async def read_response(self, *args: Any, **options: Any) -> Any:
@@ -46,9 +46,10 @@ class _Noticing:
 
 
 class PrimaryPool(BlockingConnectionPool):
-    """A pool in which no connection is used again once a server answered one of them as a replica.
+    """A pool that uses no connection again once the server answered on one of them as a replica.
 
-    A connection is not closed where the answer is read: a pipeline's further answers are still to come.
+    The connection is closed on its release and not when the answer arrives, because further answers of a pipeline may
+    follow.
     """
 
     def __init__(self, *, connection_class: type[AbstractConnection] = Connection, **options: Any) -> None:
@@ -68,7 +69,7 @@ class PrimaryPool(BlockingConnectionPool):
 
     async def release(self, connection: Any) -> None:
         if connection.is_demoted:
-            # All others lead to the same server, also those over which nothing is written.
+            # All other connections lead to the same server, also those that are used for reads alone.
             for each in self._made:
                 each.is_doubtful = each.is_connected
             await connection.disconnect(nowait=True)
