@@ -87,6 +87,7 @@ async def test_forty_thousand_rows_of_history_change_nothing_in_what_is_shown_no
 async def test_with_nothing_changed_only_heartbeats_are_sent(server: Node, platform: Any) -> None:
     user_id = uuid4()
     await tables.insert(platform, row(user_id), equity(user_id, 10_000))
+    await wait_for_empty_inbox(platform)
     async with mirror(server.url, server.token(user_id)) as account:
         revision, seen = account.revision, len(account.frames)
         await tables.insert(platform, row(uuid4()), row(uuid4()))
