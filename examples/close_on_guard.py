@@ -13,8 +13,13 @@ def must_go(position: Position, breach: Breach, guards: Guards) -> bool:
         return False
     if breach.kind == "drawdown":
         return guards.drawdown.should_close_all
-    alert = guards.alerts.get(f"{breach.symbol}:{breach.condition_type}")
-    return alert is not None and alert.should_close_positions and alert.symbol in ("*", position.symbol)
+    named = (breach.symbol or "*").upper()  # symbols are compared without case
+    meant = [
+        a
+        for a in guards.alerts.values()
+        if (a.symbol.upper(), a.condition_type) == (named, breach.condition_type)
+    ]
+    return any(a.should_close_positions for a in meant) and named in ("*", (position.symbol or "").upper())
 
 
 def orders(state: AccountState) -> set[tuple[str, str]]:

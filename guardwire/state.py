@@ -108,11 +108,11 @@ class Drawdown(_Part, frozen=True):
 
 
 class MarketAlert(_Part, frozen=True):
-    """A market condition that the platform reported and whose window has not passed."""
+    """A market condition that the platform reported and whose window has not passed; ``normal`` ones stand apart."""
 
     symbol: str
     condition_type: ConditionType
-    alert_type: Literal["warning", "critical"]
+    alert_type: Literal["normal", "warning", "critical"]
     should_close_positions: bool
     detected_at: str
     price_gap_pct: float | None = None
@@ -142,6 +142,7 @@ class Guards(_Part, frozen=True):
     drawdown: Drawdown
     alerts: dict[str, MarketAlert]
     breaches: dict[str, Breach]
+    normal_alerts: dict[str, MarketAlert] | None = None
 
 
 class AccountState(_Part, frozen=True):

@@ -22,7 +22,7 @@ _COLUMNS = """
                                     m.spread_pct, m.open_price, m.close_price, m.bid, m.ask,
                                     m.user_id = watched.user_id))
              FROM guardwire.market_alerts AS m
-             WHERE m.user_id = watched.user_id AND m.alert_type <> 'normal') AS market_alerts,
+             WHERE m.user_id = watched.user_id) AS market_alerts,
        ARRAY(SELECT record_send(ROW(b.breach_id, b.kind, b.raised_at, b.cleared_at, b.observed_pct, b.symbol,
                                     b.condition_type, b.user_id = watched.user_id))
              FROM guardwire.breaches AS b
@@ -43,8 +43,9 @@ def _guards(records: tuple[bytes, tuple[bytes, ...], tuple[bytes, ...]]) -> Stat
     # Prices move all the time, guards seldom.
     drawdown_record, alert_records, breach_records = records
     drawdown = _drawdown(*read(drawdown_record))
-    alerts = dict(map(_alert, alert_records))
-    return {
+    reported = dict(map(_alert, alert_records))
+    alerts = {key: alert for key, alert in reported.items() if alert["alert_type"] != "normal"}
+    state: State = {
         "system_status": _system_status(drawdown["alert_type"], bool(alerts)),
         "any_positions_should_close": drawdown["should_close_all"]
         or any(alert["should_close_positions"] for alert in alerts.values()),
@@ -52,6 +53,10 @@ def _guards(records: tuple[bytes, tuple[bytes, ...], tuple[bytes, ...]]) -> Stat
         "alerts": alerts,
         "breaches": dict(map(_breach, breach_records)),
     }
+    # Beside the alerts, because clients of 0.1.0 end when an alert's type is not one of the two that they know.
+    if len(alerts) < len(reported):
+        state["normal_alerts"] = {key: reported[key] for key in reported.keys() - alerts.keys()}
+    return state
 
 
 def _system_status(drawdown_level: str, any_alert: bool) -> str:

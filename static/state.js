@@ -67,7 +67,7 @@
  * @typedef {object} MarketAlert
  * @property {string} symbol `*` when the platform named none
  * @property {"price_gap" | "bid_ask_spread" | "low_liquidity" | "other"} condition_type
- * @property {"warning" | "critical"} alert_type
+ * @property {"normal" | "warning" | "critical"} alert_type `normal` in `normal_alerts` alone
  * @property {boolean} should_close_positions
  * @property {string} detected_at
  * @property {number} [price_gap_pct]
@@ -91,6 +91,7 @@
  * @property {Drawdown} drawdown
  * @property {{ [symbolAndCondition: string]: MarketAlert }} alerts
  * @property {{ [breachId: string]: Breach }} breaches
+ * @property {{ [symbolAndCondition: string]: MarketAlert }} [normal_alerts] what the platform reported within the limits
  *
  * @typedef {object} AccountState a channel that was not subscribed to is absent
  * @property {Status} [status]

@@ -14,6 +14,7 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any, Final
 
+from realtime.audit import values
 from realtime.audit.difference import ABSENT, Findings, same
 from realtime.audit.doubt import Doubt
 from realtime.audit.history import Limits
@@ -198,20 +199,24 @@ class _Judge:
         }
 
     def _alerts(self) -> None:
-        expected, shown = self._expected["guards"]["alerts"], self._shown["guards"]["alerts"]
-        for name in sorted(expected.keys() | shown.keys()):
-            path, doubtful = f"guards/alerts/{name}", self._doubt.of_alerts
-            if name not in shown:
-                # By another window than that of now it may have been over.
-                doubtful = doubtful or self._record.limits is not None
-                self._found.add(path, expected[name], ABSENT, doubtful=doubtful)
-            elif name not in expected:
-                doubtful = doubtful or self._doubt.of_time or self._doubt.of_alert(shown[name]["detected_at"])
-                doubtful = doubtful or not self._long_over(shown[name])
-                self._found.add(path, ABSENT, shown[name], doubtful=doubtful)
-            else:
-                fields = expected[name].keys() | shown[name].keys()
-                self._found.compare(path, expected[name], shown[name], sorted(fields), doubtful=doubtful)
+        for channel in ("alerts", "normal_alerts"):
+            expected = self._expected["guards"].get(channel, {})
+            shown = self._shown["guards"].get(channel, {})
+            for name in sorted(expected.keys() | shown.keys()):
+                self._alert(f"guards/{channel}/{name}", expected.get(name), shown.get(name))
+
+    def _alert(self, path: str, expected: State | None, shown: State | None) -> None:
+        doubtful = self._doubt.of_alerts
+        if shown is None:
+            # By another window than that of now it may have been over.
+            self._found.add(path, expected, ABSENT, doubtful=doubtful or self._record.limits is not None)
+        elif expected is None:
+            doubtful = doubtful or self._doubt.of_time or self._doubt.of_alert(shown["detected_at"])
+            self._found.add(path, ABSENT, shown, doubtful=doubtful or not self._long_over(shown))
+        else:
+            self._found.compare(
+                path, expected, shown, sorted(expected.keys() | shown.keys()), doubtful=doubtful
+            )
 
     def _long_over(self, alert: State) -> bool:
         """Whether housekeeping should have ended it, or no row ever was the cause of it."""
@@ -225,7 +230,8 @@ class _Judge:
         standing = Counter(
             _named(breach) for breach in guards["breaches"].values() if "cleared_at" not in breach
         )
-        due = {name for name, alert in guards["alerts"].items() if alert["alert_type"] == "critical"}
+        critical = (alert for alert in guards["alerts"].values() if alert["alert_type"] == "critical")
+        due = {f"{values.folded(alert['symbol'])}:{alert['condition_type']}" for alert in critical}
         if guards["drawdown"]["alert_type"] == "critical":
             due.add("drawdown")
         for name in sorted(due | standing.keys()):
@@ -238,4 +244,6 @@ class _Judge:
 
 def _named(breach: State) -> str:
     """Name of the guard that raised a breach: the drawdown, or an alert by its key."""
-    return "drawdown" if breach["kind"] == "drawdown" else f"{breach['symbol']}:{breach['condition_type']}"
+    if breach["kind"] == "drawdown":
+        return "drawdown"
+    return f"{values.folded(breach['symbol'])}:{breach['condition_type']}"

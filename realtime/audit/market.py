@@ -2,19 +2,29 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from decimal import Decimal, localcontext
+from typing import Final
 from uuid import UUID
 
 from realtime.audit import values
 from realtime.audit.history import AlertsEnded, Arrival, History, Limits, LogRow
+
+_KINDS: Final = {"gap": "price_gap", "spread": "bid_ask_spread", "liquidity": "low_liquidity"}
+_HUMP: Final = re.compile("([a-z])([A-Z])")
+#: A word ends where no letter follows; every character beyond ASCII counts as a letter.
+_WORD: Final = re.compile(
+    r"(?<![a-z\x80-\U0010ffff])(gap|spread|liquidity)s?(?![a-z\x80-\U0010ffff])", re.IGNORECASE | re.ASCII
+)
 
 
 @dataclass(frozen=True)
 class Condition:
     """A market condition that a guard trigger reports; ``level`` is normal, warning or critical."""
 
+    #: Id of its breach, should it be critical.
     row_id: str
     symbol: str
     condition_type: str
@@ -22,10 +32,19 @@ class Condition:
     detected_at: datetime
     expires_at: datetime
     order: int
-    gap_pct: Decimal | None = None
-    spread_pct: Decimal | None = None
     before: Decimal | None = None
     after: Decimal | None = None
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """Names the condition: symbols are compared without case."""
+        return values.folded(self.symbol), self.condition_type
+
+    @property
+    def pct(self) -> Decimal | None:
+        """What was measured, as people see it."""
+        found = observed(self)
+        return None if found is None else values.rounded(found)
 
 
 @dataclass
@@ -38,62 +57,67 @@ class Raised:
 
 
 def condition_type(reason: str | None) -> str:
-    """The kind of condition that a guard trigger's reason speaks of."""
-    lowered = (reason or "").lower()
-    for word, name in (("gap", "price_gap"), ("spread", "bid_ask_spread"), ("liquidity", "low_liquidity")):
-        if word in lowered:
-            return name
-    return "other"
+    """The kind of condition that a guard trigger's reason speaks of: the first whole word that names one."""
+    word = _WORD.search(_HUMP.sub(r"\1 \2", values.text(reason) or ""))
+    return "other" if word is None else _KINDS[word[1].lower()]
 
 
 def condition(arrival: Arrival, row: LogRow, limits: Limits) -> Condition:
     """The condition that the guard trigger ``row`` reports, judged by ``limits``."""
     kind = condition_type(row.divergence_reason)
-    first, second = values.number(row.entry_price), values.number(row.current_price)
-    gap = _gap_pct(close=first, opened=second) if kind == "price_gap" else None
-    spread = _spread_pct(bid=first, ask=second) if kind == "bid_ask_spread" else None
-    return Condition(
-        row_id=row.id,
+    first, second = _price(row.entry_price), _price(row.current_price)
+    reported = Condition(
+        row_id=row.id if row.inserted else f"{row.id}.{arrival.order}",
         symbol=values.symbol(row.symbol) or "*",
         condition_type=kind,
-        level=_level(gap, spread, limits),
+        level="warning",
         detected_at=arrival.time,
         expires_at=arrival.time + timedelta(seconds=limits.alert_window_seconds),
         order=arrival.order,
-        gap_pct=gap,
-        spread_pct=spread,
-        before=first,
-        after=second,
+        before=first if kind in _MEASURED else None,
+        after=second if kind in _MEASURED else None,
     )
+    return replace(reported, level=_level(reported, limits))
 
 
-def _level(gap: Decimal | None, spread: Decimal | None, limits: Limits) -> str:
+_MEASURED: Final = ("price_gap", "bid_ask_spread")
+
+
+def _price(value: object) -> Decimal | None:
+    """A price; 0 is MetaTrader's way to say that there is none."""
+    return values.number(value) or None
+
+
+def observed(reported: Condition) -> Decimal | None:
+    """What was measured, in percent and not rounded: None where figures are missing or make no sense.
+
+    A gap is a share of the price before it, a spread of the middle; both of its size, because oil traded below 0.
+    A bid above the ask is no quote.
+    """
+    before, after = reported.before, reported.after
+    if before is None or after is None:
+        return None
+    with localcontext(values.EXACT):
+        if reported.condition_type == "price_gap":
+            return abs(after - before) * 100 / abs(before)
+        middle = abs(before + after) / 2
+        return None if before > after or middle == 0 else (after - before) * 100 / middle
+
+
+def _level(reported: Condition, limits: Limits) -> str:
     """Level of a condition; one that was not measured is a warning."""
-    if gap is not None:
-        return _at_least(gap >= limits.gap_warning_pct, gap >= limits.gap_critical_pct)
-    if spread is not None:
-        return _at_least(spread > limits.spread_warning_pct, spread >= limits.spread_critical_pct)
-    return "warning"
+    pct = observed(reported)
+    if pct is None:
+        return "warning"
+    if reported.condition_type == "price_gap":
+        return _at_least(pct >= limits.gap_warning_pct, pct >= limits.gap_critical_pct)
+    return _at_least(pct > limits.spread_warning_pct, pct >= limits.spread_critical_pct)
 
 
 def _at_least(warning: bool, critical: bool) -> str:
     if critical:
         return "critical"
     return "warning" if warning else "normal"
-
-
-def _gap_pct(*, close: Decimal | None, opened: Decimal | None) -> Decimal | None:
-    if close is None or opened is None or close <= 0:
-        return None
-    with localcontext(values.EXACT):
-        return values.rounded(abs(opened - close) * 100 / close)
-
-
-def _spread_pct(*, bid: Decimal | None, ask: Decimal | None) -> Decimal | None:
-    if bid is None or ask is None or ask + bid <= 0:
-        return None
-    with localcontext(values.EXACT):
-        return values.rounded((ask - bid) * 100 / ((ask + bid) / 2))
 
 
 @dataclass
@@ -114,7 +138,7 @@ class Conditions:
             case LogRow() as row if is_guard_trigger(row, self.user_id):
                 self._reported(condition(arrival, row, self.limits), arrival.at)
             case Limits(user_id=self.user_id) as limits:
-                self._judged_anew(limits, arrival.at)
+                self._judged_anew(arrival, limits)
             case AlertsEnded(user_id=self.user_id):
                 for key, ended in list(self.remembered.items()):
                     if ended.expires_at <= arrival.at:
@@ -122,39 +146,38 @@ class Conditions:
                         self._clear(ended, ended.expires_at)
 
     def _reported(self, new: Condition, now: datetime) -> None:
-        key = new.symbol, new.condition_type
-        old = self.remembered.get(key)
+        old = self.remembered.get(new.key)
         came_late = old is not None and (old.detected_at, old.order) > (new.detected_at, new.order)
-        if new.expires_at > now and not came_late:
-            self.remembered[key] = new
+        if new.expires_at > now and not came_late and not self._is_outranked(old, new, now):
+            self.remembered[new.key] = new
             self._compare(old, new, new.detected_at)
 
-    def _judged_anew(self, limits: Limits, now: datetime) -> None:
+    def _is_outranked(self, old: Condition | None, new: Condition, now: datetime) -> bool:
+        """Whether ``new`` has no figures, and what is known is critical: unknown never ends or lowers that."""
+        return old is not None and old.level == "critical" and old.expires_at > now and observed(new) is None
+
+    def _judged_anew(self, arrival: Arrival, limits: Limits) -> None:
         self.limits = limits
         for key, old in self.remembered.items():
             new = self.remembered[key] = replace(
                 old,
-                level=_level(old.gap_pct, old.spread_pct, limits),
+                level=_level(old, limits),
                 expires_at=old.detected_at + timedelta(seconds=limits.alert_window_seconds),
             )
-            self._compare(old, new, now)
+            risen = replace(new, row_id=f"{new.row_id.partition('.')[0]}.{arrival.order}")
+            self._compare(old, risen, arrival.at)
 
     def _compare(self, old: Condition | None, new: Condition, moment: datetime) -> None:
         was_critical = old is not None and old.level == "critical"
         if new.level == "critical" and not was_critical:
-            raised_at = self.raised[new.row_id].raised_at if new.row_id in self.raised else moment
-            self.raised[new.row_id] = Raised(new, raised_at)
+            self.raised[new.row_id] = Raised(new, moment)
         elif new.level != "critical" and old is not None and was_critical:
             self._clear(old, moment)
 
     def _clear(self, old: Condition, moment: datetime) -> None:
         """End what stands open for the condition; the row that raised it may have been an earlier one."""
         for raised in self.raised.values():
-            same = (raised.condition.symbol, raised.condition.condition_type) == (
-                old.symbol,
-                old.condition_type,
-            )
-            if same and raised.cleared_at is None:
+            if raised.condition.key == old.key and raised.cleared_at is None:
                 raised.cleared_at = max(moment, raised.raised_at)
 
 

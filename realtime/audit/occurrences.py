@@ -109,6 +109,6 @@ def breaches(drawdowns: list[Step], market: Iterable[Raised]) -> dict[str, dict[
             "condition_type": condition.condition_type,
             "raised_at": values.iso(raised.raised_at),
             "cleared_at": None if raised.cleared_at is None else values.iso(raised.cleared_at),
-            "observed_pct": condition.gap_pct if condition.gap_pct is not None else condition.spread_pct,
+            "observed_pct": condition.pct,
         }
     return found

@@ -74,7 +74,9 @@ class Oracle:
 
     def _guards(self, history: History, account: Money, drawdowns: list[Step]) -> dict[str, Any]:
         market = conditions(history, self.user_id)
-        live = [condition for condition in market.remembered.values() if condition.level != "normal"]
+        reported = list(market.remembered.values())
+        live = [each for each in reported if each.level != "normal"]
+        harmless = [each for each in reported if each.level == "normal"]
         limits = limits_of(history, self.user_id)
         critical = account.level == "critical"
         if account.level in ("warning", "critical") or live:
@@ -100,7 +102,8 @@ class Oracle:
                 "liquidation_at": _iso_or_none(drawdowns[-1].liquidation_at) if drawdowns else None,
                 "last_checked_at": _iso_or_none(account.equity_at),
             },
-            "alerts": {f"{each.symbol}:{each.condition_type}": _alert(each) for each in live},
+            "alerts": dict(map(_alert, live)),
+            "normal_alerts": dict(map(_alert, harmless)) or None,
             "breaches": breaches(drawdowns, market.raised.values()),
         }
 
@@ -139,14 +142,14 @@ def _speaks_of_a_position(row: LogRow) -> bool:
     }  # fmt: skip
 
 
-def _alert(condition: Condition) -> dict[str, Any]:
+def _alert(condition: Condition) -> tuple[str, dict[str, Any]]:
     gap, spread = condition.condition_type == "price_gap", condition.condition_type == "bid_ask_spread"
-    return {
+    return f"{condition.symbol}:{condition.condition_type}", {
         "symbol": condition.symbol,
         "condition_type": condition.condition_type,
         "alert_type": condition.level,
-        "price_gap_pct": condition.gap_pct,
-        "bid_ask_spread_pct": condition.spread_pct,
+        "price_gap_pct": condition.pct if gap else None,
+        "bid_ask_spread_pct": condition.pct if spread else None,
         "close_price": condition.before if gap else None,
         "open_price": condition.after if gap else None,
         "bid": condition.before if spread else None,

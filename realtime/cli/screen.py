@@ -59,7 +59,7 @@ def _guards(guards: Guards) -> Panel:
             f"{alert.symbol} {alert.condition_type.replace('_', ' ')} since {_clock(alert.detected_at)}",
             ("  close positions", "bold red") if alert.should_close_positions else "",
         )
-        for alert in guards.alerts.values()
+        for alert in [*guards.alerts.values(), *(guards.normal_alerts or {}).values()]
     ]
     style = "red" if guards.any_positions_should_close else "dim"
     return Panel(

@@ -10,21 +10,23 @@ const CONDITIONS = {
   other: "Market condition",
 };
 const MOST_DECIMALS = 8;
+const RANKS = { critical: 0, warning: 1, normal: 2 };
 
-/** The market conditions that hold now, critical ones first. */
+/** The market conditions that hold now, critical ones first; last those that the platform reported within the limits. */
 export class AlertsElement extends HTMLElement {
   #parts = partsOf(this);
   #list = entryList(/** @type {HTMLElement} */ (this.#parts.list), describe);
-  /** @type {{ [key: string]: import("../state.js").MarketAlert } | undefined} */
+  /** @type {import("../state.js").Guards | undefined} */
   #shown;
 
   /** @param {import("./view.js").View} view */
   render({ state: { guards } }) {
-    if (guards?.alerts === this.#shown || !guards) return;
-    this.#shown = guards.alerts;
-    const entries = Object.entries(guards.alerts).sort(worstFirst);
+    if (!guards || (guards.alerts === this.#shown?.alerts && guards.normal_alerts === this.#shown.normal_alerts)) return;
+    this.#shown = guards;
+    const entries = Object.entries({ ...guards.alerts, ...guards.normal_alerts }).sort(worstFirst);
     this.#list.update(entries);
-    write(this.#parts.count, entries.length > 0 ? String(entries.length) : "");
+    const alerts = Object.keys(guards.alerts).length;
+    write(this.#parts.count, alerts > 0 ? String(alerts) : "");
     if (this.#parts.nothing) this.#parts.nothing.hidden = entries.length > 0;
   }
 }
@@ -51,9 +53,15 @@ function describe(alert) {
     title: nameOf(alert.symbol),
     at: alert.detected_at,
     detail: facts(conditionOf(alert.condition_type, alert.price_gap_pct ?? alert.bid_ask_spread_pct), ...prices),
-    tag: alert.should_close_positions ? "Close positions" : "",
+    tag: tagOf(alert),
     kind: alert.alert_type,
   };
+}
+
+/** @param {import("../state.js").MarketAlert} alert */
+function tagOf({ should_close_positions, alert_type }) {
+  if (should_close_positions) return "Close positions";
+  return alert_type === "normal" ? "Within limits" : "";
 }
 
 /**
@@ -69,6 +77,6 @@ function pair(name, price) {
  * @param {[string, import("../state.js").MarketAlert]} other
  */
 function worstFirst([, one], [, other]) {
-  if (one.alert_type !== other.alert_type) return one.alert_type === "critical" ? -1 : 1;
+  if (one.alert_type !== other.alert_type) return RANKS[one.alert_type] - RANKS[other.alert_type];
   return other.detected_at.localeCompare(one.detected_at);
 }

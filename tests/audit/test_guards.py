@@ -6,6 +6,7 @@ from decimal import Decimal
 
 import pytest
 
+from realtime.audit.market import condition_type
 from tests.audit.history_builder import HistoryBuilder, at
 
 
@@ -111,10 +112,16 @@ def test_tighter_limits_raise_the_level_of_an_unchanged_equity() -> None:
 @pytest.mark.parametrize(
     ("reason", "prices", "shown", "level"),
     [
-        ("Price GAP at the open", ("100", "104.99"), None, None),
+        ("Price GAP at the open", ("100", "104.99"), {"price_gap_pct": 4.99}, "normal"),
         ("gap", ("100", "105"), {"price_gap_pct": 5.0, "close_price": 100.0, "open_price": 105.0}, "warning"),
         ("gap", ("100", "89.99"), {"price_gap_pct": 10.01}, "critical"),
-        ("spread", ("100", "100.50"), None, None),  # 0.498…, rounded 0.50, is not over 0.5
+        ("spread", ("100", "100.50"), {"bid_ask_spread_pct": 0.5}, "normal"),  # 0.4988 %
+        ("spread", ("100", "100.505"), {"bid_ask_spread_pct": 0.5}, "warning"),  # 0.5037 %
+        ("spread", ("100.505", "100"), {"bid": 100.505, "ask": 100.0}, "warning"),  # crossed: not measured
+        ("spread", ("-37.7", "-37.6"), {"bid_ask_spread_pct": 0.27}, "normal"),
+        ("gap", ("-37.63", "10.01"), {"price_gap_pct": 126.6}, "critical"),
+        ("gap", ("0", "10.01"), {"open_price": 10.01}, "warning"),  # 0 is no price
+        ("gap", ("100", "104.996"), {"price_gap_pct": 5.0}, "normal"),
         ("spread", ("100", "100.51"), {"bid_ask_spread_pct": 0.51, "bid": 100.0, "ask": 100.51}, "warning"),
         ("spread", ("100", "101.01"), {"bid_ask_spread_pct": 1.0}, "critical"),
         ("gap", ("100", None), {"close_price": 100.0}, "warning"),
@@ -123,18 +130,69 @@ def test_tighter_limits_raise_the_level_of_an_unchanged_equity() -> None:
     ],
 )
 def test_market_conditions_and_their_levels(
-    reason: str, prices: tuple[str | None, str | None], shown: dict[str, object] | None, level: str | None
+    reason: str, prices: tuple[str | None, str | None], shown: dict[str, object], level: str
 ) -> None:
     history = HistoryBuilder()
     history.guard(reason, *prices, 0)
-    alerts = history.state()["guards"]["alerts"]
-    if shown is None:
-        assert alerts == {}
-    else:
-        (alert,) = alerts.values()
-        assert alert["alert_type"] == level
-        assert alert.items() >= shown.items()
-        assert alert["should_close_positions"] is (level == "critical")
+    guards = history.state()["guards"]
+    (alert,) = guards["normal_alerts" if level == "normal" else "alerts"].values()
+    assert alert["alert_type"] == level
+    assert alert.items() >= shown.items()
+    assert alert["should_close_positions"] is (level == "critical")
+    assert guards["system_status"] == ("unknown" if level == "normal" else "warning")
+
+
+@pytest.mark.parametrize(
+    ("reason", "condition"),
+    [
+        ("Singapore open: spread 1.2 %", "bid_ask_spread"),
+        ("widespread volatility", "other"),
+        ("spread after a gap", "bid_ask_spread"),
+        ("price_gap", "price_gap"),
+        ("PriceGap", "price_gap"),
+        ("BID_ASK_SPREAD", "bid_ask_spread"),
+        ("Gaps!", "price_gap"),
+        ("illiquidity", "other"),
+        ("low-liquidity", "low_liquidity"),
+        ("gapé", "other"),
+        (None, "other"),
+    ],
+)
+def test_the_kind_of_a_condition_is_the_first_whole_word_that_names_one(
+    reason: str | None, condition: str
+) -> None:
+    assert condition_type(reason) == condition
+
+
+def test_a_report_without_figures_never_ends_a_critical_condition() -> None:
+    history = HistoryBuilder()
+    history.guard("gap", "100", "120", 0)
+    history.guard("gap", None, None, 10)
+    assert history.state()["guards"]["any_positions_should_close"] is True
+    history.guard("gap", "100", "101", 20)
+    assert history.state()["guards"]["any_positions_should_close"] is False
+    assert list(history.state()["guards"]["normal_alerts"]) == ["XAUUSD:price_gap"]
+
+
+def test_a_breach_that_rises_again_has_another_id_also_when_its_row_was_updated_in_place() -> None:
+    history = HistoryBuilder()
+    row = history.guard("gap", "100", "120", 0)
+    row = history.update(row, current_price=Decimal(100))
+    history.update(row, current_price=Decimal(125))
+    history.set_limits(gap_critical_pct=Decimal(50))
+    history.set_limits()
+    breaches = history.state()["guards"]["breaches"]
+    assert next(iter(breaches)) == row.id
+    assert ["cleared_at" in breach for breach in breaches.values()] == [True, True, False]
+
+
+def test_symbols_are_compared_without_case_and_shown_as_they_were_written_last() -> None:
+    history = HistoryBuilder()
+    history.guard("gap", "100", "120", 0)
+    history.update(history.guard("gap", "100", "100", 1), symbol="xauusd")
+    guards = history.state()["guards"]
+    assert guards["alerts"] == {}
+    assert list(guards["normal_alerts"]) == ["xauusd:price_gap"]
 
 
 def test_the_latest_condition_of_a_symbol_replaces_the_one_before_and_its_window_ends_it() -> None:

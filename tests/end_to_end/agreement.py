@@ -2,15 +2,18 @@
 
 Three things do not follow from the rows alone and are compared with care. A `description` is any text for people. For a
 row without a usable time the database's clock counts, which the oracle knows to within a few seconds. Breaches by
-changed limits are named after the revision of that change.
+changed limits and changed rows are named after the revision of that change.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 from typing import Any, Final
 
+#: What changed limits caused, or a row that was changed in place.
+_CAUSED: Final = re.compile(r"(limits|[0-9a-f-]{36})[-.]([0-9.]+)")
 _CLOCK: Final = timedelta(seconds=5)
 
 
@@ -61,9 +64,14 @@ def _comparable(state: dict[str, Any]) -> dict[str, Any]:
     return {key: _walk(value) for key, value in state.items()}
 
 
+def _order(key: str) -> tuple[int, ...]:
+    found = _CAUSED.fullmatch(key)
+    return tuple(map(int, found[2].split("."))) if found else ()
+
+
 def _walk(value: Any) -> Any:
     if not isinstance(value, dict):
         return value
-    caused = sorted((key for key in value if key.startswith("limits-")), key=lambda key: int(key[7:]))
-    names = {key: f"limits {number}" for number, key in enumerate(caused, 1)}
+    caused = sorted((key for key in value if _CAUSED.fullmatch(key)), key=_order)
+    names = {key: f"{key[:6]} {number}" for number, key in enumerate(caused, 1)}
     return {names.get(key, key): _walk(each) for key, each in value.items() if key != "description"}

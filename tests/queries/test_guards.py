@@ -158,6 +158,14 @@ async def test_equity_read_before_the_peak_was_restarted_is_no_peak_of_what_foll
         ("spread", "99.7", "100.3", "bid_ask_spread", "warning", "0.60"),
         ("spread", "99.5", "100.5", "bid_ask_spread", "critical", "1.00"),
         ("spread", None, 100, "bid_ask_spread", "warning", None),
+        ("spread", 100, "100.505", "bid_ask_spread", "warning", "0.50"),
+        ("spread", "100.505", 100, "bid_ask_spread", "warning", None),
+        ("gap", "-37.63", "10.01", "price_gap", "critical", "126.60"),
+        ("gap", 100, "104.996", "price_gap", "normal", "5.00"),
+        ("Singapore open: spread", "99.4", "100.6", "bid_ask_spread", "critical", "1.20"),
+        ("widespread volatility", 1, 2, "other", "warning", None),
+        ("PRICE_GAP", 100, 110, "price_gap", "critical", "10.00"),
+        ("PriceGap", 100, 110, "price_gap", "critical", "10.00"),
         ("Low Liquidity", 1, 2, "low_liquidity", "warning", None),
         ("volcano", 1, 2, "other", "warning", None),
     ],
@@ -189,6 +197,45 @@ async def test_the_latest_alert_of_a_symbol_and_condition_replaces_the_one_befor
     await writer.guard("gap", 100, 101, 11)
     cleared = [each["symbol"] for each in await writer.rows("breaches") if each["cleared_at"]]
     assert cleared == ["XAUUSD"]
+
+
+async def test_a_report_without_figures_never_ends_a_critical_alert(writer: DatabaseWriter) -> None:
+    await writer.guard("gap", 100, 120, 1)
+    await writer.guard("gap", None, None, 2)
+    guards = (await writer.state())["guards"]
+    assert guards["any_positions_should_close"] is True
+    assert [row["cleared_at"] for row in await writer.rows("breaches")] == [None]
+    await writer.guard("gap", 100, 101, 3, symbol="xauusd")
+    guards = (await writer.state())["guards"]
+    assert (guards["any_positions_should_close"], guards["alerts"]) == (False, {})
+    assert guards["normal_alerts"]["xauusd:price_gap"]["alert_type"] == "normal"
+    assert [row["cleared_at"] for row in await writer.rows("breaches")] == [writer.at(3)]
+
+
+async def test_a_breach_that_rises_again_has_another_id_also_when_its_row_was_updated(
+    writer: DatabaseWriter,
+) -> None:
+    row = await writer.guard("gap", 100, 120)
+    for price in (100, 125):
+        await writer.update(row, current_price=price)
+    for limit in (50, 10):
+        await writer.set_limits(gap_critical_pct=limit)
+    breaches = await writer.rows("breaches", "cleared_at")
+    assert len({breach["breach_id"] for breach in breaches}) == 3
+    assert str(row) in {breach["breach_id"] for breach in breaches}
+    assert [breach["cleared_at"] is None for breach in breaches] == [False, False, True]
+
+
+async def test_limits_far_below_a_hundredth_work(writer: DatabaseWriter) -> None:
+    await writer.set_limits(spread_warning_pct="0.012", spread_critical_pct="0.03")
+    for before, after, level in (
+        ("1.1", "1.10012", "normal"),
+        ("1.1", "1.10015", "warning"),
+        (1, "1.0004", "critical"),
+    ):
+        await writer.guard("spread", before, after, symbol=level)
+        (alert,) = [row for row in await writer.rows("market_alerts") if row["symbol"] == level]
+        assert alert["alert_type"] == level
 
 
 async def test_an_alert_that_was_over_when_it_arrived_is_an_event_only(writer: DatabaseWriter) -> None:

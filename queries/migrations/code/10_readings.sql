@@ -88,6 +88,11 @@ CREATE OR REPLACE FUNCTION guardwire.read_code(value text, characters integer) R
 LANGUAGE sql IMMUTABLE PARALLEL SAFE
 RETURN upper(guardwire.read_text(value, characters) COLLATE "C");
 
+-- A symbol as it is compared: in upper case, ASCII letters alone.
+CREATE OR REPLACE FUNCTION guardwire.fold(symbol text) RETURNS text
+LANGUAGE sql IMMUTABLE PARALLEL SAFE
+RETURN upper(symbol COLLATE "C");
+
 -- The date of a moment as microseconds since 1970.
 CREATE OR REPLACE FUNCTION guardwire.unix_us(at timestamptz) RETURNS bigint
 LANGUAGE sql STABLE PARALLEL SAFE

@@ -23,21 +23,35 @@ BEGIN
 END
 $$;
 
--- Latches a guard that became critical: the newest 20 breaches stay, and all younger than an hour, but never more than 200.
+-- Latches a guard that became critical: the newest 20 breaches stay, and all younger than an hour, but never more than 200. Bots
+-- act once for each id, so an id is used once. A guard has one open breach.
 CREATE OR REPLACE FUNCTION guardwire.raise_breach(
     account uuid, id text, kind text, at timestamptz, observed numeric, symbol text, condition_type text
 ) RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
+    IF EXISTS (SELECT FROM guardwire.open_breaches(account, kind, symbol, condition_type)) THEN
+        RETURN;
+    END IF;
     PERFORM guardwire.commit_durably();
     INSERT INTO guardwire.breaches AS b (user_id, breach_id, kind, symbol, condition_type, raised_at, observed_pct)
-    VALUES (account, id, kind, symbol, condition_type, at, observed)
-    ON CONFLICT (user_id, breach_id) DO UPDATE SET cleared_at = NULL, observed_pct = excluded.observed_pct;
+    SELECT account, CASE WHEN EXISTS (SELECT FROM guardwire.breaches AS o WHERE o.user_id = account AND o.breach_id = id)
+                         THEN concat(id, '.', guardwire.unix_us(clock_timestamp())) ELSE id END,
+           kind, symbol, condition_type, at, observed;
     DELETE FROM guardwire.breaches AS b
     USING (SELECT o.breach_id, o.raised_at, row_number() OVER (ORDER BY o.raised_at DESC, o.breach_id DESC) AS place
            FROM guardwire.breaches AS o WHERE o.user_id = account) AS n
     WHERE b.user_id = account AND b.breach_id = n.breach_id
       AND (n.place > 200 OR (n.place > 20 AND n.raised_at < clock_timestamp() - interval '1 hour'));
 END
+$$;
+
+-- The open breaches of a market condition, whose symbol is compared without case, or of the drawdown.
+CREATE OR REPLACE FUNCTION guardwire.open_breaches(account uuid, of_kind text, of_symbol text, of_condition text)
+RETURNS SETOF guardwire.breaches LANGUAGE sql STABLE AS $$
+    SELECT b.* FROM guardwire.breaches AS b
+    WHERE b.user_id = account AND b.kind = of_kind AND b.cleared_at IS NULL
+      AND guardwire.fold(b.symbol) IS NOT DISTINCT FROM guardwire.fold(of_symbol)
+      AND b.condition_type IS NOT DISTINCT FROM of_condition
 $$;
 
 -- Ends the open breach of a market condition, or of the drawdown.
@@ -47,46 +61,62 @@ CREATE OR REPLACE FUNCTION guardwire.clear_breach(
 BEGIN
     PERFORM guardwire.commit_durably();
     UPDATE guardwire.breaches AS b SET cleared_at = greatest(at, b.raised_at)
-    WHERE b.user_id = account AND b.kind = of_kind AND b.cleared_at IS NULL
-      AND b.symbol IS NOT DISTINCT FROM of_symbol AND b.condition_type IS NOT DISTINCT FROM of_condition;
+    FROM guardwire.open_breaches(account, of_kind, of_symbol, of_condition) AS o
+    WHERE b.user_id = account AND b.breach_id = o.breach_id;
 END
 $$;
 
+-- The id of what a row causes: that of the row, and for a row that was updated in place that of the change, because a breach
+-- that rises again is another one.
+CREATE OR REPLACE FUNCTION guardwire.cause_of(row_id text, inserted boolean, revision bigint, ordinal integer) RETURNS text
+LANGUAGE sql IMMUTABLE PARALLEL SAFE
+RETURN CASE WHEN inserted THEN row_id ELSE concat(row_id, '.', revision, '.', ordinal) END;
+
 -- ---------------------------------------------------------------- market conditions
 
-CREATE OR REPLACE FUNCTION guardwire.market_level(condition_type text, gap numeric, spread numeric, l guardwire.limits)
-RETURNS text LANGUAGE sql IMMUTABLE AS $$
-    SELECT CASE condition_type
-        WHEN 'price_gap' THEN CASE WHEN gap IS NULL THEN 'warning' WHEN gap >= l.gap_critical_pct THEN 'critical'
-                                   WHEN gap >= l.gap_warning_pct THEN 'warning' ELSE 'normal' END
-        WHEN 'bid_ask_spread' THEN CASE WHEN spread IS NULL THEN 'warning' WHEN spread >= l.spread_critical_pct THEN 'critical'
-                                        WHEN spread > l.spread_warning_pct THEN 'warning' ELSE 'normal' END
+-- The condition that a guard trigger's reason speaks of: its first whole word that names one. Words may also be joined as in
+-- price_gap and PriceGap. Every character beyond ASCII counts as a letter.
+CREATE OR REPLACE FUNCTION guardwire.read_condition(reason text) RETURNS text
+LANGUAGE sql IMMUTABLE PARALLEL SAFE
+RETURN CASE substring(lower(regexp_replace(reason, '([a-z])([A-Z])', '\1 \2', 'g') COLLATE "C") COLLATE "C"
+                      FROM '(?:^|[\x01-\x60\x7b-\x7f])(gap|spread|liquidity)s?(?![a-z]|[^\x01-\x7f])')
+       WHEN 'gap' THEN 'price_gap' WHEN 'spread' THEN 'bid_ask_spread' WHEN 'liquidity' THEN 'low_liquidity' ELSE 'other' END;
+
+-- The level of a market condition. It is decided on the prices, because rounded percentages have other sides of a limit.
+CREATE OR REPLACE FUNCTION guardwire.market_level(m guardwire.market_alerts, l guardwire.limits) RETURNS text
+LANGUAGE sql IMMUTABLE AS $$
+    SELECT CASE
+        WHEN m.gap_pct IS NOT NULL THEN
+            CASE WHEN abs(m.open_price - m.close_price) * 100 >= l.gap_critical_pct * abs(m.close_price) THEN 'critical'
+                 WHEN abs(m.open_price - m.close_price) * 100 >= l.gap_warning_pct * abs(m.close_price) THEN 'warning'
+                 ELSE 'normal' END
+        WHEN m.spread_pct IS NOT NULL THEN
+            CASE WHEN (m.ask - m.bid) * 200 >= l.spread_critical_pct * abs(m.bid + m.ask) THEN 'critical'
+                 WHEN (m.ask - m.bid) * 200 > l.spread_warning_pct * abs(m.bid + m.ask) THEN 'warning'
+                 ELSE 'normal' END
         ELSE 'warning' END
 $$;
 
--- The market condition that a guard trigger reports.
+-- The market condition that a guard trigger reports. A price of 0 is MetaTrader's way to say that there is none, and a bid above
+-- the ask is no quote: then nothing was measured. Prices below 0 are real, so percentages are of the absolute value.
 CREATE OR REPLACE FUNCTION guardwire.read_market(r guardwire.log_row, l guardwire.limits) RETURNS guardwire.market_alerts
 LANGUAGE plpgsql STABLE AS $$
 DECLARE
     m guardwire.market_alerts;
-    reason text := lower(r.divergence_reason COLLATE "C");
 BEGIN
     m.user_id := r.user_id;
     m.symbol := coalesce(r.symbol, '*');
-    m.condition_type := CASE WHEN reason LIKE '%gap%' THEN 'price_gap'
-                             WHEN reason LIKE '%spread%' THEN 'bid_ask_spread'
-                             WHEN reason LIKE '%liquidity%' THEN 'low_liquidity'
-                             ELSE 'other' END;
+    m.condition_type := guardwire.read_condition(r.divergence_reason);
     IF m.condition_type = 'price_gap' THEN
-        m.close_price := r.entry_price;
-        m.open_price := r.current_price;
-        m.gap_pct := CASE WHEN m.close_price > 0 THEN round(abs(m.open_price - m.close_price) * 100 / m.close_price, 2) END;
+        m.close_price := nullif(r.entry_price, 0);
+        m.open_price := nullif(r.current_price, 0);
+        m.gap_pct := round(abs(m.open_price - m.close_price) * 100 / abs(m.close_price), 2);
     ELSIF m.condition_type = 'bid_ask_spread' THEN
-        m.bid := r.entry_price;
-        m.ask := r.current_price;
-        m.spread_pct := CASE WHEN m.bid + m.ask > 0 THEN round((m.ask - m.bid) * 200 / (m.bid + m.ask), 2) END;
+        m.bid := nullif(r.entry_price, 0);
+        m.ask := nullif(r.current_price, 0);
+        m.spread_pct := CASE WHEN m.bid <= m.ask THEN round((m.ask - m.bid) * 200 / nullif(abs(m.bid + m.ask), 0), 2) END;
     END IF;
-    m.alert_type := guardwire.market_level(m.condition_type, m.gap_pct, m.spread_pct, l);
+    m.alert_type := guardwire.market_level(m, l);
     m.detected_at := r.at;
     m.expires_at := r.at + make_interval(secs => l.alert_window_seconds);
     m.revision := r.revision;
@@ -97,20 +127,28 @@ END
 $$;
 
 -- Raises or clears the breach of a market condition when its level changed.
-CREATE OR REPLACE FUNCTION guardwire.follow_market_level(before text, m guardwire.market_alerts, at timestamptz)
+CREATE OR REPLACE FUNCTION guardwire.follow_market_level(before text, m guardwire.market_alerts, cause text, at timestamptz)
 RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
     IF m.alert_type = 'critical' AND before IS DISTINCT FROM 'critical' THEN
-        PERFORM guardwire.raise_breach(m.user_id, m.log_id::text, 'market', at, coalesce(m.gap_pct, m.spread_pct),
-                                       m.symbol, m.condition_type);
+        PERFORM guardwire.raise_breach(m.user_id, cause, 'market', at, coalesce(m.gap_pct, m.spread_pct), m.symbol,
+                                       m.condition_type);
     ELSIF m.alert_type <> 'critical' AND before = 'critical' THEN
         PERFORM guardwire.clear_breach(m.user_id, 'market', at, m.symbol, m.condition_type);
     END IF;
 END
 $$;
 
--- Applies guard triggers in the order of their arrival: the latest of each symbol and condition is shown. A condition whose
--- window had passed when its row arrived is only an event; history_at is the time to compare with for rows of history.
+-- Whether a condition that is held outranks one that was reported later without figures: what is not known never ends or lowers
+-- what is critical.
+CREATE OR REPLACE FUNCTION guardwire.outranks(held guardwire.market_alerts, m guardwire.market_alerts, now_at timestamptz)
+RETURNS boolean LANGUAGE sql IMMUTABLE AS $$
+    SELECT held.alert_type = 'critical' AND held.expires_at > now_at AND coalesce(m.gap_pct, m.spread_pct) IS NULL
+$$;
+
+-- Applies guard triggers in the order of their arrival: the latest of each symbol and condition is shown, also one whose level
+-- is normal. A condition whose window had passed when its row arrived is only an event; history_at is the time to compare with
+-- for rows of history.
 CREATE OR REPLACE FUNCTION guardwire.apply_market(rows guardwire.log_row[], history_at timestamptz) RETURNS void
 LANGUAGE plpgsql AS $$
 DECLARE
@@ -118,6 +156,7 @@ DECLARE
     limits guardwire.limits;
     held guardwire.market_alerts;
     m guardwire.market_alerts;
+    now_at timestamptz;
     events guardwire.events[] := '{}';
 BEGIN
     FOR r IN SELECT u.* FROM unnest(rows) AS u WHERE u.kind = 'guard' ORDER BY u.user_id, u.revision, u.ordinal LOOP
@@ -127,14 +166,19 @@ BEGIN
             limits := guardwire.limits_of(r.user_id);
         END IF;
         m := guardwire.read_market(r, limits);
-        CONTINUE WHEN m.expires_at <= coalesce(history_at, r.arrived_at);
+        now_at := coalesce(history_at, r.arrived_at);
+        CONTINUE WHEN m.expires_at <= now_at;
         SELECT o.* INTO held FROM guardwire.market_alerts AS o
-        WHERE o.user_id = m.user_id AND o.symbol = m.symbol AND o.condition_type = m.condition_type;
-        CONTINUE WHEN FOUND AND held.detected_at > m.detected_at;
+        WHERE o.user_id = m.user_id AND guardwire.fold(o.symbol) = guardwire.fold(m.symbol)
+          AND o.condition_type = m.condition_type
+        ORDER BY o.detected_at DESC LIMIT 1;
+        CONTINUE WHEN FOUND AND (held.detected_at > m.detected_at OR guardwire.outranks(held, m, now_at));
         DELETE FROM guardwire.market_alerts AS o
-        WHERE o.user_id = m.user_id AND o.symbol = m.symbol AND o.condition_type = m.condition_type;
+        WHERE o.user_id = m.user_id AND guardwire.fold(o.symbol) = guardwire.fold(m.symbol)
+          AND o.condition_type = m.condition_type;
         INSERT INTO guardwire.market_alerts SELECT (m).*;
-        PERFORM guardwire.follow_market_level(held.alert_type, m, m.detected_at);
+        PERFORM guardwire.follow_market_level(
+            held.alert_type, m, guardwire.cause_of(r.id::text, r.inserted, r.revision, r.ordinal), m.detected_at);
     END LOOP;
     PERFORM guardwire.add_events(events);
 END

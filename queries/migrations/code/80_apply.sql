@@ -367,11 +367,12 @@ BEGIN
     PERFORM guardwire.judge_drawdown(account, concat('limits-', revision), arrived_at, arrived_at, revision, ordinal);
     FOR held IN SELECT o.* FROM guardwire.market_alerts AS o WHERE o.user_id = account LOOP
         m := held;
-        m.alert_type := guardwire.market_level(m.condition_type, m.gap_pct, m.spread_pct, l);
+        m.alert_type := guardwire.market_level(m, l);
         m.expires_at := m.detected_at + make_interval(secs => l.alert_window_seconds);
         UPDATE guardwire.market_alerts AS o SET alert_type = m.alert_type, expires_at = m.expires_at
         WHERE o.user_id = account AND o.symbol = m.symbol AND o.condition_type = m.condition_type;
-        PERFORM guardwire.follow_market_level(held.alert_type, m, arrived_at);
+        PERFORM guardwire.follow_market_level(
+            held.alert_type, m, guardwire.cause_of(m.log_id::text, false, revision, ordinal), arrived_at);
     END LOOP;
 END
 $$;

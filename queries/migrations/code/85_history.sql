@@ -186,7 +186,8 @@ DECLARE
 BEGIN
     DELETE FROM guardwire.breaches AS b USING guardwire.breaches AS o
     WHERE b.user_id = account AND b.cleared_at IS NULL AND o.user_id = account AND o.cleared_at IS NULL AND b.kind = o.kind
-      AND b.symbol IS NOT DISTINCT FROM o.symbol AND b.condition_type IS NOT DISTINCT FROM o.condition_type
+      AND guardwire.fold(b.symbol) IS NOT DISTINCT FROM guardwire.fold(o.symbol)
+      AND b.condition_type IS NOT DISTINCT FROM o.condition_type
       AND (o.raised_at, o.breach_id) < (b.raised_at, b.breach_id);
     SELECT o.* INTO a FROM guardwire.accounts AS o WHERE o.user_id = account;
     IF a.drawdown_level = 'critical' THEN
@@ -205,15 +206,12 @@ BEGIN
     UPDATE guardwire.breaches AS b SET cleared_at = greatest(now_at, b.raised_at)
     WHERE b.user_id = account AND b.kind = 'market' AND b.cleared_at IS NULL
       AND NOT EXISTS (SELECT FROM guardwire.market_alerts AS m
-                      WHERE m.user_id = account AND m.symbol = b.symbol AND m.condition_type = b.condition_type
-                        AND m.alert_type = 'critical');
+                      WHERE m.user_id = account AND guardwire.fold(m.symbol) = guardwire.fold(b.symbol)
+                        AND m.condition_type = b.condition_type AND m.alert_type = 'critical');
     PERFORM guardwire.raise_breach(account, m.log_id::text, 'market', m.detected_at, coalesce(m.gap_pct, m.spread_pct),
                                    m.symbol, m.condition_type)
     FROM guardwire.market_alerts AS m
-    WHERE m.user_id = account AND m.alert_type = 'critical'
-      AND NOT EXISTS (SELECT FROM guardwire.breaches AS b
-                      WHERE b.user_id = account AND b.kind = 'market' AND b.cleared_at IS NULL
-                        AND b.symbol = m.symbol AND b.condition_type = m.condition_type);
+    WHERE m.user_id = account AND m.alert_type = 'critical';
 END
 $$;
 

@@ -130,11 +130,14 @@ class DrawdownGuard(Struct, frozen=True, kw_only=True):
 
 
 class MarketGuardAlert(Struct, frozen=True, kw_only=True):
-    """A market condition whose window has not passed; what the platform did not record is null."""
+    """A market condition whose window has not passed; what the platform did not record is null.
+
+    ``normal`` is one that the platform reported and that is within the account's limits.
+    """
 
     symbol: Annotated[str, Meta(description="`*` when the platform named none")]
     condition_type: ConditionType
-    alert_type: Literal["warning", "critical"]
+    alert_type: Literal["normal", "warning", "critical"]
     price_gap_pct: float | None
     bid_ask_spread_pct: float | None
     open_price: float | None
@@ -284,9 +287,8 @@ def _position(ticket: int, position: State) -> PositionRecord:
 def guards_status(user_id: str, guards: State, *, as_of: str, countdown_seconds: int | None) -> GuardsStatus:
     """The channel ``guards`` of ``user_id`` as it stood at ``as_of``, with what `countdown_seconds` gave."""
     drawdown: State = guards["drawdown"]
-    alerts = sorted(
-        guards["alerts"].items(), key=lambda entry: (entry[1]["detected_at"], entry[0]), reverse=True
-    )
+    reported: State = guards["alerts"] | guards.get("normal_alerts", {})
+    alerts = sorted(reported.items(), key=lambda entry: (entry[1]["detected_at"], entry[0]), reverse=True)
     return GuardsStatus(
         user_id=user_id,
         system_status=guards["system_status"],
