@@ -282,7 +282,14 @@ class Doubt:
         timeless = any(
             row.id not in self._record.applied and values.moment(row.created_at) is None for _, row in rows
         )
-        return len(tied) > 1 or timeless or self.of_gone_equity
+        return len(tied) > 1 or timeless or self.of_gone_equity or self._record.equity_is_tied
+
+    @cached_property
+    def of_flows(self) -> bool:
+        """Whether an equity row is gone that may have brought a cash flow after one of the rows on record."""
+        gone = self._record.equity_gone_until
+        applied = (self._record.applied.get(row.id, _EPOCH) for _, row in self._record.equity)
+        return gone is not None and any(each < gone for each in applied)
 
 
 def _speaks(row: LogRow) -> bool:

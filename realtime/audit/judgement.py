@@ -175,10 +175,10 @@ class _Judge:
         doubtful = self._doubt.of_equity or self._doubt.of_limits
         peak, shown_peak = expected.get("peak_equity", ABSENT), shown.get("peak_equity", ABSENT)
         if not same(peak, shown_peak):
-            # A higher peak may have been in a row that is gone; then the drawdown is measured from it.
-            higher = ABSENT not in (peak, shown_peak) and shown_peak > peak
-            self._found.add(f"{path}/peak_equity", peak, shown_peak, doubtful=doubtful or higher)
-            if higher:
+            # A row that is gone may have been the peak, or a cash flow. Then the peak that is shown is used.
+            lost = ABSENT not in (peak, shown_peak) and (shown_peak > peak or self._doubt.of_flows)
+            self._found.add(f"{path}/peak_equity", peak, shown_peak, doubtful=doubtful or lost)
+            if lost:
                 expected = self._measured_from(shown_peak, expected)
         self._found.compare(path, expected, shown, _MEASURED, doubtful=doubtful)
         if ("liquidation_at" in shown) is not (expected["alert_type"] == "critical"):

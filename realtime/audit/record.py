@@ -88,8 +88,10 @@ class Record:
     updated: set[str] = field(default_factory=set)
     #: Rows of the log before this moment were not all read; None where all were.
     log_begins: datetime | None = None
-    #: Older rows of equity were not read.
-    equity_is_partial: bool = False
+    #: Rows of equity up to this moment were not all read; None where all were.
+    equity_begins: datetime | None = None
+    #: All rows of equity that were read are of that moment: others of it may have come before or after them.
+    equity_is_tied: bool = False
     #: When the latest row of the log was applied that is gone by now; None where none is known to be gone.
     gone_until: datetime | None = None
     #: The same of equity.
@@ -158,14 +160,13 @@ async def read_record(
     ):
         read = arrivals = 0
         async for row in connection.cursor(statement, *parameters, prefetch=_AT_ONCE):
-            read += kind is LogRow or row["id"] is not None
+            read += 1
             rows.take(row, kind)
             arrivals = row.get("arrivals", 0)
-        if kind is EquityRow:
-            record.equity_is_partial = read >= most_rows
-        elif max(read, arrivals) >= most_rows:
+        if kind is LogRow and max(read, arrivals) >= most_rows:
             record.log_begins = rows.complete_since()
         record.rows += read
+    rows.leave_out_early_equity()
     return rows
 
 
@@ -192,7 +193,9 @@ class Rows:
     def take(self, row: Mapping[str, Any], kind: type) -> None:
         """Take one row; a row without an id was applied and is gone."""
         record, revision = self.record, row["revision"]
-        if row["listed_at"] is not None:
+        if kind is EquityRow:
+            record.equity_begins = row["begins_at"]
+        elif row["listed_at"] is not None:
             self.times.append(row["listed_at"])
         change = None
         if row["id"] is not None:
@@ -216,6 +219,26 @@ class Rows:
         if not row["untouched"]:
             record.updated.add(change.id)
         self.placed.append((revision, row["ordinal"], row["arrived_at"], change))
+
+    def leave_out_early_equity(self) -> None:
+        """Leave out equity rows that are older than those that were all read: later cash flows may be missing."""
+        begins = self.record.equity_begins
+        if begins is None:
+            return
+        early = {
+            change.id
+            for change, arrived_at in (
+                *((change, arrived_at) for _, _, arrived_at, change in self.placed),
+                *((change, self.record.now) for change in self.unplaced),
+            )
+            if isinstance(change, EquityRow) and (values.moment(change.created_at) or arrived_at) <= begins
+        }
+        placed = [each for each in self.placed if each[3].id not in early]
+        unplaced = [each for each in self.unplaced if each.id not in early]
+        if any(isinstance(change, EquityRow) for change in (*unplaced, *(each[3] for each in placed))):
+            self.placed, self.unplaced = placed, unplaced
+        else:
+            self.record.equity_is_tied = True
 
     def in_order(self) -> Record:
         """The record, with a history: first the rows that nobody saw arrive, as when history is read."""

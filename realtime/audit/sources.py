@@ -116,14 +116,18 @@ class Sources:
                    coalesce(a.arrived_at, to_timestamp(a.revision / 1000000.0)) AS arrived_at
             FROM guardwire.arrivals AS a
             WHERE a.user_id = $1 AND a.source = 'e' ORDER BY a.log_id, a.revision DESC, a.ordinal DESC
+        ), newest AS MATERIALIZED (
+            SELECT e.id, {self._moment(table, "created_at", "e")} AS at
+            FROM public.equity_snapshots AS e WHERE e.user_id = $1 AND {_is_applied("e")}
+            ORDER BY e.created_at DESC LIMIT $2
         ), wanted AS (
-            (SELECT e.id FROM public.equity_snapshots AS e WHERE e.user_id = $1 AND {_is_applied("e")}
-             ORDER BY e.created_at DESC LIMIT $2)
+            SELECT n.id FROM newest AS n
             UNION (SELECT a.log_id FROM guardwire.arrivals AS a WHERE a.user_id = $1 AND a.source = 'e'
                    ORDER BY a.revision DESC LIMIT $2)
             UNION SELECT o.id FROM waiting AS o WHERE o.old_row IS NOT NULL
         )
-        SELECT NULL::timestamptz AS listed_at, a.revision, a.ordinal, a.arrived_at, true AS untouched,
+        SELECT (SELECT coalesce(min(n.at), now()) FROM newest AS n HAVING count(*) >= $2) AS begins_at,
+               a.revision, a.ordinal, a.arrived_at, true AS untouched,
                {self._columns(table, EQUITY_COLUMNS)}
         FROM wanted AS w
         LEFT JOIN arrived AS a ON a.log_id = w.id

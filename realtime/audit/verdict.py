@@ -53,7 +53,7 @@ class Evidence:
             user_id=record.user_id,
             ready=record.ready,
             rows=record.rows,
-            partial=record.log_begins is not None or record.equity_is_partial,
+            partial=record.log_begins is not None or record.equity_begins is not None,
             passed_by=record.passed_by,
             differences=found.differences,
             doubts=found.doubts,

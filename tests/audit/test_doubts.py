@@ -106,6 +106,65 @@ async def test_equity_that_is_removed_beside_another_of_its_time_is_no_differenc
     await agree(writer)
 
 
+async def test_a_cash_flow_that_is_removed_is_no_difference(writer: DatabaseWriter) -> None:
+    await writer.equity(10_000, 10)
+    row_id = await writer.equity(9_000, 20, cash_flow=-1_000)
+    await writer.equity(8_000, 30)
+    await writer.execute("DELETE FROM equity_snapshots WHERE id = $1", row_id)
+    await agree(writer)
+
+
+async def test_a_peak_that_was_altered_is_found_after_old_equity_was_removed(writer: DatabaseWriter) -> None:
+    row_id = await writer.equity(12_000, 10)
+    await writer.equity(10_000, 20)
+    await writer.equity(9_000, 30)
+    await writer.execute("DELETE FROM equity_snapshots WHERE id = $1", row_id)
+    await writer.execute("UPDATE guardwire.accounts SET peak_equity = 9500, drawdown_pct = 5.26")
+    found = await differences(writer.connection, writer.user_id)
+    assert [each.partition(":")[0] for each in found[:1]] == ["guards/drawdown/peak_equity"]
+
+
+async def test_flows_between_a_late_row_and_the_newest_ones_are_not_missed(writer: DatabaseWriter) -> None:
+    """Without the flow, which is older than the rows that are read, the late row would be a peak of 9500."""
+    await writer.equity(8_500, 10, cash_flow=-1_000)
+    for second in range(20, 25):
+        await writer.equity(8_400, second)
+    await writer.equity(9_500, 5)
+    for most_rows in range(1, 8):
+        assert await differences(writer.connection, writer.user_id, most_rows=most_rows) == []
+
+
+@pytest.mark.parametrize("change", ["created_at = created_at + interval '30 s'", "cash_flow = -50"])
+async def test_equity_before_the_newest_rows_whose_change_waits_is_no_difference(
+    writer: DatabaseWriter, change: str
+) -> None:
+    row_id = await writer.equity(9_500, 5)
+    await writer.equity(8_500, 10, cash_flow=-1_000)
+    for second in range(20, 25):
+        await writer.equity(8_400, second)
+    writer.applies = False
+    await writer.execute(f"UPDATE equity_snapshots SET {change} WHERE id = $1", row_id)
+    for most_rows in range(1, 8):
+        assert await differences(writer.connection, writer.user_id, most_rows=most_rows) == []
+
+
+async def test_equity_rows_of_one_time_of_which_some_are_not_read_are_no_difference(
+    writer: DatabaseWriter,
+) -> None:
+    for equity, flow in ((9_000, 0), (8_000, -1_000), (7_000, 0), (6_000, -500), (8_500, 0), (8_400, 0)):
+        await writer.equity(equity, 10, cash_flow=flow)
+    for most_rows in range(1, 8):
+        assert await differences(writer.connection, writer.user_id, most_rows=most_rows) == []
+
+
+async def test_an_altered_peak_is_found_among_the_newest_rows(writer: DatabaseWriter) -> None:
+    for second in range(10):
+        await writer.equity(9_000 - second, second)
+    await writer.execute("UPDATE guardwire.accounts SET peak_equity = 8991, drawdown_pct = 0")
+    found = await differences(writer.connection, writer.user_id, most_rows=5)
+    assert [each.partition(":")[0] for each in found[:1]] == ["guards/drawdown/peak_equity"]
+
+
 @pytest.mark.parametrize("removal", REMOVALS)
 async def test_a_row_that_is_removed_is_no_difference(writer: DatabaseWriter, removal: str) -> None:
     await trade(writer)
