@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from decimal import Decimal
 
+from queries.migrations.existing import READ_COLUMNS
 from realtime.audit.history import Limits
 from tests.queries.database_writer import DatabaseWriter
 
@@ -34,6 +35,22 @@ async def test_limits_that_nobody_set_are_the_same_everywhere(writer: DatabaseWr
     assert {name: getattr(oracle, name) for name in dict(table)} == {
         name: float(value) if isinstance(value, Decimal) else value for name, value in table.items()
     }
+
+
+async def test_the_columns_that_the_rules_read_are_those_that_a_migration_looks_for(
+    writer: DatabaseWriter,
+) -> None:
+    """Of instruments a migration makes one column more, which no rule reads."""
+    sources = {
+        "l": "reconciliation_logs",
+        "e": "equity_snapshots",
+        "g": "guard_limits",
+        "i": "instruments",
+        "x": "fx_rates",
+    }
+    for source, table in sources.items():
+        read = await writer.connection.fetchval('SELECT guardwire.read_columns($1::text::"char")', source)
+        assert set(read) == READ_COLUMNS[table].keys() - {"pip_size"}
 
 
 async def test_no_table_of_ours_is_named_like_one_of_the_platforms(writer: DatabaseWriter) -> None:

@@ -33,7 +33,7 @@ CREATE OR REPLACE FUNCTION guardwire.read_number(value jsonb) RETURNS numeric
 LANGUAGE sql IMMUTABLE PARALLEL SAFE
 RETURN CASE jsonb_typeof(value)
     WHEN 'number' THEN CASE WHEN abs(value::numeric) < 1e15 THEN round(value::numeric, 15) END
-    WHEN 'string' THEN CASE WHEN length(value #>> '{}') <= 400
+    WHEN 'string' THEN CASE WHEN length(value #>> '{}') <= 600
                                  AND (value #>> '{}') COLLATE "C" ~ '^\s*[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d{1,3})?\s*$'
                                 THEN CASE WHEN abs((value #>> '{}')::numeric) < 1e15 THEN round((value #>> '{}')::numeric, 15) END END
 END;

@@ -7,10 +7,98 @@ CREATE TYPE guardwire.copied_row AS (
 );
 COMMENT ON TYPE guardwire.copied_row IS 'A row of the inbox whose copies are parsed; columns as in guardwire.inbox';
 
+-- The columns that the rules read, by guardwire.inbox.source.
+CREATE OR REPLACE FUNCTION guardwire.read_columns(source "char") RETURNS text[]
+LANGUAGE sql IMMUTABLE PARALLEL SAFE
+RETURN CASE source
+    WHEN 'l' THEN ARRAY['id', 'user_id', 'mt5_position_id', 'symbol', 'direction', 'volume', 'entry_price', 'current_price',
+                        'take_profit', 'stop_loss', 'matched', 'divergence_reason', 'close_reason', 'closed_price', 'pnl_gbp',
+                        'event_type', 'status', 'error_message', 'created_at', 'updated_at']
+    WHEN 'e' THEN ARRAY['id', 'user_id', 'equity', 'balance', 'currency', 'cash_flow', 'created_at']
+    WHEN 'g' THEN ARRAY['user_id', 'drawdown_warning_pct', 'drawdown_critical_pct', 'minimum_equity', 'countdown_seconds',
+                        'gap_warning_pct', 'gap_critical_pct', 'spread_warning_pct', 'spread_critical_pct',
+                        'alert_window_seconds', 'sync_overdue_seconds', 'peak_since']
+    WHEN 'i' THEN ARRAY['symbol', 'contract_size', 'quote_currency']
+    WHEN 'x' THEN ARRAY['id', 'base', 'quote', 'rate', 'created_at'] END;
+
+-- The next three functions run in the platform's statements, too. What 60_inbox.sql says of names holds for them.
+
+-- A value as JSON; of a long one its first 600 characters as a string, which is more than any rule reads. format() needs no
+-- cast to text, which may be somebody else's function.
+CREATE OR REPLACE FUNCTION guardwire.copy_value(value anyelement) RETURNS json LANGUAGE plpgsql STABLE AS $$
+DECLARE
+    written CONSTANT pg_catalog.text := pg_catalog.format('%s', value);
+BEGIN
+    IF pg_catalog.octet_length(written) OPERATOR(pg_catalog.<=) 600 THEN
+        RETURN pg_catalog.to_json(value);
+    END IF;
+    -- btrim takes eight bytes for each character.
+    RETURN pg_catalog.to_json(pg_catalog."left"(pg_catalog.btrim(pg_catalog."left"(written, 100000), E' \t\r\n\f\x0B'), 600));
+END
+$$;
+
+-- A row as JSON, without the columns that no rule reads and with the beginnings of long values.
+CREATE OR REPLACE FUNCTION guardwire.copy_columns(source "char", original anyelement) RETURNS json LANGUAGE plpgsql STABLE AS $$
+DECLARE
+    fields pg_catalog.text;
+    copy pg_catalog.json;
+BEGIN
+    SELECT pg_catalog.string_agg(pg_catalog.format('%L, guardwire.copy_value(($1).%I)', a.attname, a.attname), ', ') INTO fields
+    FROM pg_catalog.pg_attribute AS a JOIN pg_catalog.pg_type AS t ON t.typrelid OPERATOR(pg_catalog.=) a.attrelid
+    WHERE t.oid OPERATOR(pg_catalog.=) pg_catalog.pg_typeof(original) AND NOT a.attisdropped
+      AND a.attname::pg_catalog.text OPERATOR(pg_catalog.=) ANY (guardwire.read_columns(source));
+    EXECUTE pg_catalog.format('SELECT pg_catalog.json_build_object(%s)', fields) INTO copy USING original;
+    RETURN copy;
+END
+$$;
+
+-- Whether a row may be written as JSON as it is. JSON may be six times as long as a text, and a value of 1 GB would fail the
+-- platform's statement, so this is asked before. A row of more than 16 kB takes 20 times as long to copy.
+CREATE OR REPLACE FUNCTION guardwire.is_short(bytes integer) RETURNS boolean LANGUAGE sql IMMUTABLE PARALLEL SAFE
+RETURN bytes <= 16000;
+
+-- Whether JSON is short, too, and whoever reads it cannot fail.
+CREATE OR REPLACE FUNCTION guardwire.is_plain_copy(copy json) RETURNS boolean LANGUAGE sql IMMUTABLE PARALLEL SAFE
+RETURN copy IS NOT NULL AND guardwire.is_short(octet_length(copy::text)) AND strpos(copy::text COLLATE "C", E'\\u') = 0;
+
+-- A row as JSON. row_to_json takes the columns that the table has at that moment, and fails for none of them; to_jsonb fails
+-- for a column of type json whose value it cannot hold. Whoever reads JSON fails for escaped characters that the database
+-- cannot hold, so these are replaced. row_to_json itself escapes only control characters: the others stand in a column of
+-- type json.
+CREATE OR REPLACE FUNCTION guardwire.copy_of(source "char", original anyelement) RETURNS json LANGUAGE plpgsql STABLE AS $$
+DECLARE
+    foreign_escape CONSTANT pg_catalog.text := E'(?<!\\\\)((?:\\\\\\\\)*)\\\\u(?!00(?:0[1-9a-f]|1[0-9a-f]))[0-9a-fA-F]{4}';
+    copy pg_catalog.json;
+BEGIN
+    IF guardwire.is_short(pg_catalog.pg_column_size(original)) THEN
+        copy := pg_catalog.row_to_json(original);
+    END IF;
+    IF guardwire.is_plain_copy(copy) THEN
+        RETURN copy;
+    END IF;
+    IF copy IS NULL OR NOT guardwire.is_short(pg_catalog.octet_length(copy::pg_catalog.text)) THEN
+        copy := guardwire.copy_columns(source, original);
+    END IF;
+    RETURN pg_catalog.regexp_replace(copy::pg_catalog.text, foreign_escape, E'\\1?', 'g');
+END
+$$;
+
+-- A copy as the rules read it. jsonb holds less than json: a number of a million digits, for one. Where such a value stands in a
+-- column that no rule reads, only the columns that the rules read are parsed.
+CREATE OR REPLACE FUNCTION guardwire.parse_copy(source "char", copy json) RETURNS jsonb LANGUAGE plpgsql IMMUTABLE AS $$
+BEGIN
+    RETURN copy::jsonb;
+EXCEPTION WHEN data_exception OR program_limit_exceeded THEN
+    RETURN (SELECT jsonb_object_agg(c.key, c.value::jsonb) FROM json_each(copy) AS c
+            WHERE c.key = ANY (guardwire.read_columns(source)));
+END
+$$;
+
 CREATE OR REPLACE FUNCTION guardwire.parse_copies(taken guardwire.inbox[]) RETURNS guardwire.copied_row[] LANGUAGE plpgsql AS $$
 BEGIN
-    RETURN (SELECT array_agg(ROW(t.nth, t.account, t.source, t.operation, t.new_row::jsonb, t.old_row::jsonb, t.xid,
-                                 t.arrived_at)::guardwire.copied_row ORDER BY t.account, t.nth)
+    RETURN (SELECT array_agg(ROW(t.nth, t.account, t.source, t.operation, guardwire.parse_copy(t.source, t.new_row),
+                                 guardwire.parse_copy(t.source, t.old_row), t.xid, t.arrived_at)::guardwire.copied_row
+                             ORDER BY t.account, t.nth)
             FROM unnest(taken) AS t);
 END
 $$;
@@ -25,7 +113,7 @@ DECLARE
     scan_from bigint := guardwire.scan_from();
 BEGIN
     RETURN QUERY
-    SELECT DISTINCT ON (w.row_id) w.row_id, w.row_before::jsonb
+    SELECT DISTINCT ON (w.row_id) w.row_id, guardwire.parse_copy(of_source, w.row_before)
     FROM (SELECT guardwire.read_user(coalesce(i.new_row, i.old_row) ->> 'id') AS row_id, i.old_row AS row_before, i.nth
           FROM guardwire.inbox AS i WHERE i.account = of_account AND i.nth > scan_from AND i.source = of_source
           UNION ALL

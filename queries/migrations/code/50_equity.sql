@@ -8,7 +8,7 @@ CREATE OR REPLACE FUNCTION guardwire.equity_history(of_account uuid, batch guard
     WITH waiting AS MATERIALIZED (
         SELECT w.* FROM guardwire.waiting_rows(of_account, 'e', batch, after_nth) AS w
     ), snapshots AS (
-        SELECT e.id, to_jsonb(e) AS snapshot FROM public.equity_snapshots AS e
+        SELECT e.id, guardwire.parse_copy('e', guardwire.copy_of('e', e)) AS snapshot FROM public.equity_snapshots AS e
         WHERE e.user_id = of_account AND NOT EXISTS (SELECT FROM waiting AS w WHERE w.id = e.id)
         UNION ALL
         SELECT w.id, w.old_row FROM waiting AS w WHERE guardwire.read_user(w.old_row ->> 'user_id') = of_account
@@ -34,7 +34,7 @@ BEGIN
         WITH waiting AS MATERIALIZED (
             SELECT w.* FROM guardwire.waiting_rows(of_account, 'e', batch, after_nth) AS w
         ), flows AS (
-            SELECT o.id, to_jsonb(o) AS snapshot FROM public.equity_snapshots AS o
+            SELECT o.id, guardwire.parse_copy('e', guardwire.copy_of('e', o)) AS snapshot FROM public.equity_snapshots AS o
             WHERE o.user_id = of_account AND o.cash_flow <> 0 AND NOT EXISTS (SELECT FROM waiting AS w WHERE w.id = o.id)
             UNION ALL
             SELECT w.id, w.old_row FROM waiting AS w WHERE guardwire.read_user(w.old_row ->> 'user_id') = of_account

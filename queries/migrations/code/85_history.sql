@@ -49,10 +49,10 @@ CREATE OR REPLACE FUNCTION guardwire.log_of(of_account uuid) RETURNS SETOF jsonb
 SET enable_seqscan = off AS $$
 BEGIN
     IF guardwire.log_users_are_uuids() THEN
-        RETURN QUERY SELECT to_jsonb(l) FROM public.reconciliation_logs AS l WHERE l.user_id = of_account;
+        RETURN QUERY SELECT guardwire.parse_copy('l', guardwire.copy_of('l', l)) FROM public.reconciliation_logs AS l WHERE l.user_id = of_account;
     ELSE
         RETURN QUERY
-        SELECT to_jsonb(l) FROM public.reconciliation_logs AS l
+        SELECT guardwire.parse_copy('l', guardwire.copy_of('l', l)) FROM public.reconciliation_logs AS l
         WHERE l.user_id IN (SELECT u.written FROM guardwire.log_users AS u WHERE u.user_id = of_account);
     END IF;
 END
@@ -110,7 +110,7 @@ BEGIN
     DELETE FROM guardwire.market_alerts AS m WHERE m.user_id = of_account;
     IF EXISTS (SELECT FROM guardwire.set_aside AS s WHERE s.account = of_account AND s.source = 'g') THEN
         PERFORM guardwire.copy_limits(
-            of_account, (SELECT to_jsonb(l) FROM public.guard_limits AS l WHERE l.user_id = of_account), guardwire.last_nth());
+            of_account, (SELECT guardwire.parse_copy('g', guardwire.copy_of('g', l)) FROM public.guard_limits AS l WHERE l.user_id = of_account), guardwire.last_nth());
     END IF;
     DELETE FROM guardwire.set_aside AS s WHERE s.account = of_account;
     -- One statement is one snapshot: the rows of the log that it sees, and those that wait in the inbox, fit together.
@@ -225,13 +225,13 @@ DECLARE
 BEGIN
     DELETE FROM guardwire.contracts;
     INSERT INTO guardwire.contracts (symbol, contract_size, quote_currency)
-    SELECT c.* FROM public.instruments AS i CROSS JOIN LATERAL guardwire.read_contract(to_jsonb(i)) AS c
+    SELECT c.* FROM public.instruments AS i CROSS JOIN LATERAL guardwire.read_contract(guardwire.parse_copy('i', guardwire.copy_of('i', i))) AS c
     WHERE c.symbol IS NOT NULL
     ON CONFLICT (symbol) DO NOTHING;
     DELETE FROM guardwire.limits AS l WHERE l.user_id <> guardwire.no_account();
     INSERT INTO guardwire.limits
     SELECT r.* FROM public.guard_limits AS l
-    CROSS JOIN LATERAL guardwire.read_limits(guardwire.read_user(l.user_id::text), to_jsonb(l), last_nth) AS r
+    CROSS JOIN LATERAL guardwire.read_limits(guardwire.read_user(l.user_id::text), guardwire.parse_copy('g', guardwire.copy_of('g', l)), last_nth) AS r
     WHERE r.user_id IS NOT NULL
     ON CONFLICT (user_id) DO NOTHING;
     DELETE FROM guardwire.set_aside AS s WHERE s.source IN ('g', 'i', 'x') AND s.nth <= last_nth;

@@ -116,7 +116,7 @@ BEGIN
         WHERE o.revision < guardwire.unix_us(kept_since)
           -- An equity row without a usable time counts at its arrival for ever.
           AND (o.source = 'l' OR EXISTS (SELECT FROM public.equity_snapshots AS e
-                                         WHERE e.id = o.log_id AND guardwire.read_time(to_jsonb(e) ->> 'created_at') IS NOT NULL))
+                                         WHERE e.id = o.log_id AND guardwire.read_time(guardwire.copy_of('e', e) ->> 'created_at') IS NOT NULL))
         LIMIT most));
     GET DIAGNOSTICS deleted = ROW_COUNT;
     DELETE FROM guardwire.ignored_rows AS i WHERE i.ctid = ANY (ARRAY(

@@ -34,7 +34,11 @@ ALTER FUNCTION guardwire.note_truncate() OWNER TO guardwire_inbox;
 REVOKE CREATE ON SCHEMA guardwire FROM guardwire_inbox;
 REVOKE ALL ON FUNCTION guardwire.copy_row(), guardwire.note_truncate() FROM PUBLIC;
 GRANT INSERT ON guardwire.inbox TO guardwire_inbox;
-GRANT EXECUTE ON FUNCTION guardwire.read_user(text), guardwire.no_account(), guardwire.wakes_applier() TO guardwire_inbox;
+GRANT EXECUTE ON FUNCTION
+    guardwire.copy_of("char", anyelement), guardwire.copy_columns("char", anyelement), guardwire.copy_value(anyelement),
+    guardwire.is_short(integer), guardwire.is_plain_copy(json), guardwire.read_columns("char"), guardwire.read_user(text), guardwire.no_account(), guardwire.wake_applier(),
+    guardwire.wakes_applier()
+TO guardwire_inbox;
 
 GRANT USAGE ON SCHEMA public TO guardwire_platform, guardwire_server;
 GRANT SELECT, INSERT, UPDATE, DELETE ON public.reconciliation_logs TO guardwire_platform;
