@@ -413,7 +413,8 @@ async def test_a_row_of_long_texts_has_a_short_copy_that_says_the_same(
                                          error_message, divergence_reason, volume, answer)
         VALUES ('{writer.user_id}', 1, 'sync', 1, 7, 'XAUUSD', {text}, {text}, 0.1, to_jsonb({text}));
         UPDATE reconciliation_logs SET current_price = 8;
-        INSERT INTO equity_snapshots (user_id, equity, currency) VALUES ('{writer.user_id}', 500, repeat('x', 20000))""")
+        INSERT INTO equity_snapshots (user_id, equity, currency)
+        VALUES ('{writer.user_id}', 500, repeat('x', 20000))""")
     for row in await writer.inbox():
         assert all(len(copy or "") < MOST_COPY_BYTES for copy in (row["new_row"], row["old_row"]))
     await writer.apply()

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from decimal import Decimal
+from random import Random
+from typing import Any
 from uuid import UUID
 
 import pytest
 
+from tests.audit.auditing import differences
+from tests.inbox import apply_batch
 from tests.queries.conftest import Connect
 from tests.queries.database_writer import DatabaseWriter
 
@@ -104,6 +108,58 @@ async def test_limits_that_are_truncated_before_they_were_applied_never_count(
     assert (await writer.drawdown())["critical_pct"] == 20.0
     assert (await writer.account())["drawdown_level"] == "normal"
     assert (await other.drawdown())["minimum_equity"] == 7
+
+
+_LIMITS_APPLIED = """
+SELECT l.user_id, l.minimum_equity FROM guardwire.limits AS l WHERE l.user_id <> guardwire.no_account() ORDER BY 1
+"""
+_LIMITS_WRITTEN = "SELECT user_id, minimum_equity FROM public.guard_limits ORDER BY 1"
+_LIMIT_CHANGES = (
+    "INSERT INTO guard_limits (user_id, minimum_equity) VALUES ($1, $3)"
+    " ON CONFLICT (user_id) DO UPDATE SET minimum_equity = $3 WHERE $2::uuid IS NOT NULL",
+    "UPDATE guard_limits SET minimum_equity = $3 WHERE user_id = $1 AND $2::uuid IS NOT NULL",
+    "DELETE FROM guard_limits WHERE user_id = $1 AND $2::uuid IS NOT NULL AND $3::numeric IS NOT NULL",
+    "UPDATE guard_limits SET user_id = $2, minimum_equity = $3 WHERE user_id = $1"
+    " AND NOT EXISTS (SELECT FROM guard_limits WHERE user_id = $2)",
+)
+
+
+@pytest.mark.parametrize("seed", range(10))
+async def test_changes_of_limits_count_in_their_order_however_they_wait(
+    writer: DatabaseWriter, seed: int
+) -> None:
+    """A TRUNCATE waits with the rates, a change with its account, and a row that is moved with its new account."""
+    chance = Random(seed)
+    accounts = [writer.of() for _ in range(3)]
+    for account in accounts:
+        await account.equity(10_000)
+        account.applies = False
+    for step in range(60):
+        for _ in range(chance.choice([0, 0, 5])):
+            await chance.choice(accounts).sync()
+        for _ in range(chance.choice([0, 0, 5])):
+            await accounts[0].rate("EUR", "USD", 1)
+        if chance.random() < 0.1:
+            await accounts[0].execute("TRUNCATE guard_limits")
+        else:
+            one, other = chance.sample([account.user_id for account in accounts], 2)
+            await accounts[0].execute(chance.choice(_LIMIT_CHANGES), one, other, step)
+        if chance.random() < 0.5:
+            await apply_batch(writer.connection, batch_rows=chance.choice([1, 2, 5]))
+        if chance.random() < 0.1:
+            await writer.connection.fetch("SELECT guardwire.apply_singly(term, 3) FROM guardwire.applier")
+        if chance.random() < 0.1:
+            await writer.apply(batch_rows=chance.choice([1, 2, 5, 1000]))
+            assert await limits_applied(writer) == await writer.connection.fetch(_LIMITS_WRITTEN), step
+    await writer.apply()
+    assert await limits_applied(writer) == await writer.connection.fetch(_LIMITS_WRITTEN)
+    for account in accounts:
+        assert await differences(writer.connection, account.user_id) == []
+
+
+async def limits_applied(writer: DatabaseWriter) -> Any:
+    """Account and least equity of all limits that hold."""
+    return await writer.connection.fetch(_LIMITS_APPLIED)
 
 
 async def test_limits_move_the_account_that_they_were_and_are_of(writer: DatabaseWriter) -> None:

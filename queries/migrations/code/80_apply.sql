@@ -346,6 +346,35 @@ BEGIN
 END
 $$;
 
+-- The account from which the platform moved a row of limits to another account; null for other rows.
+CREATE OR REPLACE FUNCTION guardwire.moved_from(account uuid, old_user text) RETURNS uuid LANGUAGE sql IMMUTABLE PARALLEL SAFE
+RETURN nullif(guardwire.read_user(old_user), account);
+
+-- Deletes the limits that an account had before a row of the inbox, or those of all accounts where it is null; the accounts that
+-- had some. The statement of that row, a TRUNCATE or an UPDATE of the key, waited for everybody who had written these limits, so
+-- none of their copies is still to be committed. Copies that still wait are deleted, too: they would be applied after this row.
+CREATE OR REPLACE FUNCTION guardwire.forget_limits(of_account uuid, before_nth bigint) RETURNS uuid[] LANGUAGE plpgsql AS $$
+DECLARE
+    forgotten uuid[];
+    moved record;
+BEGIN
+    WITH gone AS (DELETE FROM guardwire.limits AS l
+                  WHERE l.user_id = coalesce(of_account, l.user_id) AND l.user_id <> guardwire.no_account() AND l.nth < before_nth
+                  RETURNING l.user_id)
+    SELECT array_agg(g.user_id) INTO forgotten FROM gone AS g;
+    FOR moved IN
+        WITH gone AS (DELETE FROM guardwire.inbox AS i
+                      WHERE i.nth > guardwire.scan_from() AND i.nth < before_nth AND i.source = 'g' AND i.operation <> 't'
+                        AND i.account = coalesce(of_account, i.account) RETURNING i.nth, i.account, i.old_row)
+        SELECT g.nth, guardwire.moved_from(g.account, g.old_row ->> 'user_id') AS account FROM gone AS g
+    LOOP
+        CONTINUE WHEN moved.account IS NULL;
+        forgotten := forgotten || guardwire.forget_limits(moved.account, moved.nth);
+    END LOOP;
+    RETURN forgotten;
+END
+$$;
+
 -- Judges a locked account by limits that changed. Rows of the batch that come after a row are still to be applied.
 CREATE OR REPLACE FUNCTION guardwire.apply_limits(
     account uuid, arrived_at timestamptz, revision bigint, ordinal integer, batch guardwire.inbox[], after_nth bigint

@@ -284,17 +284,11 @@ BEGIN
     concerned := guardwire.apply_rates(rows) || ARRAY(
         SELECT DISTINCT p.user_id FROM guardwire.positions AS p WHERE p.is_open AND upper(p.symbol) = ANY (symbols));
     FOREACH r IN ARRAY rows LOOP
-        IF r.source = 'g' AND r.operation = 't' THEN
-            WITH gone AS (DELETE FROM guardwire.limits AS l WHERE l.user_id <> guardwire.no_account() AND l.nth < r.nth
-                          RETURNING l.user_id)
-            SELECT concerned || array_agg(g.user_id) INTO concerned FROM gone AS g;
-            -- TRUNCATE waited for all who had written limits before, so none of these rows is still to be committed.
-            DELETE FROM guardwire.inbox AS i
-            WHERE i.nth > guardwire.scan_from() AND i.nth < r.nth AND i.source = 'g';
-        ELSIF r.source = 'g' AND guardwire.read_user(r.old_row ->> 'user_id') <> r.account THEN
-            -- The platform moved a row of limits to another account.
-            PERFORM guardwire.copy_limits(guardwire.read_user(r.old_row ->> 'user_id'), NULL, r.nth);
-            concerned := concerned || guardwire.read_user(r.old_row ->> 'user_id');
+        CONTINUE WHEN r.source <> 'g';
+        IF r.operation = 't' THEN
+            concerned := concerned || guardwire.forget_limits(NULL, r.nth);
+        ELSIF guardwire.moved_from(r.account, r.old_row ->> 'user_id') IS NOT NULL THEN
+            concerned := concerned || guardwire.forget_limits(guardwire.moved_from(r.account, r.old_row ->> 'user_id'), r.nth);
         END IF;
     END LOOP;
 END
@@ -315,6 +309,21 @@ BEGIN
 END
 $$;
 
+-- Rows of limits that a later row of the batch replaced: a TRUNCATE, or one that moved the limits to another account. That row
+-- waits in another queue than these rows, and they must not be applied after it.
+CREATE OR REPLACE FUNCTION guardwire.find_replaced_limits(rows guardwire.copied_row[], batch guardwire.inbox[])
+RETURNS bigint[] LANGUAGE plpgsql AS $$
+BEGIN
+    RETURN ARRAY(
+        WITH ends AS MATERIALIZED (
+            SELECT b.nth, guardwire.moved_from(b.account, b.old_row ->> 'user_id') AS account FROM unnest(batch) AS b
+            WHERE b.source = 'g' AND (b.operation = 't' OR guardwire.moved_from(b.account, b.old_row ->> 'user_id') IS NOT NULL)
+        )
+        SELECT r.nth FROM unnest(rows) AS r JOIN ends AS e ON e.nth > r.nth AND r.account = coalesce(e.account, r.account)
+        WHERE r.source = 'g');
+END
+$$;
+
 -- Applies rows of a batch: all of them, or one by one. Accounts with a delta are plain; for the others delta is null.
 CREATE OR REPLACE FUNCTION guardwire.apply_rows(taken guardwire.inbox[], batch guardwire.inbox[])
 RETURNS TABLE (account uuid, revision bigint, delta text) LANGUAGE plpgsql AS $$
@@ -328,11 +337,12 @@ DECLARE
     others guardwire.copied_row[];
     changed guardwire.change[];
     applied integer;
-    truncated bigint := (SELECT max(r.nth) FROM unnest(rows) AS r WHERE r.source = 'g' AND r.operation = 't');
+    replaced bigint[];
 BEGIN
     IF EXISTS (SELECT FROM unnest(rows) AS r WHERE r.account = guardwire.no_account() OR r.source = 'g') THEN
         PERFORM guardwire.ignore_rows(rows);
         SELECT r.symbols, r.concerned INTO symbols, concerned FROM guardwire.apply_reference(rows) AS r;
+        replaced := guardwire.find_replaced_limits(rows, batch);
     END IF;
     classified := guardwire.classify_rows(rows);
     plain := ARRAY(SELECT c.account FROM unnest(classified) AS c GROUP BY c.account HAVING bool_and(c.is_plain)
@@ -340,7 +350,7 @@ BEGIN
                    EXCEPT SELECT c.user_id FROM unnest(concerned) AS c (user_id));
     others := ARRAY(SELECT r FROM unnest(rows) AS r
                     WHERE r.account <> ALL (plain) AND r.account <> guardwire.no_account()
-                      AND NOT (r.source = 'g' AND r.nth < coalesce(truncated, 0)) ORDER BY r.account, r.nth);
+                      AND (r.nth = ANY (replaced)) IS NOT TRUE ORDER BY r.account, r.nth);
     IF cardinality(others) > 0 OR cardinality(concerned) > 0 THEN
         SELECT array_agg(ROW(g.account, g.revision, NULL)::guardwire.change) INTO changed
         FROM guardwire.apply_general(others, symbols, concerned, batch) AS g;
