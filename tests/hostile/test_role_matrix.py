@@ -35,7 +35,13 @@ MAY: Final[dict[str, dict[str, set[str]]]] = {
             "release_lease", "renew_lease", "take_lease", "unready", "waiting_accounts",
         },
     },
-    "copier": {"INSERT": {"guardwire.inbox"}, "EXECUTE": {"no_account", "read_user", "wakes_applier"}},
+    "copier": {
+        "INSERT": {"guardwire.inbox"},
+        "EXECUTE": {
+            "copy_columns", "copy_of", "copy_value", "is_plain_copy", "is_short", "no_account", "read_columns",
+            "read_user", "wake_applier", "wakes_applier",
+        },
+    },
 }  # fmt: skip
 #: Errors for statements without the right to them.
 REFUSALS: Final = (
@@ -154,7 +160,8 @@ _CALLS: Final = """
 SELECT p.proname AS name, p.oid::regprocedure::text AS signature,
        p.prorettype = 'trigger'::regtype AS is_trigger,
        format('SELECT guardwire.%I(%s)', p.proname,
-              (SELECT string_agg('NULL::' || t::regtype::text, ', ') FROM unnest(p.proargtypes) AS t)) AS call
+              (SELECT string_agg('NULL::' || replace(t::regtype::text, 'anyelement', 'integer'), ', ')
+               FROM unnest(p.proargtypes) AS t)) AS call
 FROM pg_proc AS p WHERE p.pronamespace = 'guardwire'::regnamespace
 """
 

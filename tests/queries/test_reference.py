@@ -115,12 +115,12 @@ SELECT l.user_id, l.minimum_equity FROM guardwire.limits AS l WHERE l.user_id <>
 """
 _LIMITS_WRITTEN = "SELECT user_id, minimum_equity FROM public.guard_limits ORDER BY 1"
 _LIMIT_CHANGES = (
-    "INSERT INTO guard_limits (user_id, minimum_equity) VALUES ($1, $3)"
-    " ON CONFLICT (user_id) DO UPDATE SET minimum_equity = $3 WHERE $2::uuid IS NOT NULL",
+    """INSERT INTO guard_limits AS l (user_id, minimum_equity) VALUES ($1, $3)
+       ON CONFLICT (user_id) DO UPDATE SET minimum_equity = $3 WHERE $2::uuid IS NOT NULL""",
     "UPDATE guard_limits SET minimum_equity = $3 WHERE user_id = $1 AND $2::uuid IS NOT NULL",
     "DELETE FROM guard_limits WHERE user_id = $1 AND $2::uuid IS NOT NULL AND $3::numeric IS NOT NULL",
-    "UPDATE guard_limits SET user_id = $2, minimum_equity = $3 WHERE user_id = $1"
-    " AND NOT EXISTS (SELECT FROM guard_limits WHERE user_id = $2)",
+    """UPDATE guard_limits SET user_id = $2, minimum_equity = $3
+       WHERE user_id = $1 AND NOT EXISTS (SELECT FROM guard_limits WHERE user_id = $2)""",
 )
 
 
