@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import random
 from decimal import Decimal
 from typing import Any
@@ -151,6 +152,77 @@ async def test_rows_of_one_account_and_transaction_are_one_batch(writer: Databas
         assert set(sizes) <= {0, 30}
     await apply_batch(writer.connection, batch_rows=6)
     assert len(await writer.book()) == 31
+
+
+@pytest.mark.parametrize("seed", range(8))
+async def test_transactions_that_take_turns_are_whole_and_in_order_in_every_batch(
+    writer: DatabaseWriter, connect: Connect, seed: int
+) -> None:
+    """A batch that holds a part of one transaction would have to leave out the rows of another one in between."""
+    chance = random.Random(seed)
+    accounts = [writer.of() for _ in range(3)]
+    connections = [await connect() for _ in range(3)]
+    transactions = [each.transaction() for each in connections]
+    for each in transactions:
+        await each.start()
+    for _ in range(60):
+        account, index = chance.choice(accounts), chance.randrange(3)
+        await DatabaseWriter(connections[index], account.user_id, applies=False).sync()
+        if chance.random() < 0.2:
+            await transactions[index].commit()
+            transactions[index] = connections[index].transaction()
+            await transactions[index].start()
+    for each in transactions:
+        await each.commit()
+    waited = {UUID(json.loads(row["new_row"])["id"]): row for row in await writer.inbox()}
+    while (await apply_batch(writer.connection, batch_rows=chance.randint(1, 8)))["applied"]:
+        pass
+    assert await writer.inbox() == []
+    for account in accounts:
+        arrivals = await account.rows("arrivals", "revision, ordinal")
+        rows = [waited[arrival["log_id"]] for arrival in arrivals]
+        assert [row["nth"] for row in rows] == sorted(row["nth"] for row in rows)
+        revisions: dict[Any, set[int]] = {}
+        for row, arrival in zip(rows, arrivals, strict=True):
+            revisions.setdefault(row["xid"], set()).add(arrival["revision"])
+        assert all(len(each) == 1 for each in revisions.values())
+
+
+async def test_accounts_share_a_batch_and_the_oldest_row_is_always_in_it(writer: DatabaseWriter) -> None:
+    """What accounts with few rows do not need goes to those that have more."""
+    small = [writer.of() for _ in range(4)]
+    large = [writer.of() for _ in range(2)]
+    for each in large:
+        for number in range(100):
+            await each.sync(number)
+    for each in small:
+        await each.sync()
+    await apply_batch(writer.connection, batch_rows=60)
+    assert [(await each.account())["total_syncs"] for each in small] == [1] * 4
+    assert [(await each.account())["total_syncs"] for each in large] == [28, 28]
+    batches = 1
+    while waiting := await writer.inbox():
+        oldest = min(waiting, key=lambda row: row["nth"])
+        await apply_batch(writer.connection, batch_rows=60)
+        assert oldest["nth"] not in {row["nth"] for row in await writer.inbox()}
+        batches += 1
+    assert batches <= 5
+
+
+async def test_rows_of_new_accounts_do_not_keep_a_large_one_from_its_turn(writer: DatabaseWriter) -> None:
+    """Accounts with few rows come first, but the account with the oldest row is before them."""
+    for number in range(200):
+        await writer.sync(number)
+    for _ in range(30):
+        for _ in range(20):
+            await writer.of().sync()
+        before = len([row for row in await writer.inbox() if row["account"] == writer.user_id])
+        await apply_batch(writer.connection, batch_rows=10)
+        after = len([row for row in await writer.inbox() if row["account"] == writer.user_id])
+        if not after:
+            return
+        assert after < before
+    pytest.fail(f"{after} rows still wait")
 
 
 async def test_a_transaction_of_more_than_5000_rows_of_an_account_may_be_several_batches(

@@ -103,7 +103,8 @@ $$;
 
 -- The first rows of accounts, about `most` together: of the account with the oldest row, then of `early` accounts, then of
 -- the others from the one with the fewest on. Accounts share equally; what an account does not need of its share goes to
--- those that need more. A transaction that a share cuts in two is taken whole, as far as the account's next 5,000 rows reach.
+-- those that need more. A share ends where no transaction is cut in two, as far as the account's next 5,000 rows reach: rows of
+-- several transactions may take turns.
 CREATE OR REPLACE FUNCTION guardwire.share_rows(early uuid[], others uuid[], scan_from bigint, most integer) RETURNS bigint[]
 LANGUAGE plpgsql AS $$
 DECLARE
@@ -129,27 +130,25 @@ BEGIN
         share := share + unused / needy;
     END IF;
     RETURN ARRAY(
-        WITH first AS MATERIALIZED (
-            SELECT o.nth, o.account, o.xid, o.place
-            FROM unnest(chosen) AS u (account)
-            CROSS JOIN LATERAL (SELECT i.nth, i.account, i.xid, row_number() OVER (ORDER BY i.nth) AS place
-                                FROM guardwire.inbox AS i WHERE i.account = u.account AND i.nth > scan_from
-                                ORDER BY i.nth LIMIT share) AS o
-        ), cut AS (
-            SELECT f.account, f.nth AS upto FROM first AS f WHERE f.place = share
+        WITH seen AS (
+            -- All rows of an account that has no more than its share, and 5,000 rows beyond the share of another one.
+            SELECT c.account, c.turn, o.nth, o.place, max(o.nth) OVER (PARTITION BY c.account, o.xid) AS last_of_transaction
+            FROM unnest(chosen) WITH ORDINALITY AS c (account, turn)
+            CROSS JOIN LATERAL (SELECT i.nth, i.xid, row_number() OVER (ORDER BY i.nth) AS place FROM guardwire.inbox AS i
+                                WHERE i.account = c.account AND i.nth > scan_from ORDER BY i.nth LIMIT share + 5000) AS o
+        ), ended AS (
+            SELECT s.*, max(s.last_of_transaction) OVER (PARTITION BY s.account ORDER BY s.nth) = s.nth AS ends_all
+            FROM seen AS s
         ), whole AS MATERIALIZED (
-            SELECT f.account, f.nth FROM first AS f
-            UNION ALL
-            SELECT c.account, o.nth
-            FROM cut AS c
-            CROSS JOIN LATERAL (SELECT i.nth, i.xid FROM guardwire.inbox AS i
-                                WHERE i.account = c.account AND i.nth > c.upto ORDER BY i.nth LIMIT 5000) AS o
-            WHERE EXISTS (SELECT FROM first AS f WHERE f.account = c.account AND f.xid = o.xid)
+            SELECT o.account, o.turn, o.nth
+            FROM (SELECT e.*, min(e.nth) FILTER (WHERE e.place >= share AND e.ends_all) OVER (PARTITION BY e.account) AS upto
+                  FROM ended AS e) AS o
+            WHERE o.nth <= coalesce(o.upto, o.nth)
         ), placed AS (
             -- The transaction of the oldest row does not count: however long it is, accounts with a row or two come along.
-            SELECT w.account, sum(count(*)) FILTER (WHERE w.account <> chosen[1]) OVER (
-                                  ORDER BY array_position(chosen, w.account) ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS before
-            FROM whole AS w GROUP BY w.account
+            SELECT w.account, sum(count(*)) FILTER (WHERE w.turn > 1) OVER (
+                                  ORDER BY w.turn ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS before
+            FROM whole AS w GROUP BY w.account, w.turn
         )
         SELECT w.nth FROM whole AS w JOIN placed AS p ON p.account = w.account WHERE coalesce(p.before, 0) < most);
 END
