@@ -690,7 +690,7 @@ async def test_while_the_queue_of_notifications_is_half_full_nobody_is_woken(
     # The queue belongs to the whole server, and takes minutes to fill: what measures it is replaced.
     functions = await writer.connection.fetch("""
         SELECT pg_get_functiondef(p.oid) AS definition FROM pg_proc AS p
-        WHERE p.pronamespace = 'guardwire'::regnamespace AND p.prosrc LIKE '%guardwire_inbox%'""")
+        WHERE p.pronamespace = 'guardwire'::regnamespace AND p.proname = 'wake_applier'""")
     assert len(functions) == 1
     for usage, expected in (("0.5", []), ("0.49", [""])):
         await writer.connection.execute(

@@ -169,24 +169,79 @@ async def test_the_scan_does_not_pass_a_row_that_waits(writer: DatabaseWriter) -
 
 @pytest.mark.parametrize("others", [0, 3], ids=["alone", "while others commit"])
 @pytest.mark.parametrize("savepoint", [False, True], ids=["", "within a savepoint"])
-async def test_the_scan_does_not_pass_a_row_that_may_still_be_committed(
+async def test_a_row_that_the_scan_passed_is_found_when_it_is_committed(
     writer: DatabaseWriter, connect: Connect, savepoint: bool, others: int
 ) -> None:
+    """A transaction that stays open does not make each batch walk over all that was applied meanwhile."""
     late = DatabaseWriter(await connect(), writer.user_id, applies=False)
     transaction = late.connection.transaction()
     await transaction.start()
     if savepoint:
         await late.connection.execute("SAVEPOINT here")
     await late.sync(ticket=7)
-    assert await renew(writer.connection, 5) == 0
+    assert await renew(writer.connection, 5) == 1
     for second in range(others):
         await writer.sync(second)
         await writer.apply()
-        assert await renew(writer.connection) == 0
+        assert await renew(writer.connection) == second + 2
     await transaction.commit()
     assert await writer.apply() == 1
     assert "7" in await writer.book()
     assert await renew(writer.connection) == others + 1
+
+
+@pytest.mark.parametrize("renewals", [0, 1, 3])
+async def test_rows_of_writers_that_end_at_different_times_are_all_found(
+    writer: DatabaseWriter, connect: Connect, renewals: int
+) -> None:
+    """Each began after the scan had passed the rows of the one before; some are rolled back."""
+    late = [DatabaseWriter(await connect(), writer.user_id, applies=False) for _ in range(4)]
+    transactions = [each.connection.transaction() for each in late]
+    for number, (each, transaction) in enumerate(zip(late, transactions, strict=True)):
+        await transaction.start()
+        await each.sync(ticket=10 + number)
+        await writer.sync(number)
+        await writer.apply()
+        await renew(writer.connection, renewals)
+    for number in (2, 0, 3, 1):
+        is_kept = number != 3
+        await (transactions[number].commit() if is_kept else transactions[number].rollback())
+        await renew(writer.connection, renewals)
+        assert await writer.apply() == is_kept
+        await renew(writer.connection, renewals)
+    assert set(await writer.book()) == {"1", "10", "11", "12"}
+    assert await renew(writer.connection) == await writer.value(LAST_NTH)
+
+
+async def test_a_transaction_that_the_scan_passed_is_taken_whole(
+    writer: DatabaseWriter, connect: Connect
+) -> None:
+    """Also when it ends while a batch looks for its rows: its later rows are never applied before its first ones."""
+    late = DatabaseWriter(await connect(), writer.user_id, applies=False)
+    transaction = late.connection.transaction()
+    await transaction.start()
+    await late.sync(ticket=7)
+    await renew(writer.connection)
+    await late.sync(ticket=8)
+    await transaction.commit()
+    assert await writer.apply() == 2
+    assert [row["ordinal"] for row in await writer.rows("arrivals", "revision, ordinal")] == [1, 2]
+
+
+async def test_rows_of_a_database_that_was_copied_to_another_server_are_found(
+    writer: DatabaseWriter, connect: Connect
+) -> None:
+    """There the transaction that the scan had passed has an id of the future, and its row was committed."""
+    await writer.sync()
+    await renew(writer.connection)
+    await writer.connection.execute(
+        "UPDATE guardwire.applier SET scan_from = 1000, passed_xids = ARRAY['900000000'::xid8], passed_from = '{0}'"
+    )
+    assert await writer.apply() == 1
+    await writer.connection.execute("UPDATE guardwire.applier SET scan_from = 1000")
+    await writer.sync(1)
+    assert await renew(writer.connection) == 1
+    assert await writer.apply() == 1
 
 
 async def test_the_scan_does_not_pass_a_row_that_began_while_the_lease_was_renewed(

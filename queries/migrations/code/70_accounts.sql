@@ -17,11 +17,14 @@ BEGIN
 END
 $$;
 
--- Every row of the inbox up to this nth is gone for good. A query that does not begin here walks over rows that were applied, as
--- long as some transaction keeps the server from removing them.
+-- From where the inbox is to be read: no row up to this nth is visible to the caller's statement. A query that does not begin here
+-- walks over rows that were applied, as long as some transaction keeps the server from removing them. When a transaction has ended
+-- whose rows the scan had passed, the scan begins before its rows, until the lease is renewed.
 CREATE OR REPLACE FUNCTION guardwire.scan_from() RETURNS bigint LANGUAGE plpgsql STABLE AS $$
 BEGIN
-    RETURN (SELECT a.scan_from FROM guardwire.applier AS a WHERE a.shard = 0);
+    RETURN (SELECT least(a.scan_from, (SELECT min(p.scan_from) FROM unnest(a.passed_xids, a.passed_from) AS p (xid, scan_from)
+                                       WHERE p.xid <> ALL (ARRAY(SELECT pg_snapshot_xip(pg_current_snapshot())))))
+            FROM guardwire.applier AS a WHERE a.shard = 0);
 END
 $$;
 

@@ -23,51 +23,56 @@ BEGIN
 END
 $$;
 
--- Whether every transaction that wrote to the inbox has ended, of those that began before a transaction id was given. A
--- transaction that wrote there holds a lock on the table until it has ended; others may run for hours and are none of it.
-CREATE OR REPLACE FUNCTION guardwire.writers_have_ended(before xid8) RETURNS boolean LANGUAGE plpgsql AS $$
+-- Open transactions that have written to the inbox. A transaction that wrote there holds a lock on the table until it has ended;
+-- others may run for hours and are none of it.
+CREATE OR REPLACE FUNCTION guardwire.open_writers() RETURNS xid8[] LANGUAGE plpgsql AS $$
 DECLARE
-    -- Before the locks: a transaction that ends in between is visible to every later statement.
-    snapshot pg_snapshot := pg_current_snapshot();
+    -- pg_locks shows the lower 32 bits of a transaction id: the whole id is the one that is nearest to the next id.
+    epoch CONSTANT bigint := 4294967296;
+    next_xid bigint := pg_snapshot_xmax(pg_current_snapshot())::text::bigint;
 BEGIN
-    -- A transaction id of the future is one of another server, which this database was copied from.
-    RETURN pg_snapshot_xmin(snapshot) >= before OR pg_snapshot_xmax(snapshot) < before OR NOT EXISTS (
-        WITH locks AS MATERIALIZED (SELECT * FROM pg_locks AS l WHERE l.granted)
-        SELECT FROM locks AS l
-        JOIN locks AS t ON t.virtualtransaction = l.virtualtransaction AND t.locktype = 'transactionid' AND t.mode = 'ExclusiveLock'
-        JOIN pg_snapshot_xip(snapshot) AS running (xid)
-            ON running.xid < before AND running.xid::text::numeric % 4294967296 = t.transactionid::text::numeric
-        WHERE l.locktype = 'relation' AND l.mode = 'RowExclusiveLock' AND l.relation = 'guardwire.inbox'::regclass
-          AND l.database = (SELECT d.oid FROM pg_database AS d WHERE d.datname = current_database()));
+    RETURN ARRAY(
+        WITH locks AS MATERIALIZED (SELECT * FROM pg_locks AS l WHERE l.granted),
+             xids AS (SELECT (next_xid + mod(t.transactionid::text::bigint - mod(next_xid, epoch) + epoch + epoch / 2, epoch)
+                              - epoch / 2)::text::xid8 AS xid
+                      FROM locks AS l
+                      JOIN locks AS t ON t.virtualtransaction = l.virtualtransaction AND t.locktype = 'transactionid'
+                                         AND t.mode = 'ExclusiveLock'
+                      WHERE l.locktype = 'relation' AND l.mode = 'RowExclusiveLock' AND l.relation = 'guardwire.inbox'::regclass
+                        AND l.database = (SELECT d.oid FROM pg_database AS d WHERE d.datname = current_database()))
+        -- A subtransaction has an id of its own, which no row of the inbox has and no snapshot knows.
+        SELECT x.xid FROM xids AS x WHERE NOT pg_visible_in_snapshot(x.xid, pg_current_snapshot()));
 END
 $$;
 
 -- Prolongs the lease of a term, and moves the start of the scan over rows that are gone for good; false when another process
--- has the lease. A row that is invisible now may still be committed by a transaction that runs. Its nth was given before this
--- call, and its transaction id too, so the scan passes it at a later call, when every such transaction has ended.
+-- has the lease. A row that is invisible now was applied, was rolled back, or belongs to an open transaction, which is noted.
 CREATE OR REPLACE FUNCTION guardwire.renew_lease(held_term bigint, seconds double precision) RETURNS boolean
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '1s' AS $$
 DECLARE
-    -- In this order: a transaction that has one of these rows got its id before this one gets its own. Not the snapshot's
-    -- xmax, which is the id after the last transaction that has ended.
-    has_no_id boolean := pg_current_xact_id_if_assigned() IS NULL;
-    last_nth bigint := guardwire.last_nth();
     lease guardwire.applier;
+    last_nth bigint := guardwire.last_nth();
+    writers xid8[];
+    begins bigint;
     oldest bigint;
 BEGIN
     SELECT l.* INTO lease FROM guardwire.applier AS l WHERE l.shard = 0 FOR UPDATE;
     IF lease.term <> held_term THEN
         RETURN false;
     END IF;
-    IF has_no_id AND (lease.scan_next_xid IS NULL OR guardwire.writers_have_ended(lease.scan_next_xid)) THEN
-        SELECT min(i.nth) INTO oldest FROM guardwire.inbox AS i WHERE i.nth > lease.scan_from;
-        lease.scan_from := least(lease.scan_next, oldest - 1);
-        lease.scan_next := greatest(lease.scan_next, last_nth);
-        lease.scan_next_xid := pg_current_xact_id();
-    END IF;
+    -- In this order, each statement with a snapshot of its own: a transaction that has a row up to last_nth is open now, or has
+    -- ended and its row is visible to the next statement.
+    writers := guardwire.open_writers();
+    SELECT least(lease.scan_from, min(p.scan_from)) INTO begins
+    FROM unnest(lease.passed_xids, lease.passed_from) AS p (xid, scan_from) WHERE p.xid <> ALL (writers);
+    SELECT min(i.nth) INTO oldest FROM guardwire.inbox AS i WHERE i.nth > begins;
     UPDATE guardwire.applier AS l
-    SET held_until = clock_timestamp() + make_interval(secs => seconds), scan_from = lease.scan_from,
-        scan_next = lease.scan_next, scan_next_xid = lease.scan_next_xid
+    SET held_until = clock_timestamp() + make_interval(secs => seconds),
+        scan_from = least(greatest(l.scan_from, last_nth), oldest - 1),
+        passed_xids = writers,
+        -- A transaction that was not open at the renewal before has no row up to where the scan began then.
+        passed_from = ARRAY(SELECT coalesce(l.passed_from[array_position(l.passed_xids, w.xid)], l.scan_from)
+                            FROM unnest(writers) WITH ORDINALITY AS w (xid, place) ORDER BY w.place)
     WHERE l.shard = 0;
     RETURN true;
 END
@@ -155,9 +160,10 @@ END
 $$;
 
 -- Deletes and returns the rows of one batch: all rows that wait if they are fewer than `most`.
-CREATE OR REPLACE FUNCTION guardwire.take_rows(scan_from bigint, most integer) RETURNS guardwire.inbox[]
+CREATE OR REPLACE FUNCTION guardwire.take_rows(most integer) RETURNS guardwire.inbox[]
 LANGUAGE plpgsql AS $$
 DECLARE
+    scan_from bigint;
     wanted bigint[];
     accounts uuid[];
     taken guardwire.inbox[];
@@ -166,19 +172,24 @@ BEGIN
     IF NOT EXISTS (SELECT FROM guardwire.backfill AS b WHERE b.listed OR b.done) THEN
         RETURN NULL;
     END IF;
-    SELECT array_agg(w.nth), array_agg(DISTINCT w.account) INTO wanted, accounts
-    FROM (SELECT i.nth, i.account FROM guardwire.inbox AS i
-          WHERE i.nth > scan_from
-            AND NOT EXISTS (SELECT FROM guardwire.accounts AS a WHERE a.user_id = i.account AND NOT a.ready)
-          ORDER BY i.nth LIMIT most) AS w;
-    -- A plan for any batch expects ten accounts and joins by nested loops: a thousand accounts would take seconds. A plan for
-    -- this batch costs 2 ms.
-    IF cardinality(accounts) > 60 THEN
-        PERFORM set_config('plan_cache_mode', 'force_custom_plan', true);
-    END IF;
-    IF cardinality(wanted) = most THEN
-        wanted := guardwire.share_rows(guardwire.find_accounts(accounts, wanted[most], most), accounts, scan_from, most);
-    END IF;
+    LOOP
+        scan_from := guardwire.scan_from();
+        SELECT array_agg(w.nth), array_agg(DISTINCT w.account) INTO wanted, accounts
+        FROM (SELECT i.nth, i.account FROM guardwire.inbox AS i
+              WHERE i.nth > scan_from
+                AND NOT EXISTS (SELECT FROM guardwire.accounts AS a WHERE a.user_id = i.account AND NOT a.ready)
+              ORDER BY i.nth LIMIT most) AS w;
+        -- A plan for any batch expects ten accounts and joins by nested loops: a thousand accounts would take seconds. A plan for
+        -- this batch costs 2 ms.
+        IF cardinality(accounts) > 60 THEN
+            PERFORM set_config('plan_cache_mode', 'force_custom_plan', true);
+        END IF;
+        IF cardinality(wanted) = most THEN
+            wanted := guardwire.share_rows(guardwire.find_accounts(accounts, wanted[most], most), accounts, scan_from, most);
+        END IF;
+        -- A transaction that ended since has rows before the place where these scans began.
+        EXIT WHEN guardwire.scan_from() >= scan_from;
+    END LOOP;
     WITH gone AS (DELETE FROM guardwire.inbox AS i WHERE i.nth = ANY (wanted) RETURNING i)
     SELECT array_agg(g.i ORDER BY (g.i).account, (g.i).nth) INTO taken FROM gone AS g;
     RETURN taken;

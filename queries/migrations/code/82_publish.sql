@@ -58,8 +58,10 @@ CREATE OR REPLACE FUNCTION guardwire.apply(held_term bigint, most integer) RETUR
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET jit = off SET enable_seqscan = off
 SET plan_cache_mode = force_generic_plan SET trace_notify = off AS $$
 DECLARE
-    taken guardwire.inbox[] := guardwire.take_rows(guardwire.check_term(held_term), most);
+    taken guardwire.inbox[];
 BEGIN
+    PERFORM guardwire.check_term(held_term);
+    taken := guardwire.take_rows(most);
     RETURN guardwire.finish_batch(taken, ARRAY(SELECT ROW(c.account, c.revision, c.delta)::guardwire.change FROM guardwire.apply_rows(taken, taken) AS c), 0);
 END
 $$;
@@ -69,11 +71,13 @@ CREATE OR REPLACE FUNCTION guardwire.apply_singly(held_term bigint, most integer
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET jit = off SET enable_seqscan = off
 SET trace_notify = off AS $$
 DECLARE
-    taken guardwire.inbox[] := guardwire.take_rows(guardwire.check_term(held_term), most);
+    taken guardwire.inbox[];
     changed guardwire.change[] := '{}';
     failed integer := 0;
     r guardwire.inbox;
 BEGIN
+    PERFORM guardwire.check_term(held_term);
+    taken := guardwire.take_rows(most);
     FOREACH r IN ARRAY coalesce(taken, '{}') LOOP
         BEGIN
             changed := changed || ARRAY(SELECT ROW(c.account, c.revision, c.delta)::guardwire.change
@@ -92,17 +96,13 @@ BEGIN
 END
 $$;
 
--- Where the scan of the inbox begins, for the holder of the lease. The lock keeps a successor from beginning before this
--- batch has ended.
-CREATE OR REPLACE FUNCTION guardwire.check_term(held_term bigint) RETURNS bigint LANGUAGE plpgsql AS $$
-DECLARE
-    lease guardwire.applier;
+-- Fails unless the term holds the lease. The lock keeps a successor from beginning before this batch has ended.
+CREATE OR REPLACE FUNCTION guardwire.check_term(held_term bigint) RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
-    SELECT l.* INTO lease FROM guardwire.applier AS l WHERE l.shard = 0 FOR SHARE;
-    IF lease.term IS DISTINCT FROM held_term THEN
+    PERFORM FROM guardwire.applier AS l WHERE l.shard = 0 AND l.term = held_term FOR SHARE;
+    IF NOT FOUND THEN
         RAISE EXCEPTION 'the lease of term % is over', held_term USING ERRCODE = 'GW001';
     END IF;
-    RETURN lease.scan_from;
 END
 $$;
 
@@ -128,14 +128,13 @@ CREATE OR REPLACE FUNCTION guardwire.inbox_status(
     OUT waiting bigint, OUT oldest_seconds double precision, OUT set_aside bigint, OUT unread_accounts bigint, OUT term bigint
 ) LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET enable_seqscan = off AS $$
 DECLARE
-    lease guardwire.applier;
+    scan_from bigint := guardwire.scan_from();
 BEGIN
-    SELECT l.* INTO lease FROM guardwire.applier AS l WHERE l.shard = 0;
-    term := lease.term;
+    SELECT l.term INTO term FROM guardwire.applier AS l WHERE l.shard = 0;
     -- Counting stops at 100,000: then the exact number is of no use.
-    SELECT count(*) INTO waiting FROM (SELECT FROM guardwire.inbox AS i WHERE i.nth > lease.scan_from LIMIT 100000) AS o;
+    SELECT count(*) INTO waiting FROM (SELECT FROM guardwire.inbox AS i WHERE i.nth > scan_from LIMIT 100000) AS o;
     SELECT extract(epoch FROM clock_timestamp() - i.arrived_at) INTO oldest_seconds
-    FROM guardwire.inbox AS i WHERE i.nth > lease.scan_from ORDER BY i.nth LIMIT 1;
+    FROM guardwire.inbox AS i WHERE i.nth > scan_from ORDER BY i.nth LIMIT 1;
     oldest_seconds := coalesce(greatest(oldest_seconds, 0), 0);
     SELECT count(*) INTO set_aside FROM guardwire.set_aside;
     SELECT count(*) INTO unread_accounts FROM guardwire.accounts AS a WHERE NOT a.ready;

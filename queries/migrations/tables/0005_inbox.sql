@@ -98,8 +98,8 @@ CREATE TABLE guardwire.applier (
     backend_pid integer,
     held_until timestamptz NOT NULL DEFAULT '-infinity',
     scan_from bigint NOT NULL DEFAULT 0,
-    scan_next bigint NOT NULL DEFAULT 0,
-    scan_next_xid xid8
+    passed_xids xid8[] NOT NULL DEFAULT '{}',
+    passed_from bigint[] NOT NULL DEFAULT '{}'
 ) WITH (fillfactor = 50);
 COMMENT ON TABLE guardwire.applier IS 'Lease of the applier, one row for each shard of the accounts; there is one shard, 0';
 COMMENT ON COLUMN guardwire.applier.shard IS 'Number of the shard';
@@ -107,9 +107,9 @@ COMMENT ON COLUMN guardwire.applier.term IS 'Grows each time another process tak
 COMMENT ON COLUMN guardwire.applier.holder IS 'Name of the process that holds the lease; null when nobody does';
 COMMENT ON COLUMN guardwire.applier.backend_pid IS 'Backend of the holder''s connection, to be ended by a successor';
 COMMENT ON COLUMN guardwire.applier.held_until IS 'Another process may take the lease after this time of the database''s clock';
-COMMENT ON COLUMN guardwire.applier.scan_from IS 'Every row up to this nth was applied, or rolled back; the inbox is read from here on';
-COMMENT ON COLUMN guardwire.applier.scan_next IS 'The next value of scan_from';
-COMMENT ON COLUMN guardwire.applier.scan_next_xid IS 'scan_next becomes scan_from when every transaction before this one has ended';
+COMMENT ON COLUMN guardwire.applier.scan_from IS 'Every row up to this nth was applied, was rolled back, or belongs to a transaction in passed_xids';
+COMMENT ON COLUMN guardwire.applier.passed_xids IS 'Transactions that had written to the inbox and were open when scan_from passed their rows';
+COMMENT ON COLUMN guardwire.applier.passed_from IS 'For each of them an nth before its first row: the inbox is read from there when the transaction has ended';
 INSERT INTO guardwire.applier (shard) VALUES (0);
 
 -- ---------------------------------------------------------------- copies of what an account's state depends on

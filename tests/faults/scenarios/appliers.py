@@ -54,7 +54,7 @@ SELECT owner, 1, 'XAUUSD', 'buy', 0.1, 1950.50, 1900 + n % 100, 1, 'sync'
 FROM generate_series(1, $2::integer) AS n, unnest($1::uuid[]) AS owner
 """
 _SCAN: Final = """
-SELECT nth FROM guardwire.inbox WHERE nth > (SELECT scan_from FROM guardwire.applier WHERE shard = 0)
+SELECT nth FROM guardwire.inbox WHERE nth > guardwire.scan_from()
 ORDER BY nth LIMIT 1000
 """
 _DEAD_ROWS: Final = """
