@@ -194,6 +194,24 @@ async def test_the_answer_is_the_same_with_many_rows_waiting(writer: DatabaseWri
     }
 
 
+async def test_with_many_rows_waiting_a_long_transaction_waits_from_its_commit_on(
+    writer: DatabaseWriter, connect: Connect
+) -> None:
+    """Its rows arrived early. A row that waited before they became visible makes the account behind."""
+    late, other = DatabaseWriter(await connect(), applies=False), writer.of()
+    transaction = late.connection.transaction()
+    await transaction.start()
+    for ticket in range(1, 41):
+        await late.sync(ticket=ticket)
+        await late.of(other.user_id).sync(ticket=ticket)
+    await fill(writer, 2_000, 100)
+    await other.sync()
+    before = await snapshot(writer)
+    await transaction.commit()
+    assert await waiting(writer, before, late, other) == {late.user_id: False, other.user_id: True}
+    assert await waiting(writer, await snapshot(writer), late) == {late.user_id: True}
+
+
 async def test_the_question_costs_the_accounts_that_are_watched_and_not_the_rows_that_wait(
     writer: DatabaseWriter,
 ) -> None:

@@ -196,10 +196,18 @@ BEGIN
 END
 $$;
 
+-- What the oldest rows of an account say of its waiting, at most so many rows. A row is old when it arrived more than a second
+-- ago and was visible to an earlier snapshot; the row of a long transaction arrived early, but waits only from the commit on.
+CREATE OR REPLACE FUNCTION guardwire.waiting_rows_of(of_account uuid, from_nth bigint, earlier pg_snapshot, most integer)
+RETURNS TABLE (waiting bigint, is_old boolean, arrived_early boolean) LANGUAGE sql STABLE AS $$
+    SELECT count(*), coalesce(bool_or(o.arrived_early AND pg_visible_in_snapshot(o.xid, earlier)), false),
+           coalesce(bool_or(o.arrived_early), false)
+    FROM (SELECT i.xid, i.arrived_at < statement_timestamp() - interval '1 second' AS arrived_early FROM guardwire.inbox AS i
+          WHERE i.account = of_account AND i.nth > from_nth ORDER BY i.nth LIMIT most) AS o
+$$;
+
 -- Which of these accounts have rows that are not applied. `is_old` rows have waited for a second, or cannot be applied at all:
--- their accounts are behind. A row has waited if it arrived more than a second ago and was visible to an earlier snapshot;
--- the row of a long transaction arrived early, but waits only from the commit on. A null account stands for all: a rate, an
--- instrument or an emptied table waits.
+-- their accounts are behind. A null account stands for all: a rate, an instrument or an emptied table waits.
 CREATE OR REPLACE FUNCTION guardwire.waiting_accounts(watched uuid[], earlier pg_snapshot)
 RETURNS TABLE (account uuid, is_old boolean)
 LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET enable_seqscan = off SET jit = off AS $$
@@ -221,15 +229,15 @@ BEGIN
           AND (i.account = ANY (watched) OR (i.account = guardwire.no_account() AND i.source NOT IN ('l', 'e')))
         GROUP BY i.account;
     ELSE
-        -- Of each account its oldest rows; an account with 20 of them is behind as soon as one arrived early.
+        -- Of each account the oldest 20 rows. Where these are of a transaction that became visible only now, 200; an account with
+        -- more of these is behind, because an older row may wait among the others.
         RETURN QUERY
-        SELECT nullif(w.account, guardwire.no_account()), f.is_old OR (f.waiting = 20 AND f.first_arrived_at < a_second_ago)
+        SELECT nullif(w.account, guardwire.no_account()),
+               CASE WHEN f.is_old OR f.waiting < 20 OR NOT f.arrived_early THEN f.is_old
+                    ELSE (SELECT m.is_old OR m.waiting = 200
+                          FROM guardwire.waiting_rows_of(w.account, from_nth, earlier, 200) AS m) END
         FROM unnest(watched || guardwire.no_account()) AS w (account)
-        CROSS JOIN LATERAL (
-            SELECT count(*) AS waiting, min(o.arrived_at) AS first_arrived_at,
-                   bool_or(o.arrived_at < a_second_ago AND pg_visible_in_snapshot(o.xid, earlier)) AS is_old
-            FROM (SELECT i.xid, i.arrived_at FROM guardwire.inbox AS i WHERE i.account = w.account AND i.nth > from_nth
-                  ORDER BY i.nth LIMIT 20) AS o) AS f
+        CROSS JOIN LATERAL guardwire.waiting_rows_of(w.account, from_nth, earlier, 20) AS f
         WHERE f.waiting > 0;
     END IF;
 END
