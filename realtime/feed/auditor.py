@@ -23,6 +23,7 @@ from realtime.audit.capture import check_triggers
 from realtime.audit.sources import Sources
 from realtime.audit.verdict import Evidence, Verdict, read_evidence
 from realtime.feed.connection import DATABASE_ERRORS, KeptConnection
+from realtime.feed.self_test import SURROUNDINGS
 from realtime.feed.trouble import Trouble
 from realtime.metrics import METRICS
 from realtime.snapshot import Snapshot
@@ -122,7 +123,8 @@ class Auditor:
         try:
             async with borrowed.driver() as driver, asyncio.timeout(_READ_SECONDS):
                 if self._turn % _TRIGGERS_EVERY == 0:
-                    self._complain({str(each) for each in await check_triggers(driver)})
+                    surroundings = {row["sentence"] for row in await driver.fetch(SURROUNDINGS)}
+                    self._complain(surroundings | {str(each) for each in await check_triggers(driver)})
                 self._turn += 1
                 if self._sources is None:
                     self._sources = await Sources.of(driver)

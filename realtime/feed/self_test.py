@@ -35,7 +35,8 @@ _HEARING_SECONDS: Final = 5.0
 _AGAIN_SECONDS: Final = 2.0
 _STARTING: Final = "starting"
 _PART: Final = "the self-test"
-_SURROUNDINGS: Final = "SELECT sentence FROM guardwire.check_surroundings() AS sentence"
+#: What is wrong with the database around schema guardwire, one sentence a row.
+SURROUNDINGS: Final = "SELECT sentence FROM guardwire.check_surroundings() AS sentence"
 #: Whether the login is, or may become, a superuser; and the same of an owner.
 _LOGIN: Final = """
 SELECT (SELECT bool_or(role.rolsuper) FROM pg_roles AS role WHERE pg_has_role(role.oid, 'MEMBER')),
@@ -103,7 +104,7 @@ class SelfTest:
                     _gauge("triggers", failed=bool(complaints))
                     found = "; ".join(map(str, complaints)) or None
                 if found is None:
-                    problems = [row["sentence"] for row in await driver.fetch(_SURROUNDINGS)]
+                    problems = [row["sentence"] for row in await driver.fetch(SURROUNDINGS)]
                     _gauge("surroundings", failed=bool(problems))
                     found = "; ".join(problems) or None
                 if found is None:

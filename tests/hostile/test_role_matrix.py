@@ -31,8 +31,8 @@ MAY: Final[dict[str, dict[str, set[str]]]] = {
         "DELETE": {"guardwire.revocations"},
         "EXECUTE": {
             "apply", "apply_singly", "backfill_next", "check_surroundings", "copy_reference", "housekeep",
-            "inbox_status", "list_accounts", "no_account", "prune", "read_history", "read_ticket", "read_user",
-            "release_lease", "renew_lease", "take_lease", "unready", "waiting_accounts",
+            "inbox_status", "list_accounts", "no_account", "prune", "read_columns", "read_history", "read_ticket",
+            "read_user", "release_lease", "renew_lease", "table_of", "take_lease", "unready", "waiting_accounts",
         },
     },
     "copier": {

@@ -330,6 +330,8 @@ async def test_a_platform_that_drops_a_column_and_adds_it_again_is_applied_on(wr
     await writer.apply()
     book = await writer.book()
     assert (book["1"]["current_price"], book["2"]["take_profit"]) == (1960, 2000)
+    assert [row["sqlstate"] for row in await writer.set_aside()] == ["42703"]
+    await rebuild(writer.connection, writer.user_id)
     assert await writer.set_aside() == []
 
 

@@ -51,6 +51,17 @@ async def test_a_lease_that_is_not_renewed_in_time_can_be_taken(connect: Connect
     assert await one.fetchval("SELECT term FROM guardwire.applier") == 2
 
 
+@pytest.mark.parametrize("seconds", [86_400.0, float("inf"), float("nan")])
+async def test_a_lease_ends_after_a_minute_at_most(connect: Connect, seconds: float) -> None:
+    """Whoever asks for more cannot keep the others out for longer."""
+    one = await connect()
+    left = "SELECT held_until < clock_timestamp() + interval '61 seconds' FROM guardwire.applier"
+    term = await one.fetchval(TAKE, "one", seconds)
+    assert await one.fetchval(left)
+    assert await one.fetchval(RENEW, term, seconds)
+    assert await one.fetchval(left)
+
+
 async def test_the_lease_of_a_connection_that_is_gone_can_be_taken_at_once(connect: Connect) -> None:
     one, two = await connect(), await connect()
     await one.fetchval(TAKE, "one", 60.0)

@@ -43,6 +43,19 @@ async def test_a_publication_of_schema_guardwire_is_refused(
     await migrate(migrated_url)
 
 
+@pytest.mark.parametrize("change", ["RENAME COLUMN currency TO money", "DROP COLUMN currency"])
+async def test_a_column_that_is_gone_is_named_and_migrate_refuses(
+    connection: asyncpg.Connection[Any], migrated_url: str, change: str
+) -> None:
+    await connection.execute(f"ALTER TABLE equity_snapshots {change}")
+    (sentence,) = await sentences(connection)
+    assert "public.equity_snapshots has no column currency" in sentence
+    with pytest.raises(MigrationError, match="no column currency"):
+        await migrate(migrated_url)
+    await connection.execute("ALTER TABLE equity_snapshots ADD COLUMN currency text")
+    await migrate(migrated_url)
+
+
 async def test_a_login_from_which_rows_are_hidden_is_refused(
     connection: asyncpg.Connection[Any], migrated_url: str
 ) -> None:

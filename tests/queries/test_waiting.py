@@ -156,6 +156,53 @@ async def test_all_are_behind_while_a_row_of_the_reference_is_set_aside(writer: 
     assert size == 13
 
 
+async def test_an_account_is_behind_after_a_row_without_a_column_that_the_rules_read(
+    writer: DatabaseWriter,
+) -> None:
+    """The row is applied as if the column were null, which nobody would see otherwise."""
+    quiet = writer.of()
+    await writer.sync(take_profit=2000)
+    await writer.execute("ALTER TABLE reconciliation_logs RENAME COLUMN take_profit TO goal")
+    for second in range(1, 4):
+        await writer.sync(second, current_price=1960)
+    await writer.apply()
+    assert (await writer.book())["1"]["current_price"] == 1960
+    assert await waiting(writer, await snapshot(writer), writer, quiet) == {writer.user_id: True}
+    (mark,) = await writer.set_aside()
+    assert (mark["sqlstate"], mark["reason"]) == (
+        "42703",
+        "public.reconciliation_logs has no column take_profit",
+    )
+    await writer.execute("ALTER TABLE reconciliation_logs RENAME COLUMN goal TO take_profit")
+    await rebuild(writer.connection, writer.user_id)
+    assert await waiting(writer, await snapshot(writer), writer, quiet) == {}
+
+
+@pytest.mark.parametrize(
+    ("table", "column"),
+    [("reconciliation_logs", "user_id"), ("equity_snapshots", "user_id"), ("instruments", "contract_size")],
+)
+async def test_all_are_behind_after_a_row_without_its_account(
+    writer: DatabaseWriter, table: str, column: str
+) -> None:
+    await writer.sync()
+    await writer.equity(1000)
+    await writer.apply()
+    await writer.execute(f"ALTER TABLE {table} RENAME COLUMN {column} TO other")
+    await writer.execute(
+        {
+            "reconciliation_logs": "INSERT INTO reconciliation_logs (event_type) VALUES ('sync')",
+            "equity_snapshots": "INSERT INTO equity_snapshots (equity) VALUES (1)",
+            "instruments": "UPDATE instruments SET pip_size = 1 WHERE symbol = 'XAUUSD'",
+        }[table]
+    )
+    await writer.apply()
+    assert await waiting(writer, await snapshot(writer)) == {None: True}
+    await writer.execute(f"ALTER TABLE {table} RENAME COLUMN other TO {column}")
+    await copy_reference(writer.connection)
+    assert await waiting(writer, await snapshot(writer)) == {}
+
+
 # ---------------------------------------------------------------- many rows
 
 

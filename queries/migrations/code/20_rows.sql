@@ -7,6 +7,11 @@ CREATE TYPE guardwire.copied_row AS (
 );
 COMMENT ON TYPE guardwire.copied_row IS 'A row of the inbox whose copies are parsed; columns as in guardwire.inbox';
 
+-- The platform's table that guardwire.inbox.source stands for.
+CREATE OR REPLACE FUNCTION guardwire.table_of(source "char") RETURNS text LANGUAGE sql IMMUTABLE PARALLEL SAFE
+RETURN CASE source WHEN 'l' THEN 'public.reconciliation_logs' WHEN 'e' THEN 'public.equity_snapshots'
+                   WHEN 'g' THEN 'public.guard_limits' WHEN 'i' THEN 'public.instruments' WHEN 'x' THEN 'public.fx_rates' END;
+
 -- The columns that the rules read, by guardwire.inbox.source.
 CREATE OR REPLACE FUNCTION guardwire.read_columns(source "char") RETURNS text[]
 LANGUAGE sql IMMUTABLE PARALLEL SAFE

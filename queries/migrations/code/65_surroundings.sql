@@ -5,9 +5,16 @@ CREATE OR REPLACE FUNCTION guardwire.check_surroundings() RETURNS SETOF text LAN
     -- A SELECT that row level security empties looks like a table without rows.
     SELECT format('row level security hides rows of %s from %s; let this login bypass it (ALTER ROLE … BYPASSRLS), or give it a '
                   'policy that shows every row (CREATE POLICY … FOR SELECT TO … USING (true))', t.name, current_user)
-    FROM unnest(ARRAY['public.reconciliation_logs', 'public.equity_snapshots', 'public.guard_limits', 'public.instruments',
-                      'public.fx_rates']) AS t (name)
+    FROM (SELECT guardwire.table_of(o.source) AS name FROM unnest('{l,e,g,i,x}'::"char"[]) AS o (source)) AS t
     WHERE to_regclass(t.name) IS NOT NULL AND row_security_active(t.name)
+    UNION ALL
+    -- Copies of rows lack the column, and rows are applied as if it were null.
+    SELECT format('%s has no column %s, which Guardwire reads; name it so again, or add it, and run `guardwire rebuild`',
+                  guardwire.table_of(o.source), c.name)
+    FROM unnest('{l,e,g,i,x}'::"char"[]) AS o (source) CROSS JOIN unnest(guardwire.read_columns(o.source)) AS c (name)
+    WHERE to_regclass(guardwire.table_of(o.source)) IS NOT NULL
+      AND NOT EXISTS (SELECT FROM pg_attribute AS a
+                      WHERE a.attrelid = to_regclass(guardwire.table_of(o.source)) AND a.attname = c.name AND NOT a.attisdropped)
     UNION ALL
     -- On a subscriber the applier of the publisher and the one of the subscriber would both write.
     SELECT format('publication %s contains schema guardwire; leave the schema out, the subscriber makes its own', p.pubname)

@@ -7,6 +7,10 @@
 
 -- ---------------------------------------------------------------- the lease
 
+-- When a lease ends that is taken or renewed now: after a minute at most.
+CREATE OR REPLACE FUNCTION guardwire.lease_end(seconds double precision) RETURNS timestamptz LANGUAGE sql VOLATILE
+RETURN clock_timestamp() + make_interval(secs => least(seconds, 60));
+
 -- Takes the lease when nobody holds it, or its holder did not renew it in time; the term, or null when somebody holds it.
 CREATE OR REPLACE FUNCTION guardwire.take_lease(holder text, seconds double precision) RETURNS bigint
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '1s' AS $$
@@ -15,7 +19,7 @@ DECLARE
 BEGIN
     UPDATE guardwire.applier AS l
     SET term = l.term + 1, holder = take_lease.holder, backend_pid = pg_backend_pid(),
-        held_until = clock_timestamp() + make_interval(secs => seconds)
+        held_until = guardwire.lease_end(seconds)
     WHERE l.shard = 0 AND (l.holder IS NULL OR l.held_until < clock_timestamp()
                            OR NOT EXISTS (SELECT FROM pg_stat_activity AS s WHERE s.pid = l.backend_pid))
     RETURNING l.term INTO new_term;
@@ -67,7 +71,7 @@ BEGIN
     FROM unnest(lease.passed_xids, lease.passed_from) AS p (xid, scan_from) WHERE p.xid <> ALL (writers);
     SELECT min(i.nth) INTO oldest FROM guardwire.inbox AS i WHERE i.nth > begins;
     UPDATE guardwire.applier AS l
-    SET held_until = clock_timestamp() + make_interval(secs => seconds),
+    SET held_until = guardwire.lease_end(seconds),
         scan_from = least(greatest(l.scan_from, last_nth), oldest - 1),
         passed_xids = writers,
         -- A transaction that was not open at the renewal before has no row up to where the scan began then.
@@ -218,7 +222,8 @@ DECLARE
     a_second_ago timestamptz := statement_timestamp() - interval '1 second';
 BEGIN
     RETURN QUERY SELECT nullif(s.account, guardwire.no_account()), true FROM guardwire.set_aside AS s
-                 WHERE s.account = ANY (watched) OR (s.account = guardwire.no_account() AND s.source NOT IN ('l', 'e'));
+                 WHERE s.account = ANY (watched)
+                    OR (s.account = guardwire.no_account() AND (s.source NOT IN ('l', 'e') OR s.sqlstate = '42703'));
     RETURN QUERY SELECT a.user_id, true FROM guardwire.accounts AS a WHERE NOT a.ready AND a.user_id = ANY (watched);
     IF (SELECT count(*) FROM (SELECT FROM guardwire.inbox AS i WHERE i.nth > from_nth LIMIT few) AS o) < few THEN
         RETURN QUERY

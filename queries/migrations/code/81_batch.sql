@@ -309,6 +309,23 @@ BEGIN
 END
 $$;
 
+-- Notes accounts with a row whose table has lost a column that the rules read. The row is applied as if the column were null, so
+-- its account is stale until it is rebuilt, and all accounts are where the row's account is not known.
+CREATE OR REPLACE FUNCTION guardwire.note_lost_columns(rows guardwire.copied_row[]) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+    INSERT INTO guardwire.set_aside (nth, account, source, operation, xid, arrived_at, sqlstate, reason)
+    SELECT DISTINCT ON (r.account) r.nth, r.account, r.source, r.operation, r.xid, r.arrived_at, '42703',
+           format('%s has no column %s', guardwire.table_of(r.source),
+                  (SELECT string_agg(c.name, ', ') FROM unnest(guardwire.read_columns(r.source)) AS c (name)
+                   WHERE NOT r.new_row ? c.name))
+    FROM unnest(rows) AS r
+    WHERE NOT r.new_row ?& guardwire.read_columns(r.source)
+      AND NOT EXISTS (SELECT FROM guardwire.set_aside AS s WHERE s.account = r.account AND s.sqlstate = '42703')
+    ORDER BY r.account, r.nth
+    ON CONFLICT (nth) DO NOTHING;
+END
+$$;
+
 -- Rows of limits that a later row of the batch replaced: a TRUNCATE, or one that moved the limits to another account. That row
 -- waits in another queue than these rows, and they must not be applied after it.
 CREATE OR REPLACE FUNCTION guardwire.find_replaced_limits(rows guardwire.copied_row[], batch guardwire.inbox[])
@@ -339,6 +356,7 @@ DECLARE
     applied integer;
     replaced bigint[];
 BEGIN
+    PERFORM guardwire.note_lost_columns(rows);
     IF EXISTS (SELECT FROM unnest(rows) AS r WHERE r.account = guardwire.no_account() OR r.source = 'g') THEN
         PERFORM guardwire.ignore_rows(rows);
         SELECT r.symbols, r.concerned INTO symbols, concerned FROM guardwire.apply_reference(rows) AS r;

@@ -234,7 +234,9 @@ BEGIN
     CROSS JOIN LATERAL guardwire.read_limits(guardwire.read_user(l.user_id::text), guardwire.parse_copy('g', guardwire.copy_of('g', l)), last_nth) AS r
     WHERE r.user_id IS NOT NULL
     ON CONFLICT (user_id) DO NOTHING;
-    DELETE FROM guardwire.set_aside AS s WHERE s.source IN ('g', 'i', 'x') AND s.nth <= last_nth;
+    DELETE FROM guardwire.set_aside AS s
+    WHERE s.nth <= last_nth
+      AND (s.source IN ('g', 'i', 'x') OR (s.account = guardwire.no_account() AND s.sqlstate = '42703'));
     WITH newest AS (
         SELECT DISTINCT ON (r.base, r.quote) r.*
         FROM (SELECT guardwire.read_code(f.base::text, 16) AS base, guardwire.read_code(f.quote::text, 16) AS quote,

@@ -59,5 +59,6 @@ GRANT EXECUTE ON FUNCTION
     guardwire.waiting_accounts(uuid[], pg_snapshot), guardwire.inbox_status(), guardwire.check_surroundings(),
     guardwire.housekeep(), guardwire.prune(integer),
     guardwire.list_accounts(), guardwire.copy_reference(), guardwire.backfill_next(), guardwire.unready(uuid),
-    guardwire.read_history(uuid), guardwire.read_user(text), guardwire.read_ticket(jsonb), guardwire.no_account()
+    guardwire.read_history(uuid), guardwire.read_user(text), guardwire.read_ticket(jsonb), guardwire.no_account(),
+    guardwire.read_columns("char"), guardwire.table_of("char")
 TO guardwire_server;
