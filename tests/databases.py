@@ -66,15 +66,24 @@ class Databases:
         """Run a statement on the server, outside of every database made here; for `run`."""
         await self._connection.execute(statement)
 
-    def make(self, *, like: str | None = None) -> str:
+    @property
+    def major_version(self) -> int:
+        """The server's, as in 15."""
+        major: int = self._connection.get_server_version().major
+        return major
+
+    def make(self, *, like: str | None = None, icu_locale: str | None = None) -> str:
         """The URL of a new database: empty, or a copy of the one at URL ``like``."""
         self._made += 1
         name = f"{self._prefix}_{self._made}"
         template = _name(like) if like else "template0"
         # FILE_COPY needs checkpoints, which are cheap only in a throw-away server, because it never flushes.
-        by_files = self._is_throwaway and self._connection.get_server_version().major >= 15
+        by_files = self._is_throwaway and self.major_version >= 15
         strategy = "STRATEGY file_copy" if by_files else ""
-        self.run(self._connection.execute(f'CREATE DATABASE "{name}" TEMPLATE "{template}" {strategy}'))
+        locale = f"LOCALE_PROVIDER icu ICU_LOCALE '{icu_locale}'" if icu_locale else ""
+        self.run(
+            self._connection.execute(f'CREATE DATABASE "{name}" TEMPLATE "{template}" {strategy} {locale}')
+        )
         return urlunsplit(urlsplit(self._server_url)._replace(path="/" + name))
 
     def drop(self, url: str) -> None:

@@ -84,7 +84,7 @@ def position(ticket: Ticket, reference: Reference, currency: str | None) -> dict
     row = arrival.change
     assert isinstance(row, LogRow)
     symbol = values.symbol(row.symbol)
-    known = reference.instruments.get((symbol or "").upper())
+    known = reference.instruments.get(values.folded(symbol or ""))
     # One lot of an unknown symbol is taken for one unit that pays in the account's currency.
     instrument = known or Instrument(symbol="", contract_size=Decimal(1), quote_currency=currency or "USD")
     amount = profit(row, instrument)

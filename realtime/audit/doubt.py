@@ -164,7 +164,7 @@ class Doubt:
         unsure = self._record.unsure_rates
         if self.of_money:
             return True
-        known = (each for each in self._record.instruments if each.symbol == (symbol or "").upper())
+        known = (each for each in self._record.instruments if each.symbol == values.folded(symbol or ""))
         quote = next((each.quote_currency for each in known), currency)
         if quote is None or currency is None or quote == currency:
             return False

@@ -280,7 +280,7 @@ def _instrument(
     )
     if name is None or size is None or size <= 0 or currency is None:
         return None
-    return Instrument(symbol=name.upper(), contract_size=size, quote_currency=currency)
+    return Instrument(symbol=values.folded(name), contract_size=size, quote_currency=currency)
 
 
 def _limits(user_id: UUID, row: Sequence[Any]) -> Limits:

@@ -195,4 +195,4 @@ def _as_applied(table: str) -> str:
 
 
 def _code(column: str) -> str:
-    return f"upper(left(btrim({column}::text, E' \\t\\r\\n\\f\\x0B'), 16))"
+    return f"upper(left(btrim({column}::text, E' \\t\\r\\n\\f\\x0B'), 16) COLLATE \"C\")"

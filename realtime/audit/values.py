@@ -70,7 +70,12 @@ def text(value: str | None) -> str | None:
 
 def currency(value: str | None) -> str | None:
     """A currency's code: trimmed, at most 16 characters, in upper case; None when nothing is left."""
-    return trimmed(value)[:16].upper() or None
+    return folded(trimmed(value)[:16]) or None
+
+
+def folded(value: str) -> str:
+    """``value`` with its ASCII letters in upper case, as the database folds names in every locale."""
+    return value.encode().upper().decode()
 
 
 def folded(symbol: str) -> str:

@@ -66,7 +66,7 @@ CREATE OR REPLACE FUNCTION guardwire.set_instrument(p guardwire.positions) RETUR
 LANGUAGE plpgsql STABLE AS $$
 BEGIN
     SELECT i.contract_size, i.quote_currency, false INTO p.contract_size, p.quote_currency, p.contract_size_assumed
-    FROM guardwire.contracts AS i WHERE i.symbol = upper(p.symbol);
+    FROM guardwire.contracts AS i WHERE i.symbol = upper(p.symbol COLLATE "C");
     IF NOT FOUND THEN
         p.contract_size := 1;
         p.quote_currency := coalesce((SELECT a.currency FROM guardwire.accounts AS a WHERE a.user_id = p.user_id), 'USD');

@@ -332,7 +332,7 @@ BEGIN
     PERFORM guardwire.write_positions('{}', ARRAY(
         SELECT guardwire.recompute_position(guardwire.set_instrument(p))
         FROM guardwire.positions AS p JOIN guardwire.accounts AS a ON a.user_id = p.user_id AND a.ready
-        WHERE p.is_open AND upper(p.symbol) = ANY (symbols)));
+        WHERE p.is_open AND upper(p.symbol COLLATE "C") = ANY (symbols)));
 END
 $$;
 

@@ -282,7 +282,7 @@ DECLARE
 BEGIN
     symbols := guardwire.copy_instruments(rows);
     concerned := guardwire.apply_rates(rows) || ARRAY(
-        SELECT DISTINCT p.user_id FROM guardwire.positions AS p WHERE p.is_open AND upper(p.symbol) = ANY (symbols));
+        SELECT DISTINCT p.user_id FROM guardwire.positions AS p WHERE p.is_open AND upper(p.symbol COLLATE "C") = ANY (symbols));
     FOREACH r IN ARRAY rows LOOP
         CONTINUE WHEN r.source <> 'g';
         IF r.operation = 't' THEN
