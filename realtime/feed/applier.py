@@ -209,9 +209,9 @@ class Applier:
                 await self._wakened.wait()
 
     async def _apply(self, connection: asyncpg.Connection[Any], term: int) -> int:
-        """Apply one batch; the number of rows that left the inbox."""
+        """Apply one batch; the number of rows that left the inbox, 1 where it is to be tried again."""
         try:
-            row = await connection.fetchrow(_APPLY_BATCH, term, self._batch_rows)
+            row = await self._apply_rows(connection, term)
         except asyncpg.QueryCanceledError:
             self._batch_rows = max(self._batch_rows // 2, _LEAST_BATCH_ROWS)
             log.warning(
@@ -221,17 +221,22 @@ class Applier:
             )
             return 1
         except asyncpg.PostgresError as error:
-            if error.sqlstate == _LEASE_IS_OVER:
-                raise
             if (error.sqlstate or "").startswith("40"):
                 return 1
-            if (error.sqlstate or "08").startswith(_PASSING_CLASSES):
-                raise
-            log.error("a batch failed, and its rows are applied one by one: %s", error)
-            row = await connection.fetchrow(_APPLY_SINGLY, term, self._batch_rows)
+            raise
         if row["applied"]:
             self._finish(row)
         return int(row["applied"])
+
+    async def _apply_rows(self, connection: asyncpg.Connection[Any], term: int) -> Any:
+        """Apply the rows of a batch together, or one by one where that fails by the fault of a row."""
+        try:
+            return await connection.fetchrow(_APPLY_BATCH, term, self._batch_rows)
+        except asyncpg.PostgresError as error:
+            if error.sqlstate == _LEASE_IS_OVER or (error.sqlstate or "08").startswith(_PASSING_CLASSES):
+                raise
+            log.error("a batch failed, and its rows are applied one by one: %s", error)
+        return await connection.fetchrow(_APPLY_SINGLY, term, self._batch_rows)
 
     def _finish(self, row: Any) -> None:
         METRICS.batches.add()

@@ -139,6 +139,30 @@ async def test_a_row_that_cannot_be_applied_is_set_aside_and_the_others_are_appl
     assert "guardwire.set_aside" in caplog.text
 
 
+async def test_rows_that_take_long_one_by_one_come_in_smaller_batches(
+    migrated_url: str, connection: asyncpg.Connection[Any], user: UUID, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Otherwise the same rows would be tried again for ever, and no other row would be applied."""
+    await connection.execute(
+        """CREATE FUNCTION guardwire.dawdle() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+               PERFORM pg_sleep(0.03);
+               RETURN NEW;
+           END $$;
+           CREATE TRIGGER dawdle BEFORE INSERT ON guardwire.positions FOR EACH ROW EXECUTE FUNCTION guardwire.dawdle();
+           ALTER TABLE guardwire.positions ADD CONSTRAINT no_zero CHECK (ticket <> 1000)"""
+    )
+    first = uuid4()
+    await sync(connection, first, ticket=1000, is_applied=False)
+    for ticket in range(1, 41):
+        await sync(connection, user, ticket=ticket, is_applied=False)
+    async with running(migrated_url, "one"):
+        await wait_for_empty_inbox(connection)
+    assert "a batch took longer" in caplog.text
+    aside = await connection.fetch("SELECT account FROM guardwire.set_aside")
+    assert [account for (account,) in aside] == [first]
+    assert await connection.fetchval("SELECT count(*) FROM guardwire.positions") == 40
+
+
 async def test_a_lock_that_somebody_holds_sets_nothing_aside(
     migrated_url: str, connection: asyncpg.Connection[Any], user: UUID, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -313,6 +313,9 @@ $$;
 -- its account is stale until it is rebuilt, and all accounts are where the row's account is not known.
 CREATE OR REPLACE FUNCTION guardwire.note_lost_columns(rows guardwire.copied_row[]) RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
+    IF NOT EXISTS (SELECT FROM unnest(rows) AS r WHERE NOT r.new_row ?& guardwire.read_columns(r.source)) THEN
+        RETURN;
+    END IF;
     INSERT INTO guardwire.set_aside (nth, account, source, operation, xid, arrived_at, sqlstate, reason)
     SELECT DISTINCT ON (r.account) r.nth, r.account, r.source, r.operation, r.xid, r.arrived_at, '42703',
            format('%s has no column %s', guardwire.table_of(r.source),
