@@ -17,24 +17,6 @@ BEGIN
 END
 $$;
 
--- From where the inbox is to be read: no row up to this nth is visible to the caller's statement. A query that does not begin here
--- walks over rows that were applied, as long as some transaction keeps the server from removing them. When a transaction has ended
--- whose rows the scan had passed, the scan begins before its rows, until the lease is renewed.
-CREATE OR REPLACE FUNCTION guardwire.scan_from() RETURNS bigint LANGUAGE plpgsql STABLE AS $$
-BEGIN
-    RETURN (SELECT least(a.scan_from, (SELECT min(p.scan_from) FROM unnest(a.passed_xids, a.passed_from) AS p (xid, scan_from)
-                                       WHERE p.xid <> ALL (ARRAY(SELECT pg_snapshot_xip(pg_current_snapshot())))))
-            FROM guardwire.applier AS a WHERE a.shard = 0);
-END
-$$;
-
--- The last nth that the inbox has given; rows with a greater one are later than this call.
-CREATE OR REPLACE FUNCTION guardwire.last_nth() RETURNS bigint LANGUAGE plpgsql AS $$
-BEGIN
-    RETURN (SELECT CASE WHEN s.is_called THEN s.last_value ELSE 0 END FROM guardwire.inbox_nth_seq AS s);
-END
-$$;
-
 -- Sends change notices: `user=revision` items in chunks that fit a notification. Nothing is sent while the queue of
 -- notifications is half full, because a full queue makes COMMIT fail; the nodes' sweeps find the change.
 CREATE OR REPLACE FUNCTION guardwire.send_notices(users uuid[], revisions bigint[]) RETURNS void LANGUAGE plpgsql AS $$

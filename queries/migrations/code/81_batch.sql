@@ -274,41 +274,6 @@ BEGIN
 END
 $$;
 
--- Copies rates, instruments and emptied tables; which symbols and which accounts they concern.
-CREATE OR REPLACE FUNCTION guardwire.apply_reference(rows guardwire.copied_row[], OUT symbols text[], OUT concerned uuid[])
-LANGUAGE plpgsql AS $$
-DECLARE
-    r guardwire.copied_row;
-BEGIN
-    symbols := guardwire.copy_instruments(rows);
-    concerned := guardwire.apply_rates(rows) || ARRAY(
-        SELECT DISTINCT p.user_id FROM guardwire.positions AS p WHERE p.is_open AND upper(p.symbol COLLATE "C") = ANY (symbols));
-    FOREACH r IN ARRAY rows LOOP
-        CONTINUE WHEN r.source <> 'g';
-        IF r.operation = 't' THEN
-            concerned := concerned || guardwire.forget_limits(NULL, r.nth);
-        ELSIF guardwire.moved_from(r.account, r.old_row ->> 'user_id') IS NOT NULL THEN
-            concerned := concerned || guardwire.forget_limits(guardwire.moved_from(r.account, r.old_row ->> 'user_id'), r.nth);
-        END IF;
-    END LOOP;
-END
-$$;
-
--- Judges again those concerned accounts whose limits are gone. Rows of the batch after `rows` are still to be applied; after a
--- TRUNCATE there are none, because it is applied last.
-CREATE OR REPLACE FUNCTION guardwire.reset_limits(
-    rows guardwire.copied_row[], users uuid[], revisions bigint[], batch guardwire.inbox[]
-) RETURNS void LANGUAGE plpgsql AS $$
-DECLARE
-    last_nth bigint := (SELECT max(CASE r.operation WHEN 't' THEN 9223372036854775807 ELSE r.nth END) FROM unnest(rows) AS r);
-BEGIN
-    IF EXISTS (SELECT FROM unnest(rows) AS r WHERE r.source = 'g' AND (r.operation = 't' OR r.old_row IS NOT NULL)) THEN
-        PERFORM guardwire.apply_limits(l.user_id, clock_timestamp(), l.revision, 0, batch, last_nth)
-        FROM unnest(users, revisions) AS l (user_id, revision);
-    END IF;
-END
-$$;
-
 -- Notes accounts with a row whose table has lost a column that the rules read. The row is applied as if the column were null, so
 -- its account is stale until it is rebuilt, and all accounts are where the row's account is not known.
 CREATE OR REPLACE FUNCTION guardwire.note_lost_columns(rows guardwire.copied_row[]) RETURNS void LANGUAGE plpgsql AS $$
@@ -326,21 +291,6 @@ BEGIN
       AND NOT EXISTS (SELECT FROM guardwire.set_aside AS s WHERE s.account = r.account AND s.sqlstate = '42703')
     ORDER BY r.account, r.nth
     ON CONFLICT (nth) DO NOTHING;
-END
-$$;
-
--- Rows of limits that a later row of the batch replaced: a TRUNCATE, or one that moved the limits to another account. That row
--- waits in another queue than these rows, and they must not be applied after it.
-CREATE OR REPLACE FUNCTION guardwire.find_replaced_limits(rows guardwire.copied_row[], batch guardwire.inbox[])
-RETURNS bigint[] LANGUAGE plpgsql AS $$
-BEGIN
-    RETURN ARRAY(
-        WITH ends AS MATERIALIZED (
-            SELECT b.nth, guardwire.moved_from(b.account, b.old_row ->> 'user_id') AS account FROM unnest(batch) AS b
-            WHERE b.source = 'g' AND (b.operation = 't' OR guardwire.moved_from(b.account, b.old_row ->> 'user_id') IS NOT NULL)
-        )
-        SELECT r.nth FROM unnest(rows) AS r JOIN ends AS e ON e.nth > r.nth AND r.account = coalesce(e.account, r.account)
-        WHERE r.source = 'g');
 END
 $$;
 
