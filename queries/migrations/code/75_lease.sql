@@ -97,10 +97,16 @@ $$;
 -- walks over rows that were applied, as long as some transaction keeps the server from removing them. When a transaction has ended
 -- whose rows the scan had passed, the scan begins before its rows, until the lease is renewed.
 CREATE OR REPLACE FUNCTION guardwire.scan_from() RETURNS bigint LANGUAGE plpgsql STABLE AS $$
+DECLARE
+    lease guardwire.applier;
 BEGIN
-    RETURN (SELECT least(a.scan_from, (SELECT min(p.scan_from) FROM unnest(a.passed_xids, a.passed_from) AS p (xid, scan_from)
-                                       WHERE p.xid <> ALL (ARRAY(SELECT pg_snapshot_xip(pg_current_snapshot())))))
-            FROM guardwire.applier AS a WHERE a.shard = 0);
+    SELECT a.* INTO lease FROM guardwire.applier AS a WHERE a.shard = 0;
+    IF lease.passed_xids = '{}' THEN
+        RETURN lease.scan_from;
+    END IF;
+    RETURN (SELECT least(lease.scan_from, min(p.scan_from))
+            FROM unnest(lease.passed_xids, lease.passed_from) AS p (xid, scan_from)
+            WHERE p.xid <> ALL (ARRAY(SELECT pg_snapshot_xip(pg_current_snapshot()))));
 END
 $$;
 
