@@ -35,7 +35,7 @@ _HEARING_SECONDS: Final = 5.0
 _AGAIN_SECONDS: Final = 2.0
 _STARTING: Final = "starting"
 _PART: Final = "the self-test"
-#: What is wrong with the database around schema guardwire, one sentence a row.
+#: Defects of the database around schema guardwire, one sentence a row.
 SURROUNDINGS: Final = "SELECT sentence FROM guardwire.check_surroundings() AS sentence"
 #: Whether the login is, or may become, a superuser; and the same of an owner.
 _LOGIN: Final = """

@@ -189,7 +189,7 @@ async def test_transactions_that_take_turns_are_whole_and_in_order_in_every_batc
 
 
 async def test_accounts_share_a_batch_and_the_oldest_row_is_always_in_it(writer: DatabaseWriter) -> None:
-    """What accounts with few rows do not need goes to those that have more."""
+    """The places that accounts with few rows leave free go to those that have more."""
     small = [writer.of() for _ in range(4)]
     large = [writer.of() for _ in range(2)]
     for each in large:

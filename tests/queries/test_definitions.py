@@ -40,7 +40,7 @@ async def test_limits_that_nobody_set_are_the_same_everywhere(writer: DatabaseWr
 async def test_the_columns_that_the_rules_read_are_those_that_a_migration_looks_for(
     writer: DatabaseWriter,
 ) -> None:
-    """Of instruments a migration makes one column more, which no rule reads."""
+    """No rule reads instruments.pip_size."""
     sources = {
         "l": "reconciliation_logs",
         "e": "equity_snapshots",

@@ -53,7 +53,7 @@ async def test_a_lease_that_is_not_renewed_in_time_can_be_taken(connect: Connect
 
 @pytest.mark.parametrize("seconds", [86_400.0, float("inf"), float("nan")])
 async def test_a_lease_ends_after_a_minute_at_most(connect: Connect, seconds: float) -> None:
-    """Whoever asks for more cannot keep the others out for longer."""
+    """A process that asks for more cannot keep the others out for longer."""
     one = await connect()
     left = "SELECT held_until < clock_timestamp() + interval '61 seconds' FROM guardwire.applier"
     term = await one.fetchval(TAKE, "one", seconds)

@@ -393,7 +393,7 @@ READ_AS_TEXT: list[tuple[str, str, str, Any]] = [
     ("mt5_position_id", "ticket", " 12 ", 12),
     ("mt5_position_id", "ticket", "\t0012\n", 12),
     ("mt5_position_id", "ticket", "0" * 500 + "12", 12),
-    # Of a long row, no more than 600 characters of each value are copied.
+    # The copy of a long row has 600 characters of each value.
     ("mt5_position_id", "ticket", "0" * 99_999 + "12", None),
     *(
         ("mt5_position_id", "ticket", text, None)

@@ -26,7 +26,7 @@ RETURN CASE source
     WHEN 'i' THEN ARRAY['symbol', 'contract_size', 'quote_currency']
     WHEN 'x' THEN ARRAY['id', 'base', 'quote', 'rate', 'created_at'] END;
 
--- The next three functions run in the platform's statements, too. What 60_inbox.sql says of names holds for them.
+-- The functions up to guardwire.copy_of also run in the platform's statements, so they follow the rules of 60_inbox.sql.
 
 -- A value as JSON; of a long one its first 600 characters as a string, which is more than any rule reads. format() needs no
 -- cast to text, which may be somebody else's function.
@@ -62,14 +62,14 @@ $$;
 CREATE OR REPLACE FUNCTION guardwire.is_short(bytes integer) RETURNS boolean LANGUAGE sql IMMUTABLE PARALLEL SAFE
 RETURN bytes <= 16000;
 
--- Whether JSON is short, too, and whoever reads it cannot fail.
+-- Whether a copy is short and holds no escaped character, which might be one that the database cannot hold.
 CREATE OR REPLACE FUNCTION guardwire.is_plain_copy(copy json) RETURNS boolean LANGUAGE sql IMMUTABLE PARALLEL SAFE
 RETURN copy IS NOT NULL AND guardwire.is_short(octet_length(copy::text)) AND strpos(copy::text COLLATE "C", E'\\u') = 0;
 
 -- A row as JSON. row_to_json takes the columns that the table has at that moment, and fails for none of them; to_jsonb fails
--- for a column of type json whose value it cannot hold. Whoever reads JSON fails for escaped characters that the database
--- cannot hold, so these are replaced. row_to_json itself escapes only control characters: the others stand in a column of
--- type json.
+-- for a column of type json with a value that jsonb cannot hold. An escaped character that the database cannot hold makes every
+-- function fail that reads the JSON, so each is replaced by a question mark. row_to_json itself escapes only control characters:
+-- the others stand in a column of type json.
 CREATE OR REPLACE FUNCTION guardwire.copy_of(source "char", original anyelement) RETURNS json LANGUAGE plpgsql STABLE AS $$
 DECLARE
     foreign_escape CONSTANT pg_catalog.text := E'(?<!\\\\)((?:\\\\\\\\)*)\\\\u(?!00(?:0[1-9a-f]|1[0-9a-f]))[0-9a-fA-F]{4}';
@@ -177,7 +177,7 @@ RETURN hash_record_extended(ROW(
     log -> 'volume', log -> 'entry_price', log -> 'take_profit', log -> 'stop_loss', log -> 'matched',
     log -> 'divergence_reason'), 0);
 
--- What a row of the log is about.
+-- The kind of a row of the log: open or close (a row about a position), guard, or null.
 CREATE OR REPLACE FUNCTION guardwire.log_kind(event_type text, close_reason text) RETURNS text
 LANGUAGE sql IMMUTABLE PARALLEL SAFE
 RETURN CASE WHEN event_type IN ('close', 'position_closed') THEN 'close'

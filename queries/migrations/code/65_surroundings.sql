@@ -1,4 +1,4 @@
--- What Guardwire needs of the database around it.
+-- The requirements on the database around schema guardwire.
 
 -- A sentence for each circumstance in which account state would silently be wrong, as the caller's rights are.
 CREATE OR REPLACE FUNCTION guardwire.check_surroundings() RETURNS SETOF text LANGUAGE sql STABLE AS $$

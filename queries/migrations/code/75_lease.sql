@@ -1,6 +1,6 @@
 -- The lease, which makes one process the applier, and the place from which the inbox is read.
 
--- When a lease ends that is taken or renewed now: after a minute at most.
+-- The end of a lease that is taken or renewed now. It lasts a minute at most, because no other process can take it before.
 CREATE OR REPLACE FUNCTION guardwire.lease_end(seconds double precision) RETURNS timestamptz LANGUAGE sql VOLATILE
 RETURN clock_timestamp() + make_interval(secs => least(seconds, 60));
 
@@ -93,9 +93,9 @@ $$;
 
 -- ---------------------------------------------------------------- the scan
 
--- From where the inbox is to be read: no row up to this nth is visible to the caller's statement. A query that does not begin here
--- walks over rows that were applied, as long as some transaction keeps the server from removing them. When a transaction has ended
--- whose rows the scan had passed, the scan begins before its rows, until the lease is renewed.
+-- The place from which the inbox is read: no row up to this nth is visible to the caller's statement. A query that begins before
+-- it walks over rows that were applied, as long as some transaction keeps the server from removing them. When a transaction has
+-- ended and the scan had passed its rows, the scan begins before these rows until the lease is renewed.
 CREATE OR REPLACE FUNCTION guardwire.scan_from() RETURNS bigint LANGUAGE plpgsql STABLE AS $$
 DECLARE
     lease guardwire.applier;

@@ -49,8 +49,8 @@ BEGIN
 END
 $$;
 
--- Reads the rows of log and equity of a batch, and tells for each whether it is plain: a sync that says what its position's
--- last row said besides price and times, or an equity row that is the newest, flows nothing and changes no level.
+-- Reads the rows of log and equity of a batch, and decides for each whether it is plain. A plain sync repeats its position's last row
+-- except for the price and the times; a plain equity row is the newest, has no cash flow and changes no level.
 CREATE OR REPLACE FUNCTION guardwire.classify_rows(rows guardwire.copied_row[]) RETURNS guardwire.batch_row[] LANGUAGE plpgsql AS $$
 DECLARE
     classified guardwire.batch_row[];

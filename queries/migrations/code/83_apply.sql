@@ -2,7 +2,7 @@
 --
 -- One batch is one transaction. It holds whole transactions of the platform for each account (up to 5,000 rows), gives each
 -- account one revision, and records the order of its rows in guardwire.arrivals. Most accounts of a batch only moved
--- prices: those are applied by a fixed number of statements, whatever the size of the batch, and published as deltas. All
+-- prices: a fixed number of statements applies those, however many rows the batch has, and they are published as deltas. All
 -- other accounts are applied rule by rule, and published as change notices.
 
 DROP TYPE IF EXISTS guardwire.batch_result CASCADE;

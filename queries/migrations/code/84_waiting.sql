@@ -1,7 +1,7 @@
--- What waits in the inbox, as sweeps, housekeeping and operators ask.
+-- Rows that wait in the inbox: the questions of sweeps and operators.
 
--- What the oldest rows of an account say of its waiting, at most so many rows. A row is old when it arrived more than a second
--- ago and was visible to an earlier snapshot; the row of a long transaction arrived early, but waits only from the commit on.
+-- Counts the oldest rows of an account, up to `most`, and says whether one of them is old: it arrived more than a second ago, and
+-- was visible to an earlier snapshot. The row of a long transaction arrived early, but waits only from the commit on.
 CREATE OR REPLACE FUNCTION guardwire.waiting_rows_of(of_account uuid, from_nth bigint, earlier pg_snapshot, most integer)
 RETURNS TABLE (waiting bigint, is_old boolean, arrived_early boolean) LANGUAGE sql STABLE AS $$
     SELECT count(*), coalesce(bool_or(o.arrived_early AND pg_visible_in_snapshot(o.xid, earlier)), false),
@@ -34,8 +34,8 @@ BEGIN
           AND (i.account = ANY (watched) OR (i.account = guardwire.no_account() AND i.source NOT IN ('l', 'e')))
         GROUP BY i.account;
     ELSE
-        -- Of each account the oldest 20 rows. Where these are of a transaction that became visible only now, 200; an account with
-        -- more of these is behind, because an older row may wait among the others.
+        -- 20 rows of each account are enough, unless they belong to a transaction that became visible only now. Then 200 rows are
+        -- read. An account with more of such rows counts as behind, because an old row may be among the others.
         RETURN QUERY
         SELECT nullif(w.account, guardwire.no_account()),
                CASE WHEN f.is_old OR f.waiting < 20 OR NOT f.arrived_early THEN f.is_old
@@ -48,7 +48,7 @@ BEGIN
 END
 $$;
 
--- What operators look at: rows that wait, the age of the oldest in seconds, rows set aside, accounts that are not ready.
+-- Figures for operators: rows that wait, the age of the oldest in seconds, rows set aside, accounts that are not ready.
 CREATE OR REPLACE FUNCTION guardwire.inbox_status(
     OUT waiting bigint, OUT oldest_seconds double precision, OUT set_aside bigint, OUT unread_accounts bigint, OUT term bigint
 ) LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET enable_seqscan = off AS $$
