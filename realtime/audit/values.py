@@ -12,7 +12,6 @@ EXACT: Final = Context(prec=400)
 _LARGEST_NUMBER: Final = Decimal(10) ** 15
 _FIRST_MOMENT: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _LAST_MOMENT: Final = datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC)
-_ASCII_UPPER: Final = {ord(letter): letter.upper() for letter in "abcdefghijklmnopqrstuvwxyz"}
 _LARGEST_TICKET: Final = 2**63 - 1
 
 
@@ -76,11 +75,6 @@ def currency(value: str | None) -> str | None:
 def folded(value: str) -> str:
     """``value`` with its ASCII letters in upper case, as the database folds names in every locale."""
     return value.encode().upper().decode()
-
-
-def folded(symbol: str) -> str:
-    """A symbol as it is compared: only ASCII letters are folded."""
-    return symbol.translate(_ASCII_UPPER)
 
 
 def trimmed(value: str | None) -> str:
