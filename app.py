@@ -29,11 +29,12 @@ from realtime.delivery.http.poll import StateEndpoint
 from realtime.delivery.http.service import credential_routes, operation_routes, page_routes
 from realtime.delivery.http.stream import EventStreamEndpoint
 from realtime.delivery.hub import Hub
-from realtime.delivery.limits import Admission, Strangers
+from realtime.delivery.limits import Admission, AnonymousLimit
 from realtime.delivery.server.server import Server
-from realtime.delivery.websocket.conversation import Streams
+from realtime.delivery.stream import Timing
+from realtime.delivery.websocket.conversation import OpenSockets
 from realtime.delivery.websocket.endpoint import UpgradeRequired, WebSocketEndpoint
-from realtime.delivery.websocket.heartbeat import Pulse
+from realtime.delivery.websocket.heartbeat import SocketTimer
 from realtime.errors import ConfigurationError
 from realtime.feed.dirty import DirtySet
 from realtime.feed.intake import Intake
@@ -105,32 +106,35 @@ class Node:
             else Leases(self._redis, most_per_user=settings.max_sockets_per_user),
             most_per_user=settings.max_sockets_per_user,
         )
-        self.streams = self._streams()
-        self._drain = Drain(self.streams)
-        self._pulse = Pulse(
-            hub=self.hub,
-            streams=self.streams,
+        self._drain = Drain()
+        self._timing = Timing(
             heartbeat_seconds=settings.heartbeat_seconds,
             hello_seconds=settings.hello_seconds,
             send_deadline_seconds=settings.send_deadline_seconds,
             ping_seconds=settings.ping_seconds,
+        )
+        self.sockets = self._open_sockets()
+        self._timer = SocketTimer(
+            hub=self.hub,
+            sockets=self.sockets,
             recheck=self._access.recheck,
             changes=self._access.changes,
         )
         self._supervisor = Supervisor()
 
-    def _streams(self) -> Streams:
+    def _open_sockets(self) -> OpenSockets:
         settings = self.settings
-        return Streams(
+        return OpenSockets(
             hub=self.hub,
             verify=self._access.verifier.verify,
             store=self._store,
-            heartbeat_seconds=settings.heartbeat_seconds,
+            timing=self._timing,
             admission=self._admission,
-            strangers=Strangers(
+            anonymous=AnonymousLimit(
                 most=settings.max_anonymous_sockets,
                 most_per_address=settings.max_anonymous_sockets_per_address,
             ),
+            drain=self._drain,
             max_frames_per_second=settings.max_frames_per_second,
         )
 
@@ -140,7 +144,7 @@ class Node:
         """Everything that this server answers."""
         access = self._access
         authenticate = access.authenticator.require
-        sockets = WebSocketEndpoint(streams=self.streams, authenticate=access.authenticate_handshake)
+        sockets = WebSocketEndpoint(sockets=self.sockets, authenticate=access.authenticate_handshake)
         return [
             WebSocketRoute("/ws", sockets),
             Route("/ws", UpgradeRequired(), methods=["GET"]),
@@ -159,22 +163,19 @@ class Node:
         ]
 
     def _stream_routes(self) -> list[BaseRoute]:
-        settings = self.settings
         stream = EventStreamEndpoint(
             hub=self.hub,
             store=self._store,
             authenticate=self._access.authenticator.from_headers_or_ticket,
             recheck=self._access.recheck,
             drain=self._drain,
-            heartbeat_seconds=settings.heartbeat_seconds,
-            send_deadline_seconds=settings.send_deadline_seconds,
+            timing=self._timing,
             admission=self._admission,
         )
         state = StateEndpoint(
             hub=self.hub,
             store=self._store,
             authenticate=self._access.authenticator.require,
-            known=self._access.authenticator.known,
             recheck=self._access.recheck,
             admission=self._admission,
             drain=self._drain,
@@ -211,7 +212,7 @@ class Node:
         start = self._supervisor.start
         for name, run in (*self._intake.tasks(), *self._access.tasks()):
             start(name, run)
-        start("pulse", self._pulse.run)
+        start("pulse", self._timer.run)
         start("admission", self._admission.run)
         if self._writer is not None:
             start("remember", self._writer.run)
@@ -220,12 +221,14 @@ class Node:
         """Ask every client to go elsewhere, before the listening socket is closed."""
         production = self.settings.mode == "production"
         await self._drain.run(
-            notice_seconds=_NOTICE_SECONDS if production else 0.0, spread_seconds=_DRAIN_SECONDS
+            self.sockets.all,
+            notice_seconds=_NOTICE_SECONDS if production else 0.0,
+            spread_seconds=_DRAIN_SECONDS,
         )
 
     async def stop(self) -> None:
         """End every task and connection; what does not end in time is left to the end of the process."""
-        endings = [self.streams.close, self._supervisor.stop, self._intake.close, self._engine.dispose]
+        endings = [self.sockets.close, self._supervisor.stop, self._intake.close, self._engine.dispose]
         endings += [self._access.close, *([] if self._redis is None else [self._redis.aclose])]
         for ending in endings:
             try:

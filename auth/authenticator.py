@@ -40,11 +40,6 @@ class Authenticator:
         token = _token(scope)
         return None if token is None else self._verifier.cached(token) or await self._verifier.verify(token)
 
-    def known(self, scope: Scope) -> Identity | None:
-        """The identity of a bearer token that is in the cache; None for every other request. Never waits."""
-        token = _token(scope)
-        return None if token is None else self._verifier.cached(token)
-
     async def require(self, scope: Scope) -> Identity:
         """Like `from_headers`, but raises AuthenticationError(missing) where that returns None."""
         token = _token(scope)

@@ -22,8 +22,8 @@ work later.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import ClassVar
+from collections.abc import Mapping, Sequence
+from typing import ClassVar, Final
 
 from guardwire.errors import CloseCode, GuardwireError
 
@@ -147,3 +147,13 @@ class StreamClosed(GuardwireError):
         self.close_code = close_code
         self.reason = reason
         super().__init__(f"{close_code.value} {reason}")
+
+
+#: How long clients wait before they come back after a close code: least and most milliseconds, from which each client
+#: gets a time of its own. A code that is not here needs no wait, or is terminal.
+RETRY_AFTER_MS: Final[Mapping[CloseCode, tuple[int, int]]] = {
+    CloseCode.DRAINING: (100, 2_000),
+    CloseCode.OVERLOADED: (1_000, 5_000),
+    CloseCode.RATE_LIMITED: (1_000, 3_000),
+    CloseCode.TOO_MANY_CONNECTIONS: (1_000, 15_000),
+}

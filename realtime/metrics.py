@@ -95,10 +95,10 @@ class Metrics:
             "guardwire_watched_accounts", "Accounts that somebody is watching on this node."
         )
         self.sockets = Gauge("guardwire_sockets", "Open WebSocket connections.")
-        self.strangers = Gauge(
+        self.anonymous_sockets = Gauge(
             "guardwire_anonymous_sockets", "Open WebSocket connections that have not said yet whose they are."
         )
-        self.strangers_refused = Counter(
+        self.anonymous_refused = Counter(
             "guardwire_anonymous_refused_total",
             "WebSocket handshakes refused because too many such were open, of one `address` or in `all`.",
             "cap",

@@ -33,18 +33,21 @@ class Freshness(NamedTuple):
     age_ms: int
 
 
+#: What an update frame is made of: the patch, the revision that it leads from, and how fresh the state is.
+UpdateKey = tuple[bytes, int, Freshness]
+
+
 class Snapshot:
     """The state of ``user_id`` at ``(epoch, revision)``, first read at ``as_of``.
 
     ``state`` holds every channel and must not be changed; while it is packed, reading it costs some 30 µs
     each time. How fresh it is travels beside it, in `Freshness`.
-    ``documents`` is for whoever derives something from the state and wants to do so once; ``told`` is the
-    last update that was made of it, after what it was made with: patch, base and freshness.
+    ``documents`` keeps documents that are made of the state, by name, so that each is made once.
     """
 
     __slots__ = (
-        "_packed", "_patches", "_state", "_was_used", "_wholes", "as_of", "documents", "epoch", "revision",
-        "told", "user_id",
+        "_packed", "_patches", "_shared_update", "_state", "_was_used", "_wholes", "as_of", "documents", "epoch",
+        "revision", "user_id",
     )  # fmt: skip
 
     def __init__(self, *, user_id: UUID, epoch: int, revision: int, as_of: str, state: State) -> None:
@@ -55,7 +58,7 @@ class Snapshot:
         self._state: State | None = state
         self._packed = b""
         self.documents: dict[str, bytes] = {}
-        self.told: tuple[bytes, int, Freshness, bytes] | None = None
+        self._shared_update: tuple[UpdateKey, Any] | None = None
         self._was_used = True
         self._wholes: dict[Channels, bytes] = {}
         self._patches: dict[tuple[int, Channels], bytes] = {}
@@ -74,11 +77,20 @@ class Snapshot:
             self._packed = zlib.compress(encode(self._state), _QUICKLY)
             self._state = None
 
-    def know_patch(self, base: Snapshot, channels: Channels, patch: State) -> None:
-        """Spare `patch_from` its work: ``patch`` is what it would find."""
+    def cache_patch(self, base: Snapshot, channels: Channels, patch: State) -> None:
+        """Keep ``patch``, which leads from ``base`` to this, so that `patch_from` need not compute it."""
         self._patches[base.revision, channels] = encode(patch)
 
-    def part(self, channels: Channels) -> State:
+    def shared_update(self, key: UpdateKey) -> Any:
+        """The update frame that `share_update` kept for ``key``; None when another one, or none, is kept."""
+        kept = self._shared_update
+        return kept[1] if kept is not None and kept[0] == key else None
+
+    def share_update(self, key: UpdateKey, frame: Any) -> None:
+        """Keep ``frame`` for the next client that holds the same: most clients of one account get one update."""
+        self._shared_update = key, frame
+
+    def select(self, channels: Channels) -> State:
         """The state restricted to ``channels``."""
         state = self.state
         return {channel: state[channel] for channel in channels}
@@ -91,7 +103,7 @@ class Snapshot:
             if self._state is None and channels == CHANNELS:
                 whole = zlib.decompress(self._packed)
             else:
-                whole = encode(self.part(channels))
+                whole = encode(self.select(channels))
             self._wholes[channels] = whole
         return whole
 
@@ -101,7 +113,7 @@ class Snapshot:
             self._wholes.clear()
             self._patches.clear()
             self.documents.clear()
-            self.told = None
+            self._shared_update = None
         self._was_used = False
 
     def patch_from(self, base: Snapshot, channels: Channels) -> bytes:
@@ -117,5 +129,5 @@ class Snapshot:
         if patch is None:
             if len(self._patches) >= _PATCHES_KEPT:
                 self._patches.pop(next(iter(self._patches)))
-            patch = self._patches[key] = encode(diff(base.part(channels), self.part(channels)))
+            patch = self._patches[key] = encode(diff(base.select(channels), self.select(channels)))
         return patch

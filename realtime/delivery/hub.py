@@ -14,7 +14,8 @@ from typing import Final, Self
 from uuid import UUID
 
 from realtime.delivery.limits import RateLimit
-from realtime.delivery.watched_account import UNSURE, Subscriber, Watch
+from realtime.delivery.stream import Outputs, Stream
+from realtime.delivery.watched_account import UNSURE, Subscriber, WatchedAccount
 from realtime.errors import TooManyClaims
 from realtime.history import Step
 from realtime.inbox import NOTHING_WAITS, WaitingAccounts
@@ -47,19 +48,19 @@ class Hub:
     ) -> None:
         self._mark_dirty = mark_dirty
         self._stale_seconds = stale_seconds
-        self._watches: dict[UUID, Watch] = {}
+        self._accounts: dict[UUID, WatchedAccount] = {}
         # By the text of their ids: on many nodes most of what commits tell is of accounts of others.
-        self._named: dict[str, Watch] = {}
-        self._behind: set[Watch] = set()
+        self._accounts_by_text: dict[str, WatchedAccount] = {}
+        self._behind: set[WatchedAccount] = set()
         # What is looked through every second is never all that is watched.
-        self._unread: set[Watch] = set()
-        self._warm: set[Watch] = set()
+        self._unread: set[WatchedAccount] = set()
+        self._warm: set[WatchedAccount] = set()
         # Of many idle accounts it would be the same, second after second.
         self._delivered: tuple[list[UUID], list[int]] | None = None
         self._was_blind = True
         self._claims = RateLimit(per_second=CLAIMS_PER_SECOND, burst=claims_burst)
         self._next_cleanup = 0.0
-        self._waiting: set[Watch] = set()
+        self._waiting: set[WatchedAccount] = set()
         self._all_have_old_rows = False
         self.swept_at = float("-inf")
         self.waits_since = float("inf")
@@ -72,7 +73,7 @@ class Hub:
 
     def watched(self) -> Iterator[tuple[UUID, int]]:
         """Every watched account and the revision that was last delivered for it (-1: none)."""
-        return ((user_id, watch.revision) for user_id, watch in self._watches.items())
+        return ((user_id, account.revision) for user_id, account in self._accounts.items())
 
     def delivered(self) -> tuple[list[UUID], list[int]]:
         """Those for which something was delivered, and its revisions; not to be changed."""
@@ -84,36 +85,36 @@ class Hub:
 
     def snapshot_of(self, user_id: UUID) -> Snapshot | None:
         """The newest snapshot of a watched account; None when there is none or it is not watched."""
-        watch = self._watches.get(user_id)
-        return None if watch is None else watch.own_snapshot
+        account = self._accounts.get(user_id)
+        return None if account is None else account.own_snapshot
 
     def is_named(self, user: str) -> bool:
         """`is_watched` by an account's id as text."""
-        return user in self._named
+        return user in self._accounts_by_text
 
     def snapshot_named(self, user: str) -> Snapshot | None:
         """`snapshot_of` by an account's id as text."""
-        watch = self._named.get(user)
-        return None if watch is None else watch.own_snapshot
+        account = self._accounts_by_text.get(user)
+        return None if account is None else account.own_snapshot
 
     def is_watched(self, user_id: UUID) -> bool:
         """Whether anybody on this node reads this account, or did lately."""
-        return user_id in self._watches
+        return user_id in self._accounts
 
     def is_news(self, user_id: UUID, revision: int) -> bool:
         """Whether this revision of this account is watched and not yet delivered; if so the account counts as
         behind.
         """
-        watch = self._watches.get(user_id)
-        if watch is None or revision <= watch.revision:
+        account = self._accounts.get(user_id)
+        if account is None or revision <= account.revision:
             return False
-        self._fell_behind(watch, revision)
+        self._fell_behind(account, revision)
         return True
 
     def is_behind(self, user_id: UUID) -> bool:
         """Whether a watched account is known to have changed and not yet delivered as it is."""
-        watch = self._watches.get(user_id)
-        return watch is not None and watch.behind
+        account = self._accounts.get(user_id)
+        return account is not None and account.behind
 
     def confirm(
         self,
@@ -127,98 +128,98 @@ class Hub:
         ``waiting`` have rows that are not applied.
         """
         for user_id, delivered, found in changed:
-            watch = self._watches.get(user_id)
-            if watch is None:
+            account = self._accounts.get(user_id)
+            if account is None:
                 continue
-            if found > watch.revision:
-                self._fell_behind(watch, found)
-            elif watch.revision == delivered:
+            if found > account.revision:
+                self._fell_behind(account, found)
+            elif account.revision == delivered:
                 # What was delivered is gone from the database.
-                self._fell_behind(watch, UNSURE)
+                self._fell_behind(account, UNSURE)
         self.swept_at, self.swept_as_of = read_at, as_of
         self._take_waiting(waiting)
 
     def _take_waiting(self, waiting: WaitingAccounts) -> None:
-        still: set[Watch] = set()
+        still: set[WatchedAccount] = set()
         for accounts, is_old in ((waiting.recent, False), (waiting.behind, True)):
             for user_id in accounts:
-                watch = self._watches.get(user_id) if user_id is not None else None
-                if watch is not None:
-                    watch.wait(waiting.read_at, waiting.as_of, is_old=is_old)
-                    still.add(watch)
+                account = self._accounts.get(user_id) if user_id is not None else None
+                if account is not None:
+                    account.wait(waiting.read_at, waiting.as_of, is_old=is_old)
+                    still.add(account)
         gone, self._waiting = self._waiting - still, still
-        for watch in gone:
-            watch.stop_waiting()
-        concerned: Iterable[Watch] = gone | still
+        for account in gone:
+            account.stop_waiting()
+        concerned: Iterable[WatchedAccount] = gone | still
         if self._all_have_old_rows is not (None in waiting.behind):
             self._all_have_old_rows = None in waiting.behind
-            concerned = tuple(self._watches.values())
+            concerned = tuple(self._accounts.values())
         if None not in waiting.recent | waiting.behind:
             self.waits_since, self.waits_as_of = float("inf"), ""
         elif None in waiting.recent or self.waits_since == float("inf"):
             self.waits_since, self.waits_as_of = waiting.read_at, waiting.as_of
         now = time.monotonic()
-        for watch in concerned:
-            watch.tell_staleness(now, stale=self._is_stale(watch, now))
+        for account in concerned:
+            account.report_staleness(now, stale=self._is_stale(account, now))
 
     def publish(self, steps: Sequence[Step], *, as_of: str, read_at: float) -> None:
         """Make what this process read at ``as_of`` the newest of its accounts, and wake who is watching."""
         now = time.monotonic()
         self._answered_at = max(self._answered_at, read_at)
         for snapshot, base in steps:
-            watch = self._watches.get(snapshot.user_id)
-            if watch is None:
+            account = self._accounts.get(snapshot.user_id)
+            if account is None:
                 continue
-            delivered = watch.revision
-            if watch.advance(snapshot, base, as_of=as_of, read_at=read_at):
-                self._caught_up(watch, now)
+            delivered = account.revision
+            if account.advance(snapshot, base, as_of=as_of, read_at=read_at):
+                self._caught_up(account, now)
                 if delivered == -1:
                     # Most of a crowd that connects is idle. What changes is unpacked with its first change.
-                    watch.pack()
-                watch.wake(now, stale=self._is_disputed(watch))
+                    account.pack()
+                account.wake(now, stale=self._cannot_vouch(account))
                 if delivered not in (-1, snapshot.revision):
-                    _measure(watch, snapshot, base)
+                    _measure(account, snapshot, base)
 
     def follow(self, snapshot: Snapshot) -> bool:
         """Make what a commit told the newest of its account, and wake who is watching; False when it does not
         follow on what is shown.
         """
-        watch = self._watches.get(snapshot.user_id)
-        if watch is None or not watch.follow(snapshot):
+        account = self._accounts.get(snapshot.user_id)
+        if account is None or not account.follow(snapshot):
             return False
         now = time.monotonic()
-        self._caught_up(watch, now)
-        watch.wake(now, stale=self._is_stale(watch, now))
-        _measure(watch, snapshot, None)
+        self._caught_up(account, now)
+        account.wake(now, stale=self._is_stale(account, now))
+        _measure(account, snapshot, None)
         return True
 
-    def suspect(self, user_id: UUID, *, wrong: bool) -> None:
-        """An audit found what is shown of an account ``wrong``, or right again: its clients are told."""
-        watch = self._watches.get(user_id)
-        if watch is not None:
+    def mark_disputed(self, user_id: UUID, *, disputed: bool) -> None:
+        """An audit found that what is shown of an account differs from its log, or differs no longer."""
+        account = self._accounts.get(user_id)
+        if account is not None:
             now = time.monotonic()
-            watch.suspect = wrong
-            watch.tell_staleness(now, stale=self._is_stale(watch, now))
+            account.mark_disputed(disputed)
+            account.report_staleness(now, stale=self._is_stale(account, now))
 
     # What transports and REST call.
 
-    def attach(self, user_id: UUID, subscriber: Subscriber) -> Watch:
-        """Watch an account for a client; `Watch.first_snapshot` then waits for what to send it."""
-        watch = self._watch(user_id)
-        watch.subscribers.add(subscriber)
-        self._unread.discard(watch)
-        return watch
+    def attach(self, user_id: UUID, subscriber: Subscriber) -> WatchedAccount:
+        """Watch an account for a client; `WatchedAccount.first_snapshot` then waits for what to send it."""
+        account = self._watched_account(user_id)
+        account.subscribers.add(subscriber)
+        self._unread.discard(account)
+        return account
 
-    def detach(self, watch: Watch, subscriber: Subscriber) -> None:
+    def detach(self, account: WatchedAccount, subscriber: Subscriber) -> None:
         """The client is gone; the account stays watched for a while."""
-        watch.subscribers.discard(subscriber)
-        self._prolong(watch)
+        account.subscribers.discard(subscriber)
+        self._prolong(account)
 
-    def reading(self, user_id: UUID) -> Watch:
+    def reading(self, user_id: UUID) -> WatchedAccount:
         """Watch an account for one answer; it stays watched, so that the next one costs no SQL."""
-        watch = self._watch(user_id)
-        self._prolong(watch)
-        return watch
+        account = self._watched_account(user_id)
+        self._prolong(account)
+        return account
 
     def blind(self, now: float) -> bool:
         """Whether no sweep has been completed for too long: the database is out of reach."""
@@ -230,10 +231,10 @@ class Hub:
             return True
         return now - max(self.swept_at, self._answered_at) <= self._stale_seconds
 
-    def look_again(self, watch: Watch) -> None:
+    def read_again(self, account: WatchedAccount) -> None:
         """Have an account read: a client has seen more of it elsewhere than this node has."""
-        self._fell_behind(watch, UNSURE)
-        self._mark_dirty(watch.user_id)
+        self._fell_behind(account, UNSURE)
+        self._mark_dirty(account.user_id)
 
     def claim(self, user_id: UUID, now: float) -> None:
         """Count a client that says to hold more than this node has seen; raises TooManyClaims."""
@@ -254,81 +255,80 @@ class Hub:
         # were read after the last sweep follow later than the others.
         all_wait = self.waits_since != float("inf")
         concerned = (
-            self._watches.values() if blind or all_wait or self._was_blind else self._behind | self._waiting
+            self._accounts.values() if blind or all_wait or self._was_blind else self._behind | self._waiting
         )
         self._was_blind = blind or all_wait
-        for watch in tuple(concerned):
-            watch.tell_staleness(now, stale=self._is_stale(watch, now))
+        for account in tuple(concerned):
+            account.report_staleness(now, stale=self._is_stale(account, now))
         METRICS.state_age.set(self._age_seconds(now))
         if now >= self._next_cleanup:
             self._next_cleanup = now + 1.0
             self._forget_unread(now)
             self._cool_down(now)
 
-    def _is_stale(self, watch: Watch, now: float) -> bool:
-        return self._is_disputed(watch) or now - watch.confirmed_at > self._stale_seconds
+    def _is_stale(self, account: WatchedAccount, now: float) -> bool:
+        return self._cannot_vouch(account) or now - account.confirmed_at > self._stale_seconds
 
-    def _is_disputed(self, watch: Watch) -> bool:
+    def _cannot_vouch(self, account: WatchedAccount) -> bool:
         """Whether even a read of the account just now would not be fresh."""
-        return watch.suspect or watch.has_old_rows or self._all_have_old_rows
+        return account.is_disputed or account.has_old_rows or self._all_have_old_rows
 
-    def _watch(self, user_id: UUID) -> Watch:
-        watch = self._watches.get(user_id)
-        if watch is None:
-            watch = Watch(user_id, self, time.monotonic() + LEASE_SECONDS)
-            self._watches[user_id] = self._named[str(user_id)] = watch
-            METRICS.watched_accounts.set(len(self._watches))
-            self._behind.add(watch)
+    def _watched_account(self, user_id: UUID) -> WatchedAccount:
+        account = self._accounts.get(user_id)
+        if account is None:
+            account = WatchedAccount(user_id, self, time.monotonic() + LEASE_SECONDS)
+            self._accounts[user_id] = self._accounts_by_text[str(user_id)] = account
+            METRICS.watched_accounts.set(len(self._accounts))
+            self._behind.add(account)
             self._mark_dirty(user_id)
-        self.touch(watch, time.monotonic())
-        return watch
+        account.touch(time.monotonic())
+        return account
 
-    def touch(self, watch: Watch, now: float) -> None:
-        """Something has happened to an account, or somebody has asked for it."""
-        watch.touched_at = now
-        self._warm.add(watch)
+    def touched(self, account: WatchedAccount) -> None:
+        """Something has happened to an account, or a client has asked for it (see `WatchedAccount.touch`)."""
+        self._warm.add(account)
 
-    def _prolong(self, watch: Watch) -> None:
-        watch.lease_until = time.monotonic() + LEASE_SECONDS
-        if not watch.subscribers:
-            self._unread.add(watch)
+    def _prolong(self, account: WatchedAccount) -> None:
+        account.prolong(time.monotonic() + LEASE_SECONDS)
+        if not account.subscribers:
+            self._unread.add(account)
 
-    def _fell_behind(self, watch: Watch, revision: int) -> None:
-        watch.fell_behind(revision, time.monotonic())
-        self._behind.add(watch)
+    def _fell_behind(self, account: WatchedAccount, revision: int) -> None:
+        account.fell_behind(revision, time.monotonic())
+        self._behind.add(account)
 
-    def _caught_up(self, watch: Watch, now: float) -> None:
+    def _caught_up(self, account: WatchedAccount, now: float) -> None:
         self._delivered = None
-        self.touch(watch, now)
-        if not watch.behind:
-            self._behind.discard(watch)
+        account.touch(now)
+        if not account.behind:
+            self._behind.discard(account)
 
     def _forget_unread(self, now: float) -> None:
-        for watch in [watch for watch in self._unread if now > watch.lease_until]:
-            del self._watches[watch.user_id], self._named[str(watch.user_id)]
+        for account in [account for account in self._unread if now > account.lease_until]:
+            del self._accounts[account.user_id], self._accounts_by_text[str(account.user_id)]
             self._delivered = None
             for some in (self._unread, self._behind, self._warm, self._waiting):
-                some.discard(watch)
-        METRICS.watched_accounts.set(len(self._watches))
+                some.discard(account)
+        METRICS.watched_accounts.set(len(self._accounts))
 
     def _cool_down(self, now: float) -> None:
         """Drop encodings that nobody asked for lately; pack what is idle."""
-        for watch in tuple(self._warm):
-            if watch.snapshot is not None:
-                watch.snapshot.forget_unused()
-            if now - watch.touched_at > IDLE_SECONDS:
-                watch.pack()
-                self._warm.discard(watch)
+        for account in tuple(self._warm):
+            if account.snapshot is not None:
+                account.snapshot.forget_unused()
+            if now - account.touched_at > IDLE_SECONDS:
+                account.pack()
+                self._warm.discard(account)
 
     def _age_seconds(self, now: float) -> float:
         """Since the least fresh account was confirmed, of those that anybody has been shown."""
-        shown = (watch.confirmed_at for watch in self._behind if watch.revision >= 0)
+        shown = (account.confirmed_at for account in self._behind if account.revision >= 0)
         return now - min((self.swept_at, *shown))
 
 
-def _measure(watch: Watch, snapshot: Snapshot, base: Snapshot | None) -> None:
-    """Count what those who are subscribed to ``watch`` were just sent."""
-    clients = len(watch.subscribers)
+def _measure(account: WatchedAccount, snapshot: Snapshot, base: Snapshot | None) -> None:
+    """Count what those who are subscribed to ``account`` were just sent."""
+    clients = len(account.subscribers)
     if base is not None and base.epoch != snapshot.epoch:
         METRICS.resyncs.add(clients, "epoch")
         return
@@ -337,42 +337,49 @@ def _measure(watch: Watch, snapshot: Snapshot, base: Snapshot | None) -> None:
 
 
 class Waiter:
-    """Attached to ``watch`` until `detach`; `news` is set when a newer snapshot is there or freshness
+    """Attached to ``account`` until `detach`; `changed` is set when a newer snapshot is there or freshness
     changed.
     """
 
-    __slots__ = ("news", "watch")
+    __slots__ = ("account", "changed")
 
-    def __init__(self, watch: Watch) -> None:
-        self.watch = watch
-        self.news = asyncio.Event()
+    def __init__(self, account: WatchedAccount) -> None:
+        self.account = account
+        self.changed = asyncio.Event()
 
     @classmethod
     @contextlib.contextmanager
     def attached(cls, hub: Hub, user_id: UUID) -> Iterator[Self]:
         """Watch an account while the context lasts."""
-        watch = hub.reading(user_id)
-        waiter = cls(watch)
+        account = hub.reading(user_id)
+        waiter = cls(account)
         hub.attach(user_id, waiter)
         try:
             yield waiter
         finally:
-            hub.detach(watch, waiter)
+            hub.detach(account, waiter)
 
     def wake(self, newest: Snapshot, now: float) -> None:
         """See `Subscriber`."""
-        self.news.set()
+        self.changed.set()
 
-    def beat(self, now: float, *, stale: bool) -> None:
+    def mark_stale(self, now: float, *, stale: bool) -> None:
         """See `Subscriber`."""
-        self.news.set()
+        self.changed.set()
+
+    def follow(self, stream: Stream, now: float) -> Outputs:
+        """What ``stream`` gives for what is new of the account."""
+        account = self.account
+        assert account.snapshot is not None
+        fresh = account.freshness(now)
+        return [*stream.newer(account.snapshot, fresh, now), *stream.stale(account.stale, fresh, now)]
 
     async def wait(self, seconds: float) -> bool:
-        """Whether there was news within ``seconds``."""
+        """Whether there was changed within ``seconds``."""
         try:
             async with asyncio.timeout(seconds):
-                await self.news.wait()
+                await self.changed.wait()
         except TimeoutError:
             return False
-        self.news.clear()
+        self.changed.clear()
         return True

@@ -138,7 +138,7 @@ ANONYMOUS_RETRY_AFTER_SECONDS: Final = 5
 _IPV6_PREFIX_BITS: Final = 64
 
 
-class Strangers:
+class AnonymousLimit:
     """Counts them; a socket is one from its handshake until it has said hello, or is gone."""
 
     def __init__(self, *, most: int, most_per_address: int) -> None:
@@ -155,24 +155,24 @@ class Strangers:
         elif self._counts[address] >= self._most_per_address:
             exceeded = "address"
         if exceeded is not None:
-            METRICS.strangers_refused.add(1, exceeded)
+            METRICS.anonymous_refused.add(1, exceeded)
         return exceeded
 
     def enter(self, address: str) -> None:
         """One more is open."""
         self._counts[address] += 1
-        self._tell(1)
+        self._count(1)
 
     def leave(self, address: str) -> None:
         """One of them has said who he is, or is gone."""
         self._counts[address] -= 1
         if not self._counts[address]:
             del self._counts[address]
-        self._tell(-1)
+        self._count(-1)
 
-    def _tell(self, change: int) -> None:
+    def _count(self, change: int) -> None:
         self._all += change
-        METRICS.strangers.set(self._all)
+        METRICS.anonymous_sockets.set(self._all)
 
 
 def address_of(scope: Scope) -> str:

@@ -1,72 +1,564 @@
-"""What one client holds, and the next frame that it must get: pure, no sockets and no clocks.
+"""What one client is sent, and when its stream ends: pure, without sockets, tasks and a clock of its own.
 
-A session keeps two pointers and no queue: the snapshot that the client's state equals, and (in the hub) the
-newest there is. Whatever happened in between, the next frame is the difference of the two, so a slow client
-costs one
-snapshot.
+A transport tells a `Stream` what happens (a newer snapshot, a frame of the client, the time), and does what the stream
+answers: write frames, ask the peer for a sign of life, have a token verified, close. WebSocket, Server-Sent Events and
+long poll share every decision in this file; they only encode and write.
+
+A stream keeps two pointers and no queue: the snapshot that the client's state equals, and (in the hub) the newest one.
+The next frame is always the difference of the two, so a slow client costs one snapshot.
 """
 
 from __future__ import annotations
 
 import random
 from collections.abc import Iterable, Sequence
-from typing import Any, Final
+from typing import Any, Final, Literal, NamedTuple, assert_never
 from uuid import UUID
 
 import msgspec
 
-from guardwire.messages import Resume, encode
+from auth.identity import Identity
+from auth.refusals import Reason, close_code, refusal
+from guardwire.errors import CloseCode
+from guardwire.messages import (
+    Auth,
+    AuthOk,
+    AuthRequired,
+    ClientFrame,
+    Error,
+    Hello,
+    Resume,
+    Resync,
+    Subscribe,
+    Unsubscribe,
+    Welcome,
+    encode,
+)
 from guardwire.state import CHANNELS
+from realtime.errors import RETRY_AFTER_MS, AuthenticationError, StreamClosed, TooManyClaims, UnavailableError
 from realtime.history import Edge
 from realtime.metrics import METRICS
-from realtime.owners import blocked, is_same
+from realtime.owners import WrongOwner, blocked, is_same
 from realtime.snapshot import Channels, Freshness, Snapshot
 
+#: What is due within this time is done when the stream is looked at: a look costs more than most of what it is for.
+EARLY_SECONDS: Final = 0.75
 _EMPTY_PATCH: Final = b"{}"
 _decode_patch = msgspec.json.Decoder(dict[str, Any]).decode
 
 
-def channels_in_order(names: Iterable[str]) -> Channels:
-    """The channels of ``names``, each once, in the order that all clients share, so that their bytes can be
-    shared.
+class Timing(msgspec.Struct, frozen=True, kw_only=True):
+    """The time limits of streams, in seconds; ``ping`` is None for a transport without pings."""
+
+    heartbeat_seconds: float = 5.0
+    hello_seconds: float = 5.0
+    send_deadline_seconds: float = 10.0
+    ping_seconds: float | None = 20.0
+    auth_warning_seconds: float = 60.0
+
+    @property
+    def longest_wait_seconds(self) -> float:
+        """No deadline is shorter, so a deadline that begins between two looks is noticed in time."""
+        waits = (self.heartbeat_seconds, self.hello_seconds, self.send_deadline_seconds)
+        return min(waits) if self.ping_seconds is None else min(*waits, self.ping_seconds)
+
+
+class Frame(NamedTuple):
+    """A frame to write; ``payload`` is its JSON. ``epoch`` and ``revision`` are what the client holds after it, -1
+    where the frame says nothing of the account.
     """
+
+    type: Literal["welcome", "snapshot", "update", "heartbeat", "auth_required", "auth_ok", "error"]
+    payload: bytes
+    epoch: int = -1
+    revision: int = -1
+
+
+class Ping(NamedTuple):
+    """Ask the peer for a sign of life."""
+
+
+class Verify(NamedTuple):
+    """Have ``token`` verified. After a hello (``hello`` is not None), `Stream.identified` and `Stream.open` follow,
+    else `Stream.renewed`; `Stream.refused` where the token is refused.
+    """
+
+    token: str
+    hello: Hello | None
+
+
+class Close(NamedTuple):
+    """End the stream; nothing is sent after it.
+
+    ``retry_after_ms`` is None where the client may come back at once, or not at all. ``cuts``: the peer takes nothing,
+    so the connection is cut and not closed.
+    """
+
+    code: CloseCode
+    reason: str
+    retry_after_ms: int | None = None
+    cuts: bool = False
+
+
+Output = Frame | Ping | Verify | Close
+Outputs = Sequence[Output]
+
+NOTHING: Final[Outputs] = ()
+_PING: Final = Ping()
+
+
+def channels_in_order(names: Iterable[str]) -> Channels:
+    """The channels of ``names``, each once, in the order that all clients share, so that their bytes can be shared."""
     wanted = set(names)
     return tuple(channel for channel in CHANNELS if channel in wanted)
 
 
-class Session:
-    """One client's place in the stream of ``user_id``, restricted to ``channels``.
+def retry_after_ms(code: CloseCode) -> int:
+    """A time to wait before a client comes back after ``code``, drawn so that clients that were closed together do not
+    come back together.
+    """
+    return random.randint(*RETRY_AFTER_MS[code])  # noqa: S311 - spreading load needs no secret
 
-    ``revision`` is the one that the client holds; it may be below that of ``held`` when what changed since
-    was in channels that it has not got, and then the next frame's base is still ``revision``.
+
+def count(frame: Frame) -> None:
+    """Count a frame about the account that is sent."""
+    if frame.epoch >= 0:
+        METRICS.updates.add(1, frame.type)
+
+
+def close_after(error: Exception) -> Close:
+    """How a stream ends over ``error``."""
+    match error:
+        case StreamClosed(close_code=CloseCode.RATE_LIMITED):
+            return _close_for_now(CloseCode.RATE_LIMITED, error.reason)
+        case StreamClosed():
+            return Close(error.close_code, error.reason)
+        case WrongOwner():
+            # The client comes back to a node that has read the account anew.
+            return _close_for_now(CloseCode.OVERLOADED, "please reconnect")
+        case TooManyClaims():
+            least_ms = 1000 * error.retry_after_seconds
+            wait_ms = random.randint(least_ms, 2 * least_ms)  # noqa: S311 - as above
+            return Close(CloseCode.RATE_LIMITED, str(error), wait_ms)
+        case AuthenticationError():
+            code = close_code(error)
+            return Close(code, str(error), retry_after_ms(code) if code in RETRY_AFTER_MS else None)
+        case UnavailableError():
+            return _close_for_now(CloseCode.OVERLOADED, str(error))
+        case _:
+            return _close_for_now(CloseCode.OVERLOADED, "internal error")
+
+
+def _close_for_now(code: CloseCode, reason: str) -> Close:
+    return Close(code, reason, retry_after_ms(code))
+
+
+class Stream:
+    """The stream of one client, from its connection to its end.
+
+    ``now`` is always monotonic seconds, ``wall`` unix seconds, and ``fresh`` how fresh the account's state is. Each
+    input gives what is to be done, in order; after a `Close` every input gives nothing. ``next_due`` is when `tick` is
+    to be called next; before that, `tick` does no harm.
     """
 
-    __slots__ = ("channels", "held", "revision", "user_id")
+    __slots__ = (
+        "_chosen", "_greeted", "_opened_at", "_sent", "_stale_sent", "_timing", "_warned", "blocked_since", "has_ended",
+        "heard_at", "identity", "is_stale", "next_due", "sent_at", "session_number",
+    )  # fmt: skip
 
-    def __init__(self, user_id: UUID, channels: Channels) -> None:
+    def __init__(
+        self, now: float, timing: Timing, session_number: int, identity: Identity | None = None
+    ) -> None:
+        self._timing = timing
+        self._chosen: Channels | None = None
+        self._greeted = self._warned = False
+        self._sent: SentState | None = None
+        self._stale_sent = self.is_stale = False
+        self._opened_at = self.heard_at = self.sent_at = self.next_due = now
+        #: Since when the transport takes nothing more; None while it does.
+        self.blocked_since: float | None = None
+        self.has_ended = False
+        #: Who the client is; None until a token has said so.
+        self.identity = identity
+        self.session_number = session_number
+
+    @property
+    def session_id(self) -> str:
+        """The name of this stream, in its welcome and in log lines."""
+        return f"{self.session_number:016x}"
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the client has got its first state."""
+        return self._sent is not None
+
+    @property
+    def shown(self) -> Snapshot:
+        """The snapshot that the client's state equals; the stream is open."""
+        assert self._sent is not None
+        return self._sent.snapshot
+
+    def look_by(self, at: float) -> None:
+        """Have `tick` called by ``at``."""
+        self.next_due = min(self.next_due, at)
+
+    # The client says who it is.
+
+    def identified(self, identity: Identity, now: float) -> None:
+        """The token of the client's hello is good."""
+        self.identity = identity
+        self.look_by(now)
+
+    def renewed(self, newer: Identity, now: float) -> Outputs:
+        """The token that the client sent in band is good; the stream goes on with it, unless it is of another user."""
+        if self.has_ended or self.identity is None:
+            return NOTHING
+        try:
+            self.identity = self.identity.renewed_by(newer)
+        except AuthenticationError as error:
+            return self.refused(error, now)
+        self._warned = False
+        self.look_by(now)
+        return (self._frame("auth_ok", AuthOk(expires_at=int(newer.expires_at)), now),)
+
+    def refused(self, error: AuthenticationError, now: float) -> Outputs:
+        """A token that the client sent is not good. The token in force still is, so a client that is identified learns
+        what is wrong with the new one, and may send another.
+        """
+        METRICS.auth_failures.add(1, error.reason)
+        if self.identity is None or error.status == 403 or error.reason == "other_user":
+            return self.close(close_after(error))
+        later = error.status == 503
+        hint_ms = retry_after_ms(CloseCode.OVERLOADED) if later else None
+        frame = Error(code=error.code, message=str(error), retry=later, retry_after_ms=hint_ms)
+        return NOTHING if self.has_ended else (self._frame("error", frame, now),)
+
+    # The stream begins.
+
+    def open(
+        self,
+        newest: Snapshot,
+        fresh: Freshness,
+        now: float,
+        *,
+        channels: Channels,
+        resume: Resume | None = None,
+        path: Sequence[Edge] | None = None,
+        stale: bool = False,
+    ) -> Outputs:
+        """Welcome the client and bring it to ``newest``: along ``path`` from the revision that it names in ``resume``,
+        or by a snapshot where there is no path (None). A hello that chose other channels meanwhile is answered, too.
+        """
+        identity = self.identity
+        if self.has_ended or identity is None:
+            return NOTHING
+        welcome = Welcome(
+            session=self.session_id,
+            epoch=newest.epoch,
+            channels=channels,  # type: ignore[arg-type]
+            expires_at=int(identity.expires_at),
+            heartbeat_seconds=self._timing.heartbeat_seconds,
+            resumed=path is not None and resume is not None,
+        )
+        try:
+            self._sent, frames = begin(identity.user_id, channels, newest, fresh, resume=resume, path=path)
+        except WrongOwner as error:
+            return self.close(close_after(error))
+        self.look_by(now)
+        first: list[Output] = [self._frame("welcome", welcome, now), *frames]
+        return [*first, *self.stale(stale, fresh, now), *self._choose(newest, fresh, now)]
+
+    def open_for_poll(
+        self,
+        newest: Snapshot,
+        fresh: Freshness,
+        *,
+        channels: Channels,
+        since: Resume,
+        path: Sequence[Edge] | None,
+        stale: bool,
+    ) -> Outputs:
+        """Open the stream for one answer: the update from ``since``, or a snapshot; nothing where nothing has changed.
+
+        Patches do not compose, so more than one step along ``path`` cannot be one update.
+        """
+        if self.has_ended or self.identity is None:
+            return NOTHING
+        user_id = self.identity.user_id
+        self.is_stale = self._stale_sent = stale
+        try:
+            if path is None or len(path) > 1:
+                self._sent, frames = begin(user_id, channels, newest, fresh, resume=since, path=None)
+            else:
+                self._sent = SentState(user_id, channels, newest)
+                frames = self._sent.replay(since.revision, channels, path, newest, fresh)
+        except WrongOwner as error:
+            return self.close(close_after(error))
+        return frames
+
+    # The account changes.
+
+    def newer(self, newest: Snapshot, fresh: Freshness, now: float) -> Outputs:
+        """Send what turns the client's state into ``newest``. A client that cannot take it now gets it later, together
+        with whatever follows.
+        """
+        if self._sent is None or self.blocked_since is not None or self.has_ended:
+            return NOTHING
+        try:
+            frame = self._sent.update(newest, fresh)
+        except WrongOwner as error:
+            return self.close(close_after(error))
+        if frame is None:
+            return NOTHING
+        self.sent_at = now
+        return (frame,)
+
+    def stale(self, is_stale: bool, fresh: Freshness, now: float) -> Outputs:
+        """Say at once when it begins, or ends, that the node cannot vouch for the state."""
+        self.is_stale = is_stale
+        return NOTHING if is_stale is self._stale_sent else self._heartbeat(fresh, now)
+
+    # The client says something, or takes nothing.
+
+    def heard(self, now: float) -> None:
+        """Something came from the client."""
+        self.heard_at = now
+
+    def client_frame(
+        self, frame: ClientFrame, newest: Snapshot | None, fresh: Freshness, now: float
+    ) -> Outputs:
+        """Answer one frame; ``newest`` is None while nothing of the account is known."""
+        if self.has_ended:
+            return NOTHING
+        match frame:
+            case Hello():
+                return self._hello(frame, newest, fresh, now)
+            case Auth():
+                if self.identity is None:
+                    return self._malformed("the first frame must be a hello")
+                return (Verify(frame.token, None),)
+            case Subscribe() | Unsubscribe() | Resync():
+                return self._answer(frame, newest, fresh, now)
+            case _:
+                assert_never(frame)
+
+    def blocked(self, now: float) -> None:
+        """The transport takes nothing more."""
+        self.blocked_since = now
+
+    def unblocked(self, newest: Snapshot | None, fresh: Freshness, now: float) -> Outputs:
+        """The transport takes more: send what has changed meanwhile."""
+        self.blocked_since = None
+        if newest is None:
+            return NOTHING
+        return [*self.newer(newest, fresh, now), *self.stale(self.is_stale, fresh, now)]
+
+    # Time passes.
+
+    def tick(self, now: float, wall: float, fresh: Freshness) -> Outputs:
+        """Do what is due: a heartbeat, a ping, a warning before the token ends, or the end of a client that says or
+        takes nothing.
+        """
+        if self.has_ended:
+            return NOTHING
+        outputs = NOTHING
+        if self.blocked_since is not None:
+            due = self.blocked_since + self._timing.send_deadline_seconds
+            if now >= due:
+                return self.too_slow()
+        elif self.identity is None:
+            due = self._opened_at + self._timing.hello_seconds
+            if now >= due:
+                return self.close(Close(CloseCode.NO_HELLO, "no hello in time"))
+        else:
+            outputs = self._keep_alive(self.identity, now, wall, fresh)
+            due = self._next_due(self.identity, now, wall)
+        self.next_due = min(due, now + self._timing.longest_wait_seconds)
+        return outputs
+
+    def _keep_alive(self, identity: Identity, now: float, wall: float, fresh: Freshness) -> Outputs:
+        silent_seconds = now - self.heard_at
+        ping_seconds = self._timing.ping_seconds or float("inf")
+        if silent_seconds > 2 * ping_seconds:
+            return self.close(Close(CloseCode.NO_PONG, "no sign of life"))
+        outputs: list[Output] = []
+        if self._sent is not None and now - self.sent_at > self._timing.heartbeat_seconds - EARLY_SECONDS:
+            # A ping that would be due before the next heartbeat goes with this one: two frames, one write.
+            before_next = ping_seconds - self._timing.heartbeat_seconds + EARLY_SECONDS
+            if silent_seconds > max(before_next, ping_seconds / 2):
+                outputs.append(_PING)
+            outputs += self._heartbeat(fresh, now)
+        elif silent_seconds > ping_seconds:
+            outputs.append(_PING)
+        if (
+            self.is_open
+            and not self._warned
+            and identity.expires_at - wall < self._timing.auth_warning_seconds
+        ):
+            self._warned = True
+            outputs.append(
+                self._frame("auth_required", AuthRequired(expires_at=int(identity.expires_at)), now)
+            )
+        return outputs
+
+    def _next_due(self, identity: Identity, now: float, wall: float) -> float:
+        ping_seconds = self._timing.ping_seconds or float("inf")
+        patience = ping_seconds if now - self.heard_at < ping_seconds else 2 * ping_seconds
+        left_seconds = identity.expires_at - wall - (0 if self._warned else self._timing.auth_warning_seconds)
+        heartbeat_at = self.sent_at + self._timing.heartbeat_seconds
+        return min(heartbeat_at, self.heard_at + patience, now + max(left_seconds, 0.0))
+
+    # The stream ends.
+
+    def revoked(self, reason: Reason) -> Outputs:
+        """The client's token holds no longer. A blocked client is closed, too: else it would get an update once it
+        takes more.
+        """
+        return self.close(close_after(refusal(reason)))
+
+    def draining(self, hint_ms: int) -> Outputs:
+        """The node is on its way out; the client comes back elsewhere after ``hint_ms``."""
+        return self.close(Close(CloseCode.DRAINING, "the server is restarting", hint_ms))
+
+    def too_slow(self) -> Outputs:
+        """The client took nothing until the send deadline."""
+        METRICS.slow_readers.add()
+        return self.close(Close(CloseCode.TOO_SLOW, "reader too slow", cuts=True))
+
+    def too_many(self) -> Outputs:
+        """The user has as many connections as are allowed."""
+        return self.close(_close_for_now(CloseCode.TOO_MANY_CONNECTIONS, "too many connections"))
+
+    def lost(self) -> None:
+        """The connection is gone; nothing of the account is kept."""
+        self.has_ended, self._sent = True, None
+
+    def close(self, last: Close) -> Outputs:
+        """End the stream with ``last``, unless it has ended."""
+        if self.has_ended:
+            return NOTHING
+        self.lost()
+        return (last,)
+
+    def _frame(
+        self,
+        kind: Literal["welcome", "auth_required", "auth_ok", "error"],
+        message: msgspec.Struct,
+        now: float,
+    ) -> Frame:
+        self.sent_at = now
+        return Frame(kind, encode(message))
+
+    def _heartbeat(self, fresh: Freshness, now: float) -> Outputs:
+        if self._sent is None or self.blocked_since is not None or self.has_ended:
+            return NOTHING
+        self.sent_at, self._stale_sent = now, self.is_stale
+        return (self._sent.heartbeat(fresh, stale=self.is_stale),)
+
+    def _malformed(self, reason: str) -> Outputs:
+        return self.close(Close(CloseCode.MALFORMED, reason))
+
+    def _hello(self, hello: Hello, newest: Snapshot | None, fresh: Freshness, now: float) -> Outputs:
+        if self._greeted:
+            return self._malformed("there may be one hello, and it comes first")
+        self._greeted = True
+        if self.identity is None:
+            if hello.token is None:
+                why = "a token is needed: this connection carried none"
+                return self.close(Close(CloseCode.UNAUTHENTICATED, why))
+            return (Verify(hello.token, hello),)
+        # The header has authenticated, and the stream begins by itself: such a hello only chooses.
+        if hello.channels is not None:
+            self._chosen = channels_in_order(hello.channels)
+        return self._choose(newest, fresh, now)
+
+    def _choose(self, newest: Snapshot | None, fresh: Freshness, now: float) -> Outputs:
+        """Change to the channels that a hello chose, as soon as the stream is open."""
+        chosen, sent = self._chosen, self._sent
+        if chosen is None or sent is None:
+            return NOTHING
+        self._chosen = None
+        dropped: Any = tuple(set(sent.channels) - set(chosen))
+        added = self._answer(Subscribe(channels=chosen), newest, fresh, now)  # type: ignore[arg-type]
+        return [*added, *self._answer(Unsubscribe(channels=dropped), newest, fresh, now)]
+
+    def _answer(
+        self, frame: Subscribe | Unsubscribe | Resync, newest: Snapshot | None, fresh: Freshness, now: float
+    ) -> Outputs:
+        sent = self._sent
+        if sent is None or newest is None:
+            return self._malformed("the first frame must be a hello, and welcome its answer")
+        try:
+            update = sent.update(newest, fresh)
+            match frame:
+                case Subscribe():
+                    answer = sent.subscribe(frame.channels, fresh)
+                case Unsubscribe():
+                    answer = sent.unsubscribe(frame.channels, fresh)
+                case Resync():
+                    METRICS.resyncs.add(1, "requested")
+                    answer = [sent.whole(sent.snapshot, fresh)]
+        except WrongOwner as error:
+            return self.close(close_after(error))
+        self.sent_at = now
+        return answer if update is None else [update, *answer]
+
+
+def begin(
+    user_id: UUID,
+    channels: Channels,
+    newest: Snapshot,
+    fresh: Freshness,
+    *,
+    resume: Resume | None,
+    path: Sequence[Edge] | None,
+) -> tuple[SentState, list[Frame]]:
+    """The state of a client that was brought to ``newest``, and the frames that do it; raises WrongOwner."""
+    sent = SentState(user_id, channels, newest)
+    if resume is not None and path is not None:
+        held = channels if resume.channels is None else channels_in_order(resume.channels)
+        return sent, sent.resume(resume.revision, held, path, newest, fresh)
+    if resume is not None:
+        METRICS.resyncs.add(1, "history" if resume.epoch == newest.epoch else "epoch")
+    return sent, [sent.whole(newest, fresh)]
+
+
+class SentState:
+    """The state that one client of ``user_id`` has been sent, restricted to ``channels``.
+
+    ``revision`` is the one that the client holds; it may be below that of ``snapshot`` when what changed since was in
+    channels that it has not got, and then the next frame's base is still ``revision``. Every method that takes a
+    snapshot raises WrongOwner when it is another account's.
+    """
+
+    __slots__ = ("channels", "revision", "snapshot", "user_id")
+
+    def __init__(self, user_id: UUID, channels: Channels, snapshot: Snapshot) -> None:
         self.user_id = user_id
         self.channels = channels
-        self.held: Snapshot | None = None
+        self._require_own(snapshot)
+        self.snapshot = snapshot
         self.revision = -1
 
-    def snapshot(self, newest: Snapshot, fresh: Freshness) -> bytes:
+    def whole(self, newest: Snapshot, fresh: Freshness) -> Frame:
         """The whole state, which replaces whatever the client holds."""
         self._accept(newest)
         self.revision = newest.revision
-        return b'{"type":"snapshot","epoch":%d,"revision":%d,"as_of":"%s","age_ms":%d,"state":%s}' % (
+        payload = b'{"type":"snapshot","epoch":%d,"revision":%d,"as_of":"%s","age_ms":%d,"state":%s}' % (
             newest.epoch,
             newest.revision,
             fresh.as_of.encode(),
             fresh.age_ms,
             newest.encoded(self.channels),
         )
+        return Frame("snapshot", payload, newest.epoch, newest.revision)
 
-    def update(self, newest: Snapshot, fresh: Freshness) -> bytes | None:
+    def update(self, newest: Snapshot, fresh: Freshness) -> Frame | None:
         """What turns the client's state into ``newest``; None when nothing that it subscribed to changed."""
-        self._refuse_of_another(newest)
-        held = self.held
-        if held is None or held.epoch != newest.epoch:
-            return self.snapshot(newest, fresh)
+        self._require_own(newest)
+        held = self.snapshot
+        if held.epoch != newest.epoch:
+            return self.whole(newest, fresh)
         if newest is held or newest.revision <= held.revision:
             return None
         patch = newest.patch_from(held, self.channels)
@@ -75,58 +567,47 @@ class Session:
             return None
         return self._update(newest, fresh, patch)
 
-    def heartbeat(self, fresh: Freshness, *, stale: bool) -> bytes:
+    def heartbeat(self, fresh: Freshness, *, stale: bool) -> Frame:
         """An empty update, by which a client of quiet channels keeps pace."""
-        held = self._held()
-        base, self.revision = self.revision, held.revision
-        return b'{"type":"heartbeat","base":%d,"revision":%d,"as_of":"%s","age_ms":%d,"stale":%s}' % (
+        base, self.revision = self.revision, self.snapshot.revision
+        payload = b'{"type":"heartbeat","base":%d,"revision":%d,"as_of":"%s","age_ms":%d,"stale":%s}' % (
             base,
-            held.revision,
+            self.revision,
             fresh.as_of.encode(),
             fresh.age_ms,
             b"true" if stale else b"false",
         )
+        return Frame("heartbeat", payload, self.snapshot.epoch, self.revision)
 
-    def subscribe(self, names: Iterable[str], fresh: Freshness) -> list[bytes]:
+    def subscribe(self, names: Iterable[str], fresh: Freshness) -> list[Frame]:
         """Add channels; each arrives whole. Channels that the client has already are left alone."""
         added = channels_in_order(set(names) - set(self.channels))
         if not added:
             return []
-        held = self._held()
         frames = self._settle(fresh)
         self.channels = channels_in_order((*self.channels, *added))
-        return [*frames, self._update(held, fresh, held.encoded(added))]
+        return [*frames, self._update(self.snapshot, fresh, self.snapshot.encoded(added))]
 
-    def unsubscribe(self, names: Iterable[str], fresh: Freshness) -> list[bytes]:
+    def unsubscribe(self, names: Iterable[str], fresh: Freshness) -> list[Frame]:
         """Drop channels; each leaves as null."""
         dropped = channels_in_order(set(names) & set(self.channels))
         if not dropped:
             return []
-        held = self._held()
         frames = self._settle(fresh)
         self.channels = channels_in_order(set(self.channels) - set(dropped))
-        return [*frames, self._update(held, fresh, encode(dict.fromkeys(dropped)))]
+        return [*frames, self._update(self.snapshot, fresh, encode(dict.fromkeys(dropped)))]
 
     def resume(
         self, revision: int, channels: Channels, path: Sequence[Edge], newest: Snapshot, fresh: Freshness
-    ) -> list[bytes]:
-        """Bring a client that holds ``channels`` at ``revision`` to ``newest`` along ``path``; missing
-        channels arrive whole.
+    ) -> list[Frame]:
+        """Bring a client that holds ``channels`` at ``revision`` to ``newest`` along ``path``; missing channels arrive
+        whole.
 
-        ``path`` leads from ``revision`` to ``newest.revision``; its patches are sent one by one, since they
-        do not compose.
+        ``path`` leads from ``revision`` to ``newest.revision``; its patches are sent one by one, since they do not
+        compose.
         """
-        self._accept(newest)
-        if any(edge.owner != self.user_id for edge in path):
-            raise blocked("step of a resume", self.user_id)
         kept = channels_in_order(set(channels) & set(self.channels))
-        frames = []
-        self.revision = revision
-        for edge in path:
-            patch = _restrict(edge.patch, kept)
-            if patch != _EMPTY_PATCH:
-                frames.append(_update_frame(self.revision, edge.revision, fresh, patch))
-                self.revision = edge.revision
+        frames = self.replay(revision, kept, path, newest, fresh)
         frames += self._settle(fresh)
         added = channels_in_order(set(self.channels) - set(kept))
         dropped = channels_in_order(set(channels) - set(kept))
@@ -134,45 +615,58 @@ class Session:
             frames.append(self._update(newest, fresh, newest.encoded(added)))
         if dropped:
             frames.append(self._update(newest, fresh, encode(dict.fromkeys(dropped))))
-        # Who missed nothing is told so at once, and need not wait for the next heartbeat to be sure.
+        # A client that missed nothing learns so at once, and need not wait for the next heartbeat to be sure.
         return frames or [self.heartbeat(fresh, stale=False)]
 
-    def _settle(self, fresh: Freshness) -> list[bytes]:
-        """Bring the client's revision to that of its state, so that base = revision can be said next."""
-        held = self._held()
-        return [] if self.revision == held.revision else [self.heartbeat(fresh, stale=False)]
+    def replay(
+        self, revision: int, channels: Channels, path: Sequence[Edge], newest: Snapshot, fresh: Freshness
+    ) -> list[Frame]:
+        """The updates along ``path``, restricted to ``channels``; those that change nothing there are left out."""
+        self._accept(newest)
+        if any(edge.owner != self.user_id for edge in path):
+            raise blocked("step of a resume", self.user_id)
+        frames = []
+        self.revision = revision
+        for edge in path:
+            patch = _restrict(edge.patch, channels)
+            if patch != _EMPTY_PATCH:
+                frames.append(_update_frame(newest.epoch, self.revision, edge.revision, fresh, patch))
+                self.revision = edge.revision
+        return frames
 
-    def _update(self, snapshot: Snapshot, fresh: Freshness, patch: bytes) -> bytes:
+    def _settle(self, fresh: Freshness) -> list[Frame]:
+        """Bring the client's revision to that of its state, so that the next update has base = revision."""
+        return [] if self.revision == self.snapshot.revision else [self.heartbeat(fresh, stale=False)]
+
+    def _update(self, snapshot: Snapshot, fresh: Freshness, patch: bytes) -> Frame:
         base, self.revision = self.revision, snapshot.revision
-        told = snapshot.told
-        # Clients of one account are mostly told the same, one after the other.
-        if told is None or told[0] is not patch or told[1] != base or told[2] != fresh:
-            told = snapshot.told = patch, base, fresh, _update_frame(base, snapshot.revision, fresh, patch)
-        return told[3]
+        # Most clients of one account get the same update, one after the other.
+        key = patch, base, fresh
+        frame: Frame | None = snapshot.shared_update(key)
+        if frame is None:
+            frame = _update_frame(snapshot.epoch, base, snapshot.revision, fresh, patch)
+            snapshot.share_update(key, frame)
+        return frame
 
     def _accept(self, snapshot: Snapshot) -> None:
-        self._refuse_of_another(snapshot)
-        self.held = snapshot
+        self._require_own(snapshot)
+        self.snapshot = snapshot
 
-    def _refuse_of_another(self, snapshot: Snapshot) -> None:
-        # The last wall: whatever went wrong before, nobody is sent another's data.
+    def _require_own(self, snapshot: Snapshot) -> None:
+        # The last check of owners: whatever went wrong before, no client is sent another's data.
         if not is_same(snapshot.user_id, self.user_id):
             raise blocked("frame", self.user_id)
 
-    def _held(self) -> Snapshot:
-        if self.held is None:
-            raise RuntimeError("the session has not begun")
-        return self.held
 
-
-def _update_frame(base: int, revision: int, fresh: Freshness, patch: bytes) -> bytes:
-    return b'{"type":"update","base":%d,"revision":%d,"as_of":"%s","age_ms":%d,"patch":%s}' % (
+def _update_frame(epoch: int, base: int, revision: int, fresh: Freshness, patch: bytes) -> Frame:
+    payload = b'{"type":"update","base":%d,"revision":%d,"as_of":"%s","age_ms":%d,"patch":%s}' % (
         base,
         revision,
         fresh.as_of.encode(),
         fresh.age_ms,
         patch,
     )
+    return Frame("update", payload, epoch, revision)
 
 
 def _restrict(patch: bytes, channels: Channels) -> bytes:
@@ -180,15 +674,3 @@ def _restrict(patch: bytes, channels: Channels) -> bytes:
         return patch
     whole = _decode_patch(patch)
     return encode({channel: whole[channel] for channel in channels if channel in whole})
-
-
-def retry_after_ms(least: int, most: int) -> int:
-    """Milliseconds between ``least`` and ``most``."""
-    return random.randint(least, most)  # noqa: S311 - spreading load needs no secret
-
-
-def count_snapshot(resume: Resume | None, newest: Snapshot) -> None:
-    """Count a snapshot that opens a stream, and why a client that had come to resume gets one."""
-    METRICS.updates.add(1, "snapshot")
-    if resume is not None:
-        METRICS.resyncs.add(1, "history" if resume.epoch == newest.epoch else "epoch")

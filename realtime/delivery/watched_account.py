@@ -16,6 +16,8 @@ from realtime.snapshot import Freshness, Snapshot
 
 #: What `age_ms` says when nothing is known; clients cannot take it for fresh.
 UNKNOWN_AGE_MS: Final = 2**53 - 1
+#: The freshness of an account of which nothing was read.
+NEVER_READ: Final = Freshness("", UNKNOWN_AGE_MS)
 _FIRST_READ_SECONDS: Final = 10.0
 _FIRST_READ_WHILE_STARTING_SECONDS: Final = 3.0
 _FIRST_READ_WHILE_BLIND_SECONDS: Final = 0.2
@@ -41,7 +43,7 @@ class Subscriber(Protocol):
     def wake(self, newest: Snapshot, now: float) -> None:
         """A newer snapshot is there."""
 
-    def beat(self, now: float, *, stale: bool) -> None:
+    def mark_stale(self, now: float, *, stale: bool) -> None:
         """What is known of freshness changed: tell it at once."""
 
 
@@ -50,15 +52,17 @@ class Sweeps(Protocol):
 
     swept_at: float
     swept_as_of: str
-    #: As `Watch.waits_since`, while rows wait that concern every account.
+    #: As `WatchedAccount.waits_since`, while rows wait that concern every account.
     waits_since: float
     waits_as_of: str
 
     def is_answered(self, now: float) -> bool: ...
 
-    def look_again(self, watch: Watch) -> None: ...
+    def read_again(self, account: WatchedAccount) -> None: ...
 
     def claim(self, user_id: UUID, now: float) -> None: ...
+
+    def touched(self, account: WatchedAccount) -> None: ...
 
 
 class Store(Protocol):
@@ -67,15 +71,31 @@ class Store(Protocol):
     async def load(self, user_ids: list[UUID]) -> dict[UUID, Stored]: ...
 
 
-class Watch:
+class WatchedAccount:
     """One watched account. ``behind``: a revision is known of, or suspected, that ``snapshot`` does not show
     yet.
     """
 
     __slots__ = (
-        "_arrived", "_edges", "_known", "_known_at", "_looked_at", "_own_as_of", "_own_read_at", "_sweeps",
-        "behind", "has_old_rows", "lease_until", "snapshot", "stale", "subscribers", "suspect", "touched_at",
-        "user_id", "waits_as_of", "waits_since",
+        "_arrived",
+        "_edges",
+        "_known",
+        "_known_at",
+        "_looked_at",
+        "_own_as_of",
+        "_own_read_at",
+        "_sweeps",
+        "behind",
+        "has_old_rows",
+        "is_disputed",
+        "lease_until",
+        "snapshot",
+        "stale",
+        "subscribers",
+        "touched_at",
+        "user_id",
+        "waits_as_of",
+        "waits_since",
     )  # fmt: skip
 
     def __init__(self, user_id: UUID, sweeps: Sweeps, lease_until: float) -> None:
@@ -85,7 +105,7 @@ class Watch:
         self.behind = True
         self.stale = False
         #: An audit found that what is shown is not what the log says; until it finds otherwise.
-        self.suspect = False
+        self.is_disputed = False
         #: While rows of the account wait in the inbox: monotonic seconds of the last sweep before the first of them
         #: was visible, and the database's time then. Infinity while none waits.
         self.waits_since = float("inf")
@@ -136,6 +156,19 @@ class Watch:
         """Every row of the account is applied."""
         self.waits_since, self.waits_as_of, self.has_old_rows = float("inf"), "", False
 
+    def touch(self, now: float) -> None:
+        """Something has happened to the account, or a client has asked for it."""
+        self.touched_at = now
+        self._sweeps.touched(self)
+
+    def prolong(self, until: float) -> None:
+        """Watch the account until then at least (monotonic seconds), also without a client."""
+        self.lease_until = until
+
+    def mark_disputed(self, disputed: bool) -> None:
+        """An audit found that what is shown differs from the log, or (False) that it differs no longer."""
+        self.is_disputed = disputed
+
     def pack(self) -> None:
         """Keep what is idle in as little memory as can be; the steps that led here are in Redis by now."""
         if self.snapshot is not None:
@@ -152,7 +185,7 @@ class Watch:
         """When ``snapshot`` was last known to be the newest; of unknown age when only Redis remembered it, or
         while an audit has found it to be wrong.
         """
-        if self._own_read_at < 0 or self.suspect:
+        if self._own_read_at < 0 or self.is_disputed:
             return Freshness("" if self.snapshot is None else self.snapshot.as_of, UNKNOWN_AGE_MS)
         sweeps = self._sweeps
         at, as_of = self._own_read_at, self._own_as_of
@@ -203,7 +236,7 @@ class Watch:
         base = self.own_snapshot
         if base is None or self._own_read_at < 0 or snapshot.revision <= base.revision:
             return False
-        if self.suspect:
+        if self.is_disputed:
             # What it would follow on is wrong; a read puts it right.
             return False
         self._remember_step(snapshot, base)
@@ -217,14 +250,14 @@ class Watch:
         assert self.snapshot is not None
         for subscriber in tuple(self.subscribers):
             subscriber.wake(self.snapshot, now)
-        self.tell_staleness(now, stale=stale)
+        self.report_staleness(now, stale=stale)
 
-    def tell_staleness(self, now: float, *, stale: bool) -> None:
+    def report_staleness(self, now: float, *, stale: bool) -> None:
         """Tell every client when what is known of freshness changed."""
         if stale != self.stale:
             self.stale = stale
             for subscriber in tuple(self.subscribers):
-                subscriber.beat(now, stale=stale)
+                subscriber.mark_stale(now, stale=stale)
 
     async def first_snapshot(self, store: Store | None, now: float) -> Snapshot:
         """The newest snapshot: from memory, else as soon as the feed has read it, else as Redis remembers it.
@@ -255,7 +288,7 @@ class Watch:
             return newest
         self._sweeps.claim(self.user_id, now)
         while self._is_ahead(held, newest, now):
-            await self._look_again(now)
+            await self._read_again(now)
             assert self.snapshot is not None
             newest = self.snapshot
         return newest
@@ -263,7 +296,7 @@ class Watch:
     def _is_ahead(self, held: Position, newest: Snapshot, now: float) -> bool:
         return (newest.epoch, newest.revision) < held and self._own_read_at < now
 
-    async def _look_again(self, asked_at: float) -> None:
+    async def _read_again(self, asked_at: float) -> None:
         """Wait for a read: for any that comes until this account may be looked at again, then for one that
         began after ``asked_at``.
         """
@@ -273,7 +306,7 @@ class Watch:
             return
         if self._looked_at < asked_at:
             self._looked_at = time.monotonic()
-            self._sweeps.look_again(self)
+            self._sweeps.read_again(self)
         if not await self._read_arrives(self._patience_seconds(asked_at)):
             raise UnavailableError(
                 "this node has not yet read what you have seen already; try again in a few seconds"

@@ -47,7 +47,7 @@ class Audited(Protocol):
 
     def snapshot_of(self, user_id: UUID) -> Snapshot | None: ...
 
-    def suspect(self, user_id: UUID, *, wrong: bool) -> None: ...
+    def mark_disputed(self, user_id: UUID, *, disputed: bool) -> None: ...
 
 
 class Auditor:
@@ -177,4 +177,4 @@ class Auditor:
             log.warning("an account is what its log says again", extra={"user": str(verdict.user_id)})
         METRICS.suspect_accounts.set(len(self._suspects))
         if paths or known is not None:
-            self._hub.suspect(verdict.user_id, wrong=bool(paths))
+            self._hub.mark_disputed(verdict.user_id, disputed=bool(paths))

@@ -114,5 +114,5 @@ class Following:
             as_of=moment(str(delta.revision)),
             state=state,
         )
-        snapshot.know_patch(base, CHANNELS, patch)
+        snapshot.cache_patch(base, CHANNELS, patch)
         return snapshot

@@ -14,10 +14,11 @@ from uuid import UUID, uuid4
 
 import uvloop
 
+from auth.identity import Identity
 from guardwire.state import CHANNELS
 from realtime.delivery.hub import Hub
-from realtime.delivery.stream import Session
-from realtime.delivery.websocket.connection import Socket
+from realtime.delivery.stream import Stream, Timing
+from realtime.delivery.websocket.connection import Callbacks, Socket
 from realtime.history import Step
 from realtime.snapshot import Freshness, Snapshot
 from tests.benchmarks.children import announce, given
@@ -26,16 +27,6 @@ _ROUNDS: Final = 200
 _SWITCHING: Final = b"HTTP/1.1 101 Switching Protocols\r\n\r\n"
 _AS_OF: Final = "2026-01-01T00:00:00.000000Z"
 _ACCOUNT: Final = uuid4()
-
-
-class _Silent:
-    """A conversation without a client's decisions."""
-
-    def on_frame(self, socket: Any, frame: Any) -> None:
-        pass
-
-    def on_gone(self, socket: Any) -> None:
-        pass
 
 
 class _Accepting(asyncio.Protocol):
@@ -117,10 +108,24 @@ class Pusher:
             return
         self._begun = True
         for transport in self._transports:
-            socket = Socket(transport, _Silent(), max_frame_bytes=16_384, frames_per_second=10)
-            socket.watch = self._hub.attach(_ACCOUNT, socket)
-            socket.session = Session(_ACCOUNT, CHANNELS)
-            socket.session.snapshot(self._newest, Freshness(_AS_OF, 0))
+            now = time.monotonic()
+            stream = Stream(now, Timing(), 0, _identity())
+            socket = Socket(
+                transport,
+                stream,
+                callbacks=Callbacks(lambda _socket, _asked: None, lambda _socket: None),
+                max_frame_bytes=16_384,
+                frames_per_second=10,
+            )
+            socket.follow(self._hub.attach(_ACCOUNT, socket))
+            socket.perform(stream.open(self._newest, Freshness(_AS_OF, 0), now, channels=CHANNELS))
+
+
+def _identity() -> Identity:
+    return Identity(
+        user_id=_ACCOUNT, subject="", issuer="", audience="", token_id="", key_fingerprint=b"",
+        issued_at=time.time(), expires_at=time.time() + 3600,
+    )  # fmt: skip
 
 
 def _nothing(_user: UUID) -> None:

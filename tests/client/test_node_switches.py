@@ -14,12 +14,13 @@ import asyncpg
 import pytest
 
 from auth.development import DevelopmentKey
+from auth.identity import Identity
 from guardwire import Account, attempts, connect, long_poll
 from guardwire.state import CHANNELS
 from guardwire.transports import TransportName
 from realtime.delivery.server import handover
+from realtime.delivery.stream import Outputs, Stream
 from realtime.delivery.websocket.connection import Socket
-from realtime.delivery.websocket.conversation import Streams
 from tests.client.balancer import Balancer
 from tests.client.waiting import eventually
 from tests.end_to_end import tables
@@ -120,18 +121,18 @@ class Witness:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.blocked = self.renewed = 0
-        pause, renew = Socket.pause_writing, Streams._renew
+        pause, renewed = Socket.pause_writing, Stream.renewed
 
         def pausing(socket: Socket) -> None:
             self.blocked += 1
             pause(socket)
 
-        async def renewing(streams: Streams, socket: Socket, token: str) -> None:
+        def renewing(stream: Stream, newer: Identity, now: float) -> Outputs:
             self.renewed += 1
-            await renew(streams, socket, token)
+            return renewed(stream, newer, now)
 
         monkeypatch.setattr(Socket, "pause_writing", pausing)
-        monkeypatch.setattr(Streams, "_renew", renewing)
+        monkeypatch.setattr(Stream, "renewed", renewing)
 
 
 @pytest.mark.timeout(180)

@@ -49,7 +49,7 @@ class Book:
 
     def is_held_by(self, account: Account) -> bool:
         same_place = (account.epoch, account.revision) == (self.newest.epoch, self.newest.revision)
-        return same_place and account.raw == self.newest.part(account.channels)
+        return same_place and account.raw == self.newest.select(account.channels)
 
 
 def following(server: StreamServer, transport: TransportName, **options: Any) -> Any:

@@ -7,8 +7,10 @@ import contextlib
 import secrets
 import time
 from collections.abc import AsyncIterator
+from typing import Final
 from uuid import UUID
 
+import msgspec
 from starlette.routing import Route, WebSocketRoute
 from websockets.asyncio.client import ClientConnection, connect
 
@@ -21,14 +23,23 @@ from realtime.delivery.http.application import Application
 from realtime.delivery.http.poll import StateEndpoint
 from realtime.delivery.http.stream import EventStreamEndpoint
 from realtime.delivery.hub import Hub
-from realtime.delivery.limits import Admission, Strangers
+from realtime.delivery.limits import Admission, AnonymousLimit
+from realtime.delivery.server.deadlines import HttpTiming
 from realtime.delivery.server.server import Server
-from realtime.delivery.websocket.conversation import Streams
+from realtime.delivery.stream import Timing
+from realtime.delivery.websocket.conversation import OpenSockets
 from realtime.delivery.websocket.endpoint import WebSocketEndpoint
-from realtime.delivery.websocket.heartbeat import Pulse
+from realtime.delivery.websocket.heartbeat import SocketTimer
 from realtime.history import Step
 from realtime.snapshot import Snapshot
 from tests.snapshots import AS_OF, USER
+
+#: Deadlines that a test can wait for.
+SHORT: Final = Timing(heartbeat_seconds=1.5, hello_seconds=1.0, send_deadline_seconds=1.0, ping_seconds=1.0)
+#: Nothing is due for a minute.
+QUIET: Final = Timing(
+    heartbeat_seconds=60.0, hello_seconds=60.0, send_deadline_seconds=60.0, ping_seconds=60.0
+)
 
 
 class StreamServer:
@@ -44,8 +55,10 @@ class StreamServer:
         trusted_proxies: tuple[str, ...] = (),
         max_waiting: int = 1000,
         claims_burst: int = 20,
+        anonymous: AnonymousLimit | None = None,
+        http_timing: HttpTiming | None = None,
     ) -> None:
-        heartbeat_seconds, deadline_seconds = (60.0, 60.0) if quiet else (1.5, 1.0)
+        timing = QUIET if quiet else msgspec.structs.replace(SHORT, ping_seconds=ping_seconds)
         self.key = DevelopmentKey(secrets.token_hex(32))
         self.revoked: set[str] = set()
         verifier = self.verifier = Verifier(
@@ -55,23 +68,20 @@ class StreamServer:
         self.marks: asyncio.Queue[UUID] = asyncio.Queue()
         self.hub = Hub(mark_dirty=self.marks.put_nowait, stale_seconds=2.0, claims_burst=claims_burst)
         self.admission = Admission(leases=None, most_per_user=3)
-        self.streams = Streams(
+        self.drain = Drain()
+        self.sockets = OpenSockets(
             hub=self.hub,
             verify=verifier.verify,
             store=None,
-            heartbeat_seconds=heartbeat_seconds,
+            timing=timing,
             admission=self.admission,
-            strangers=Strangers(most=400, most_per_address=300),
+            anonymous=anonymous or AnonymousLimit(most=400, most_per_address=300),
+            drain=self.drain,
             max_frames_per_second=10,
         )
-        self.drain = Drain(self.streams)
-        self.pulse = Pulse(
+        self.timer = SocketTimer(
             hub=self.hub,
-            streams=self.streams,
-            heartbeat_seconds=heartbeat_seconds,
-            hello_seconds=deadline_seconds,
-            send_deadline_seconds=deadline_seconds,
-            ping_seconds=60.0 if quiet else ping_seconds,
+            sockets=self.sockets,
             recheck=verifier.recheck,
             changes=lambda: len(self.revoked),
         )
@@ -82,15 +92,13 @@ class StreamServer:
             authenticate=authenticator.from_headers_or_ticket,
             recheck=verifier.recheck,
             drain=self.drain,
-            heartbeat_seconds=1.5,
-            send_deadline_seconds=1.0,
+            timing=SHORT,
             admission=self.admission,
         )
         state = StateEndpoint(
             hub=self.hub,
             store=None,
             authenticate=authenticator.require,
-            known=authenticator.known,
             recheck=verifier.recheck,
             admission=self.admission,
             drain=self.drain,
@@ -100,7 +108,7 @@ class StreamServer:
                 [
                     WebSocketRoute(
                         "/ws",
-                        WebSocketEndpoint(streams=self.streams, authenticate=authenticator.from_headers),
+                        WebSocketEndpoint(sockets=self.sockets, authenticate=authenticator.from_headers),
                     ),
                     Route("/api/v1/stream", stream),
                     Route("/api/v1/state", state, methods=["GET"]),
@@ -113,11 +121,12 @@ class StreamServer:
             signals=False,
             trusted_proxies=trusted_proxies,
             max_waiting=max_waiting,
+            timing=http_timing,
         )
 
     async def leave(self) -> None:
         """See `Drain`."""
-        await self.drain.run(notice_seconds=0.0, spread_seconds=0.1)
+        await self.drain.run(self.sockets.all, notice_seconds=0.0, spread_seconds=0.1)
 
     def is_revoked(self, identity: Identity) -> bool:
         """See `Verifier`."""
@@ -149,7 +158,7 @@ class StreamServer:
     def transports(self) -> list[asyncio.Transport]:
         """Of all open connections, of whichever protocol."""
         others = (one.transport for one in self._server.server_state.connections)
-        return [*(one.transport for one in self.streams), *others]
+        return [*(one.transport for one in self.sockets.all()), *others]
 
     def clients(self, user_id: UUID = USER) -> int:
         """How many clients of this account are attached."""
@@ -175,18 +184,25 @@ async def stream_server(
     quiet: bool = False,
     trusted_proxies: tuple[str, ...] = (),
     max_waiting: int = 1000,
+    anonymous: AnonymousLimit | None = None,
+    http_timing: HttpTiming | None = None,
 ) -> AsyncIterator[StreamServer]:
     """Serve while the context lasts."""
     server = StreamServer(
-        ping_seconds=ping_seconds, quiet=quiet, trusted_proxies=trusted_proxies, max_waiting=max_waiting
+        ping_seconds=ping_seconds,
+        quiet=quiet,
+        trusted_proxies=trusted_proxies,
+        max_waiting=max_waiting,
+        anonymous=anonymous,
+        http_timing=http_timing,
     )
     async with server._server.running():
-        pulse = asyncio.create_task(server.pulse.run(), name="pulse")
+        timer = asyncio.create_task(server.timer.run(), name="timer")
         server.hub.confirm(AS_OF, time.monotonic(), changed=[])
         try:
             yield server
         finally:
             await server.leave()
-            pulse.cancel()
-            await asyncio.gather(pulse, return_exceptions=True)
-            await server.streams.close()
+            timer.cancel()
+            await asyncio.gather(timer, return_exceptions=True)
+            await server.sockets.close()

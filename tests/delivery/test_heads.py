@@ -14,7 +14,7 @@ from starlette.websockets import WebSocket
 from websockets.asyncio.client import connect
 
 from realtime.delivery.http.application import Application
-from realtime.delivery.server import http_protocol
+from realtime.delivery.server.deadlines import HttpTiming
 from realtime.delivery.server.server import Server
 
 HEAD_SECONDS = 0.5
@@ -45,8 +45,7 @@ async def nothing() -> None:
 
 
 @pytest.fixture
-async def port(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[int]:
-    monkeypatch.setattr(http_protocol, "_HEAD_SECONDS", HEAD_SECONDS)
+async def port() -> AsyncIterator[int]:
     serving = Server(
         Application(
             [
@@ -58,6 +57,7 @@ async def port(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[int]:
         host="127.0.0.1",
         port=0,
         max_frame_bytes=16_384,
+        timing=HttpTiming(head_seconds=HEAD_SECONDS),
         drain=nothing,
         signals=False,
     )

@@ -27,7 +27,7 @@ class Client:
     def wake(self, newest: Snapshot, now: float) -> None:
         self.woken.append(newest.revision)
 
-    def beat(self, now: float, *, stale: bool) -> None:
+    def mark_stale(self, now: float, *, stale: bool) -> None:
         self.stale.append(stale)
 
 
@@ -400,7 +400,7 @@ def test_an_account_that_is_asked_for_is_not_idle(hub: Hub) -> None:
     publish(hub, snapshot(5))
     now = time.monotonic()
     state = watch.snapshot and watch.snapshot.state
-    hub.touch(watch, now + IDLE_SECONDS)
+    watch.touch(now + IDLE_SECONDS)
     hub.tick(now + IDLE_SECONDS + 2)
     assert watch.snapshot is not None
     assert watch.snapshot.state is state

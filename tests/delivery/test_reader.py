@@ -54,11 +54,3 @@ def test_what_comes_next_is_taken_by_a_new_one_as_by_the_old(whole: str) -> None
 )
 def test_a_connection_that_is_ending_keeps_its_reader(end: bytes) -> None:
     assert not after(end).is_at_rest()
-
-
-def test_what_is_still_to_be_answered_is_not_let_go_of() -> None:
-    reader = Reader(16_384)
-    assert list(reader.messages(frame(PING), Allowance(1, 0.0))) == []
-    assert not reader.is_at_rest()
-    reader.parser.data_to_send()
-    assert reader.is_at_rest()

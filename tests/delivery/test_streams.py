@@ -283,9 +283,9 @@ async def test_anothers_token_cannot_take_a_stream_over(server: StreamServer) ->
 async def test_a_revoked_token_closes_its_stream(server: StreamServer) -> None:
     async with server.connect(headers=server.headers()) as connection:
         await server.opened(snapshot(5), connection)
-        (socket_of_ours,) = server.streams
-        assert socket_of_ours.identity is not None
-        server.revoked.add(socket_of_ours.identity.token_id)
+        (socket_of_ours,) = server.sockets.all()
+        assert socket_of_ours.stream.identity is not None
+        server.revoked.add(socket_of_ours.stream.identity.token_id)
         assert await close_code(connection) == 4403
 
 
@@ -376,13 +376,13 @@ async def test_a_reader_that_is_stuck_costs_one_pointer_and_is_cut_at_the_deadli
             for old, new in itertools.pairwise(books):
                 server.publish(new, old)
                 await asyncio.sleep(0)
-            blocked = [one for one in server.streams if one.blocked_since is not None]
+            blocked = [one for one in server.sockets.all() if one.stream.blocked_since is not None]
             assert len(blocked) == 1
             # What waits in this process is at most one frame over the mark, however many were made.
             assert blocked[0].transport.get_write_buffer_size() < 64 * 1024
             while (await frame(well)).get("revision") != books[-1].revision:
                 pass
-            while len(list(server.streams)) > 1:
+            while len(list(server.sockets.all())) > 1:
                 await asyncio.sleep(0.05)
     await server.watched(clients=0)
 
@@ -396,10 +396,10 @@ async def test_a_reader_that_is_stuck_gets_nothing_more_once_its_token_is_revoke
             for old, new in itertools.pairwise(books):
                 server.publish(new, old)
                 await asyncio.sleep(0)
-            (stuck,) = server.streams
-            assert stuck.blocked_since is not None
-            assert stuck.identity is not None
-            server.revoked.add(stuck.identity.token_id)
+            (stuck,) = server.sockets.all()
+            assert stuck.stream.blocked_since is not None
+            assert stuck.stream.identity is not None
+            server.revoked.add(stuck.stream.identity.token_id)
             async with asyncio.timeout(10):
                 while not stuck.has_ended():
                     await asyncio.sleep(0.01)

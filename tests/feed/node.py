@@ -33,7 +33,7 @@ class Client:
         """See `Subscriber`."""
         self.seen.append(newest)
 
-    def beat(self, now: float, *, stale: bool) -> None:
+    def mark_stale(self, now: float, *, stale: bool) -> None:
         """See `Subscriber`."""
 
     async def sees(self, revision_above: int = 0) -> Snapshot:

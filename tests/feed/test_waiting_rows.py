@@ -23,7 +23,7 @@ class Watcher:
     def wake(self, newest: object, now: float) -> None:
         """A newer snapshot."""
 
-    def beat(self, now: float, *, stale: bool) -> None:
+    def mark_stale(self, now: float, *, stale: bool) -> None:
         """Freshness changed."""
         self.stale = stale
 

@@ -158,7 +158,7 @@ async def test_what_comes_together_with_the_handshake_is_looked_at_after_it(
 
 async def test_a_flood_that_arrives_in_one_piece_holds_nobody_up(server: StreamServer) -> None:
     async with opened(server):
-        (socket,) = server.streams
+        (socket,) = server.sockets.all()
         flood = frame(PING) * 40_000
         began = time.process_time()
         socket.data_received(flood)

@@ -15,8 +15,8 @@ from starlette.routing import Route
 from starlette.types import Scope
 
 from realtime.delivery.http.application import Application
-from realtime.delivery.limits import Strangers, address_of
-from realtime.delivery.server import deadlines, http_protocol
+from realtime.delivery.limits import AnonymousLimit, address_of
+from realtime.delivery.server.deadlines import HttpTiming
 from realtime.delivery.server.server import Server
 from realtime.metrics import METRICS
 from tests.delivery.stream_server import StreamServer, stream_server
@@ -29,8 +29,7 @@ IN_ALL = 3
 
 @pytest.fixture
 async def server() -> AsyncIterator[StreamServer]:
-    async with stream_server() as server:
-        server.streams.strangers = Strangers(most=IN_ALL, most_per_address=PER_ADDRESS)
+    async with stream_server(anonymous=AnonymousLimit(most=IN_ALL, most_per_address=PER_ADDRESS)) as server:
         yield server
 
 
@@ -44,7 +43,7 @@ async def strangers(server: StreamServer, count: int) -> AsyncIterator[list[Wire
 async def until_strangers(count: int) -> None:
     """Wait until the server counts so many anonymous connections."""
     async with asyncio.timeout(10):
-        while METRICS.strangers.get() != count:
+        while METRICS.anonymous_sockets.get() != count:
             await asyncio.sleep(0.005)
 
 
@@ -62,18 +61,18 @@ async def status(server: StreamServer, **headers: str) -> int:
 async def test_one_address_may_hold_only_so_many_that_have_not_said_who_they_are(
     server: StreamServer,
 ) -> None:
-    refused = METRICS.strangers_refused.get("address")
+    refused = METRICS.anonymous_refused.get("address")
     async with strangers(server, PER_ADDRESS):
         assert await status(server) == 429
         # A client that says hello at once is accepted.
         assert await status(server, **server.headers()) == 101
-    assert METRICS.strangers_refused.get("address") == refused + 1
+    assert METRICS.anonymous_refused.get("address") == refused + 1
     await until_strangers(0)
 
 
-async def test_all_addresses_together_may_hold_only_so_many(server: StreamServer) -> None:
-    server.streams.strangers = Strangers(most=PER_ADDRESS, most_per_address=PER_ADDRESS)
-    async with strangers(server, PER_ADDRESS):
+async def test_all_addresses_together_may_hold_only_so_many() -> None:
+    limit = AnonymousLimit(most=PER_ADDRESS, most_per_address=PER_ADDRESS)
+    async with stream_server(anonymous=limit) as server, strangers(server, PER_ADDRESS):
         assert await status(server) == 503
         assert await status(server, **server.headers()) == 101
 
@@ -128,7 +127,7 @@ async def test_whoever_has_said_hello_does_not_count_when_he_goes(server: Stream
     for user in (USER, OTHER_USER):
         async with Wire.open(server.address, server.headers(user)):
             await server.watched(user)
-    assert METRICS.strangers.get() == 0
+    assert METRICS.anonymous_sockets.get() == 0
 
 
 async def test_an_address_that_a_client_makes_up_is_not_believed(server: StreamServer) -> None:
@@ -187,7 +186,10 @@ async def nothing() -> None:
 
 @contextlib.asynccontextmanager
 async def server_of_who(
-    *, trusted_proxies: tuple[str, ...] = (), max_waiting: int = 1000
+    *,
+    trusted_proxies: tuple[str, ...] = (),
+    max_waiting: int = 1000,
+    timing: HttpTiming | None = None,
 ) -> AsyncIterator[Server]:
     """A server that answers with the client's address."""
     serving = Server(
@@ -199,6 +201,7 @@ async def server_of_who(
         signals=False,
         trusted_proxies=trusted_proxies,
         max_waiting=max_waiting,
+        timing=timing,
     )
     async with serving.running():
         yield serving
@@ -242,9 +245,9 @@ async def test_what_a_proxy_says_of_its_client_is_believed_where_it_is_trusted(
 ASKS = request("GET /who HTTP/1.1", {"Host": "here"})
 
 
-async def test_of_connections_without_a_request_the_oldest_make_room(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(deadlines, "_GRACE_SECONDS", 0.0)
-    async with plain_server(max_waiting=3) as address, contextlib.AsyncExitStack() as stack:
+async def test_of_connections_without_a_request_the_oldest_make_room() -> None:
+    timing = HttpTiming(grace_seconds=0.0)
+    async with plain_server(max_waiting=3, timing=timing) as address, contextlib.AsyncExitStack() as stack:
         readers = []
         for begun in (b"", b"GET /who HTTP/1.1\r\n", b"\r\n", b"", b"POST /who HTTP/1.1\r\nHost: h\r\n", b""):
             reader, writer = await stack.enter_async_context(connection(address))
@@ -258,9 +261,9 @@ async def test_of_connections_without_a_request_the_oldest_make_room(monkeypatch
                     await cut.read()
 
 
-async def test_of_idle_connections_the_oldest_make_room(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(deadlines, "_GRACE_SECONDS", 0.0)
-    async with plain_server(max_waiting=3) as address, contextlib.AsyncExitStack() as stack:
+async def test_of_idle_connections_the_oldest_make_room() -> None:
+    timing = HttpTiming(grace_seconds=0.0)
+    async with plain_server(max_waiting=3, timing=timing) as address, contextlib.AsyncExitStack() as stack:
         readers = []
         for _ in range(6):
             reader, writer = await stack.enter_async_context(connection(address))
@@ -295,10 +298,12 @@ async def test_a_crowd_that_has_just_come_is_not_cut() -> None:
             assert (await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 5)).startswith(b"HTTP/1.1 200")
 
 
-async def test_a_body_that_never_ends_is_cut(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(http_protocol, "_HEAD_SECONDS", 0.5)
+async def test_a_body_that_never_ends_is_cut() -> None:
     head = request("POST /who HTTP/1.1", {"Host": "here", "Content-Length": "1000000000000"})
-    async with plain_server() as address, connection(address) as (reader, writer):
+    async with (
+        plain_server(timing=HttpTiming(head_seconds=0.5)) as address,
+        connection(address) as (reader, writer),
+    ):
         writer.write(head)
         assert (await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 5)).startswith(b"HTTP/1.1 405")
         async with asyncio.timeout(5):
@@ -309,10 +314,12 @@ async def test_a_body_that_never_ends_is_cut(monkeypatch: pytest.MonkeyPatch) ->
                     await asyncio.sleep(0.001)
 
 
-async def test_who_asks_and_reads_nothing_is_cut(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(http_protocol, "_READER_SECONDS", 0.5)
+async def test_who_asks_and_reads_nothing_is_cut() -> None:
     asks = request("GET /long HTTP/1.1", {"Host": "here"})
-    async with server_of_who() as serving, connection(address_at(serving), small=True) as (_, writer):
+    async with (
+        server_of_who(timing=HttpTiming(reader_seconds=0.5)) as serving,
+        connection(address_at(serving), small=True) as (_, writer),
+    ):
         writer.transport.pause_reading()  # type: ignore[attr-defined]
         writer.write(asks * 20)
         async with asyncio.timeout(10):

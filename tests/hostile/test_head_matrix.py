@@ -19,7 +19,7 @@ from typing import Any, Final, NamedTuple
 
 import pytest
 
-from realtime.delivery.server import deadlines, http_protocol
+from realtime.delivery.server.deadlines import HttpTiming
 from realtime.delivery.server.handover import HandoverProtocol
 from realtime.delivery.server.http_protocol import Http
 from realtime.delivery.server.request_cycle import Cycle
@@ -273,15 +273,17 @@ async def test_a_handshake_counts_and_has_its_deadline_until_it_is_decided(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """While the check of a token takes long, the oldest connections are cut first, and all are cut in the end."""
-    monkeypatch.setattr(deadlines, "_GRACE_SECONDS", 0.0)
-    monkeypatch.setattr(http_protocol, "_HEAD_SECONDS", 1.0)
+    timing = HttpTiming(head_seconds=1.0, grace_seconds=0.0)
     asked = asyncio.Event()
 
     async def never(_: str) -> Any:
         asked.set()
         await asyncio.Event().wait()
 
-    async with stream_server(max_waiting=2) as server, contextlib.AsyncExitStack() as stack:
+    async with (
+        stream_server(max_waiting=2, http_timing=timing) as server,
+        contextlib.AsyncExitStack() as stack,
+    ):
         monkeypatch.setattr(server.verifier, "verify", never)
         handshake = HANDSHAKE.plus((b"Authorization", b"Bearer x")).encoded()
         readers = []

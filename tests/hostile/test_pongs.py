@@ -25,7 +25,7 @@ async def server() -> AsyncIterator[StreamServer]:
 
 async def at_rest(server: StreamServer) -> Socket:
     """The socket of the only client, once it keeps nothing of the client's frames."""
-    (socket,) = server.streams
+    (socket,) = server.sockets.all()
     async with asyncio.timeout(_LETTING_GO_SECONDS):
         while socket._reader is not None:
             await asyncio.sleep(0.01)
@@ -44,7 +44,7 @@ async def answers(wire: Wire) -> bool:
 
 async def heard(socket: Socket, since: float) -> None:
     async with asyncio.timeout(_LETTING_GO_SECONDS):
-        while socket.heard_at == since:
+        while socket.stream.heard_at == since:
             await asyncio.sleep(0.005)
 
 
@@ -61,7 +61,7 @@ def test_only_a_whole_masked_and_empty_pong_is_one() -> None:
 async def test_an_answer_is_a_sign_of_life_and_needs_no_reader(server: StreamServer) -> None:
     async with opened(server) as wire:
         socket = await at_rest(server)
-        before = socket.heard_at
+        before = socket.stream.heard_at
         await wire.send(frame(PONG))
         await heard(socket, before)
         assert socket._reader is None
@@ -72,7 +72,7 @@ async def test_an_answer_in_pieces_is_understood(server: StreamServer) -> None:
     async with opened(server) as wire:
         socket = await at_rest(server)
         for byte in frame(PONG):
-            before = socket.heard_at
+            before = socket.stream.heard_at
             await wire.send(bytes([byte]))
             await heard(socket, before)
         assert await answers(wire)
@@ -84,21 +84,20 @@ async def test_what_looks_like_an_answer_inside_of_a_text_is_that_texts(server: 
     async with opened(server) as wire:
         socket = await at_rest(server)
         whole = frame(TEXT, text + b" " * 6)
-        before = socket.heard_at
+        before = socket.stream.heard_at
         await wire.send(whole[:2])
         await heard(socket, before)
         # Each further turn of the loop would drop a reader that is wrongly taken to be between two frames.
-        for turn in range(8):
-            tick = socket.tick
-            server.streams.turns.put(socket, 0.0)
+        for _ in range(8):
+            socket.stream.look_by(0.0)
             async with asyncio.timeout(_LETTING_GO_SECONDS):
-                while socket.tick in (tick, -1) and turn:
+                while not socket.stream.next_due:
                     await asyncio.sleep(0.01)
         assert socket._reader is not None
         mask = bytes(4)
         await wire.send(mask + text)
         pong = frame(PONG)
-        before = socket.heard_at
+        before = socket.stream.heard_at
         await wire.send(pong)
         await heard(socket, before)
         # The six bytes of a pong end the message, and make it invalid.
@@ -133,5 +132,5 @@ async def test_turns_do_not_allow_more_than_a_second_does(server: StreamServer) 
         socket = await at_rest(server)
         for _ in range(15):
             await wire.send(frame(TEXT, b'{"type":"resync"}'))
-            server.streams.turns.put(socket, 0.0)
+            socket.stream.look_by(0.0)
         assert (await wire.goodbye()).code == RATE_LIMITED

@@ -22,7 +22,7 @@ from websockets.exceptions import ConnectionClosed
 from guardwire.state import CHANNELS
 from queries.channels import LIVE_QUERIES
 from queries.live_query import LiveQueries
-from realtime.delivery.stream import Session
+from realtime.delivery.stream import SentState
 from realtime.history import Edge, Step
 from realtime.metrics import METRICS
 from realtime.owners import WrongOwner
@@ -181,10 +181,10 @@ async def test_stored_steps_of_another_account_are_not_used(
 def test_a_step_of_another_account_is_stopped_where_frames_are_made_too(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    session = Session(MINE, CHANNELS)
+    sent = SentState(MINE, CHANNELS, snapshot(6))
     edge = Edge(THEIRS, 5, 6, f'{{"positions":"{MARK}"}}'.encode())
     with blocks(caplog, layer="step of a resume", whose=THEIRS), pytest.raises(WrongOwner):
-        session.resume(5, CHANNELS, [edge], snapshot(6), FRESH)
+        sent.resume(5, CHANNELS, [edge], snapshot(6), FRESH)
 
 
 # Snapshots in a node's memory, on every way out of it.

@@ -20,7 +20,7 @@ from guardwire.ending import closed
 from guardwire.errors import CloseCode
 from realtime.delivery.http import poll
 from realtime.delivery.http.responses import freshness_headers
-from realtime.delivery.server import http_protocol
+from realtime.delivery.server.deadlines import HttpTiming
 from realtime.delivery.server.request_heads import HEAD_BYTES
 from realtime.delivery.websocket.connection import CONTROL_PER_MESSAGE
 from realtime.errors import AuthenticationError
@@ -207,7 +207,7 @@ def test_the_limits_are_the_defaults_of_the_settings() -> None:
             settings.max_frames_per_second * CONTROL_PER_MESSAGE
         ),
         "request line and headers, of a handshake too": str(HEAD_BYTES),
-        "a request with its body; again for the decision on a handshake": f"{http_protocol._HEAD_SECONDS:.0f}",
+        "a request with its body; again for the decision on a handshake": f"{HttpTiming().head_seconds:.0f}",
         "frame from the client": str(settings.max_frame_bytes),
         "frames from the client": str(settings.max_frames_per_second),
         "connections of a user, all transports and nodes": str(settings.max_sockets_per_user),

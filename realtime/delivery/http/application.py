@@ -2,27 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Collection, Sequence
-from typing import Any, Final, Protocol, runtime_checkable
+from collections.abc import Awaitable, Collection, Sequence
+from typing import Any, Final
 
 from starlette.routing import BaseRoute, Match, Route, Router, WebSocketRoute
 from starlette.types import ASGIApp, Lifespan, Receive, Scope, Send
 
 from realtime.delivery.http.middleware import Headers
 from realtime.delivery.http.problems import NOT_FOUND, ProblemResponse, Problems
-from realtime.delivery.http.responses import Whole
 
 _NO_SOCKET: Final = (
     "No WebSocket is at this path: check the client's address, and how proxies in between change it."
 )
-
-
-@runtime_checkable
-class AtOnce(Protocol):
-    """An application or endpoint that can often answer from memory."""
-
-    def at_once(self, scope: Scope) -> Whole | None:
-        """The answer; None, or anything raised, when the request must be served as any other."""
 
 
 class Application:
@@ -45,7 +36,6 @@ class Application:
         sockets = [route for route in routes if isinstance(route, WebSocketRoute)]
         self._sockets = Router(sockets, redirect_slashes=False, default=_no_socket)
         self._literal = _literal(routes)
-        self._at_once = {key: at_once_of(endpoint) for key, endpoint in self._literal.items()}
         self._headers = Headers(Problems(self._route), allowed_origins=allowed_origins)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -53,11 +43,6 @@ class Application:
         # By this Starlette's router knows that somebody will turn its 404 and 405 into answers.
         scope["app"] = self
         await self._headers(scope, receive, send)
-
-    def at_once(self, scope: Scope) -> Whole | None:
-        """What an HTTP request is answered where nothing must be waited for; None when it must be served."""
-        answer = self._at_once.get((scope["method"], scope["path"]), _never)(scope)
-        return None if answer is None else self._headers.on(answer, scope)
 
     def _route(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         """To the route that the router would find, without its search where the path alone decides."""
@@ -68,18 +53,9 @@ class Application:
         return endpoint(scope, receive, send)
 
 
-def at_once_of(app: object) -> Callable[[Scope], Whole | None]:
-    """What ``app`` answers at once; None to every request where it is not `AtOnce`."""
-    return app.at_once if isinstance(app, AtOnce) else _never
-
-
 async def _no_socket(scope: Scope, receive: Receive, send: Send) -> None:
     """The answer to a handshake at a path that no route knows; Starlette's own is 403 without a word."""
     await ProblemResponse(NOT_FOUND, detail=_NO_SOCKET)(scope, receive, send)
-
-
-def _never(scope: Scope) -> None:
-    """Nothing is answered at once."""
 
 
 def _literal(routes: Sequence[BaseRoute]) -> dict[tuple[str, str], ASGIApp]:

@@ -13,7 +13,6 @@ from typing import Final
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from realtime.delivery.http.responses import Whole
 from realtime.delivery.security_headers import RawHeaders, security_headers
 from realtime.logs import REQUEST_ID
 
@@ -112,13 +111,6 @@ class Headers:
             return send(message)
 
         await self._app(scope, receive, send_with_headers)
-
-    def on(self, answer: Whole, scope: Scope) -> Whole:
-        """``answer`` with what is added to every one."""
-        if log.isEnabledFor(logging.DEBUG):
-            _tell(scope, answer.status)
-        headers = [*answer.headers, *self._added(scope, dict(scope["headers"]))]
-        return Whole(answer.status, headers, answer.body)
 
     def _added(self, scope: Scope, asked: dict[bytes, bytes]) -> RawHeaders:
         request_id = (b"x-request-id", request_id_of(scope).encode())

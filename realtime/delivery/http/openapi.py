@@ -26,7 +26,7 @@ from realtime.delivery.http.problems import (
     ProblemResponse,
     ProblemType,
 )
-from realtime.delivery.http.responses import TAG_PATTERN, is_held, not_modified, send_json, send_whole
+from realtime.delivery.http.responses import TAG_PATTERN, is_held, not_modified, send_complete, send_json
 
 #: Of the interface, not of the program: it grows with what clients may rely on.
 API_VERSION: Final = "1.0.0"
@@ -72,7 +72,7 @@ class OpenApi:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers = [(b"etag", self._tag.encode()), (b"cache-control", b"public, no-cache")]
         if is_held(scope, self._tag):
-            await send_whole(send, not_modified(headers))
+            await send_complete(send, not_modified(headers))
         else:
             await send_json(scope, send, self._body, headers)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import time
 from collections.abc import Awaitable, Callable
 from typing import Final
@@ -13,28 +14,26 @@ from starlette.types import Receive, Scope, Send
 from auth.identity import Identity
 from auth.refusals import Reason, refusal
 from guardwire.messages import Resume
-from guardwire.state import CHANNELS
 from realtime.delivery.drain import Drain
 from realtime.delivery.http.parameters import channels_parameter, since_parameter
 from realtime.delivery.http.responses import (
     Answer,
-    Whole,
     freshness_headers,
     not_modified,
     respond,
-    send_whole,
+    send_complete,
     strong_tag,
-    whole,
 )
 from realtime.delivery.hub import Hub, Waiter
 from realtime.delivery.limits import Admission
-from realtime.delivery.stream import Session, count_snapshot
-from realtime.delivery.watched_account import Store, Watch
+from realtime.delivery.stream import Close, Frame, Output, SentState, Stream, Timing, count
+from realtime.delivery.watched_account import Store, WatchedAccount
+from realtime.errors import UnavailableError
 from realtime.metrics import METRICS
-from realtime.snapshot import Snapshot
+from realtime.snapshot import Channels
 
 MAX_WAIT_SECONDS: Final = 55.0
-#: How often a waiting poll looks whether this node is going away, and whether its token still holds.
+#: How often a waiting poll asks whether this node is going away, and whether its token still holds.
 _LOOK_SECONDS: Final = 1.0
 
 _NO_QUERY: Final = QueryParams()
@@ -49,7 +48,6 @@ class StateEndpoint:
         hub: Hub,
         store: Store | None,
         authenticate: Callable[[Scope], Awaitable[Identity]],
-        known: Callable[[Scope], Identity | None],
         recheck: Callable[[Identity], Reason | None],
         admission: Admission,
         drain: Drain,
@@ -57,98 +55,82 @@ class StateEndpoint:
         self._hub = hub
         self._store = store
         self._authenticate = authenticate
-        self._known = known
         self._recheck = recheck
         self._admission = admission
         self._drain = drain
-
-    def at_once(self, scope: Scope) -> Whole | None:
-        """The newest state, where neither its caller's token nor the state must be waited for; else None."""
-        if scope["query_string"]:
-            return None
-        identity = self._known(scope)
-        if identity is None:
-            return None
-        watch = self._hub.reading(identity.user_id)
-        newest = watch.own_snapshot
-        return None if newest is None else _newest(scope, Session(identity.user_id, CHANNELS), watch, newest)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
         identity = await self._authenticate(scope)
         query = QueryParams(scope["query_string"]) if scope["query_string"] else _NO_QUERY
         since, wait_seconds = since_parameter(query), _wait_parameter(query)
-        session = Session(identity.user_id, channels_parameter(query))
+        channels = channels_parameter(query)
         if since is None:
-            watch = self._hub.reading(identity.user_id)
-            newest = await watch.first_snapshot(self._store, time.monotonic())
-            await send_whole(send, _newest(scope, session, watch, newest))
+            account = self._hub.reading(identity.user_id)
+            newest = await account.first_snapshot(self._store, time.monotonic())
+            frame = SentState(identity.user_id, channels, newest).whole(
+                newest, account.freshness(time.monotonic())
+            )
+            await _respond(scope, send, account, frame)
         else:
             # A held connection is a stream in disguise, so it counts as one.
             self._drain.refuse()
             async with self._admission.admitted(identity.user_id):
-                held = self._drain.holding(METRICS.long_polls)
-                with held, Waiter.attached(self._hub, identity.user_id) as waiter:
-                    await self._poll(scope, send, waiter, identity, session, since, wait_seconds)
+                counted = self._drain.counting(METRICS.long_polls)
+                with counted, Waiter.attached(self._hub, identity.user_id) as waiter:
+                    first, stream = await self._poll(waiter, identity, channels, since, wait_seconds)
+                    await _answer(scope, send, waiter.account, first, stream)
 
     async def _poll(
-        self,
-        scope: Scope,
-        send: Send,
-        waiter: Waiter,
-        identity: Identity,
-        session: Session,
-        since: Resume,
-        wait_seconds: float,
-    ) -> None:
-        """One update from ``since``; 304 when nothing changed in time; a snapshot where history does not
-        reach back. Raises AuthenticationError when the token ends meanwhile.
+        self, waiter: Waiter, identity: Identity, channels: Channels, since: Resume, wait_seconds: float
+    ) -> tuple[Output | None, Stream]:
+        """What the stream gives from ``since`` on, in time: None, or an update, a snapshot, a heartbeat because
+        freshness changed, or a close. Raises AuthenticationError when the token ends meanwhile.
         """
-        watch = waiter.watch
-        newest = await watch.snapshot_for(since.position, self._store, time.monotonic())
+        account = waiter.account
+        newest = await account.snapshot_for(since.position, self._store, time.monotonic())
         path = None
         if since.epoch == newest.epoch:
-            path = await watch.path_from(since.revision, newest, self._store)
+            path = await account.path_from(since.revision, newest, self._store)
         now = time.monotonic()
-        if path is None or len(path) > 1:
-            # Patches do not compose, so many steps cannot be one update.
-            count_snapshot(since, newest)
-            payload: bytes | None = session.snapshot(newest, watch.freshness(now))
-        else:
-            frames = session.resume(since.revision, session.channels, path, newest, watch.freshness(now))
-            payload = next((frame for frame in frames if b'"type":"update"' in frame[:20]), None)
-            session.revision = since.revision if payload is None else session.revision
-        told_stale, deadline = watch.stale, now + wait_seconds
-        while payload is None and watch.stale == told_stale and (left := deadline - time.monotonic()) > 0:
-            if self._drain.asks_to_leave():
+        stream = Stream(now, Timing(ping_seconds=None), secrets.randbits(64), identity)
+        outputs = stream.open_for_poll(
+            newest, account.freshness(now), channels=channels, since=since, path=path, stale=account.stale
+        )
+        # A newer snapshot may have come while the path was read.
+        outputs = outputs or waiter.follow(stream, now)
+        deadline = now + wait_seconds
+        while not outputs and (left_seconds := deadline - time.monotonic()) > 0:
+            if self._drain.should_leave():
                 break
-            await waiter.wait(min(left, _LOOK_SECONDS))
+            await waiter.wait(min(left_seconds, _LOOK_SECONDS))
             reason = self._recheck(identity)
             if reason is not None:
                 raise refusal(reason)
-            assert watch.snapshot is not None
-            payload = session.update(watch.snapshot, watch.freshness(time.monotonic()))
-        held = session.held
-        assert held is not None
-        await self._answer(scope, send, watch, held, payload)
-
-    async def _answer(
-        self, scope: Scope, send: Send, watch: Watch, shown: Snapshot, payload: bytes | None
-    ) -> None:
-        fresh = watch.freshness(time.monotonic())
-        tag = strong_tag(shown.epoch, shown.revision)
-        if payload is None:
-            headers = freshness_headers(tag, shown.revision, fresh, stale=watch.stale)
-            await send_whole(send, not_modified(headers))
-        else:
-            await respond(scope, send, Answer(tag, shown.revision, payload), fresh, stale=watch.stale)
+            outputs = waiter.follow(stream, time.monotonic())
+        return outputs[0] if outputs else None, stream
 
 
-def _newest(scope: Scope, session: Session, watch: Watch, newest: Snapshot) -> Whole:
-    fresh = watch.freshness(time.monotonic())
-    tag = strong_tag(newest.epoch, newest.revision)
-    answer = Answer(tag, newest.revision, session.snapshot(newest, fresh))
-    return whole(scope, answer, fresh, stale=watch.stale)
+async def _answer(
+    scope: Scope, send: Send, account: WatchedAccount, first: Output | None, stream: Stream
+) -> None:
+    """Answer a poll: with the frame that its stream gave, or 304 where that says nothing new of the state."""
+    if isinstance(first, Close):
+        raise UnavailableError
+    if isinstance(first, Frame) and first.type != "heartbeat":
+        await _respond(scope, send, account, first)
+    else:
+        tag = strong_tag(stream.shown.epoch, stream.shown.revision)
+        fresh = account.freshness(time.monotonic())
+        headers = freshness_headers(tag, stream.shown.revision, fresh, stale=account.stale)
+        await send_complete(send, not_modified(headers))
+
+
+async def _respond(scope: Scope, send: Send, account: WatchedAccount, frame: Frame) -> None:
+    count(frame)
+    tag = strong_tag(frame.epoch, frame.revision)
+    answer = Answer(tag, frame.revision, frame.payload)
+    await respond(scope, send, answer, account.freshness(time.monotonic()), stale=account.stale)
 
 
 def _wait_parameter(query: QueryParams) -> float:

@@ -18,7 +18,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from auth.refusals import challenge
 from realtime.delivery.http.middleware import ANSWERING, request_id_of, shown_path
-from realtime.delivery.http.responses import Whole, send_json
+from realtime.delivery.http.responses import CompleteResponse, send_json
 from realtime.errors import AuthenticationError, TooManyClaims, UnavailableError
 from realtime.metrics import METRICS
 from realtime.owners import WrongOwner
@@ -157,7 +157,7 @@ class ProblemResponse:
         self.headers = dict(headers or {})
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        answer = self.whole(scope)
+        answer = self.response(scope)
         prefix = "websocket." if scope["type"] == "websocket" else ""
         start: Message = {
             "type": f"{prefix}http.response.start",
@@ -167,7 +167,7 @@ class ProblemResponse:
         await send(start)
         await send({"type": f"{prefix}http.response.body", "body": answer.body})
 
-    def whole(self, scope: Scope) -> Whole:
+    def response(self, scope: Scope) -> CompleteResponse:
         """The answer to the request in ``scope``, without what `Headers` adds; HEAD gets no document."""
         body = msgspec.json.encode(self.document(scope))
         headers = {
@@ -177,7 +177,7 @@ class ProblemResponse:
             **self.headers,
         }
         lines = [(name.encode(), value.encode("latin-1")) for name, value in headers.items()]
-        return Whole(self.kind.status, lines, b"" if scope.get("method") == "HEAD" else body)
+        return CompleteResponse(self.kind.status, lines, b"" if scope.get("method") == "HEAD" else body)
 
     def document(self, scope: Scope) -> Problem:
         """What is told of this problem to the request in ``scope``."""

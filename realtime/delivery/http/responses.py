@@ -36,7 +36,7 @@ class Answer(NamedTuple):
     body: bytes
 
 
-class Whole(NamedTuple):
+class CompleteResponse(NamedTuple):
     """An answer of which nothing is waited for."""
 
     status: int
@@ -44,7 +44,7 @@ class Whole(NamedTuple):
     body: bytes
 
 
-def whole(scope: Scope, answer: Answer, fresh: Freshness, *, stale: bool) -> Whole:
+def conditional_response(scope: Scope, answer: Answer, fresh: Freshness, *, stale: bool) -> CompleteResponse:
     """``answer``, or 304 when the request names its tag; freshness is told either way.
 
     ``stale``: the server itself has cause to doubt the data, whatever its age.
@@ -55,10 +55,10 @@ def whole(scope: Scope, answer: Answer, fresh: Freshness, *, stale: bool) -> Who
 
 async def respond(scope: Scope, send: Send, answer: Answer, fresh: Freshness, *, stale: bool) -> None:
     """Send `whole`."""
-    await send_whole(send, whole(scope, answer, fresh, stale=stale))
+    await send_complete(send, conditional_response(scope, answer, fresh, stale=stale))
 
 
-async def send_whole(send: Send, answer: Whole) -> None:
+async def send_complete(send: Send, answer: CompleteResponse) -> None:
     """Send ``answer``."""
     await send({"type": "http.response.start", "status": answer.status, "headers": answer.headers})
     await send({"type": "http.response.body", "body": answer.body})
@@ -84,20 +84,20 @@ def is_held(scope: Scope, tag: str) -> bool:
     return bool(lines) and is_tag_named(b", ".join(lines).decode("latin-1"), tag)
 
 
-def not_modified(headers: RawHeaders) -> Whole:
+def not_modified(headers: RawHeaders) -> CompleteResponse:
     """304: what the caller holds is still the newest."""
-    return Whole(304, headers, b"")
+    return CompleteResponse(304, headers, b"")
 
 
-def json_of(scope: Scope, body: bytes, headers: RawHeaders) -> Whole:
+def json_of(scope: Scope, body: bytes, headers: RawHeaders) -> CompleteResponse:
     """200 with ``body``; a HEAD request is told its length and does not get it."""
     headers = [_JSON, (b"content-length", b"%d" % len(body)), *headers]
-    return Whole(200, headers, b"" if scope["method"] == "HEAD" else body)
+    return CompleteResponse(200, headers, b"" if scope["method"] == "HEAD" else body)
 
 
 async def send_json(scope: Scope, send: Send, body: bytes, headers: RawHeaders) -> None:
     """Send `json_of`."""
-    await send_whole(send, json_of(scope, body, headers))
+    await send_complete(send, json_of(scope, body, headers))
 
 
 #: What the tags made here look like, as a regular expression that JavaScript reads too.

@@ -11,23 +11,24 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Final
 
+import msgspec
 from starlette.datastructures import QueryParams
 from starlette.types import Receive, Scope, Send
 
 from auth.identity import Identity
-from auth.refusals import Reason, close_code, refusal
+from auth.refusals import Reason, refusal
 from guardwire.errors import CloseCode
-from guardwire.messages import AuthRequired, Error, Resume, Welcome, encode
+from guardwire.messages import Error, Resume, encode
 from realtime.delivery.connection_log import EVENT_STREAM, report_close, reported
 from realtime.delivery.drain import Drain
 from realtime.delivery.http.parameters import channels_parameter, position_of, since_parameter
 from realtime.delivery.hub import Hub, Waiter
 from realtime.delivery.limits import Admission
-from realtime.delivery.stream import Session, count_snapshot, retry_after_ms
+from realtime.delivery.stream import Close, Frame, Outputs, Stream, Timing, count, retry_after_ms
 from realtime.delivery.watched_account import Store
 from realtime.logs import SESSION_ID
 from realtime.metrics import METRICS
-from realtime.snapshot import Channels
+from realtime.snapshot import Channels, Snapshot
 
 log = logging.getLogger(__name__)
 
@@ -42,8 +43,7 @@ _HEADERS: Final = [
 ABORT: Final = "guardwire.abort"
 #: The scope's extension that makes the connection's buffers small, so that a stuck reader is noticed early.
 KEEP_SMALL: Final = "guardwire.keep_buffers_small"
-_AUTH_WARNING_SECONDS: Final = 60
-#: How often a quiet stream looks whether its token still holds.
+#: How often a quiet stream asks whether its token still holds, and whether this node is going away.
 _LOOK_SECONDS: Final = 1.0
 
 
@@ -58,8 +58,7 @@ class EventStreamEndpoint:
         authenticate: Callable[[Scope], Awaitable[Identity]],
         recheck: Callable[[Identity], Reason | None],
         drain: Drain,
-        heartbeat_seconds: float,
-        send_deadline_seconds: float,
+        timing: Timing,
         admission: Admission,
     ) -> None:
         self._hub = hub
@@ -67,8 +66,8 @@ class EventStreamEndpoint:
         self._authenticate = authenticate
         self._recheck = recheck
         self._drain = drain
-        self._heartbeat_seconds = heartbeat_seconds
-        self._send_deadline_seconds = send_deadline_seconds
+        # HTTP has no pings: a peer that is gone is noticed when it takes nothing.
+        self._timing = msgspec.structs.replace(timing, ping_seconds=None)
         self._admission = admission
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -78,161 +77,147 @@ class EventStreamEndpoint:
         query = QueryParams(scope["query_string"])
         channels, resume = channels_parameter(query), _last_event_id(scope) or since_parameter(query)
         async with self._admission.admitted(identity.user_id):
-            await self._stream(scope, receive, send, identity, channels, resume)
+            counted = self._drain.counting(METRICS.event_streams)
+            with counted, Waiter.attached(self._hub, identity.user_id) as waiter:
+                await self._stream(scope, receive, send, waiter, identity, channels, resume)
 
     async def _stream(
         self,
         scope: Scope,
         receive: Receive,
         send: Send,
+        waiter: Waiter,
         identity: Identity,
         channels: Channels,
         resume: Resume | None,
     ) -> None:
-        held = self._drain.holding(METRICS.event_streams)
-        with held, Waiter.attached(self._hub, identity.user_id) as waiter:
-            position = None if resume is None else resume.position
-            await waiter.watch.snapshot_for(position, self._store, time.monotonic())
-            reason = self._recheck(identity)
-            if reason is not None:  # the read may have taken seconds
-                raise refusal(reason)
-            scope["extensions"][KEEP_SMALL]()
-            session_id = secrets.token_hex(8)
-            SESSION_ID.set(session_id)
-            log.debug("a session begins")
-            stream = _EventStream(waiter, identity, session_id, channels, send, self._send_deadline_seconds)
-            await send({"type": "http.response.start", "status": 200, "headers": _HEADERS})
-            if scope["method"] == "HEAD":
-                await send({"type": "http.response.body", "body": b""})
-                return
-            left = asyncio.create_task(_until_left(receive), name="event stream: has the client left?")
-            try:
-                with reported(EVENT_STREAM, identity.user_id, session_id):
-                    await stream.open(resume, self._store, heartbeat_seconds=self._heartbeat_seconds)
-                    while not left.done() and not await self._ended(stream, identity):
-                        await stream.go_on(self._heartbeat_seconds)
-            except TimeoutError:
-                METRICS.slow_readers.add()
-                scope["extensions"][ABORT]()
+        position = None if resume is None else resume.position
+        newest = await waiter.account.snapshot_for(position, self._store, time.monotonic())
+        reason = self._recheck(identity)
+        if reason is not None:  # the read may have taken seconds
+            raise refusal(reason)
+        scope["extensions"][KEEP_SMALL]()
+        stream = Stream(time.monotonic(), self._timing, secrets.randbits(64), identity)
+        SESSION_ID.set(stream.session_id)
+        log.debug("a session begins")
+        await send({"type": "http.response.start", "status": 200, "headers": _HEADERS})
+        if scope["method"] == "HEAD":
+            await send({"type": "http.response.body", "body": b""})
+            return
+        left = asyncio.create_task(_until_left(receive), name="event stream: has the client left?")
+        writer = _EventWriter(stream, send, scope["extensions"][ABORT], self._timing.send_deadline_seconds)
+        try:
+            with reported(EVENT_STREAM, identity.user_id, stream.session_id):
+                await writer.perform(await self._opened(stream, waiter, newest, channels, resume))
+                while not left.done() and not stream.has_ended:
+                    await waiter.wait(max(0.0, min(stream.next_due - time.monotonic(), _LOOK_SECONDS)))
+                    await writer.perform(self._next(stream, waiter, identity))
+            if writer.was_cut:
                 await left
                 return
-            finally:
-                left.cancel()
-            await send({"type": "http.response.body", "body": b""})
+        finally:
+            left.cancel()
+        await send({"type": "http.response.body", "body": b""})
 
-    async def _ended(self, stream: _EventStream, identity: Identity) -> bool:
+    async def _opened(
+        self, stream: Stream, waiter: Waiter, newest: Snapshot, channels: Channels, resume: Resume | None
+    ) -> Outputs:
+        account, path = waiter.account, None
+        if resume is not None and resume.epoch == newest.epoch:
+            path = await account.path_from(resume.revision, newest, self._store)
+        now = time.monotonic()
+        return stream.open(
+            newest,
+            account.freshness(now),
+            now,
+            channels=channels,
+            resume=resume,
+            path=path,
+            stale=account.stale,
+        )
+
+    def _next(self, stream: Stream, waiter: Waiter, identity: Identity) -> Outputs:
+        if self._drain.should_leave():
+            return stream.draining(retry_after_ms(CloseCode.DRAINING))
         reason = self._recheck(identity)
-        if self._drain.asks_to_leave():
-            code = CloseCode.DRAINING
-            hint = retry_after_ms(100, 2000)
-            error = Error(
-                code="draining", message="the server is restarting", retry=True, retry_after_ms=hint
-            )
-            await stream.hint(hint)
-        elif reason is not None:
-            code, error = close_code(refusal(reason)), _last_frame(reason)
-        else:
-            return False
-        METRICS.closes.add(1, str(code.value))
-        report_close(EVENT_STREAM, identity.user_id, SESSION_ID.get(), code.value)
-        await stream.say(error)
-        return True
+        if reason is not None:
+            return stream.revoked(reason)
+        now = time.monotonic()
+        outputs = waiter.follow(stream, now)
+        return [*outputs, *stream.tick(now, time.time(), waiter.account.freshness(now))]
 
 
-class _EventStream:
-    """One open stream; writing waits for the reader, and meanwhile only the hub's pointer moves on."""
+class _EventWriter:
+    """Writes what a stream answers as events; ``abort`` cuts the connection of a reader that takes nothing."""
 
     def __init__(
-        self,
-        waiter: Waiter,
-        identity: Identity,
-        session_id: str,
-        channels: Channels,
-        send: Send,
-        deadline_seconds: float,
+        self, stream: Stream, send: Send, abort: Callable[[], None], send_deadline_seconds: float
     ) -> None:
-        self._session_id = session_id
-        self._waiter = waiter
-        self._identity = identity
-        self._session = Session(identity.user_id, channels)
+        self._stream = stream
         self._send = send
-        self._deadline_seconds = deadline_seconds
-        self._sent_at = 0.0
-        self._told_stale = False
-        self._warned = False
+        self._abort = abort
+        self._send_deadline_seconds = send_deadline_seconds
+        self.was_cut = False
 
-    async def open(self, resume: Resume | None, store: Store | None, *, heartbeat_seconds: float) -> None:
-        """Say welcome, then what the client has not got."""
-        session, watch = self._session, self._waiter.watch
-        newest = watch.snapshot
-        assert newest is not None
-        path = None
-        if resume is not None and resume.epoch == newest.epoch:
-            path = await watch.path_from(resume.revision, newest, store)
-        await self.say(
-            Welcome(
-                session=self._session_id,
-                epoch=newest.epoch,
-                channels=session.channels,  # type: ignore[arg-type]
-                expires_at=int(self._identity.expires_at),
-                heartbeat_seconds=heartbeat_seconds,
-                resumed=path is not None,
-            )
-        )
-        fresh = watch.freshness(time.monotonic())
-        if resume is None or path is None:
-            count_snapshot(resume, newest)
-            await self._event(session.snapshot(newest, fresh))
-        else:
-            for payload in session.resume(resume.revision, session.channels, path, newest, fresh):
-                await self._event(payload)
+    async def perform(self, outputs: Outputs) -> None:
+        """Do what the stream answered; a reader that takes nothing until the send deadline is cut."""
+        try:
+            for output in outputs:
+                if isinstance(output, Frame):
+                    count(output)
+                    await self._write(_event(output))
+                elif isinstance(output, Close):
+                    await self._close(output)
+        except TimeoutError:
+            for last in self._stream.too_slow():
+                assert isinstance(last, Close)
+                await self._close(last)
 
-    async def go_on(self, heartbeat_seconds: float) -> None:
-        """Wait a moment for news and tell it; a heartbeat when nothing else was sent for long enough."""
-        await self._waiter.wait(_LOOK_SECONDS)
-        watch = self._waiter.watch
-        assert watch.snapshot is not None
-        now = time.monotonic()
-        update = self._session.update(watch.snapshot, watch.freshness(now))
-        if update is not None:
-            METRICS.updates.add(1, "update")
-            await self._event(update)
-        if watch.stale != self._told_stale or now - self._sent_at > heartbeat_seconds - _LOOK_SECONDS / 2:
-            self._told_stale = watch.stale
-            METRICS.updates.add(1, "heartbeat")
-            await self._event(self._session.heartbeat(watch.freshness(now), stale=watch.stale))
-        if not self._warned and self._identity.expires_at - time.time() < _AUTH_WARNING_SECONDS:
-            self._warned = True
-            await self.say(AuthRequired(expires_at=int(self._identity.expires_at)))
-
-    async def say(self, frame: Welcome | Error | AuthRequired) -> None:
-        """A frame that is not part of the state, so it has no id."""
-        await self._write(b"data: %s\n\n" % encode(frame))
-
-    async def hint(self, milliseconds: int) -> None:
-        """How long a browser's `EventSource` is to wait before it comes back."""
-        await self._write(b"retry: %d\n\n" % milliseconds)
-
-    async def _event(self, payload: bytes) -> None:
-        held = self._session.held
-        assert held is not None
-        # JSON text holds no line break, so one data line carries it.
-        await self._write(b"id: %d:%d\ndata: %s\n\n" % (held.epoch, self._session.revision, payload))
+    async def _close(self, last: Close) -> None:
+        METRICS.closes.add(1, str(last.code.value))
+        identity = self._stream.identity
+        assert identity is not None
+        report_close(EVENT_STREAM, identity.user_id, self._stream.session_id, last.code.value)
+        if last.cuts:
+            self.was_cut = True
+            self._abort()
+            return
+        if last.retry_after_ms is not None:
+            # How long a browser's `EventSource` is to wait before it comes back.
+            await self._write(b"retry: %d\n\n" % last.retry_after_ms)
+        error = _last_frame(last)
+        if error is not None:
+            await self._write(b"data: %s\n\n" % encode(error))
 
     async def _write(self, event: bytes) -> None:
-        self._sent_at = time.monotonic()
-        async with asyncio.timeout(self._deadline_seconds):
+        async with asyncio.timeout(self._send_deadline_seconds):
             await self._send({"type": "http.response.body", "body": event, "more_body": True})
 
 
-def _last_frame(reason: Reason) -> Error:
-    """How an event stream ends whose token holds no longer for ``reason``."""
-    message = str(refusal(reason))
-    if reason == "expired":
-        return Error(code="token_expired", message=message, retry=True)
-    if reason == "revoked":
-        return Error(code="revoked", message=message, retry=False)
-    return Error(code="unauthenticated", message=message, retry=False)
+def _event(frame: Frame) -> bytes:
+    """``frame`` as an event; its id is the position that the client holds after it. A frame that says nothing of the
+    account has no id.
+    """
+    # JSON text holds no line break, so one data line carries it.
+    if frame.epoch < 0:
+        return b"data: %s\n\n" % frame.payload
+    return b"id: %d:%d\ndata: %s\n\n" % (frame.epoch, frame.revision, frame.payload)
+
+
+def _last_frame(last: Close) -> Error | None:
+    """The error frame with which an event stream ends; None where the client may simply come back."""
+    match last.code:
+        case CloseCode.DRAINING:
+            hint_ms = last.retry_after_ms
+            return Error(code="draining", message=last.reason, retry=True, retry_after_ms=hint_ms)
+        case CloseCode.TOKEN_EXPIRED:
+            return Error(code="token_expired", message=last.reason, retry=True)
+        case CloseCode.FORBIDDEN:
+            return Error(code="revoked", message=last.reason, retry=False)
+        case CloseCode.UNAUTHENTICATED:
+            return Error(code="unauthenticated", message=last.reason, retry=False)
+        case _:
+            return None
 
 
 def _last_event_id(scope: Scope) -> Resume | None:

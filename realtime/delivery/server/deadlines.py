@@ -7,25 +7,65 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Final
+from operator import methodcaller
 
-#: A connection that is younger has had no time to say anything: a crowd of thousands is accepted before it is
-#: read, which takes seconds.
-_GRACE_SECONDS: Final = 4.0
+import msgspec
 
 
-class Waiting:
+class HttpTiming(msgspec.Struct, frozen=True, kw_only=True):
+    """The time limits of connections before and between requests, in seconds.
+
+    ``head``: for a whole request, head and body, and again for the decision on a WebSocket handshake.
+    ``idle``: from an answer to the first byte of the next request. It is longer than proxies keep a quiet connection
+    to a server (nginx 60 s, others up to 75 s), because the side that sends requests must be the one that hangs up.
+    Otherwise a request meets a connection that is being closed, and a proxy does not send a POST twice.
+    ``reader``: for a reader that has let every buffer fill; event streams have a shorter deadline of their own.
+    ``grace``: a connection that is younger is not ended to make room. A crowd of thousands is accepted before it is
+    read, which takes seconds.
+    """
+
+    head_seconds: float = 10.0
+    idle_seconds: float = 90.0
+    reader_seconds: float = 30.0
+    grace_seconds: float = 4.0
+
+
+class Deadlines:
+    """The connections of one server that it waits for: without a whole request, with a WebSocket handshake that is not
+    decided, and idle since an answer; of each kind at most ``most_waiting``.
+    """
+
+    def __init__(self, *, most_waiting: int, timing: HttpTiming) -> None:
+        self.timing = timing
+
+        def waiting(seconds: float, end: str) -> ConnectionDeadlines:
+            return ConnectionDeadlines(
+                seconds=seconds, end=methodcaller(end), most=most_waiting, grace_seconds=timing.grace_seconds
+            )
+
+        self.requests = waiting(timing.head_seconds, "abort")
+        self.handshakes = waiting(timing.head_seconds, "abort")
+        self.idle = waiting(timing.idle_seconds, "close")
+
+
+class ConnectionDeadlines:
     """Ends those who have waited for ``seconds``, and the oldest sooner while there are more than ``most``.
 
     ``end`` is called with the transport of a connection that is here no longer.
     """
 
     def __init__(
-        self, *, seconds: float, end: Callable[[asyncio.Transport], None], most: int | None = None
+        self,
+        *,
+        seconds: float,
+        end: Callable[[asyncio.Transport], None],
+        grace_seconds: float,
+        most: int | None = None,
     ) -> None:
         self._seconds = seconds
         self._end = end
         self._most = most
+        self._grace_seconds = grace_seconds
         self._since: dict[asyncio.Transport, float] = {}
         self._timer: asyncio.TimerHandle | None = None
 
@@ -36,7 +76,7 @@ class Waiting:
         if self._timer is None:
             self._timer = loop.call_at(now + self._seconds, self._end_late, loop)
         if self._most is not None and len(self._since) > self._most:
-            self._end_until(now - _GRACE_SECONDS, most=self._most)
+            self._end_until(now - self._grace_seconds, most=self._most)
 
     def leave(self, transport: asyncio.Transport) -> None:
         """It has said what it was waited for, or is gone."""

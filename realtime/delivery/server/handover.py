@@ -28,7 +28,7 @@ from realtime.delivery.http.problems import (
     ProblemResponse,
 )
 from realtime.delivery.security_headers import security_headers
-from realtime.delivery.server.deadlines import Waiting
+from realtime.delivery.server.deadlines import ConnectionDeadlines
 from realtime.delivery.websocket.endpoint import TAKE_OVER, SocketFactory
 
 _VERSION: Final = "13"
@@ -58,10 +58,10 @@ class HandoverProtocol(WebSocketsSansIOProtocol):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._early = b""
-        self._undecided: Waiting | None = None
+        self._undecided: ConnectionDeadlines | None = None
         self.conn.reject = self._reject  # type: ignore[method-assign]
 
-    def begin(self, request: Request, early: bytes, undecided: Waiting) -> None:
+    def begin(self, request: Request, early: bytes, undecided: ConnectionDeadlines) -> None:
         """Begin the handshake, and read no further until it is decided: what a hasty client sends meanwhile,
         and has sent already (``early``), would be answered and kept without any limit of ours.
 
@@ -103,7 +103,7 @@ class HandoverProtocol(WebSocketsSansIOProtocol):
             "path": unquote(self.request.path.partition("?")[0]),
             "headers": [(b"x-request-id", value.encode("latin-1")) for value in self._asked("X-Request-Id")],
         }
-        answer = self._problem(HTTPStatus(status)).whole(scope)
+        answer = self._problem(HTTPStatus(status)).response(scope)
         headers = [
             *answer.headers,
             (b"connection", b"close"),

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
-from operator import methodcaller
 from typing import Any, Final
 from urllib.parse import unquote
 
@@ -15,44 +14,22 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from websockets.datastructures import Headers
 from websockets.http11 import Request
 
-from realtime.delivery.http.application import at_once_of
 from realtime.delivery.http.middleware import request_id_of
 from realtime.delivery.http.problems import ProblemResponse
 from realtime.delivery.http.stream import ABORT, KEEP_SMALL
 from realtime.delivery.security_headers import security_headers
 from realtime.delivery.server import request_heads
-from realtime.delivery.server.deadlines import Waiting
+from realtime.delivery.server.deadlines import Deadlines
 from realtime.delivery.server.handover import HandoverProtocol, keep_buffers_small
 from realtime.delivery.server.request_cycle import Cycle, head_of
 
 log = logging.getLogger(__name__)
 
-#: For a whole request, head and body; and again for the decision on a WebSocket handshake.
-_HEAD_SECONDS: Final = 10.0
-#: From an answer to the first byte of the next request. Longer than proxies keep a quiet connection to a
-#: server (nginx 60 s, others up to 75 s): the side that sends requests must be the one that hangs up.
-#: Otherwise a request meets a connection that is being closed, and a proxy does not send a POST twice.
-IDLE_SECONDS: Final = 90.0
 #: What is parsed before others have their turn, and before anybody looks whether it was too much: a chunk of
 #: a body may be a byte.
 _SLICE_BYTES: Final = 8192
 _NOTHING: Final = memoryview(b"")
 _EARLY_HANDSHAKE: Final = "Wait for the answers to earlier requests before the WebSocket handshake."
-#: For a reader who has let every buffer fill. Streams of events have a shorter deadline of their own.
-_READER_SECONDS: Final = 30.0
-#: Whoever names one of these says more than a head, or waits to be told to.
-_OF_A_BODY: Final = frozenset({b"content-length", b"transfer-encoding", b"expect"})
-
-
-class Patience:
-    """The connections of one server that it waits for: without a whole request, with a WebSocket handshake
-    that is not decided, and idle since an answer; of each kind at most ``most_waiting``.
-    """
-
-    def __init__(self, *, most_waiting: int) -> None:
-        self.requests = Waiting(seconds=_HEAD_SECONDS, end=methodcaller("abort"), most=most_waiting)
-        self.handshakes = Waiting(seconds=_HEAD_SECONDS, end=methodcaller("abort"), most=most_waiting)
-        self.idle = Waiting(seconds=IDLE_SECONDS, end=methodcaller("close"), most=most_waiting)
 
 
 def _nothing() -> None:
@@ -84,9 +61,9 @@ class Http(HttpToolsProtocol):
 
     flow: _Flow
 
-    def __init__(self, patience: Patience, *args: Any, **kwargs: Any) -> None:
+    def __init__(self, deadlines: Deadlines, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._patience = patience
+        self._deadlines = deadlines
         # Whether the head, and the whole request, that came last have ended; and what came since either, or
         # since the last piece of a body.
         self._head_is_whole = self._request_is_whole = False
@@ -99,8 +76,6 @@ class Http(HttpToolsProtocol):
         self._refusal = b""
         self._unparsed = _NOTHING
         self._slice_is_planned = False
-        self._answer_of = at_once_of(self.app)
-        self._whole: bytes | None = None
         self._keeps_alive = True
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -188,7 +163,7 @@ class Http(HttpToolsProtocol):
         protocol.connection_made(self.transport)
         self.transport.set_protocol(protocol)
         early, self._unparsed = early + bytes(self._unparsed), _NOTHING
-        protocol.begin(request, early, self._patience.handshakes)
+        protocol.begin(request, early, self._deadlines.handshakes)
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
@@ -226,10 +201,8 @@ class Http(HttpToolsProtocol):
             self.flow.pause_reading()
             self.pipeline.appendleft((self.cycle, self.app))
             return
-        self._whole = self._answer_at_once(scope) if self._may_be_answered_at_once() else None
-        if self._whole is None:
-            self.cycle = self._new_cycle()
-            self._start_asgi_task(self.cycle, self.app)
+        self.cycle = self._new_cycle()
+        self._start_asgi_task(self.cycle, self.app)
 
     def _read_target(self, scope: Any) -> None:
         target = request_heads.target_of(self.url, scope["http_version"], self.headers)
@@ -246,26 +219,6 @@ class Http(HttpToolsProtocol):
         path = scope["raw_path"] + (b"?" + scope["query_string"] if scope["query_string"] else b"")
         lines = [(name.decode("ascii"), value.decode("latin-1")) for name, value in self.headers]
         return Request(path.decode("ascii"), Headers(lines), scope["method"], f"HTTP/{scope['http_version']}")
-
-    def _may_be_answered_at_once(self) -> bool:
-        """Whether this is all of a request, and its sender takes answers."""
-        if self.flow.write_paused or self.parser.should_upgrade() or self.transport.is_closing():
-            return False
-        return all(name not in _OF_A_BODY for name, _ in self.scope["headers"])
-
-    def _answer_at_once(self, scope: Any) -> bytes | None:
-        """The answer where nothing must be waited for: a task, and what goes with it, costs as much again."""
-        try:
-            answer = self._answer_of(scope)
-            if answer is None:
-                return None
-            headers = [*self.server_state.default_headers, *answer.headers]
-            if not self._keeps_alive:
-                headers.append((b"connection", b"close"))
-            return head_of(answer.status, headers, dict(headers)) + answer.body
-        except Exception:
-            # Served as any other request it fails again, and there it is told.
-            return None
 
     def _new_cycle(self) -> Cycle:
         return Cycle(
@@ -292,19 +245,7 @@ class Http(HttpToolsProtocol):
     def on_message_complete(self) -> None:
         self._request_is_whole = True
         self._unfinished_bytes = 0
-        if self._whole is None:
-            super().on_message_complete()
-        else:
-            self._send_whole(self._whole)
-
-    def _send_whole(self, answer: bytes) -> None:
-        self._whole = None
-        self.transport.write(answer)
-        if not self._keeps_alive:
-            self.transport.close()
-        # The next request has all of its time.
-        self._patience.requests.leave(self.transport)
-        self.on_response_complete()
+        super().on_message_complete()
 
     def on_response_complete(self) -> None:
         """The next request is waited for, unless it has come already, or this one has still not ended."""
@@ -320,7 +261,7 @@ class Http(HttpToolsProtocol):
                 self._hang_up()
             elif self._request_is_whole:
                 self._is_idle = True
-                self._patience.idle.enter(self.transport, self.loop)
+                self._deadlines.idle.enter(self.transport, self.loop)
         self._expect_or_forget()
 
     def _refuse(self, problem: ProblemResponse) -> None:
@@ -357,7 +298,7 @@ class Http(HttpToolsProtocol):
     def _encoded(self, problem: ProblemResponse) -> bytes:
         """The whole answer, with the headers of every other."""
         scope: Any = self.scope
-        answer, request_id = problem.whole(scope), request_id_of(scope)
+        answer, request_id = problem.response(scope), request_id_of(scope)
         log.debug("refused", extra={"status": answer.status, "request_id": request_id})
         headers = [
             *answer.headers,
@@ -385,7 +326,7 @@ class Http(HttpToolsProtocol):
     def _end_idling(self) -> None:
         """Something has come: from now on it must become a request in time."""
         self._is_idle = False
-        self._patience.idle.leave(self.transport)
+        self._deadlines.idle.leave(self.transport)
 
     def _expect_or_forget(self) -> None:
         # While requests wait for their turn nothing is read, and no client is late.
@@ -393,14 +334,14 @@ class Http(HttpToolsProtocol):
         if self._is_upgraded or waits_for_us:
             self._forget()
         elif self._is_idle:
-            self._patience.requests.leave(self.transport)
+            self._deadlines.requests.leave(self.transport)
         else:
-            self._patience.requests.enter(self.transport, self.loop)
+            self._deadlines.requests.enter(self.transport, self.loop)
 
     def _forget(self) -> None:
         # An answer that came at once may have been followed by another request, in the same piece of data.
-        self._patience.requests.leave(self.transport)
-        self._patience.idle.leave(self.transport)
+        self._deadlines.requests.leave(self.transport)
+        self._deadlines.idle.leave(self.transport)
 
     def _is_answering(self) -> bool:
         cycle: Cycle | None = self.cycle  # type: ignore[assignment]
@@ -417,7 +358,9 @@ class Http(HttpToolsProtocol):
         """An answer fills every buffer: its reader has some time to go on."""
         super().pause_writing()
         if self._reader_deadline is None:
-            self._reader_deadline = self.loop.call_later(_READER_SECONDS, self.transport.abort)
+            self._reader_deadline = self.loop.call_later(
+                self._deadlines.timing.reader_seconds, self.transport.abort
+            )
 
     def resume_writing(self) -> None:
         """The reader went on."""

@@ -14,13 +14,12 @@ from types import FrameType
 from typing import Any, Final
 
 import uvicorn
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
-from realtime.delivery.http.application import at_once_of
-from realtime.delivery.http.responses import Whole
+from realtime.delivery.server.deadlines import Deadlines, HttpTiming
 from realtime.delivery.server.handover import HandoverProtocol
-from realtime.delivery.server.http_protocol import Http, Patience
+from realtime.delivery.server.http_protocol import Http
 
 log = logging.getLogger(__name__)
 
@@ -35,6 +34,7 @@ class Server(uvicorn.Server):
     ``signals``: whether Ctrl-C and SIGTERM end it, in good order within `EXIT_SECONDS`, and a second one at
     once; else whoever started it does, by `should_exit`. ``trusted_proxies``: addresses and networks whose
     ``X-Forwarded-*`` headers are believed. ``max_waiting``: connections that may be open without a request.
+    ``timing``: other time limits than the usual ones.
     """
 
     def __init__(
@@ -48,14 +48,17 @@ class Server(uvicorn.Server):
         signals: bool,
         trusted_proxies: Sequence[str] = (),
         max_waiting: int = 1000,
+        timing: HttpTiming | None = None,
     ) -> None:
         super().__init__(
             uvicorn.Config(
-                Forwarded(app, trusted_proxies=trusted_proxies) if trusted_proxies else app,
+                _behind_proxies(app, trusted_proxies) if trusted_proxies else app,
                 host=host,
                 port=port,
                 ws=HandoverProtocol,
-                http=functools.partial(Http, Patience(most_waiting=max_waiting)),  # type: ignore[arg-type]
+                http=functools.partial(
+                    Http, Deadlines(most_waiting=max_waiting, timing=timing or HttpTiming())
+                ),  # type: ignore[arg-type]
                 ws_max_size=max_frame_bytes,
                 ws_per_message_deflate=False,
                 ws_ping_interval=None,
@@ -121,26 +124,7 @@ def _give_up() -> None:
     os._exit(1)
 
 
-class Forwarded:
-    """``app`` behind proxies whose word is taken: addresses and networks."""
-
-    def __init__(self, app: ASGIApp, *, trusted_proxies: Sequence[str]) -> None:
-        self._app = app
-        self._at_once = at_once_of(app)
-        self._read: Any = ProxyHeadersMiddleware(_nothing, trusted_hosts=list(trusted_proxies))
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one request, one WebSocket, or the lifespan."""
-        await self._read(scope, receive, send)
-        await self._app(scope, receive, send)
-
-    def at_once(self, scope: Scope) -> Whole | None:
-        """See `Application.at_once`."""
-        with contextlib.suppress(StopIteration):
-            # It waits for nothing but what it calls, which is nothing; and reading twice changes nothing.
-            self._read(scope, None, None).send(None)
-        return self._at_once(scope)
-
-
-async def _nothing(scope: Any, receive: Any, send: Any) -> None:
-    """Called when the scope has been read."""
+def _behind_proxies(app: ASGIApp, trusted_proxies: Sequence[str]) -> Any:
+    """``app`` with what these proxies say of their clients, in ``X-Forwarded-For`` and ``X-Forwarded-Proto``."""
+    read_headers: Any = ProxyHeadersMiddleware
+    return read_headers(app, trusted_hosts=list(trusted_proxies))

@@ -1,9 +1,8 @@
-"""One WebSocket after its handshake: a small protocol between the transport, a reader of what comes and a
-session.
+"""One WebSocket after its handshake: bytes in, decoded frames to its stream; what the stream answers, bytes out.
 
-Framing, fragmentation limits, UTF-8 checks and the closing handshake are the `websockets` library's; this
-file decides when to write. Nothing is queued: when the transport cannot take more, the next frame is made
-when it can.
+`Socket` writes and reads, and decides nothing: that is the stream's part (`realtime/delivery/stream.py`). Framing,
+limits of fragments, UTF-8 checks and the closing handshake are the work of the `websockets` library. Nothing is queued:
+when the transport cannot take more, the next frame is made when it can.
 """
 
 from __future__ import annotations
@@ -12,173 +11,215 @@ import asyncio
 import contextlib
 import json
 import logging
-import secrets
 import time
-from collections.abc import Iterator
-from types import GeneratorType
-from typing import Final, Protocol
+from collections.abc import Callable, Iterator
+from typing import Final, NamedTuple
 
 import msgspec
-from websockets.frames import CloseCode as Own
-from websockets.frames import Frame, Opcode
+from websockets.frames import CloseCode as LibraryCode
+from websockets.frames import Frame as WireFrame
+from websockets.frames import Opcode
 from websockets.protocol import OPEN
 from websockets.server import ServerProtocol
-from websockets.streams import StreamReader
 
 from auth.identity import Identity
+from auth.refusals import Reason
 from guardwire.errors import CloseCode
-from guardwire.messages import ClientFrame, decode_client_frame
+from guardwire.messages import decode_client_frame
 from realtime.delivery.connection_log import WEBSOCKET, report_close
-from realtime.delivery.stream import Session
-from realtime.delivery.stream import retry_after_ms as jittered_ms
-from realtime.delivery.watched_account import Watch
+from realtime.delivery.stream import (
+    Close,
+    Frame,
+    Outputs,
+    Ping,
+    Stream,
+    Verify,
+    close_after,
+    count,
+    retry_after_ms,
+)
+from realtime.delivery.watched_account import NEVER_READ, WatchedAccount
 from realtime.errors import StreamClosed
 from realtime.metrics import METRICS
-from realtime.owners import WrongOwner
-from realtime.snapshot import Channels, Snapshot
+from realtime.snapshot import Freshness, Snapshot
 
 log = logging.getLogger(__name__)
 
 _CLOSE_SECONDS: Final = 5.0
 #: A frame from here on is written beside its head, not joined to it.
 _SHARED_BYTES: Final = 32_768
-#: What is parsed before anybody looks whether it was too much: a small frame costs 10 µs, and 256 KB of them
-#: would hold up everybody else for half a second.
+#: What is parsed before the rate is checked: a small frame costs 10 µs, and 256 KB of them would hold up all other
+#: clients for half a second.
 _SLICE_BYTES: Final = 2048
-#: After the last word what still comes is read and thrown away, so slowly that it costs nothing.
+#: After the close frame, what still comes is read and thrown away, so slowly that it costs nothing.
 _DISCARD_BYTES: Final = 4096
 _DISCARD_PAUSE_SECONDS: Final = 0.02
 _PONG: Final = 0x80 | Opcode.PONG
+#: The parser of the handshake writes there, too; only warnings and errors of it are logged.
+_LIBRARY_LOG: Final = logging.getLogger("uvicorn.error")
+#: Bytes of a longer length, by the code that stands in its place (RFC 6455, 5.2).
+_LENGTH_BYTES: Final = {126: 2, 127: 8}
 
 
-class Conversation(Protocol):
-    """What a socket tells its owner (`websocket.py`), which does what may have to wait."""
+class Callbacks(NamedTuple):
+    """The owner's part of a socket: ``on_verify`` is called with a token that the stream wants verified, ``on_gone``
+    exactly once, when the connection is lost.
+    """
 
-    def on_frame(self, socket: Socket, frame: ClientFrame) -> None:
-        """A well-formed frame arrived."""
-
-    def on_gone(self, socket: Socket) -> None:
-        """The connection is lost; called exactly once."""
+    on_verify: Callable[[Socket, Verify], None]
+    on_gone: Callable[[Socket], None]
 
 
 class Socket(asyncio.Protocol):
-    """The rim of one client: bytes in, decoded frames to its conversation; snapshots in, bytes out.
+    """The transport of one client. Times are monotonic seconds.
 
-    ``identity``, ``session`` and ``watch`` are None until the client has said who it is. Times are monotonic
-    seconds. ``greeted``: a hello came. ``warned``: the client was told that its token is about to expire.
-    ``choice``: channels that a hello chose before the session began. ``address``: where it comes from, while
-    it counts as a stranger's.
+    ``account`` is None until the client has said who it is.
     """
 
     __slots__ = (
-        "_allowance", "_frames_per_second", "_max_frame_bytes", "_reader", "address",
-        "blocked_since", "choice", "closing_since", "conversation", "greeted", "heard_at", "identity",
-        "lease", "opened_at", "sent_at", "session", "session_number", "tick", "transport", "warned", "watch",
+        "_address", "_allowance", "_callbacks", "_frames_per_second", "_lease", "_max_frame_bytes", "_reader",
+        "account", "closing_since", "opened_at", "stream", "transport",
     )  # fmt: skip
 
     def __init__(
         self,
         transport: asyncio.Transport,
-        conversation: Conversation,
+        stream: Stream,
         *,
+        callbacks: Callbacks,
         max_frame_bytes: int | None,
         frames_per_second: int,
     ) -> None:
         self.transport = transport
-        self.conversation = conversation
-        self.session: Session | None = None
-        self.watch: Watch | None = None
-        self.identity: Identity | None = None
-        self.lease: str | None = None
-        self.greeted = self.warned = False
-        self.choice: Channels | None = None
-        self.address: str | None = None
-        self.opened_at = self.heard_at = self.sent_at = time.monotonic()
-        self.blocked_since: float | None = None
+        self.stream = stream
+        self.account: WatchedAccount | None = None
+        self.opened_at = stream.heard_at
         self.closing_since: float | None = None
-        self.session_number = secrets.randbits(64)
-        self.tick = -1
+        self._callbacks = callbacks
+        self._lease: str | None = None
+        self._address: str | None = None
         self._max_frame_bytes = max_frame_bytes
         self._reader: Reader | None = None
         self._frames_per_second = frames_per_second
         self._allowance: Allowance | None = None
 
-    @property
-    def session_id(self) -> str:
-        """What the welcome calls this session, and what its log lines carry."""
-        return f"{self.session_number:016x}"
-
     def has_ended(self) -> bool:
         """Whether nothing more will be sent."""
         return self.closing_since is not None
 
+    # What the socket counts as, and until when.
+
+    def count_as_anonymous(self, address: str) -> None:
+        """The socket has no user, and was counted as one from ``address``."""
+        self._address = address
+
+    def take_address(self) -> str | None:
+        """The address for which the socket is still counted as anonymous; it is counted no longer."""
+        address, self._address = self._address, None
+        return address
+
+    def admit(self, lease: str) -> None:
+        """The socket counts as one of its user's connections, by ``lease``."""
+        self._lease = lease
+
+    def take_lease(self) -> str | None:
+        """The lease of the connection, which is given back."""
+        lease, self._lease = self._lease, None
+        return lease
+
+    def follow(self, account: WatchedAccount) -> None:
+        """The socket is subscribed to ``account``."""
+        self.account = account
+
+    def leave_account(self) -> WatchedAccount | None:
+        """The account that the socket was subscribed to, which it keeps no longer."""
+        account, self.account = self.account, None
+        return account
+
     # The hub's side.
 
     def wake(self, newest: Snapshot, now: float) -> None:
-        """Send what turns the client's state into ``newest``, unless the client cannot take it now."""
-        if self.blocked_since is not None or self.session is None or self.session.held is None:
-            return
-        assert self.watch is not None
-        try:
-            payload = self.session.update(newest, self.watch.freshness(now))
-        except WrongOwner:
-            self.close(CloseCode.OVERLOADED, "please reconnect", retry_after_ms=jittered_ms(1000, 5000))
-            return
-        if payload is not None:
-            METRICS.updates.add(1, "update")
-            self.send(payload, now)
+        """A newer snapshot is there."""
+        outputs = self.stream.newer(newest, self._freshness(now), now)
+        if outputs:
+            self.perform(outputs)
 
-    def beat(self, now: float, *, stale: bool, ask: bool = False) -> None:
-        """Send a heartbeat, unless the client cannot take it now; ``ask`` for a sign of life in the same
-        write.
-        """
-        if self.blocked_since is None and self.session is not None and self.session.held is not None:
-            assert self.watch is not None
-            METRICS.updates.add(1, "heartbeat")
-            heartbeat = self.session.heartbeat(self.watch.freshness(now), stale=stale)
-            self.send(heartbeat, now, after=PING if ask else b"")
+    def mark_stale(self, now: float, *, stale: bool) -> None:
+        """What is known of freshness changed."""
+        self.perform(self.stream.stale(stale, self._freshness(now), now))
 
-    def send(self, payload: bytes, now: float, *, after: bytes = b"") -> None:
-        """Write one text frame, behind the frame ``after``; the caller has checked that the client can take
-        it, or it is the answer to a frame.
+    # The timer's side.
+
+    def look(self, now: float, wall: float, recheck: Callable[[Identity], Reason | None]) -> None:
+        """Do what is due, and release what only a talking client needs; ``recheck`` says why its token holds no
+        longer.
         """
-        if self.closing_since is None:
-            self.sent_at = now
-            if len(payload) < _SHARED_BYTES:
-                self.transport.write(after + text_frame(payload))
+        self._release_reader(now)
+        identity = self.stream.identity
+        reason = None if identity is None else recheck(identity)
+        if reason is None:
+            self.perform(self.stream.tick(now, wall, self._freshness(now)))
+        else:
+            self.perform(self.stream.revoked(reason))
+
+    def drain(self) -> None:
+        """Say goodbye, unless the stream has ended."""
+        self.perform(self.stream.draining(retry_after_ms(CloseCode.DRAINING)))
+
+    # What the stream answers.
+
+    def perform(self, outputs: Outputs) -> None:
+        """Do what the stream answered; frames that follow one another are one write."""
+        data: list[bytes] = []
+        for output in outputs:
+            if isinstance(output, Frame):
+                count(output)
+                data += _encoded(output.payload)
+            elif isinstance(output, Ping):
+                data.append(PING)
+            elif isinstance(output, Verify):
+                self._callbacks.on_verify(self, output)
             else:
-                # Not joined: all sockets that wait with this frame hold the same bytes.
-                self.transport.writelines((after, text_head(len(payload)), payload))
+                self._write(data)
+                data = []
+                self._close(output)
+        self._write(data)
 
-    def ping(self) -> None:
-        """Ask for a sign of life."""
-        if self.closing_since is None and self.blocked_since is None:
-            self.transport.write(PING)
+    def _write(self, data: list[bytes]) -> None:
+        if not data or self.closing_since is not None:
+            return
+        if len(data) == 1:
+            self.transport.write(data[0])
+        else:
+            self.transport.writelines(data)
 
-    def close(self, code: CloseCode, reason: str, *, retry_after_ms: int | None = None) -> None:
+    def _close(self, last: Close) -> None:
         """Say why and hang up; a peer that does not answer is cut off after a few seconds."""
-        if self.closing_since is not None:
-            return
         parser = self._reading().parser
-        if parser.state is not OPEN:
-            # The parser has failed over what came after, and said so.
-            return
-        METRICS.closes.add(1, str(code.value))
-        if log.isEnabledFor(logging.DEBUG):
-            log.debug("a stream is closed", extra={"session_id": self.session_id, "code": code.value})
-        user_id = None if self.identity is None else self.identity.user_id
-        report_close(WEBSOCKET, user_id, self.session_id, code.value)
-        parser.send_close(code.value, close_text(reason, retry_after_ms))
-        self._flush(parser)
-        self._end()
+        if self.closing_since is None and parser.state is OPEN:
+            METRICS.closes.add(1, str(last.code.value))
+            identity, session_id = self.stream.identity, self.stream.session_id
+            if log.isEnabledFor(logging.DEBUG):
+                log.debug("a stream is closed", extra={"session_id": session_id, "code": last.code.value})
+            report_close(
+                WEBSOCKET, None if identity is None else identity.user_id, session_id, last.code.value
+            )
+            parser.send_close(last.code.value, close_text(last.reason, last.retry_after_ms))
+            self._flush(parser)
+            self._end()
+        if last.cuts:
+            self.abort()
 
     def abort(self) -> None:
-        """Cut the connection without waiting for anybody."""
-        if not self.transport.is_closing() or self.blocked_since is not None:
+        """Cut the connection without waiting for the peer."""
+        if not self.transport.is_closing() or self.stream.blocked_since is not None:
             self.transport.abort()
 
-    def rest(self, now: float) -> None:
-        """Let go of what is only there for what the client says, unless it is saying something."""
+    def _freshness(self, now: float) -> Freshness:
+        return NEVER_READ if self.account is None else self.account.freshness(now)
+
+    def _release_reader(self, now: float) -> None:
+        """Release the parser and the allowance, unless the client is saying something."""
         if self._allowance is not None and self._allowance.is_over(now):
             self._allowance = None
         if self._reader is not None and self.closing_since is None and self._reader.is_at_rest():
@@ -187,14 +228,15 @@ class Socket(asyncio.Protocol):
     # The transport's side.
 
     def data_received(self, data: bytes) -> None:
-        now = self.heard_at = time.monotonic()
+        now = time.monotonic()
+        self.stream.heard(now)
         allowance = self._allowed(now)
         # Without a reader this is where a frame begins, and nearly all that idle clients send is this one.
         if self._reader is None and is_answer_to_a_ping(data) and allowance.takes_control():
             return
         start = 0
         while self.closing_since is None and start < len(data):
-            self._take(data[start : start + _SLICE_BYTES])
+            self._take(data[start : start + _SLICE_BYTES], now)
             start += _SLICE_BYTES
         if self.closing_since is None:
             return
@@ -205,15 +247,14 @@ class Socket(asyncio.Protocol):
             self.transport.pause_reading()
             asyncio.get_running_loop().call_later(_DISCARD_PAUSE_SECONDS, self._read_on)
 
-    def _take(self, data: bytes) -> None:
+    def _take(self, data: bytes, now: float) -> None:
         reader = self._reading()
         parser = reader.parser
         try:
-            for message in reader.messages(data, self._allowed(self.heard_at)):
-                self._on_message(message)
+            for message in reader.messages(data, self._allowed(now)):
+                self._on_message(message, now)
         except StreamClosed as closed:
-            hint = jittered_ms(1000, 3000) if closed.close_code is CloseCode.RATE_LIMITED else None
-            self.close(closed.close_code, closed.reason, retry_after_ms=hint)
+            self.perform(self.stream.close(close_after(closed)))
         self._flush(parser)
         if parser.parser_exc is not None and parser.close_sent is not None:
             METRICS.closes.add(1, str(parser.close_sent.code))
@@ -232,20 +273,24 @@ class Socket(asyncio.Protocol):
         if not self.transport.is_closing():
             self.transport.resume_reading()
 
-    def _on_message(self, message: bytes) -> None:
+    def _on_message(self, message: bytes, now: float) -> None:
         if self.closing_since is not None:
             return
         try:
             frame = decode_client_frame(message.decode())
         except UnicodeDecodeError:
-            METRICS.closes.add(1, str(Own.INVALID_DATA.value))
+            METRICS.closes.add(1, str(LibraryCode.INVALID_DATA.value))
             parser = self._reading().parser
-            parser.fail(Own.INVALID_DATA, "text is UTF-8")
+            parser.fail(LibraryCode.INVALID_DATA, "text is UTF-8")
             self._flush(parser)
             return
         except (msgspec.MsgspecError, RecursionError) as error:
             raise StreamClosed(CloseCode.MALFORMED, f"malformed frame: {error}") from None
-        self.conversation.on_frame(self, frame)
+        account = self.account
+        if account is not None:
+            account.touch(now)
+        newest = None if account is None else account.snapshot
+        self.perform(self.stream.client_frame(frame, newest, self._freshness(now), now))
 
     def eof_received(self) -> bool:
         parser = self._reading().parser
@@ -254,22 +299,24 @@ class Socket(asyncio.Protocol):
         return False
 
     def pause_writing(self) -> None:
-        self.blocked_since = time.monotonic()
+        self.stream.blocked(time.monotonic())
         # A peer that reads nothing must not make us answer its pings either.
         if not self.transport.is_closing():
             self.transport.pause_reading()
 
     def resume_writing(self) -> None:
-        self.blocked_since = None
+        now = time.monotonic()
+        newest = None if self.account is None else self.account.snapshot
+        outputs = self.stream.unblocked(newest, self._freshness(now), now)
         if self.transport.is_closing():
             return
         self.transport.resume_reading()
-        if self.watch is not None and self.watch.snapshot is not None:
-            self.wake(self.watch.snapshot, time.monotonic())
+        self.perform(outputs)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.closing_since = self.closing_since or time.monotonic()
-        self.conversation.on_gone(self)
+        self.stream.lost()
+        self._callbacks.on_gone(self)
 
     def _flush(self, parser: ServerProtocol) -> None:
         pong = None
@@ -281,16 +328,17 @@ class Socket(asyncio.Protocol):
             elif self.closing_since is None:
                 self.transport.write(data)
         # Of several pings that came together the last is answered (RFC 6455, 5.5.3).
-        if pong is not None and self.closing_since is None and self.blocked_since is None:
+        if pong is not None and self.closing_since is None and self.stream.blocked_since is None:
             self.transport.write(pong)
 
     def _end(self) -> None:
-        """After the last word nothing is written or looked at, until the peer hangs up or its time is up."""
-        # News may come before the transport tells that the peer is gone, and writing after the end would
-        # raise in whoever brings it.
+        """After the close frame nothing is written or parsed, until the peer hangs up or its time is up."""
+        # A snapshot may come before the transport reports that the peer is gone, and a write after the end would raise
+        # in the hub.
         if self.closing_since is not None:
             return
         self.closing_since = time.monotonic()
+        self.stream.lost()
         asyncio.get_running_loop().call_later(_CLOSE_SECONDS, self.abort)
         if self.transport.is_closing():
             return
@@ -298,64 +346,93 @@ class Socket(asyncio.Protocol):
             # Of a peer that has cut the line, the transport may be the last to hear.
             with contextlib.suppress(OSError):
                 self.transport.write_eof()
-        # A reader that was held back may have its good-bye under way.
+        # A reader that was held back may have its close frame under way.
         self.transport.resume_reading()
 
 
-#: Where the handshake's parser writes, too; nothing below a warning is heard of it.
-_LOG: Final = logging.getLogger("uvicorn.error")
-_BETWEEN_FRAMES: Final = StreamReader.at_eof.__code__
-
-
 class Reader:
-    """Reads from the beginning of a frame, messages of ``max_bytes`` at most; None for any size.
+    """The library's parser and the beginning of a message, while a client is saying something.
 
-    ``parser`` is open as long as nothing was wrong, and holds what is to be written in answer.
+    It reads from the beginning of a frame, messages of ``max_bytes`` at most; None for any size. ``parser`` is open as
+    long as nothing was wrong, and holds what is to be written in answer. Between two frames a parser knows nothing but
+    that the connection is open, which is what a new one knows; so a socket releases its reader there.
     """
 
-    __slots__ = ("_fragments", "parser")
+    __slots__ = ("_fragments", "_frame_ends", "parser")
 
     def __init__(self, max_bytes: int | None) -> None:
-        self.parser = ServerProtocol(state=OPEN, max_size=max_bytes, logger=_LOG)
-        self._fragments = b""
+        self.parser = ServerProtocol(state=OPEN, max_size=max_bytes, logger=_LIBRARY_LOG)
+        self._fragments: bytes | None = None
+        self._frame_ends = FrameEnds()
 
     def messages(self, data: bytes, allowance: Allowance) -> Iterator[bytes]:
-        """The messages that ``data`` makes whole; raises StreamClosed over those that may not be sent."""
+        """The messages that ``data`` completes; raises StreamClosed over those that may not be sent."""
+        self._frame_ends.take(data)
         self.parser.receive_data(data)
         for event in self.parser.events_received():
-            if not isinstance(event, Frame):
+            if not isinstance(event, WireFrame):
                 continue
             if event.opcode is Opcode.BINARY:
                 raise StreamClosed(CloseCode.MALFORMED, "frames are JSON text, not binary")
             if event.opcode in (Opcode.TEXT, Opcode.CONT):
-                self._fragments += event.data
+                self._fragments = (self._fragments or b"") + event.data
                 if event.fin:
                     if not allowance.takes_message():
                         raise StreamClosed(CloseCode.RATE_LIMITED, "too many frames")
-                    message, self._fragments = self._fragments, b""
+                    message, self._fragments = self._fragments, None
                     yield message
                     continue
             if not allowance.takes_control():
                 raise StreamClosed(CloseCode.RATE_LIMITED, "too many control frames or fragments")
 
     def is_at_rest(self) -> bool:
-        """Whether it holds nothing of a frame or a message, and the connection is open as far as it knows."""
-        parser = self.parser
-        return (
-            parser.state is OPEN
-            and parser.current_size is None
-            and not (parser.events or parser.writes or parser.reader.buffer or parser.reader.eof)
-            and _waits_for_a_frame(parser.parser)
-        )
+        """Whether the client is between two messages, and the connection is open as far as the parser knows."""
+        return self.parser.state is OPEN and self._fragments is None and self._frame_ends.is_between_frames
 
 
-def _waits_for_a_frame(generator: object) -> bool:
-    """Where ``generator`` stands; the buffer alone does not tell, for the head of a frame leaves it first."""
-    while isinstance(generator, GeneratorType):
-        if generator.gi_code is _BETWEEN_FRAMES:
-            return True
-        generator = generator.gi_yieldfrom
-    return False
+class FrameEnds:
+    """Finds where the frames of a client end (RFC 6455, 5.2). The parser knows it too, and has no way to ask."""
+
+    __slots__ = ("_head", "_payload_left")
+
+    def __init__(self) -> None:
+        self._head = b""
+        self._payload_left = 0
+
+    @property
+    def is_between_frames(self) -> bool:
+        """Whether the last byte was the end of a frame, or none came."""
+        return not self._head and not self._payload_left
+
+    def take(self, data: bytes) -> None:
+        """``data`` came next."""
+        start = 0
+        while start < len(data):
+            if self._payload_left:
+                skipped = min(self._payload_left, len(data) - start)
+                self._payload_left -= skipped
+                start += skipped
+                continue
+            missing = _head_bytes(self._head) - len(self._head)
+            self._head += data[start : start + missing]
+            start += missing
+            if len(self._head) == _head_bytes(self._head):
+                self._payload_left = _payload_bytes(self._head)
+                self._head = b""
+
+
+def _head_bytes(head: bytes) -> int:
+    """The length of the head that begins with ``head``; 2 until its second byte is known."""
+    if len(head) < 2:
+        return 2
+    mask_bytes = 4 if head[1] & 0x80 else 0
+    return 2 + _LENGTH_BYTES.get(head[1] & 0x7F, 0) + mask_bytes
+
+
+def _payload_bytes(head: bytes) -> int:
+    """The length of the payload that follows the whole ``head``."""
+    length_bytes = _LENGTH_BYTES.get(head[1] & 0x7F, 0)
+    return int.from_bytes(head[2 : 2 + length_bytes], "big") if length_bytes else head[1] & 0x7F
 
 
 #: A control frame carries 125 bytes, two of which are the code (RFC 6455, 5.5).
@@ -365,6 +442,13 @@ PING: Final = b"\x89\x00"
 #: The head of a whole, masked frame of no bytes.
 _EMPTY_PONG: Final = b"\x8a\x80"
 _EMPTY_PONG_BYTES: Final = 6
+
+
+def _encoded(payload: bytes) -> list[bytes]:
+    if len(payload) < _SHARED_BYTES:
+        return [text_frame(payload)]
+    # Not joined: all sockets that wait with this frame hold the same bytes.
+    return [text_head(len(payload)), payload]
 
 
 def text_frame(payload: bytes) -> bytes:

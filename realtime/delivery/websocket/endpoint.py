@@ -24,7 +24,7 @@ from realtime.delivery.http.problems import (
 )
 from realtime.delivery.limits import ANONYMOUS_RETRY_AFTER_SECONDS, RETRY_AFTER_SECONDS, TOO_MANY, address_of
 from realtime.delivery.websocket.connection import Socket
-from realtime.delivery.websocket.conversation import Streams
+from realtime.delivery.websocket.conversation import OpenSockets
 from realtime.errors import AuthenticationError
 from realtime.metrics import METRICS
 from realtime.snapshot import Channels
@@ -48,8 +48,8 @@ Authenticate = Callable[[Scope], Awaitable[Identity | None]]
 class WebSocketEndpoint:
     """The `/ws` endpoint, as an ASGI application."""
 
-    def __init__(self, *, streams: Streams, authenticate: Authenticate) -> None:
-        self._streams = streams
+    def __init__(self, *, sockets: OpenSockets, authenticate: Authenticate) -> None:
+        self._sockets = sockets
         self._authenticate = authenticate
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -62,33 +62,33 @@ class WebSocketEndpoint:
         except (AuthenticationError, HTTPException) as error:
             await _deny(websocket, _refusal(error))
             return
-        if self._streams.draining:
+        if self._sockets.drain.begun:
             await _deny(websocket, unavailable("The server is restarting; connect again."))
         elif identity is None:
-            await self._open_for_a_stranger(websocket)
+            await self._open_anonymous(websocket)
         else:
             await self._open_for(websocket, identity, channels, resume)
 
-    async def _open_for_a_stranger(self, websocket: WebSocket) -> None:
+    async def _open_anonymous(self, websocket: WebSocket) -> None:
         address = address_of(websocket.scope)
-        exceeded = self._streams.strangers.refusal(address)
+        exceeded = self._sockets.anonymous.refusal(address)
         if exceeded is not None:
             await _deny(websocket, _too_many_anonymous(exceeded))
             return
         # Counted before anything is waited for, so that many at once cannot all pass.
-        self._streams.strangers.enter(address)
+        self._sockets.anonymous.enter(address)
         try:
             await _accept(websocket)
             socket = self._take_over(websocket.scope)
         except BaseException:
-            self._streams.strangers.leave(address)
+            self._sockets.anonymous.leave(address)
             raise
-        self._streams.open_stranger(socket, address)
+        self._sockets.open_anonymous(socket, address)
 
     async def _open_for(
         self, websocket: WebSocket, identity: Identity, channels: Channels, resume: Resume | None
     ) -> None:
-        admission = self._streams.admission
+        admission = self._sockets.admission
         lease = await admission.admit(identity.user_id)
         if lease is None:
             headers = {"retry-after": str(RETRY_AFTER_SECONDS)}
@@ -100,18 +100,10 @@ class WebSocketEndpoint:
         except BaseException:
             admission.leave(lease)
             raise
-        self._streams.open_for(socket, identity, lease, channels, resume)
+        self._sockets.open_for(socket, identity, lease, channels, resume)
 
     def _take_over(self, scope: Scope) -> Socket:
-        def make(transport: asyncio.Transport, max_frame_bytes: int | None) -> Socket:
-            return Socket(
-                transport,
-                self._streams,
-                max_frame_bytes=max_frame_bytes,
-                frames_per_second=self._streams.max_frames_per_second,
-            )
-
-        socket = _take_over_of(scope)(make)
+        socket = _take_over_of(scope)(self._sockets.take_over)
         assert isinstance(socket, Socket)
         return socket
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import time
 
-from realtime.delivery.websocket.timer_wheel import TICK_SECONDS
 from tests.delivery.stream_server import StreamServer, stream_server
 from tests.delivery.test_streams import close_code, frame_of_type, say
 from tests.hostile.test_bad_frames import opened
@@ -20,9 +19,9 @@ async def test_a_revocation_closes_a_socket_of_which_nothing_is_due_for_long() -
     ):
         await server.opened(snapshot(5), connection)
         await looked_at_for_the_first_time(server)
-        (socket,) = server.streams
-        assert socket.identity is not None
-        server.revoked.add(socket.identity.token_id)
+        (socket,) = server.sockets.all()
+        assert socket.stream.identity is not None
+        server.revoked.add(socket.stream.identity.token_id)
         async with asyncio.timeout(3):
             assert await close_code(connection) == 4403
 
@@ -85,9 +84,9 @@ async def test_a_closed_socket_keeps_no_account_until_its_turn() -> None:
     async with stream_server(quiet=True) as server:
         async with server.connect(headers=server.headers()) as connection:
             await server.opened(snapshot(5), connection)
-            (socket,) = server.streams
+            (socket,) = server.sockets.all()
         await server.watched(USER, clients=0)
-        assert (socket.watch, socket.session) == (None, None)
+        assert (socket.account, socket.stream.is_open) == (None, False)
 
 
 async def test_who_does_not_answer_is_closed_after_twice_the_time_of_a_ping() -> None:
@@ -98,8 +97,8 @@ async def test_who_does_not_answer_is_closed_after_twice_the_time_of_a_ping() ->
 
 
 async def looked_at_for_the_first_time(server: StreamServer) -> None:
-    """Until the pulse has seen that nothing is due for long."""
-    (socket,) = server.streams
+    """Wait until the timer has seen that nothing is due for long."""
+    (socket,) = server.sockets.all()
     async with asyncio.timeout(5):
-        while socket.tick * TICK_SECONDS < time.monotonic() + 10:
+        while socket.stream.next_due < time.monotonic() + 10:
             await asyncio.sleep(0.01)

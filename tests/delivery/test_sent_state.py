@@ -1,4 +1,4 @@
-"""The session decides what a client gets next; these tests play the client beside it."""
+"""A client that applies every frame always holds the newest state; these tests play the client."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from guardwire.patch import apply, diff
 from guardwire.state import CHANNELS
-from realtime.delivery.stream import Session, channels_in_order
+from realtime.delivery.stream import Frame, SentState, channels_in_order
 from realtime.history import Edge, find_path
 from realtime.owners import WrongOwner
 from realtime.snapshot import Snapshot
@@ -26,11 +26,12 @@ class Mirror:
         self.state: dict[str, Any] = {}
         self.revision = -1
 
-    def take(self, payload: bytes | None) -> None:
+    def take(self, sent: Frame | None) -> None:
         """Apply one frame; fails when its base is not what is held."""
-        if payload is None:
+        if sent is None:
             return
-        frame = json.loads(payload)
+        frame = json.loads(sent.payload)
+        assert frame["type"] == sent.type
         if frame["type"] == "snapshot":
             self.state = frame["state"]
         else:
@@ -38,17 +39,24 @@ class Mirror:
             self.state = apply(self.state, frame.get("patch", {}))
         assert frame["revision"] >= self.revision
         self.revision = frame["revision"]
+        assert self.revision == sent.revision
 
 
-def begun(first: Snapshot, channels: tuple[str, ...] = CHANNELS) -> tuple[Session, Mirror]:
-    session, mirror = Session(USER, channels), Mirror()
-    mirror.take(session.snapshot(first, FRESH))
-    return session, mirror
+def read(sent: Frame | None) -> dict[str, Any]:
+    assert sent is not None
+    frame: dict[str, Any] = json.loads(sent.payload)
+    return frame
+
+
+def begun(first: Snapshot, channels: tuple[str, ...] = CHANNELS) -> tuple[SentState, Mirror]:
+    sent, mirror = SentState(USER, channels, first), Mirror()
+    mirror.take(sent.whole(first, FRESH))
+    return sent, mirror
 
 
 def test_an_update_is_the_difference_of_what_the_client_has_and_the_newest() -> None:
-    session, _ = begun(snapshot(5, syncs=1))
-    frame = json.loads(session.update(snapshot(8, syncs=4), FRESH) or b"null")
+    sent, _ = begun(snapshot(5, syncs=1))
+    frame = read(sent.update(snapshot(8, syncs=4), FRESH))
     assert (frame["type"], frame["base"], frame["revision"]) == ("update", 5, 8)
     assert frame["patch"] == {"status": {"total_syncs": 4}}
     assert frame["age_ms"] == 3
@@ -56,51 +64,52 @@ def test_an_update_is_the_difference_of_what_the_client_has_and_the_newest() -> 
 
 def test_nothing_is_sent_when_nothing_newer_is_there() -> None:
     first = snapshot(5)
-    session, _ = begun(first)
-    assert session.update(first, FRESH) is None
-    assert session.update(snapshot(4), FRESH) is None
+    sent, _ = begun(first)
+    assert sent.update(first, FRESH) is None
+    assert sent.update(snapshot(4), FRESH) is None
 
 
 def test_a_client_of_a_quiet_channel_is_told_nothing_and_keeps_pace_by_heartbeat() -> None:
-    session, mirror = begun(snapshot(5, syncs=1), ("guards",))
-    assert session.update(snapshot(6, syncs=2), FRESH) is None
-    heartbeat = json.loads(session.heartbeat(FRESH, stale=False))
+    sent, mirror = begun(snapshot(5, syncs=1), ("guards",))
+    assert sent.update(snapshot(6, syncs=2), FRESH) is None
+    frame = sent.heartbeat(FRESH, stale=False)
+    heartbeat = read(frame)
     assert (heartbeat["base"], heartbeat["revision"], heartbeat["stale"]) == (5, 6, False)
-    mirror.take(json.dumps(heartbeat).encode())
-    mirror.take(session.update(snapshot(7, equity=1.0), FRESH))
+    mirror.take(frame)
+    mirror.take(sent.update(snapshot(7, equity=1.0), FRESH))
     assert mirror.state == {"guards": snapshot(7, equity=1.0).state["guards"]}
 
 
 def test_without_a_heartbeat_between_the_base_is_still_what_the_client_holds() -> None:
-    session, mirror = begun(snapshot(5, syncs=1), ("guards",))
-    assert session.update(snapshot(6, syncs=2), FRESH) is None
-    mirror.take(session.update(snapshot(7, equity=1.0), FRESH))
+    sent, mirror = begun(snapshot(5, syncs=1), ("guards",))
+    assert sent.update(snapshot(6, syncs=2), FRESH) is None
+    mirror.take(sent.update(snapshot(7, equity=1.0), FRESH))
     assert mirror.revision == 7
 
 
 def test_a_new_epoch_is_a_snapshot_even_at_a_lower_revision() -> None:
-    session, _ = begun(snapshot(5))
-    frame = json.loads(session.update(snapshot(3, epoch=10), FRESH) or b"null")
+    sent, _ = begun(snapshot(5))
+    frame = read(sent.update(snapshot(3, epoch=10), FRESH))
     assert (frame["type"], frame["epoch"], frame["revision"]) == ("snapshot", 10, 3)
 
 
 def test_an_added_channel_arrives_whole_and_a_dropped_one_leaves() -> None:
-    session, mirror = begun(snapshot(5, tickets=(1, 2)), ("guards",))
-    for payload in session.subscribe(["positions", "guards"], FRESH):
+    sent, mirror = begun(snapshot(5, tickets=(1, 2)), ("guards",))
+    for payload in sent.subscribe(["positions", "guards"], FRESH):
         mirror.take(payload)
     assert set(mirror.state) == {"positions", "guards"}
-    for payload in session.unsubscribe(["guards", "status"], FRESH):
+    for payload in sent.unsubscribe(["guards", "status"], FRESH):
         mirror.take(payload)
     assert mirror.state == {"positions": snapshot(5, tickets=(1, 2)).state["positions"]}
-    assert session.subscribe(["positions"], FRESH) == []
+    assert sent.subscribe(["positions"], FRESH) == []
 
 
 def test_anothers_snapshot_is_never_accepted() -> None:
-    session, _ = begun(snapshot(5))
+    sent, _ = begun(snapshot(5))
     with pytest.raises(WrongOwner):
-        session.update(snapshot(6, user_id=OTHER_USER), FRESH)
+        sent.update(snapshot(6, user_id=OTHER_USER), FRESH)
     with pytest.raises(WrongOwner):
-        Session(USER, CHANNELS).snapshot(snapshot(6, user_id=OTHER_USER), FRESH)
+        SentState(USER, CHANNELS, snapshot(6, user_id=OTHER_USER))
 
 
 def _edge(old: Snapshot, new: Snapshot) -> Edge:
@@ -114,19 +123,20 @@ def test_a_resumed_client_ends_with_exactly_the_channels_it_wants(
 ) -> None:
     steps = [snapshot(5), snapshot(7, syncs=2), snapshot(9, syncs=2, tickets=(4,)), snapshot(12, equity=5.0)]
     mirror = Mirror()
-    mirror.state, mirror.revision = steps[0].part(held), 5
+    mirror.state, mirror.revision = steps[0].select(held), 5
     path = [_edge(old, new) for old, new in itertools.pairwise(steps)]
-    session = Session(USER, wanted)
-    for payload in session.resume(5, held, path, steps[-1], FRESH):
+    sent = SentState(USER, wanted, steps[-1])
+    for payload in sent.resume(5, held, path, steps[-1], FRESH):
         mirror.take(payload)
-    mirror.take(session.heartbeat(FRESH, stale=False))
-    assert mirror.state == steps[-1].part(wanted)
+    mirror.take(sent.heartbeat(FRESH, stale=False))
+    assert mirror.state == steps[-1].select(wanted)
     assert mirror.revision == 12
 
 
 def test_a_client_that_resumes_up_to_date_is_told_so_by_a_heartbeat_alone() -> None:
-    (payload,) = Session(USER, CHANNELS).resume(5, CHANNELS, [], snapshot(5), FRESH)
-    heartbeat = json.loads(payload)
+    newest = snapshot(5)
+    (frame,) = SentState(USER, CHANNELS, newest).resume(5, CHANNELS, [], newest, FRESH)
+    heartbeat = read(frame)
     assert (heartbeat["type"], heartbeat["base"], heartbeat["revision"]) == ("heartbeat", 5, 5)
 
 
@@ -160,14 +170,14 @@ class Nodes:
         self.edges += [_edge(old, new) for old in self.taken[-2:]]
         self.taken.append(new)
 
-    def resume(self, mirror: Mirror, wanted: tuple[str, ...]) -> Session:
-        """Another session, on whichever node, for a client that holds what is in ``mirror``."""
-        session = Session(USER, wanted)
+    def resume(self, mirror: Mirror, wanted: tuple[str, ...]) -> SentState:
+        """Another sent, on whichever node, for a client that holds what is in ``mirror``."""
+        sent = SentState(USER, wanted, self.newest)
         path = find_path(self.edges, mirror.revision, self.newest.revision)
         assert path is not None
-        for payload in session.resume(mirror.revision, tuple(mirror.state), path, self.newest, FRESH):
+        for payload in sent.resume(mirror.revision, tuple(mirror.state), path, self.newest, FRESH):
             mirror.take(payload)
-        return session
+        return sent
 
 
 @given(channels=_choices, moves=st.lists(_moves, max_size=30))
@@ -175,24 +185,24 @@ def test_whatever_happens_in_between_the_client_equals_the_newest_state(
     channels: tuple[str, ...], moves: list[tuple[str, Any]]
 ) -> None:
     nodes = Nodes(snapshot(1))
-    session, mirror = begun(nodes.newest, channels)
+    sent, mirror = begun(nodes.newest, channels)
     for number, (move, what) in enumerate(moves, start=2):
         match move:
             case "change":
                 nodes.change(snapshot(number, **what))
             case "update":
-                mirror.take(session.update(nodes.newest, FRESH))
+                mirror.take(sent.update(nodes.newest, FRESH))
             case "heartbeat":
-                mirror.take(session.heartbeat(FRESH, stale=False))
+                mirror.take(sent.heartbeat(FRESH, stale=False))
             case "resync":
-                mirror.take(session.snapshot(nodes.newest, FRESH))
+                mirror.take(sent.whole(nodes.newest, FRESH))
             case "lose":
-                session.update(nodes.newest, FRESH)
-                session = nodes.resume(mirror, session.channels)
+                sent.update(nodes.newest, FRESH)
+                sent = nodes.resume(mirror, sent.channels)
             case "resume":
-                session = nodes.resume(mirror, what)
+                sent = nodes.resume(mirror, what)
             case "subscribe" | "unsubscribe":
-                for payload in getattr(session, move)(what, FRESH):
+                for payload in getattr(sent, move)(what, FRESH):
                     mirror.take(payload)
-    mirror.take(session.update(nodes.newest, FRESH))
-    assert mirror.state == nodes.newest.part(session.channels)
+    mirror.take(sent.update(nodes.newest, FRESH))
+    assert mirror.state == nodes.newest.select(sent.channels)

@@ -16,7 +16,7 @@ from starlette.types import Receive, Scope, Send
 
 from realtime.delivery.http.application import Application
 from realtime.delivery.security_headers import security_headers
-from realtime.delivery.server import http_protocol
+from realtime.delivery.server.deadlines import HttpTiming
 from realtime.delivery.server.server import Server
 from tests.delivery.stream_server import StreamServer, stream_server
 from tests.snapshots import USER, snapshot
@@ -121,16 +121,13 @@ async def test_the_head_of_a_stream_does_not_wait_for_its_body() -> None:
         assert await reader.readuntil(b"0\r\n\r\n") == b"2\r\nok\r\n0\r\n\r\n"
 
 
-# What is answered at once.
+# The state, over one connection.
 
 
 @pytest.fixture(params=[(), ("127.0.0.1",)], ids=["met directly", "behind a proxy"])
-async def server(
-    monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
-) -> AsyncIterator[StreamServer]:
-    monkeypatch.setattr(http_protocol, "_HEAD_SECONDS", 2 * SECONDS)
-    monkeypatch.setattr(http_protocol, "IDLE_SECONDS", SECONDS)
-    async with stream_server(trusted_proxies=request.param) as server:
+async def server(request: pytest.FixtureRequest) -> AsyncIterator[StreamServer]:
+    timing = HttpTiming(head_seconds=2 * SECONDS, idle_seconds=SECONDS, reader_seconds=SECONDS)
+    async with stream_server(trusted_proxies=request.param, http_timing=timing) as server:
         server.hub.reading(USER)
         server.publish(snapshot(1, tickets=(1, 2, 3)))
         yield server
@@ -167,7 +164,7 @@ class Caller:
 
 @pytest.fixture
 async def caller(server: StreamServer) -> AsyncIterator[Caller]:
-    """One whose token is known: it was answered once already, by a task."""
+    """A caller that was answered once already."""
     async with asyncio.timeout(20):
         reader, writer = await asyncio.open_connection(*server.address.split(":"))
         caller = Caller(server, reader, writer)
@@ -176,23 +173,16 @@ async def caller(server: StreamServer) -> AsyncIterator[Caller]:
         writer.close()
 
 
-async def test_an_answer_at_once_is_the_answer_of_any_other_path(caller: Caller) -> None:
-    _, at_once, state = await caller.asked()
-    # Whoever says that a body comes is served by a task.
-    _, by_task, same = await caller.asked("Content-Length: 0")
-    changing = {b"x-request-id", b"guardwire-age-ms", b"date", b"content-length"}
-    assert list(at_once) == list(by_task)
-    assert {name: at_once[name] for name in at_once.keys() - changing} == {
-        name: by_task[name] for name in by_task.keys() - changing
-    }
-    assert at_once[b"x-request-id"] != by_task[b"x-request-id"]
-    assert dict(security_headers(b"here")).items() <= at_once.items()
+async def test_each_answer_has_the_security_headers_and_an_id_of_its_own(caller: Caller) -> None:
+    _, first, state = await caller.asked()
+    _, second, same = await caller.asked("Content-Length: 0")
+    assert first[b"x-request-id"] != second[b"x-request-id"]
+    assert dict(security_headers(b"here")).items() <= first.items()
     assert state.split(b'"state":')[1] == same.split(b'"state":')[1]
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="segments are counted on Linux")
-@pytest.mark.parametrize("more", [[], ["Content-Length: 0"]], ids=["at once", "by a task"])
-async def test_an_answer_goes_out_in_one_write(caller: Caller, more: list[str]) -> None:
+async def test_an_answer_goes_out_in_one_write(caller: Caller) -> None:
     raw: socket.socket = caller.writer.get_extra_info("socket")
 
     def segments() -> int:
@@ -200,15 +190,14 @@ async def test_an_answer_goes_out_in_one_write(caller: Caller, more: list[str]) 
         return int(struct.unpack_from("I", told, _DATA_SEGMENTS_IN)[0])
 
     before = segments()
-    await caller.asked(*more)
+    await caller.asked()
     assert segments() - before == 1
 
 
-@pytest.mark.parametrize("more", [[], ["Content-Length: 0"]], ids=["at once", "by a task"])
 async def test_what_a_proxy_says_is_believed_where_it_is_trusted(
-    caller: Caller, request: pytest.FixtureRequest, more: list[str]
+    caller: Caller, request: pytest.FixtureRequest
 ) -> None:
-    _, headers, _ = await caller.asked("X-Forwarded-Proto: https", *more)
+    _, headers, _ = await caller.asked("X-Forwarded-Proto: https")
     assert (b"strict-transport-security" in headers) == ("behind a proxy" in request.node.callspec.id)
 
 
@@ -255,7 +244,7 @@ async def test_answers_come_in_the_order_of_their_requests(caller: Caller) -> No
     assert answers[3][1][b"x-request-id"] == b"d"
 
 
-async def test_what_follows_an_answer_at_once_may_take_longer_than_silence_may(
+async def test_a_poll_behind_an_answer_may_take_longer_than_silence_may(
     server: StreamServer, caller: Caller
 ) -> None:
     poll = "GET /api/v1/state?since=9:1&wait=1.5 HTTP/1.1"
@@ -272,7 +261,7 @@ async def test_who_asks_again_and_again_is_not_taken_for_silent(caller: Caller) 
 
 
 @pytest.mark.parametrize("begun", [b"", b"GET /api/v1/state HTTP/1.1\r\nHost: "])
-async def test_who_falls_silent_after_an_answer_at_once_is_cut(caller: Caller, begun: bytes) -> None:
+async def test_a_client_that_falls_silent_after_an_answer_is_cut(caller: Caller, begun: bytes) -> None:
     await caller.asked()
     caller.writer.write(begun)
     async with asyncio.timeout(8 * SECONDS):
@@ -281,9 +270,8 @@ async def test_who_falls_silent_after_an_answer_at_once_is_cut(caller: Caller, b
 
 
 async def test_who_asks_and_does_not_read_holds_little_and_is_cut(
-    server: StreamServer, caller: Caller, monkeypatch: pytest.MonkeyPatch
+    server: StreamServer, caller: Caller
 ) -> None:
-    monkeypatch.setattr(http_protocol, "_READER_SECONDS", SECONDS)
     server.publish(snapshot(2, tickets=tuple(range(500))), snapshot(1))
     caller.writer.transport.pause_reading()  # type: ignore[attr-defined]
     (transport,) = server.transports()
