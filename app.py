@@ -83,7 +83,7 @@ class Node:
         self._store = None if self._redis is None else SnapshotStore(self._redis, channels=CHANNELS)
         self._writer = None if self._store is None else SnapshotWriter(self._store)
         dirty = DirtySet()
-        self.hub = Hub(mark_dirty=dirty.mark, stale_seconds=settings.stale_seconds)
+        self.hub = Hub(mark_dirty=dirty.mark, stale_seconds=settings.timing.stale_seconds)
         self._intake = Intake(
             settings=settings,
             engine=self._engine,
@@ -109,7 +109,7 @@ class Node:
         self._drain = Drain()
         self._timing = Timing(
             heartbeat_seconds=settings.heartbeat_seconds,
-            hello_seconds=settings.hello_seconds,
+            hello_seconds=settings.timing.hello_seconds,
             send_deadline_seconds=settings.send_deadline_seconds,
             ping_seconds=settings.ping_seconds,
         )
@@ -135,7 +135,6 @@ class Node:
                 most_per_address=settings.max_anonymous_sockets_per_address,
             ),
             drain=self._drain,
-            max_frames_per_second=settings.max_frames_per_second,
         )
 
     # Requests.
@@ -266,7 +265,6 @@ def server_for(settings: Settings, *, development: Development | None = None, si
         _application(node),
         host=settings.host,
         port=settings.port,
-        max_frame_bytes=settings.max_frame_bytes,
         drain=node.drain,
         trusted_proxies=settings.trusted_proxies,
         max_waiting=settings.max_anonymous_sockets,

@@ -21,6 +21,8 @@ Seconds = Annotated[float, msgspec.Meta(gt=0, le=86_400)]
 Count = Annotated[int, msgspec.Meta(ge=1)]
 #: Between two fetches of the same document lie 3 s at least, and a key withdrawn is believed until the next.
 RefreshSeconds = Annotated[float, msgspec.Meta(ge=5, le=3600)]
+#: Clients take 15 s without a frame for a lost connection, and a heartbeat may come late.
+HeartbeatSeconds = Annotated[float, msgspec.Meta(ge=0.5, le=10)]
 SecondsOrOff = Annotated[float, msgspec.Meta(ge=0, le=86_400)]
 
 
@@ -29,6 +31,18 @@ class Setting(msgspec.Struct, frozen=True):
 
     variable: str
     meaning: str
+
+
+class NodeTiming(msgspec.Struct, frozen=True, kw_only=True):
+    """Times in seconds that no operator sets; a test may pass others.
+
+    ``sweep``: how often the revisions of all watched accounts are compared. ``stale``: without a completed sweep for
+    this long, clients are told `stale`. ``hello``: how long a socket may take to authenticate.
+    """
+
+    sweep_seconds: float = 1.0
+    stale_seconds: float = 2.0
+    hello_seconds: float = 5.0
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
@@ -50,24 +64,19 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     jwt_issuer: str = ""
     jwt_audience: tuple[str, ...] = ()
     allowed_origins: tuple[str, ...] = ()
-    heartbeat_seconds: Seconds = 5.0
-    sweep_seconds: Seconds = 1.0
-    stale_seconds: Seconds = 2.0
-    hello_seconds: Seconds = 5.0
+    heartbeat_seconds: HeartbeatSeconds = 5.0
     send_deadline_seconds: Seconds = 10.0
     ping_seconds: Seconds = 20.0
     audit_seconds: SecondsOrOff = 10.0
-    audit_rows: Count = 1_000
     max_sockets_per_user: Count = 10
     max_anonymous_sockets: Count = 1000
     max_anonymous_sockets_per_address: Count = 100
-    max_frames_per_second: Count = 10
-    max_frame_bytes: Count = 16_384
     trusted_proxies: tuple[str, ...] = ()
     node: str = ""
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     log_format: Literal["json", "text"] = "json"
     log_connections: bool = False
+    timing: NodeTiming = NodeTiming()
 
     @property
     def jwt_secrets(self) -> tuple[str, ...]:
@@ -94,19 +103,13 @@ SETTINGS: Final[Mapping[str, Setting]] = {
     "jwt_issuer": Setting("GUARDWIRE_JWT_ISSUER", "the `iss` that a token must carry"),
     "jwt_audience": Setting("GUARDWIRE_JWT_AUDIENCE", "comma-separated; a token's `aud` must name one of them"),
     "allowed_origins": Setting("GUARDWIRE_ALLOWED_ORIGINS", "comma-separated origins of other sites whose pages may connect; the server's own is always allowed"),
-    "heartbeat_seconds": Setting("GUARDWIRE_HEARTBEAT_SECONDS", "a heartbeat is sent when nothing else was for this long"),
-    "sweep_seconds": Setting("GUARDWIRE_SWEEP_SECONDS", "how often the revisions of all watched accounts are compared"),
-    "stale_seconds": Setting("GUARDWIRE_STALE_SECONDS", "without a completed sweep for this long, clients get `stale`"),
-    "hello_seconds": Setting("GUARDWIRE_HELLO_SECONDS", "how long a socket may take to authenticate"),
+    "heartbeat_seconds": Setting("GUARDWIRE_HEARTBEAT_SECONDS", "a heartbeat is sent when nothing else was for this long, 0.5 to 10: clients take 15 s without a frame for a lost connection"),
     "send_deadline_seconds": Setting("GUARDWIRE_SEND_DEADLINE_SECONDS", "a socket that takes nothing for this long is closed with 4010"),
     "ping_seconds": Setting("GUARDWIRE_PING_SECONDS", "how often a quiet socket is pinged; it is closed with 4009 after twice that without a sign of life"),
     "audit_seconds": Setting("GUARDWIRE_AUDIT_SECONDS", "how often one watched account is compared with a reduction of its raw log; 0 turns it off"),
-    "audit_rows": Setting("GUARDWIRE_AUDIT_ROWS", "newest rows of each table that one such audit reads"),
     "max_sockets_per_user": Setting("GUARDWIRE_MAX_SOCKETS_PER_USER", "sockets that one user may hold, across nodes while Redis is up"),
     "max_anonymous_sockets": Setting("GUARDWIRE_MAX_ANONYMOUS_SOCKETS", "sockets that may be open on a node before they said whose they are, and as many connections of each kind: without a whole request, with a handshake that is not decided, and idle between two requests; beyond it handshakes without a token get 503, and the oldest of those connections are cut"),
     "max_anonymous_sockets_per_address": Setting("GUARDWIRE_MAX_ANONYMOUS_SOCKETS_PER_ADDRESS", "of those, how many may come from one address (of IPv6: one /64); beyond it 429. Behind a proxy set GUARDWIRE_TRUSTED_PROXIES, else all come from the proxy"),
-    "max_frames_per_second": Setting("GUARDWIRE_MAX_FRAMES_PER_SECOND", "frames that a client may send in a second before 4029"),
-    "max_frame_bytes": Setting("GUARDWIRE_MAX_FRAME_BYTES", "longest frame that a client may send"),
     "trusted_proxies": Setting("GUARDWIRE_TRUSTED_PROXIES", "comma-separated addresses or networks of the proxies in front, whose `X-Forwarded-For` and `X-Forwarded-Proto` are believed; none are without it"),
     "node": Setting("GUARDWIRE_NODE", "name of this node in its log lines; default the machine's name and the port"),
     "log_level": Setting("GUARDWIRE_LOG_LEVEL", "DEBUG, INFO, WARNING or ERROR"),
@@ -116,21 +119,41 @@ SETTINGS: Final[Mapping[str, Setting]] = {
 # fmt: on
 
 
+#: Settings of former releases that are constants now, and the value of each.
+FORMER_SETTINGS: Final[Mapping[str, str]] = {
+    "GUARDWIRE_AUDIT_ROWS": "1,000",
+    "GUARDWIRE_HELLO_SECONDS": "5",
+    "GUARDWIRE_MAX_FRAMES_PER_SECOND": "10",
+    "GUARDWIRE_MAX_FRAME_BYTES": "16,384",
+    "GUARDWIRE_STALE_SECONDS": "2",
+    "GUARDWIRE_SWEEP_SECONDS": "1",
+}
+
+
+def ignored(environment: Mapping[str, str]) -> list[str]:
+    """A warning for each variable in ``environment`` that a former release read and this one does not."""
+    return [
+        f"{name} is ignored: it is no setting any more, and always {value}. Remove it from the environment."
+        for name, value in FORMER_SETTINGS.items()
+        if environment.get(name, "").strip()
+    ]
+
+
 def read(environment: Mapping[str, str], **overrides: Any) -> Settings:
     """Settings from ``environment``, with ``overrides`` by field name on top; raises ConfigurationError with all problems."""
     values: dict[str, Any] = {}
     problems: list[str] = []
-    for field in msgspec.structs.fields(Settings):
-        setting = SETTINGS[field.name]
+    types = {field.name: field.type for field in msgspec.structs.fields(Settings)}
+    for name, setting in SETTINGS.items():
         text = environment.get(setting.variable, "").strip()
-        if field.name in overrides or not text:
+        if name in overrides or not text:
             continue
-        raw: Any = tuple(filter(None, re.split(r"[,\s]+", text))) if field.type == tuple[str, ...] else text
+        raw: Any = tuple(filter(None, re.split(r"[,\s]+", text))) if types[name] == tuple[str, ...] else text
         try:
-            values[field.name] = msgspec.convert(raw, field.type, strict=False, dec_hook=_path)
+            values[name] = msgspec.convert(raw, types[name], strict=False, dec_hook=_path)
         except msgspec.ValidationError as error:
             problems.append(f"{setting.variable}={text!r}: {str(error).lower()}; it is {setting.meaning}.")
-    known = {setting.variable for setting in SETTINGS.values()}
+    known = {setting.variable for setting in SETTINGS.values()} | FORMER_SETTINGS.keys()
     problems += [
         f"{name} is not a setting; did you mis-spell one of those in OPERATIONS.md?"
         for name in sorted(environment)
@@ -142,7 +165,7 @@ def read(environment: Mapping[str, str], **overrides: Any) -> Settings:
 
 
 def _path(kind: type, text: str) -> Path:
-    """What msgspec asks for types that are not its own; a path is the only one among the settings."""
+    """Convert ``text`` to a type that msgspec does not know; a path is the only one among the settings."""
     assert kind is Path
     return Path(text)
 
@@ -165,10 +188,6 @@ def check_production(settings: Settings) -> None:
     problems += _url_problems("redis_url", settings.redis_url, ("redis", "rediss", "unix"))
     problems += _url_problems("jwks_url", settings.jwks_url, ("https", "http"))
     problems += _proxy_problems(settings.trusted_proxies)
-    if settings.stale_seconds <= settings.sweep_seconds:
-        problems.append(
-            "GUARDWIRE_STALE_SECONDS must be more than GUARDWIRE_SWEEP_SECONDS: else all is stale before it is swept."
-        )
     if "*" in settings.allowed_origins:
         problems.append("GUARDWIRE_ALLOWED_ORIGINS may not hold *: name each origin.")
     if problems:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import platform
 from collections.abc import Callable
@@ -13,6 +14,8 @@ from realtime import logs, settings
 from realtime.cli.process import allow_many_connections, check_port, collect_garbage_seldom
 from realtime.errors import ConfigurationError
 from realtime.settings import Settings
+
+log = logging.getLogger(__name__)
 
 
 def serve(
@@ -47,6 +50,8 @@ def serve(
         node=read.node or named_after(read),
         connections=read.log_connections,
     )
+    for warning in settings.ignored(os.environ):
+        log.warning(warning)
     server = app.server_for(read)
     collect_garbage_seldom()
     server.run()

@@ -20,6 +20,10 @@ from starlette.types import Scope
 from realtime.metrics import METRICS
 from realtime.store.leases import LEASE_SECONDS, Leases
 
+#: Frames that a client may send in a second, and the longest one.
+MAX_FRAMES_PER_SECOND: Final = 10
+MAX_FRAME_BYTES: Final = 16_384
+
 
 class RateLimit:
     """``per_second`` requests a user, with ``burst`` at once, on this node; the generic cell rate algorithm.

@@ -40,6 +40,10 @@ _TRIGGERS_EVERY: Final = 6
 _MOST_RATES: Final = 20_000
 
 
+#: Newest rows of each table that one audit reads, so that its cost does not grow with history.
+AUDIT_ROWS: Final = 1_000
+
+
 class Audited(Protocol):
     """What the audit needs of the hub."""
 
@@ -60,7 +64,7 @@ class Auditor:
         hub: Audited,
         live_queries: LiveQueries,
         interval_seconds: float,
-        most_rows: int,
+        most_rows: int = AUDIT_ROWS,
         trouble: Trouble | None = None,
     ) -> None:
         self._engine = engine

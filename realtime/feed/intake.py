@@ -95,7 +95,7 @@ class Intake:
             connection=sweeping,
             hub=hub,
             dirty=dirty,
-            interval_seconds=settings.sweep_seconds,
+            interval_seconds=settings.timing.sweep_seconds,
             on_waiting=self._wake_applier,
             trouble=trouble,
         )
@@ -126,7 +126,6 @@ class Intake:
             hub=hub,
             live_queries=LIVE_QUERIES,
             interval_seconds=settings.audit_seconds,
-            most_rows=settings.audit_rows,
             trouble=trouble,
         )
         self._self_test = SelfTest(

@@ -77,7 +77,6 @@ class StreamServer:
             admission=self.admission,
             anonymous=anonymous or AnonymousLimit(most=400, most_per_address=300),
             drain=self.drain,
-            max_frames_per_second=10,
         )
         self.timer = SocketTimer(
             hub=self.hub,
@@ -116,7 +115,6 @@ class StreamServer:
             ),
             host="127.0.0.1",
             port=0,
-            max_frame_bytes=16_384,
             drain=self.leave,
             signals=False,
             trusted_proxies=trusted_proxies,

@@ -56,7 +56,6 @@ async def port() -> AsyncIterator[int]:
         ),
         host="127.0.0.1",
         port=0,
-        max_frame_bytes=16_384,
         timing=HttpTiming(head_seconds=HEAD_SECONDS),
         drain=nothing,
         signals=False,

@@ -56,7 +56,7 @@ async def nothing() -> None:
 async def answering(endpoint: Answers) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
     """A connection to a server of ``endpoint``, which has been asked."""
     app = Application([Route("/", endpoint, methods=["GET"])])
-    server = Server(app, host="127.0.0.1", port=0, max_frame_bytes=16_384, drain=nothing, signals=False)
+    server = Server(app, host="127.0.0.1", port=0, drain=nothing, signals=False)
     async with server.running(), asyncio.timeout(10):
         reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
         writer.write(b"GET / HTTP/1.1\r\nHost: here\r\n\r\n")

@@ -196,7 +196,6 @@ async def server_of_who(
         Application([Route("/who", who), Route("/long", long), Route("/waits", waits)]),
         host="127.0.0.1",
         port=0,
-        max_frame_bytes=16_384,
         drain=nothing,
         signals=False,
         trusted_proxies=trusted_proxies,

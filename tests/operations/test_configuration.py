@@ -5,8 +5,10 @@ from __future__ import annotations
 import pytest
 
 from realtime.cli.serve import named_after, read_production
+from realtime.delivery.limits import MAX_FRAME_BYTES, MAX_FRAMES_PER_SECOND
 from realtime.errors import ConfigurationError
-from realtime.settings import SETTINGS
+from realtime.feed.auditor import AUDIT_ROWS
+from realtime.settings import FORMER_SETTINGS, SETTINGS, Settings, ignored
 from tests.auth.issuer import AUDIENCE, ISSUER, SECRET
 
 GOOD = {
@@ -33,19 +35,13 @@ WRONG = {
     "GUARDWIRE_JWT_ISSUER": " ",
     "GUARDWIRE_JWT_AUDIENCE": ",",
     "GUARDWIRE_ALLOWED_ORIGINS": "*",
-    "GUARDWIRE_HEARTBEAT_SECONDS": "0",
-    "GUARDWIRE_SWEEP_SECONDS": "soon",
-    "GUARDWIRE_STALE_SECONDS": "0.5",
-    "GUARDWIRE_HELLO_SECONDS": "-1",
+    "GUARDWIRE_HEARTBEAT_SECONDS": "20",
     "GUARDWIRE_SEND_DEADLINE_SECONDS": "nan",
     "GUARDWIRE_PING_SECONDS": "inf",
     "GUARDWIRE_MAX_SOCKETS_PER_USER": "0",
     "GUARDWIRE_MAX_ANONYMOUS_SOCKETS": "many",
     "GUARDWIRE_MAX_ANONYMOUS_SOCKETS_PER_ADDRESS": "-1",
     "GUARDWIRE_AUDIT_SECONDS": "often",
-    "GUARDWIRE_AUDIT_ROWS": "-1",
-    "GUARDWIRE_MAX_FRAMES_PER_SECOND": "1.5",
-    "GUARDWIRE_MAX_FRAME_BYTES": "16k",
     "GUARDWIRE_TRUSTED_PROXIES": "10.0.0.0/8, everybody",
     "GUARDWIRE_SERVER_BINARIES": "mine",
     "GUARDWIRE_LOG_LEVEL": "chatty",
@@ -110,9 +106,21 @@ def test_what_is_missing_is_named_at_once() -> None:
         assert any(variable in each for each in missing.value.problems)
 
 
-def test_freshness_that_cannot_be_kept_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    slow = {"GUARDWIRE_SWEEP_SECONDS": "3", "GUARDWIRE_STALE_SECONDS": "3"}
-    assert ["GUARDWIRE_STALE_SECONDS" in each for each in problems(monkeypatch, slow)] == [True]
+def test_a_setting_of_a_former_release_is_a_warning_and_no_problem(monkeypatch: pytest.MonkeyPatch) -> None:
+    former = dict.fromkeys(FORMER_SETTINGS, "7")
+    assert problems(monkeypatch, former) == []
+    assert [warning.split()[0] for warning in ignored(GOOD | former)] == list(FORMER_SETTINGS)
+    assert ignored(GOOD) == []
+
+
+def test_former_settings_are_the_constants_that_the_warning_names() -> None:
+    timing = Settings().timing
+    constants = (
+        AUDIT_ROWS, timing.hello_seconds, MAX_FRAMES_PER_SECOND, MAX_FRAME_BYTES, timing.stale_seconds,
+        timing.sweep_seconds,
+    )  # fmt: skip
+    assert [f"{constant:,.0f}" for constant in constants] == list(FORMER_SETTINGS.values())
+    assert timing.sweep_seconds < timing.stale_seconds
 
 
 def test_a_node_is_named_after_its_port_where_nothing_else_is_said(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,6 +20,7 @@ from auth.development import DevelopmentKey
 from auth.identity import ADMIN_SCOPE
 from realtime.database import engine_for
 from realtime.metrics import METRICS
+from realtime.settings import NodeTiming
 from tests.databases import Databases
 from tests.end_to_end.mirror import Mirror, mirror
 from tests.end_to_end.node import Node, node
@@ -29,7 +30,7 @@ from tests.operations.pgbouncer import SERVERS, pgbouncer, set_for_sessions
 USER, ADMIN = UUID(int=0xA11CE), UUID(int=0xADA)
 AT_ONCE = 8
 #: Sweeps are so slow that a change which arrives sooner was not found by one.
-SLOW_SWEEPS = {"sweep_seconds": 8.0, "stale_seconds": 30.0}
+SLOW_SWEEPS = {"timing": NodeTiming(sweep_seconds=8.0, stale_seconds=30.0)}
 HINTED_SECONDS = 4.0
 
 

@@ -20,6 +20,7 @@ from guardwire.ending import closed
 from guardwire.errors import CloseCode
 from realtime.delivery.http import poll
 from realtime.delivery.http.responses import freshness_headers
+from realtime.delivery.limits import MAX_FRAME_BYTES, MAX_FRAMES_PER_SECOND
 from realtime.delivery.server.deadlines import HttpTiming
 from realtime.delivery.server.request_heads import HEAD_BYTES
 from realtime.delivery.websocket.connection import CONTROL_PER_MESSAGE
@@ -198,18 +199,18 @@ def test_the_limits_are_the_defaults_of_the_settings() -> None:
     told = {what: (limit, beyond) for what, limit, beyond in table("Limits", level=2)}
     numbers = {what: re.sub(r"\D", "", limit) for what, (limit, _) in told.items()}
     assert numbers == {
-        "time to `hello`": f"{settings.hello_seconds:.0f}",
+        "time to `hello`": f"{settings.timing.hello_seconds:.0f}",
         "connections that have sent no `hello` yet, of one address": str(
             settings.max_anonymous_sockets_per_address
         ),
         "connections that have sent no `hello` yet, in all on a node": str(settings.max_anonymous_sockets),
         "pings, pongs and unfinished fragments from the client": str(
-            settings.max_frames_per_second * CONTROL_PER_MESSAGE
+            MAX_FRAMES_PER_SECOND * CONTROL_PER_MESSAGE
         ),
         "request line and headers, of a handshake too": str(HEAD_BYTES),
         "a request with its body; again for the decision on a handshake": f"{HttpTiming().head_seconds:.0f}",
-        "frame from the client": str(settings.max_frame_bytes),
-        "frames from the client": str(settings.max_frames_per_second),
+        "frame from the client": str(MAX_FRAME_BYTES),
+        "frames from the client": str(MAX_FRAMES_PER_SECOND),
         "connections of a user, all transports and nodes": str(settings.max_sockets_per_user),
         "a socket that takes nothing": f"{settings.send_deadline_seconds:.0f}",
         "quiet time before a ping": f"{settings.ping_seconds:.0f}",

@@ -17,6 +17,7 @@ import uvicorn
 from starlette.types import ASGIApp
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
+from realtime.delivery.limits import MAX_FRAME_BYTES
 from realtime.delivery.server.deadlines import Deadlines, HttpTiming
 from realtime.delivery.server.handover import HandoverProtocol
 from realtime.delivery.server.http_protocol import Http
@@ -43,7 +44,6 @@ class Server(uvicorn.Server):
         *,
         host: str,
         port: int,
-        max_frame_bytes: int,
         drain: Callable[[], Awaitable[None]],
         signals: bool,
         trusted_proxies: Sequence[str] = (),
@@ -59,7 +59,7 @@ class Server(uvicorn.Server):
                 http=functools.partial(
                     Http, Deadlines(most_waiting=max_waiting, timing=timing or HttpTiming())
                 ),  # type: ignore[arg-type]
-                ws_max_size=max_frame_bytes,
+                ws_max_size=MAX_FRAME_BYTES,
                 ws_per_message_deflate=False,
                 ws_ping_interval=None,
                 server_header=False,

@@ -19,7 +19,7 @@ from guardwire.state import CHANNELS
 from realtime.delivery.connection_log import WEBSOCKET, report_begin, report_end
 from realtime.delivery.drain import Drain
 from realtime.delivery.hub import Hub
-from realtime.delivery.limits import Admission, AnonymousLimit
+from realtime.delivery.limits import MAX_FRAMES_PER_SECOND, Admission, AnonymousLimit
 from realtime.delivery.stream import Stream, Timing, Verify, channels_in_order, close_after
 from realtime.delivery.watched_account import Store
 from realtime.delivery.websocket.connection import Callbacks, Socket
@@ -45,7 +45,7 @@ class OpenSockets:
         admission: Admission,
         anonymous: AnonymousLimit,
         drain: Drain,
-        max_frames_per_second: int,
+        max_frames_per_second: int = MAX_FRAMES_PER_SECOND,
     ) -> None:
         self._hub = hub
         self._verify_token = verify
