@@ -137,7 +137,7 @@ class Node:
             drain=self._drain,
         )
 
-    # Requests.
+    # Routes.
 
     def routes(self) -> list[BaseRoute]:
         """Everything that this server answers."""

@@ -16,7 +16,7 @@ from guardwire.state import STATE_VERSION
 from queries.book import BOOK
 from queries.records import ends_true
 from queries.timestamps import iso
-from realtime.owners import blocked
+from realtime.owners import count_blocked
 
 
 class LiveQuery(NamedTuple):
@@ -112,7 +112,7 @@ class LiveQueries:
             and all(ends_true(record) for name in self._collections for record in row[name])
         )
         if not own:
-            blocked("row", row["user_id"])
+            count_blocked("row", row["user_id"])
         return own
 
     def _shape(self, row: Mapping[str, Any]) -> Evaluation:

@@ -1,12 +1,12 @@
 """Log lines: one JSON object a line for machines, or one line of text for people; on standard error.
 
-What a line may say is decided here and not where it is written: no token, payload, header or query string
-ever appears in one, at any level. So libraries are heard from `WARNING` on and by their first line alone (at
-`DEBUG` they write what goes over the wire), and of an exception stands here what it is and where it was
-raised, not what it says, unless it is one whose words are ours (drivers quote the values that they choke on).
+No token, payload, header or query string ever appears in a line, at any level, and this module sees to it for every
+log call. Libraries are logged from `WARNING` on, with the first line of their message alone, because at `DEBUG` they
+write the bytes of the wire. A line about an exception has its type and place, and its message only where the
+exception is one of this project: drivers quote the values that they cannot handle.
 
-Writing never waits: lines go through a bounded memory to a thread, and a disk that is full, or a pipe that
-nobody reads, costs lines, which are counted, and never the server.
+Writing never waits. Lines go through a bounded memory to a thread. When the disk is full, or nobody reads the pipe,
+lines are lost and counted, and the server goes on.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ SESSION_ID: ContextVar[str] = ContextVar("session_id", default="")
 CONNECTIONS: Final = "realtime.delivery.connections"
 LINES_KEPT: Final = 10_000
 _OURS: Final = frozenset({"app", "auth", "guardwire", "queries", "realtime"})
-#: What a log call may add to its line by ``extra``, beside the ids.
+#: The fields that a log call may add to its line by ``extra``, beside the ids.
 _EXTRAS: Final = ("user", "method", "path", "status", "code", "duration_ms")
 _MESSAGE_CHARACTERS: Final = 2_000
 _FOREIGN_CHARACTERS: Final = 200
@@ -78,15 +78,15 @@ class Lines(logging.Formatter):
         fields.update((name, vars(record)[name]) for name in _EXTRAS if name in vars(record))
         error = record.exc_info[1] if record.exc_info else None
         if error is not None and (_is_ours(record) or record.levelno >= logging.ERROR):
-            fields["exception"] = described(error)
+            fields["exception"] = describe_error(error)
         elif error is not None:
-            # A library that only warns goes on by itself: where in it that was is nobody's concern.
+            # A library that only warns goes on by itself, so the place inside of it helps nobody.
             fields["message"] += f" ({type(error).__name__})"
         return fields
 
 
-def described(error: BaseException, causes: int = _CAUSES) -> Fields:
-    """What ``error`` is and where it was raised: no value of any variable is in it."""
+def describe_error(error: BaseException, causes: int = _CAUSES) -> Fields:
+    """The type of ``error`` and the place where it was raised, without the value of any variable."""
     kind = type(error)
     fields: Fields = {"type": f"{kind.__module__}.{kind.__qualname__}"}
     words = _safe_words(error)
@@ -98,9 +98,9 @@ def described(error: BaseException, causes: int = _CAUSES) -> Fields:
     ]
     inner = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
     if inner is not None and causes:
-        fields["cause"] = described(inner, causes - 1)
+        fields["cause"] = describe_error(inner, causes - 1)
     if isinstance(error, BaseExceptionGroup) and causes:
-        fields["members"] = [described(member, causes - 1) for member in error.exceptions[:_CAUSES]]
+        fields["members"] = [describe_error(member, causes - 1) for member in error.exceptions[:_CAUSES]]
     return fields
 
 
@@ -183,7 +183,7 @@ class Sink(logging.Handler):
         """Hand one line to the thread; never waits and never raises."""
         try:
             line = self.format(record).encode("utf-8", "backslashreplace") + b"\n"
-        except Exception:  # an odd argument of a log call must not end whoever made it
+        except Exception:  # an odd argument of a log call must not raise in its caller
             METRICS.log_lines_lost.add()
             return
         if len(self._waiting) >= LINES_KEPT:

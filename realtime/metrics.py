@@ -1,6 +1,4 @@
-"""What is counted: one object, one line each, in Prometheus' names and base units; no user ever appears in a
-label.
-"""
+"""The metrics of one process, in Prometheus' names and base units. No user ever appears in a label."""
 
 from __future__ import annotations
 
@@ -24,7 +22,7 @@ class Counter:
         self._values[value] = self._values.get(value, 0) + amount
 
     def get(self, value: str = "") -> float:
-        """What was counted under ``value``."""
+        """The count under the label's ``value``."""
         return self._values.get(value, 0)
 
     def lines(self) -> Iterator[str]:
@@ -216,7 +214,7 @@ class Metrics:
         )
 
     def _count_checks(self) -> None:
-        """What the server finds out about itself."""
+        """The server's checks of itself."""
         self._count_inbox()
         self.audits = Counter(
             "guardwire_audits_total", "Watched accounts compared with their raw log, by result.", "result"

@@ -26,7 +26,7 @@ def is_same(one: UUID, other: UUID) -> bool:
     return one is other or one == other
 
 
-def blocked(layer: str, user_id: UUID) -> WrongOwner:
+def count_blocked(layer: str, user_id: UUID) -> WrongOwner:
     """Count and log that data of another account was stopped on its way to ``user_id``; returns the error.
 
     The log line holds neither the data nor its owner, because readers of the log may not see other accounts.

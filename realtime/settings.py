@@ -37,7 +37,7 @@ class NodeTiming(msgspec.Struct, frozen=True, kw_only=True):
     """Times in seconds that no operator sets; a test may pass others.
 
     ``sweep``: how often the revisions of all watched accounts are compared. ``stale``: without a completed sweep for
-    this long, clients are told `stale`. ``hello``: how long a socket may take to authenticate.
+    this long, clients get `stale`. ``hello``: how long a socket may take to authenticate.
     """
 
     sweep_seconds: float = 1.0

@@ -33,7 +33,7 @@ class Freshness(NamedTuple):
     age_ms: int
 
 
-#: What an update frame is made of: the patch, the revision that it leads from, and how fresh the state is.
+#: An update frame depends on these: the patch, the revision that it leads from, and the freshness of the state.
 UpdateKey = tuple[bytes, int, Freshness]
 
 

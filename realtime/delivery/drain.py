@@ -39,7 +39,7 @@ class Client(Protocol):
 
 
 class Drain:
-    """How far this node is on its way out; ``begun`` says that it takes no new clients."""
+    """The drain of this node; ``begun`` says that it takes no new clients."""
 
     def __init__(self) -> None:
         self.begun = False

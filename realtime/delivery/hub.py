@@ -1,7 +1,7 @@
-"""Who is watching what: accounts, their newest snapshots, and the clients that each new one wakes.
+"""The watched accounts of this node, their newest snapshots, and the clients that each new snapshot wakes.
 
-The hub is single-threaded and never waits for a client: it sets a pointer and calls `wake`. The feed asks it
-what is watched and hands it what it found; transports attach; REST reads.
+The hub is single-threaded and never waits for a client: it sets a pointer and calls `wake`. The feed asks which
+accounts are watched and publishes their snapshots; transports attach clients; REST reads.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ from realtime.snapshot import Snapshot
 #: An account stays watched for this long after its last reader, so that pollers and reconnects are served
 #: from memory.
 LEASE_SECONDS: Final = 30.0
-#: An account that nobody has asked for and nothing has happened to for this long is packed. Reconciliation
-#: loops come every ten seconds, and what they touch is not worth packing in between.
+#: An account is packed when no client has asked for it and no change has come for this long. Reconciliation loops come
+#: every ten seconds, and it is not worth packing their accounts in between.
 IDLE_SECONDS: Final = 12.0
-#: How often one user may say to hold more than this node has seen. All sockets of a user may come at once
-#: from a node that was first, and may do so twice.
+#: How often one user may claim to hold a newer revision than this node has read. All sockets of a user may come at once
+#: from a node that had read it first, and may do so twice.
 CLAIMS_PER_SECOND: Final = 2
 CLAIMS_BURST: Final = 20
-#: So late a tick means that a crowd has had all of this node's time.
+#: A tick that is so late means that a crowd of clients took all of this node's time.
 _STANDSTILL_SECONDS: Final = 1.0
 
 
@@ -49,13 +49,14 @@ class Hub:
         self._mark_dirty = mark_dirty
         self._stale_seconds = stale_seconds
         self._accounts: dict[UUID, WatchedAccount] = {}
-        # By the text of their ids: on many nodes most of what commits tell is of accounts of others.
+        # By the text of their ids. With many nodes, most notifications are about accounts of other nodes, and to make a
+        # UUID of each would cost more than to look its text up.
         self._accounts_by_text: dict[str, WatchedAccount] = {}
         self._behind: set[WatchedAccount] = set()
-        # What is looked through every second is never all that is watched.
+        # Each second these two are looked through, and never all watched accounts.
         self._unread: set[WatchedAccount] = set()
         self._warm: set[WatchedAccount] = set()
-        # Of many idle accounts it would be the same, second after second.
+        # While all accounts are idle, the answer of `delivered` stays the same, second after second.
         self._delivered: tuple[list[UUID], list[int]] | None = None
         self._was_blind = True
         self._claims = RateLimit(per_second=CLAIMS_PER_SECOND, burst=claims_burst)
@@ -69,16 +70,17 @@ class Hub:
         self._ticked_at = float("inf")
         self.swept_as_of = ""
 
-    # What the feed calls.
+    # Called by the feed.
 
     def watched(self) -> Iterator[tuple[UUID, int]]:
         """Every watched account and the revision that was last delivered for it (-1: none)."""
         return ((user_id, account.revision) for user_id, account in self._accounts.items())
 
     def delivered(self) -> tuple[list[UUID], list[int]]:
-        """Those for which something was delivered, and its revisions; not to be changed."""
+        """The accounts for which a snapshot was delivered, and its revision for each; not to be changed."""
         if self._delivered is None:
-            # What was never delivered is marked already; to compare it too would have it read twice.
+            # Accounts without a delivered revision are already dirty. A sweep that compared them too would have them
+            # read twice.
             known = [each for each in self.watched() if each[1] >= 0]
             self._delivered = [user_id for user_id, _ in known], [revision for _, revision in known]
         return self._delivered
@@ -98,12 +100,12 @@ class Hub:
         return None if account is None else account.own_snapshot
 
     def is_watched(self, user_id: UUID) -> bool:
-        """Whether anybody on this node reads this account, or did lately."""
+        """Whether a client of this node is subscribed to this account, or was lately."""
         return user_id in self._accounts
 
     def is_news(self, user_id: UUID, revision: int) -> bool:
-        """Whether this revision of this account is watched and not yet delivered; if so the account counts as
-        behind.
+        """Whether the account is watched and this revision of it is not delivered yet; if so, the account is behind
+        from now on.
         """
         account = self._accounts.get(user_id)
         if account is None or revision <= account.revision:
@@ -112,7 +114,7 @@ class Hub:
         return True
 
     def is_behind(self, user_id: UUID) -> bool:
-        """Whether a watched account is known to have changed and not yet delivered as it is."""
+        """Whether a newer revision of a watched account is known of than the delivered one."""
         account = self._accounts.get(user_id)
         return account is not None and account.behind
 
@@ -134,7 +136,7 @@ class Hub:
             if found > account.revision:
                 self._fell_behind(account, found)
             elif account.revision == delivered:
-                # What was delivered is gone from the database.
+                # The delivered revision is gone from the database.
                 self._fell_behind(account, UNSURE)
         self.swept_at, self.swept_as_of = read_at, as_of
         self._take_waiting(waiting)
@@ -163,7 +165,7 @@ class Hub:
             account.report_staleness(now, stale=self._is_stale(account, now))
 
     def publish(self, steps: Sequence[Step], *, as_of: str, read_at: float) -> None:
-        """Make what this process read at ``as_of`` the newest of its accounts, and wake who is watching."""
+        """Make snapshots that this process read at ``as_of`` the newest of their accounts, and wake the subscribers."""
         now = time.monotonic()
         self._answered_at = max(self._answered_at, read_at)
         for snapshot, base in steps:
@@ -174,15 +176,15 @@ class Hub:
             if account.advance(snapshot, base, as_of=as_of, read_at=read_at):
                 self._caught_up(account, now)
                 if delivered == -1:
-                    # Most of a crowd that connects is idle. What changes is unpacked with its first change.
+                    # Most accounts of a crowd that connects are idle. The others are unpacked with their first change.
                     account.pack()
                 account.wake(now, stale=self._cannot_vouch(account))
                 if delivered not in (-1, snapshot.revision):
                     _measure(account, snapshot, base)
 
     def follow(self, snapshot: Snapshot) -> bool:
-        """Make what a commit told the newest of its account, and wake who is watching; False when it does not
-        follow on what is shown.
+        """Make a snapshot that was computed from a delta the newest of its account, and wake the subscribers; False
+        when it does not follow the snapshot that is shown.
         """
         account = self._accounts.get(snapshot.user_id)
         if account is None or not account.follow(snapshot):
@@ -201,10 +203,10 @@ class Hub:
             account.mark_disputed(disputed)
             account.report_staleness(now, stale=self._is_stale(account, now))
 
-    # What transports and REST call.
+    # Called by transports and REST.
 
     def attach(self, user_id: UUID, subscriber: Subscriber) -> WatchedAccount:
-        """Watch an account for a client; `WatchedAccount.first_snapshot` then waits for what to send it."""
+        """Watch an account for a client; `WatchedAccount.first_snapshot` then waits for its first snapshot."""
         account = self._watched_account(user_id)
         account.subscribers.add(subscriber)
         self._unread.discard(account)
@@ -232,27 +234,27 @@ class Hub:
         return now - max(self.swept_at, self._answered_at) <= self._stale_seconds
 
     def read_again(self, account: WatchedAccount) -> None:
-        """Have an account read: a client has seen more of it elsewhere than this node has."""
+        """Have an account read again: a client has seen a newer revision on another node."""
         self._fell_behind(account, UNSURE)
         self._mark_dirty(account.user_id)
 
     def claim(self, user_id: UUID, now: float) -> None:
-        """Count a client that says to hold more than this node has seen; raises TooManyClaims."""
+        """Count a client that claims to hold a newer revision than this node has read; raises TooManyClaims."""
         wait_seconds = self._claims.wait_seconds(user_id, now)
         if wait_seconds:
             raise TooManyClaims(wait_seconds)
 
     def tick(self, now: float) -> None:
-        """Tell clients whose freshness changed; forget accounts that nobody reads any more. A few times a
+        """Report staleness that began or ended, and forget accounts that no client reads any more. Called a few times a
         second.
         """
         if now - self._ticked_at > _STANDSTILL_SECONDS:
-            # Whoever comes in a crowd that kept this node from looking is not told that it cannot see.
+            # The crowd kept this node from reading, so its clients must not be refused as if the database were away.
             self._answered_at = now
         self._ticked_at = now
         blind = self.blind(now)
-        # While all is well only the accounts that are behind can have gone stale. While it is not, those that
-        # were read after the last sweep follow later than the others.
+        # While sweeps complete, only accounts that are behind can become stale. While they do not, an account that was
+        # read after the last sweep becomes stale later than the others.
         all_wait = self.waits_since != float("inf")
         concerned = (
             self._accounts.values() if blind or all_wait or self._was_blind else self._behind | self._waiting
@@ -312,7 +314,7 @@ class Hub:
         METRICS.watched_accounts.set(len(self._accounts))
 
     def _cool_down(self, now: float) -> None:
-        """Drop encodings that nobody asked for lately; pack what is idle."""
+        """Drop encodings that no client asked for lately, and pack idle accounts."""
         for account in tuple(self._warm):
             if account.snapshot is not None:
                 account.snapshot.forget_unused()
@@ -321,13 +323,13 @@ class Hub:
                 self._warm.discard(account)
 
     def _age_seconds(self, now: float) -> float:
-        """Since the least fresh account was confirmed, of those that anybody has been shown."""
+        """Seconds since the least fresh account was confirmed, among those that have a snapshot."""
         shown = (account.confirmed_at for account in self._behind if account.revision >= 0)
         return now - min((self.swept_at, *shown))
 
 
 def _measure(account: WatchedAccount, snapshot: Snapshot, base: Snapshot | None) -> None:
-    """Count what those who are subscribed to ``account`` were just sent."""
+    """Count the push of ``snapshot`` to the subscribers of ``account``."""
     clients = len(account.subscribers)
     if base is not None and base.epoch != snapshot.epoch:
         METRICS.resyncs.add(clients, "epoch")
@@ -368,14 +370,14 @@ class Waiter:
         self.changed.set()
 
     def follow(self, stream: Stream, now: float) -> Outputs:
-        """What ``stream`` gives for what is new of the account."""
+        """Give ``stream`` the newest snapshot and staleness of the account; returns what is to be done."""
         account = self.account
         assert account.snapshot is not None
         fresh = account.freshness(now)
         return [*stream.newer(account.snapshot, fresh, now), *stream.stale(account.stale, fresh, now)]
 
     async def wait(self, seconds: float) -> bool:
-        """Whether there was changed within ``seconds``."""
+        """Whether the account changed, in state or in freshness, within ``seconds``."""
         try:
             async with asyncio.timeout(seconds):
                 await self.changed.wait()

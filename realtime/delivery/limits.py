@@ -1,5 +1,7 @@
-"""Limits: connections of one user, sockets without a user, and requests of one user that cost the database
+"""Limits of clients: connections of one user, sockets without a user, and requests of one user that cost the database
 something.
+
+A crowd that connects and sends nothing could otherwise take every file descriptor, for seconds at a time.
 """
 
 from __future__ import annotations
@@ -28,8 +30,8 @@ MAX_FRAME_BYTES: Final = 16_384
 class RateLimit:
     """``per_second`` requests a user, with ``burst`` at once, on this node; the generic cell rate algorithm.
 
-    Kept for one user is a single time, and only while it lies ahead, so memory is bounded by what was served
-    lately.
+    For each user one time is kept, and only while it lies ahead, so memory is bounded by the requests of the last
+    seconds.
     """
 
     def __init__(self, *, per_second: float, burst: int) -> None:
@@ -39,14 +41,13 @@ class RateLimit:
         self._swept_at = 0.0
 
     def wait_seconds(self, user_id: UUID, now: float) -> int:
-        """0 when the request may go on, and it is counted then; else whole seconds to wait. ``now`` is
-        monotonic seconds.
+        """0 when the request may go on, which is counted then; else whole seconds to wait. ``now`` is monotonic
+        seconds.
         """
         self._forget_idle(now)
         free_at = max(self._free_at.get(user_id, 0.0), now) + self._interval_seconds
         over_seconds = free_at - now - self._allowance_seconds
-        # The sums of floats err by less than a microsecond, and a burst of exactly the size allowed must
-        # pass.
+        # Sums of floats err by less than a microsecond, and a burst of exactly the allowed size must pass.
         if over_seconds > 1e-6:
             return max(1, math.ceil(over_seconds))
         self._free_at[user_id] = free_at
@@ -111,7 +112,7 @@ class Admission:
             self.leave(lease)
 
     async def run(self) -> None:
-        """Renew what is held and give back what is not, for ever."""
+        """Renew the leases of open connections and give back those of closed ones, for ever."""
         if self._leases is None:
             await asyncio.Event().wait()
             return
@@ -138,12 +139,12 @@ class Admission:
 
 #: When a socket without a user may be tried again.
 ANONYMOUS_RETRY_AFTER_SECONDS: Final = 5
-#: What one subscriber is usually given, so that he cannot be many (RFC 6177).
+#: One subscriber is usually given a network of this size (RFC 6177), so it counts as one address.
 _IPV6_PREFIX_BITS: Final = 64
 
 
 class AnonymousLimit:
-    """Counts them; a socket is one from its handshake until it has said hello, or is gone."""
+    """Limits sockets without a user; a socket counts from its handshake until its hello is accepted, or it is gone."""
 
     def __init__(self, *, most: int, most_per_address: int) -> None:
         self._most = most
@@ -163,12 +164,12 @@ class AnonymousLimit:
         return exceeded
 
     def enter(self, address: str) -> None:
-        """One more is open."""
+        """Count one more open socket from ``address``."""
         self._counts[address] += 1
         self._count(1)
 
     def leave(self, address: str) -> None:
-        """One of them has said who he is, or is gone."""
+        """Count one less: its client has identified itself, or is gone."""
         self._counts[address] -= 1
         if not self._counts[address]:
             del self._counts[address]
@@ -180,9 +181,9 @@ class AnonymousLimit:
 
 
 def address_of(scope: Scope) -> str:
-    """Where a connection comes from, as far as that tells people apart; "" where it is not known.
+    """The address of a client, of IPv6 the network; "" where it is not known.
 
-    The scope's client is the peer of the TCP connection, unless that is a trusted proxy, which then says.
+    The scope's client is the peer of the TCP connection. Behind a trusted proxy it is the client that the proxy names.
     """
     client = scope.get("client")
     try:

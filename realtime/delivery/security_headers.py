@@ -26,7 +26,7 @@ _HOST = re.compile(rb"[A-Za-z0-9.-]{1,253}(?::[0-9]{1,5})?")
 
 
 def security_headers(host: bytes) -> RawHeaders:
-    """What tells browsers to be careful, for answers of ``host`` that never came near `Headers`."""
+    """The security headers of an answer to a request for ``host``."""
     return [(b"content-security-policy", _policy_for(host)), *_FIXED]
 
 

@@ -1,7 +1,7 @@
-"""What one client is sent, and when its stream ends: pure, without sockets, tasks and a clock of its own.
+"""The stream of one client: every decision about its frames and its end, without sockets, tasks and a clock of its own.
 
-A transport tells a `Stream` what happens (a newer snapshot, a frame of the client, the time), and does what the stream
-answers: write frames, ask the peer for a sign of life, have a token verified, close. WebSocket, Server-Sent Events and
+A transport gives a `Stream` each event (a newer snapshot, a frame of the client, the time), and performs the answer:
+write frames, send a ping, have a token verified, close. WebSocket, Server-Sent Events and
 long poll share every decision in this file; they only encode and write.
 
 A stream keeps two pointers and no queue: the snapshot that the client's state equals, and (in the hub) the newest one.
@@ -38,10 +38,10 @@ from guardwire.state import CHANNELS
 from realtime.errors import RETRY_AFTER_MS, AuthenticationError, StreamClosed, TooManyClaims, UnavailableError
 from realtime.history import Edge
 from realtime.metrics import METRICS
-from realtime.owners import WrongOwner, blocked, is_same
+from realtime.owners import WrongOwner, count_blocked, is_same
 from realtime.snapshot import Channels, Freshness, Snapshot
 
-#: What is due within this time is done when the stream is looked at: a look costs more than most of what it is for.
+#: A heartbeat that is due within this time is sent when the stream is looked at: a look costs more than a heartbeat.
 EARLY_SECONDS: Final = 0.75
 _EMPTY_PATCH: Final = b"{}"
 _decode_patch = msgspec.json.Decoder(dict[str, Any]).decode
@@ -156,9 +156,9 @@ def _close_for_now(code: CloseCode, reason: str) -> Close:
 class Stream:
     """The stream of one client, from its connection to its end.
 
-    ``now`` is always monotonic seconds, ``wall`` unix seconds, and ``fresh`` how fresh the account's state is. Each
-    input gives what is to be done, in order; after a `Close` every input gives nothing. ``next_due`` is when `tick` is
-    to be called next; before that, `tick` does no harm.
+    ``now`` is always monotonic seconds, ``wall`` unix seconds, and ``fresh`` the freshness of the account's state. Each
+    method returns the outputs to perform, in order; after a `Close` every method returns nothing. ``next_due`` is the
+    time at which `tick` is to be called next; an earlier call does no harm.
     """
 
     __slots__ = (
@@ -178,7 +178,7 @@ class Stream:
         #: Since when the transport takes nothing more; None while it does.
         self.blocked_since: float | None = None
         self.has_ended = False
-        #: Who the client is; None until a token has said so.
+        #: The identity that the client's token proved; None until a token was verified.
         self.identity = identity
         self.session_number = session_number
 
@@ -222,8 +222,8 @@ class Stream:
         return (self._frame("auth_ok", AuthOk(expires_at=int(newer.expires_at)), now),)
 
     def refused(self, error: AuthenticationError, now: float) -> Outputs:
-        """A token that the client sent is not good. The token in force still is, so a client that is identified learns
-        what is wrong with the new one, and may send another.
+        """A token that the client sent is not good. An identified client keeps the token in force, so it gets an error
+        frame and may send another token.
         """
         METRICS.auth_failures.add(1, error.reason)
         if self.identity is None or error.status == 403 or error.reason == "other_user":
@@ -299,8 +299,8 @@ class Stream:
     # The account changes.
 
     def newer(self, newest: Snapshot, fresh: Freshness, now: float) -> Outputs:
-        """Send what turns the client's state into ``newest``. A client that cannot take it now gets it later, together
-        with whatever follows.
+        """Send the update that turns the client's state into ``newest``. A client that cannot take it now gets one
+        update later, for all changes until then.
         """
         if self._sent is None or self.blocked_since is not None or self.has_ended:
             return NOTHING
@@ -314,7 +314,7 @@ class Stream:
         return (frame,)
 
     def stale(self, is_stale: bool, fresh: Freshness, now: float) -> Outputs:
-        """Say at once when it begins, or ends, that the node cannot vouch for the state."""
+        """Send a heartbeat at once when staleness begins or ends."""
         self.is_stale = is_stale
         return NOTHING if is_stale is self._stale_sent else self._heartbeat(fresh, now)
 
@@ -347,7 +347,7 @@ class Stream:
         self.blocked_since = now
 
     def unblocked(self, newest: Snapshot | None, fresh: Freshness, now: float) -> Outputs:
-        """The transport takes more: send what has changed meanwhile."""
+        """The transport takes more: send one update for all changes meanwhile."""
         self.blocked_since = None
         if newest is None:
             return NOTHING
@@ -356,8 +356,8 @@ class Stream:
     # Time passes.
 
     def tick(self, now: float, wall: float, fresh: Freshness) -> Outputs:
-        """Do what is due: a heartbeat, a ping, a warning before the token ends, or the end of a client that says or
-        takes nothing.
+        """Give what is due: a heartbeat, a ping, a warning before the token ends, or the close of a client that sends
+        or takes nothing.
         """
         if self.has_ended:
             return NOTHING
@@ -541,7 +541,7 @@ class SentState:
         self.revision = -1
 
     def whole(self, newest: Snapshot, fresh: Freshness) -> Frame:
-        """The whole state, which replaces whatever the client holds."""
+        """The whole state, which replaces the state that the client holds."""
         self._accept(newest)
         self.revision = newest.revision
         payload = b'{"type":"snapshot","epoch":%d,"revision":%d,"as_of":"%s","age_ms":%d,"state":%s}' % (
@@ -554,7 +554,7 @@ class SentState:
         return Frame("snapshot", payload, newest.epoch, newest.revision)
 
     def update(self, newest: Snapshot, fresh: Freshness) -> Frame | None:
-        """What turns the client's state into ``newest``; None when nothing that it subscribed to changed."""
+        """The update that turns the client's state into ``newest``; None when no channel of the client changed."""
         self._require_own(newest)
         held = self.snapshot
         if held.epoch != newest.epoch:
@@ -624,7 +624,7 @@ class SentState:
         """The updates along ``path``, restricted to ``channels``; those that change nothing there are left out."""
         self._accept(newest)
         if any(edge.owner != self.user_id for edge in path):
-            raise blocked("step of a resume", self.user_id)
+            raise count_blocked("step of a resume", self.user_id)
         frames = []
         self.revision = revision
         for edge in path:
@@ -653,9 +653,9 @@ class SentState:
         self.snapshot = snapshot
 
     def _require_own(self, snapshot: Snapshot) -> None:
-        # The last check of owners: whatever went wrong before, no client is sent another's data.
+        # The last check of owners. A mistake in any layer before must not send one user's data to another.
         if not is_same(snapshot.user_id, self.user_id):
-            raise blocked("frame", self.user_id)
+            raise count_blocked("frame", self.user_id)
 
 
 def _update_frame(epoch: int, base: int, revision: int, fresh: Freshness, patch: bytes) -> Frame:

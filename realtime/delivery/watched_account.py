@@ -1,4 +1,4 @@
-"""One watched account: its newest snapshot, how sure we are of it, and who is to be woken."""
+"""One watched account: its newest snapshot, how fresh that is, and the clients that are subscribed to it."""
 
 from __future__ import annotations
 
@@ -11,40 +11,40 @@ from uuid import UUID
 from guardwire.state import CHANNELS
 from realtime.errors import UnavailableError
 from realtime.history import Edge, Stored, find_path
-from realtime.owners import blocked, is_same
+from realtime.owners import count_blocked, is_same
 from realtime.snapshot import Freshness, Snapshot
 
-#: What `age_ms` says when nothing is known; clients cannot take it for fresh.
+#: The `age_ms` of a state of unknown age: so great that no client takes the state for fresh.
 UNKNOWN_AGE_MS: Final = 2**53 - 1
 #: The freshness of an account of which nothing was read.
 NEVER_READ: Final = Freshness("", UNKNOWN_AGE_MS)
 _FIRST_READ_SECONDS: Final = 10.0
 _FIRST_READ_WHILE_STARTING_SECONDS: Final = 3.0
 _FIRST_READ_WHILE_BLIND_SECONDS: Final = 0.2
-#: Where memory has nothing either; a node that a crowd keeps from looking takes itself for blind.
+#: Where Redis has nothing either: a node that a crowd keeps from reading may only believe that the database is away.
 _LAST_CHANCE_SECONDS: Final = 2.0
-#: A client that says to hold more than this node has seen is a reason to read its account, so often at most.
+#: A client that claims a newer revision than this node has read makes the node read its account, at most this often.
 _LOOK_AGAIN_SECONDS: Final = 1.0
-#: Greater than every revision: only a read can tell what is there.
+#: Stands for an unknown revision, greater than every other: only a read shows the account's real one.
 UNSURE: Final = 2**53
 #: Steps kept in memory, to bridge the moment until Redis has them and to do without it on the same node.
 _EDGES_KEPT: Final = 16
-#: And of an account that is idle; without Redis, those who are back a little late.
+#: The same for an idle account: without Redis, enough for clients that come back a little later.
 _EDGES_KEPT_PACKED: Final = 4
 
 
-#: Epoch and revision.
-Position = tuple[int, int]
+#: Where a client is in the stream: epoch and revision.
+StreamPosition = tuple[int, int]
 
 
 class Subscriber(Protocol):
-    """A client's transport, as the hub sees it; neither call may block or raise."""
+    """The transport of one client, as the hub sees it; neither call may block or raise."""
 
     def wake(self, newest: Snapshot, now: float) -> None:
         """A newer snapshot is there."""
 
     def mark_stale(self, now: float, *, stale: bool) -> None:
-        """What is known of freshness changed: tell it at once."""
+        """The account became stale, or is stale no longer."""
 
 
 class Sweeps(Protocol):
@@ -66,15 +66,13 @@ class Sweeps(Protocol):
 
 
 class Store(Protocol):
-    """Where snapshots are remembered beyond this process."""
+    """Where snapshots are kept beyond this process."""
 
     async def load(self, user_ids: list[UUID]) -> dict[UUID, Stored]: ...
 
 
 class WatchedAccount:
-    """One watched account. ``behind``: a revision is known of, or suspected, that ``snapshot`` does not show
-    yet.
-    """
+    """One watched account. ``behind``: a newer revision than that of ``snapshot`` is known of, or may exist."""
 
     __slots__ = (
         "_arrived",
@@ -104,7 +102,7 @@ class WatchedAccount:
         self.subscribers: set[Subscriber] = set()
         self.behind = True
         self.stale = False
-        #: An audit found that what is shown is not what the log says; until it finds otherwise.
+        #: An audit found that the snapshot differs from the raw log, and has not found it equal since.
         self.is_disputed = False
         #: While rows of the account wait in the inbox: monotonic seconds of the last sweep before the first of them
         #: was visible, and the database's time then. Infinity while none waits.
@@ -113,22 +111,22 @@ class WatchedAccount:
         #: Rows of the account have waited for too long.
         self.has_old_rows = False
         self.lease_until = lease_until
-        #: When anything last happened to it.
+        #: When the account last changed or was asked for, in monotonic seconds.
         self.touched_at = 0.0
         self._sweeps = sweeps
         self._own_as_of = ""
         self._own_read_at = float("-inf")
-        # The newest revision that is known of, and when that was learnt.
+        # The newest revision that is known of, and the time at which this node learnt of it.
         self._known = 0
         self._known_at = float("-inf")
-        # When a client's claim last made this node read.
+        # When a client's claim last made this node read the account.
         self._looked_at = float("-inf")
         self._arrived: asyncio.Future[None] | None = None
         self._edges: deque[Edge] | None = None
 
     @property
     def revision(self) -> int:
-        """Of the newest snapshot; -1 before this process has read one."""
+        """The revision of the newest snapshot; -1 before this process has read one."""
         snapshot = self.own_snapshot
         return -1 if snapshot is None or self._own_read_at < 0 else snapshot.revision
 
@@ -170,14 +168,14 @@ class WatchedAccount:
         self.is_disputed = disputed
 
     def pack(self) -> None:
-        """Keep what is idle in as little memory as can be; the steps that led here are in Redis by now."""
+        """Keep the state in as little memory as possible; the steps that led to it are in Redis by now."""
         if self.snapshot is not None:
             self.snapshot.pack()
         if self._edges is not None:
             self._edges = deque(tuple(self._edges)[-_EDGES_KEPT_PACKED:], maxlen=_EDGES_KEPT)
 
     def fell_behind(self, revision: int, now: float) -> None:
-        """``revision`` is known of, or (`UNSURE`) that there is something else than what is shown."""
+        """A newer ``revision`` is known of; `UNSURE` where the database differs and no revision says how."""
         self._known, self._known_at = max(self._known, revision), now
         self.behind = True
 
@@ -206,7 +204,7 @@ class WatchedAccount:
         here already.
         """
         if not is_same(snapshot.user_id, self.user_id):
-            blocked("hub", self.user_id)
+            count_blocked("hub", self.user_id)
             return False
         held = self.own_snapshot
         if held is not None and (snapshot.epoch, snapshot.revision) < (held.epoch, held.revision):
@@ -216,7 +214,7 @@ class WatchedAccount:
             self._remember_step(snapshot, base)
             self.snapshot = snapshot
         self._own_as_of, self._own_read_at = as_of, read_at
-        # A read sees all that was known of when it began, whoever said what.
+        # A read shows every revision that was known of when it began.
         if read_at >= self._known_at or snapshot.revision >= self._known:
             self._known, self.behind = 0, False
         if self._arrived is not None and not self._arrived.done():
@@ -224,20 +222,20 @@ class WatchedAccount:
         return True
 
     def follow(self, snapshot: Snapshot) -> bool:
-        """Take the state that follows on the one that is shown, as its own commit told it; False when it is
-        another account's or follows on something else.
+        """Take a snapshot that was computed from a delta; False when it is another account's, or does not follow the
+        snapshot that is shown.
 
-        A commit does not tell how long ago it was: what is shown stays as old as the last look that found its
-        base to be the newest.
+        A delta does not say how long ago its commit was. Therefore the age of the state counts from the last read or
+        sweep that found the snapshot before it to be the newest.
         """
         if not is_same(snapshot.user_id, self.user_id):
-            blocked("hub", self.user_id)
+            count_blocked("hub", self.user_id)
             return False
         base = self.own_snapshot
         if base is None or self._own_read_at < 0 or snapshot.revision <= base.revision:
             return False
         if self.is_disputed:
-            # What it would follow on is wrong; a read puts it right.
+            # The snapshot that it would follow is wrong. A read corrects it.
             return False
         self._remember_step(snapshot, base)
         self.snapshot = snapshot
@@ -246,14 +244,14 @@ class WatchedAccount:
         return True
 
     def wake(self, now: float, *, stale: bool) -> None:
-        """Wake every client; then tell them what is known of freshness, where that has changed."""
+        """Wake every client; then report staleness, where it began or ended."""
         assert self.snapshot is not None
         for subscriber in tuple(self.subscribers):
             subscriber.wake(self.snapshot, now)
         self.report_staleness(now, stale=stale)
 
     def report_staleness(self, now: float, *, stale: bool) -> None:
-        """Tell every client when what is known of freshness changed."""
+        """Report to every client that the account became stale, or is stale no longer; nothing where that is known."""
         if stale != self.stale:
             self.stale = stale
             for subscriber in tuple(self.subscribers):
@@ -275,13 +273,13 @@ class WatchedAccount:
             )
         return self.snapshot
 
-    async def snapshot_for(self, held: Position | None, store: Store | None, now: float) -> Snapshot:
-        """`first_snapshot` for a client that says what it holds; never older than that, unless a read that
-        began after ``now`` shows that there is nothing newer.
+    async def snapshot_for(self, held: StreamPosition | None, store: Store | None, now: float) -> Snapshot:
+        """`first_snapshot` for a client that names the position it holds. The snapshot is never older than that
+        position, unless a read that began after ``now`` shows nothing newer.
 
-        Nodes learn of a commit one after the other, and a client may come from one that was first. Anybody
-        may say to hold anything, so all who do share one read a second, and a user who does so all the time
-        is refused: raises TooManyClaims, and UnavailableError when no read comes.
+        Nodes learn of a commit one after the other, and a client may come from a node that was first. Any client may
+        claim any position, so all claims about an account share one read a second, and a user who claims without end
+        is refused. Raises TooManyClaims, and UnavailableError when no read comes.
         """
         newest = await self.first_snapshot(store, now)
         if held is None or not self._is_ahead(held, newest, now):
@@ -293,7 +291,7 @@ class WatchedAccount:
             newest = self.snapshot
         return newest
 
-    def _is_ahead(self, held: Position, newest: Snapshot, now: float) -> bool:
+    def _is_ahead(self, held: StreamPosition, newest: Snapshot, now: float) -> bool:
         return (newest.epoch, newest.revision) < held and self._own_read_at < now
 
     async def _read_again(self, asked_at: float) -> None:
@@ -313,8 +311,8 @@ class WatchedAccount:
             )
 
     async def path_from(self, revision: int, newest: Snapshot, store: Store | None) -> list[Edge] | None:
-        """Steps from ``revision`` to ``newest``, of this node or of any other; None when history does not
-        reach back.
+        """Steps from ``revision`` to ``newest``, taken by this node or another; None when the history does not reach
+        back so far.
         """
         if revision == newest.revision:
             return []
@@ -345,7 +343,7 @@ class WatchedAccount:
     def _patience_seconds(self, now: float) -> float:
         if self._sweeps.is_answered(now):
             return _FIRST_READ_SECONDS
-        # A node that has just started has not looked yet, which is not to be blind.
+        # A node that has just started has not completed a sweep yet, and is not blind for that.
         started = self._sweeps.swept_at > 0
         return _FIRST_READ_WHILE_BLIND_SECONDS if started else _FIRST_READ_WHILE_STARTING_SECONDS
 

@@ -25,7 +25,7 @@ from redis.exceptions import RedisError, ResponseError
 from guardwire.patch import State, apply
 from guardwire.state import CHANNELS, STATE_VERSION
 from realtime.history import Edge, Step, Stored, find_path
-from realtime.owners import blocked
+from realtime.owners import count_blocked
 from realtime.snapshot import Snapshot
 from realtime.store.redis_pool import PrimaryPool
 
@@ -181,7 +181,7 @@ class SnapshotStore:
             owner, document = fields[b"owner"], fields[b"state"]
             # Said twice, so that no field alone can be swapped for another account's.
             if owner != user_id.bytes or not document.startswith(owner):
-                blocked("stored snapshot", user_id)
+                count_blocked("stored snapshot", user_id)
                 return None
             state: State = _decode_state(document[_OWNER_BYTES:])
             own = _own(user_id, edges) if isinstance(edges, list) else ()
@@ -245,7 +245,7 @@ def _own(user_id: UUID, texts: Sequence[bytes]) -> tuple[Edge, ...]:
     """The edges in ``texts``; none at all when one of them is another account's."""
     edges = tuple(map(_edge, texts))
     if any(edge.owner != user_id for edge in edges):
-        blocked("stored step", user_id)
+        count_blocked("stored step", user_id)
         return ()
     return edges
 

@@ -154,7 +154,7 @@ class StreamServer:
         self.hub.confirm(AS_OF, now, changed=[])
 
     def transports(self) -> list[asyncio.Transport]:
-        """Of all open connections, of whichever protocol."""
+        """The transports of all open connections."""
         others = (one.transport for one in self._server.server_state.connections)
         return [*(one.transport for one in self.sockets.all()), *others]
 

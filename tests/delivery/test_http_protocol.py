@@ -22,7 +22,7 @@ from tests.delivery.stream_server import StreamServer, stream_server
 from tests.snapshots import USER, snapshot
 
 SECONDS: Final = 0.4
-#: Of Linux: how many segments with data a socket has received, in `struct tcp_info`.
+# Linux alone counts how many segments with data a socket has received, in `struct tcp_info`.
 _DATA_SEGMENTS_IN: Final = 152
 
 

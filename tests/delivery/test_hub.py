@@ -169,7 +169,7 @@ async def test_the_first_snapshot_is_waited_for(hub: Hub) -> None:
 
 
 class Memory:
-    """What Redis remembers."""
+    """Snapshots that are in Redis."""
 
     def __init__(self, stored: dict[UUID, Stored]) -> None:
         self._stored = stored
@@ -287,7 +287,7 @@ async def test_a_blind_node_does_not_take_anybody_back(hub: Hub) -> None:
         await watch.snapshot_for((9, 6), None, time.monotonic())
 
 
-# What commits tell.
+# Snapshots that are computed from deltas.
 
 
 def test_what_a_commit_told_wakes_its_clients_and_is_as_old_as_the_last_look(hub: Hub) -> None:
@@ -388,7 +388,7 @@ def test_an_idle_account_is_packed_and_says_the_same(hub: Hub) -> None:
     assert shown.state is not state
     assert shown.state == state
     assert shown.encoded(CHANNELS) == whole
-    # What follows on it is an account like any other.
+    # The account goes on like any other.
     assert hub.follow(snapshot(6, syncs=2, tickets=(7, 8, 9)))
     assert watch.snapshot is not None
     assert watch.snapshot.state["status"]["total_syncs"] == 2

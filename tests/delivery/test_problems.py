@@ -1,4 +1,4 @@
-"""Errors over HTTP are problem details, whatever went wrong."""
+"""Every error over HTTP is a problem document."""
 
 from __future__ import annotations
 

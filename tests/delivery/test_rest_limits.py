@@ -1,4 +1,4 @@
-"""What may be asked for, and how often."""
+"""Limits of REST: the parameters, and the number of requests."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""REST of a whole node: rows that a platform commits to PostgreSQL, and what a poller is told of them."""
+"""REST of a whole node: a platform commits rows to PostgreSQL, and a poller reads them."""
 
 from __future__ import annotations
 
@@ -189,7 +189,7 @@ async def test_reading_a_watched_account_costs_no_statement(
     for _ in range(300):
         assert (await answer_of(server, STATUS, ann)).status_code == 200
     await platform.connection.execute("SELECT pg_stat_clear_snapshot()")
-    # What remains are the node's own rounds, whoever reads.
+    # Only the node's own rounds remain, for any number of readers.
     assert await platform.connection.fetchval(counted) - before < 150
 
 

@@ -1,4 +1,4 @@
-"""What is due comes in time on sockets at which nobody looks in between."""
+"""Heartbeats, pings and closes come in time on sockets at which the timer does not look in between."""
 
 from __future__ import annotations
 

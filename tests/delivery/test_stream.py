@@ -63,7 +63,7 @@ def opened(timing: Timing = TIMING, *, lifetime_seconds: float = 3_600.0) -> Str
 
 
 def tick(stream: Stream, seconds: float) -> Outputs:
-    """What is due so many seconds after `START`."""
+    """The outputs that are due so many seconds after `START`."""
     return stream.tick(START + seconds, WALL + seconds, FRESH)
 
 

@@ -47,7 +47,7 @@ async def read_on(connection: ClientConnection) -> None:
 
 
 async def closing(connection: ClientConnection) -> Close:
-    """Read whatever comes until the server says good-bye, and how."""
+    """Read until the server closes; gives its close frame."""
     with pytest.raises(ConnectionClosed) as closed:
         await read_on(connection)
     assert closed.value.rcvd is not None
@@ -378,7 +378,7 @@ async def test_a_reader_that_is_stuck_costs_one_pointer_and_is_cut_at_the_deadli
                 await asyncio.sleep(0)
             blocked = [one for one in server.sockets.all() if one.stream.blocked_since is not None]
             assert len(blocked) == 1
-            # What waits in this process is at most one frame over the mark, however many were made.
+            # At most one frame over the mark waits in this process, although hundreds were made.
             assert blocked[0].transport.get_write_buffer_size() < 64 * 1024
             while (await frame(well)).get("revision") != books[-1].revision:
                 pass

@@ -27,7 +27,7 @@ MOST_BYTES: Final = 128 * 1024
 #: A socket's own objects in this process, generously.
 OBJECT_BYTES: Final = 12 * 1024
 
-# Of Linux: what the kernel has allocated for a socket, as nine numbers.
+# Linux alone gives the kernel's memory of a socket, as nine numbers.
 _SO_MEMINFO: Final = 55
 _RECEIVED, _WAITING_TO_SEND, _RESERVED = 0, 5, 4
 
@@ -90,7 +90,7 @@ class Readers:
 
 
 def _book(revision: int, user_id: UUID, opened: int) -> Snapshot:
-    """So many positions, all others than a revision before."""
+    """A book of so many positions, none of which the revision before has."""
     first = 1_000 * (revision % 2)
     tickets = () if revision == 1 else tuple(range(first, first + opened))
     return snapshot(revision, user_id=user_id, tickets=tickets)
@@ -105,7 +105,7 @@ async def _update(connection: ClientConnection) -> dict[str, Any]:
 
 
 def _pinned_bytes(transport: asyncio.Transport) -> int:
-    """What waits for this peer, in the process and in the kernel."""
+    """The bytes that wait for this peer, in the process and in the kernel."""
     raw = transport.get_extra_info("socket")
     if transport.is_closing() or raw.fileno() < 0:
         return 0

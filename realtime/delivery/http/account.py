@@ -1,9 +1,9 @@
-"""REST: the snapshot fallback for whoever polls. Its routes answer from the watched account's snapshot in
+"""REST: the documents of one account, for clients that poll. The routes answer from the watched account's snapshot in
 memory.
 
-A read makes its account watched for a while, so the next one costs neither SQL nor Redis, and each document
-is encoded once for a snapshot. Endpoints are plain ASGI: here a request object and a response object would
-cost as much as the rest.
+A read makes its account watched for a while, so the next read costs neither SQL nor Redis. Each document is encoded
+once for each snapshot. Endpoints are plain ASGI, because a request object and a response object would double the cost
+of an answer.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ from realtime.delivery.http.responses import Answer, respond, send_json, strong_
 from realtime.delivery.hub import Hub
 from realtime.delivery.limits import RateLimit
 from realtime.delivery.watched_account import UNKNOWN_AGE_MS, Store
-from realtime.owners import blocked
+from realtime.owners import count_blocked
 from realtime.snapshot import Freshness, Snapshot
 
-#: Tells who sent a request, or raises AuthenticationError.
+#: Gives the identity behind a request, or raises AuthenticationError.
 Authenticate = Callable[[Scope], Awaitable[Identity]]
 
 
@@ -94,7 +94,7 @@ class Reader:
         watch = self._hub.reading(user_id)
         snapshot = watch.snapshot or await watch.first_snapshot(self._store, time.monotonic())
         if snapshot.user_id != user_id:
-            raise blocked("read", user_id)
+            raise count_blocked("read", user_id)
         return Reading(snapshot, watch.freshness(time.monotonic()), watch.stale)
 
 
@@ -112,7 +112,7 @@ class SnapshotEndpoint:
         answer = self._view(reading, scope["query_string"])
         # Documents are kept beside their snapshot: those that go out say themselves whose they are.
         if not answer.body.startswith(b'{"user_id":"%s"' % str(identity.user_id).encode()):
-            raise blocked("document", identity.user_id)
+            raise count_blocked("document", identity.user_id)
         await respond(scope, send, answer, reading.fresh, stale=reading.stale)
 
 
@@ -145,7 +145,7 @@ def guards_answer(reading: Reading, query_string: bytes) -> Answer:
     snapshot, as_of = reading.snapshot, reading.fresh.as_of
     guards = snapshot.state["guards"]
     countdown_seconds = documents.countdown_seconds(guards, _database_now(reading.fresh))
-    # What the clock changes is kept beside the document, which is made again when that has moved on.
+    # The countdown is kept beside the document, which is encoded again when the countdown has changed.
     clock = f"{as_of} {countdown_seconds}".encode()
     if snapshot.documents.get("guards.clock") != clock:
         document = documents.guards_status(
@@ -179,7 +179,7 @@ BURST: Final = 40
 
 
 class PositionEndpoint:
-    """Answers for one position of the caller's; another user's is not told from an unknown one."""
+    """GET of one position. A position of another user is answered like an unknown one."""
 
     def __init__(self, *, engine: AsyncEngine, authenticate: Callable[[Scope], Awaitable[Identity]]) -> None:
         self._engine = engine
@@ -195,7 +195,7 @@ class PositionEndpoint:
             raise HTTPException(429, headers={"retry-after": str(wait_seconds)})
         found = await find_position(self._engine, user_id=identity.user_id, position_id=position_id)
         if found is not None and found.user_id != identity.user_id:
-            blocked("position", identity.user_id)
+            count_blocked("position", identity.user_id)
             found = None
         if found is None:
             raise HTTPException(404, "No position of yours has this id, nor has a log row of one.")

@@ -59,7 +59,7 @@ async def _no_socket(scope: Scope, receive: Receive, send: Send) -> None:
 
 
 def _literal(routes: Sequence[BaseRoute]) -> dict[tuple[str, str], ASGIApp]:
-    """What answers each method and path of the routes without parameters, by the router's own rules."""
+    """The application that answers each method and path of the routes without parameters, by the router's own rules."""
     found: dict[tuple[str, str], ASGIApp] = {}
     for route in routes:
         if not isinstance(route, Route) or route.param_convertors or not route.methods:

@@ -28,7 +28,7 @@ Percentage = Annotated[float, Meta(ge=0, le=100)]
 
 
 class EventMetadata(Struct, frozen=True, kw_only=True):
-    """What the event was about."""
+    """The subject of an event."""
 
     symbol: str | None
     mt5_ticket: Ticket | None
@@ -149,7 +149,7 @@ class MarketGuardAlert(Struct, frozen=True, kw_only=True):
 
 
 class GuardsStatus(Struct, frozen=True, kw_only=True):
-    """What must make a bot act."""
+    """The guards of an account: its drawdown and the alerts of its market."""
 
     user_id: Identifier
     system_status: Literal["healthy", "warning", "unknown"]

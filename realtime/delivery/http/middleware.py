@@ -50,8 +50,8 @@ def _chosen(scope: Scope) -> str | None:
 
 log = logging.getLogger(__name__)
 
-#: Told over https alone: a browser must ignore it over http, and behind a proxy the scheme is the proxy's
-#: word.
+#: Sent over https alone, because browsers must ignore this header over http. Behind a proxy the scheme is the one that
+#: the proxy names.
 _STRICT_TRANSPORT: Final = (b"strict-transport-security", b"max-age=31536000")
 
 #: Answer headers that a page of another, allowed origin may read beside those that any page may.
@@ -126,7 +126,7 @@ class Headers:
         known = self._by_host.get(host)
         if known is None:
             if len(self._by_host) >= _HOSTS_REMEMBERED:
-                # Whoever sends many host names gets them worked out each time, and cannot fill the memory.
+                # A client that sends many host names cannot fill the memory: the headers of each are computed anew.
                 self._by_host.clear()
             known = self._by_host[host] = security_headers(host)
         return known

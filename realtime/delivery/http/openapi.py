@@ -28,7 +28,7 @@ from realtime.delivery.http.problems import (
 )
 from realtime.delivery.http.responses import TAG_PATTERN, is_held, not_modified, send_complete, send_json
 
-#: Of the interface, not of the program: it grows with what clients may rely on.
+#: The version of the interface, not of the program: it grows when clients may rely on something more.
 API_VERSION: Final = "1.0.0"
 _REFERENCE: Final = "#/components/schemas/{name}"
 

@@ -1,5 +1,5 @@
-"""What the OpenAPI document says of the REST routes; its examples are made by the views from one example
-state.
+"""The descriptions of all routes in the OpenAPI document. The examples of REST are made from one example state by the
+same functions that make answers.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What may be asked for: the parameters of the REST routes, and the problem when one has no meaning. Pure."""
+"""The parameters of REST routes and streams, and the problem for a value that has no meaning. Pure."""
 
 from __future__ import annotations
 
@@ -54,8 +54,8 @@ def symbol_parameter(query_string: bytes) -> str | None:
 def position_id_parameter(text: str) -> UUID:
     """The path's position id; raises HTTPException(422) when it is no UUID.
 
-    Not 404: that nothing has such an id is known beforehand, to everybody, so telling it tells nothing of any
-    account.
+    The answer is 422 and not 404: anybody knows beforehand that no position has such an id, so the answer reveals
+    nothing of any account.
     """
     if not _UUID.fullmatch(text):
         raise HTTPException(

@@ -84,8 +84,8 @@ class StateEndpoint:
     async def _poll(
         self, waiter: Waiter, identity: Identity, channels: Channels, since: Resume, wait_seconds: float
     ) -> tuple[Output | None, Stream]:
-        """What the stream gives from ``since`` on, in time: None, or an update, a snapshot, a heartbeat because
-        freshness changed, or a close. Raises AuthenticationError when the token ends meanwhile.
+        """The first output of the stream from ``since`` on: None when nothing came in time, an update, a snapshot, a
+        heartbeat because freshness changed, or a close. Raises AuthenticationError when the token ends meanwhile.
         """
         account = waiter.account
         newest = await account.snapshot_for(since.position, self._store, time.monotonic())

@@ -1,7 +1,7 @@
 """Errors over HTTP: problem details (RFC 9457), each with a type that is documented at its own address.
 
-``detail`` says what mends it and ``request_id`` finds it in the server's log. Of the request a problem
-repeats the path alone, never the query or a header, so that no token can come back in one.
+``detail`` says how to correct the request, and ``request_id`` finds the problem in the server's log. A problem repeats
+the path of the request and nothing else of it: no query and no header, so that no token can come back in one.
 """
 
 from __future__ import annotations
@@ -146,7 +146,7 @@ _BY_STATUS: Final = {kind.status: kind for kind in TYPES.values()}
 
 
 class ProblemResponse:
-    """The ASGI answer that tells of a problem; also a refusal of a WebSocket handshake."""
+    """The ASGI answer with a problem document; also the refusal of a WebSocket handshake."""
 
     def __init__(
         self, kind: ProblemType, *, detail: str | None = None, headers: Mapping[str, str] | None = None
@@ -180,7 +180,7 @@ class ProblemResponse:
         return CompleteResponse(self.kind.status, lines, b"" if scope.get("method") == "HEAD" else body)
 
     def document(self, scope: Scope) -> Problem:
-        """What is told of this problem to the request in ``scope``."""
+        """The document of this problem for the request in ``scope``."""
         return Problem(
             type=self.kind.uri if self.kind.name in TYPES else "about:blank",
             title=self.kind.title,
@@ -199,7 +199,7 @@ def unavailable(
 
 
 def problem_of(error: Exception) -> ProblemResponse | None:
-    """What to answer when ``error`` ended a request; None for one that nobody foresaw."""
+    """The answer to a request that ``error`` ended; None for an unforeseen error."""
     match error:
         case AuthenticationError(status=503) | UnavailableError():
             return unavailable(str(error) or None)
@@ -218,10 +218,11 @@ def problem_of(error: Exception) -> ProblemResponse | None:
 
 def _of_authentication_error(error: AuthenticationError) -> ProblemResponse:
     kind = FORBIDDEN if error.status == 403 else UNAUTHENTICATED
-    # Only where other credentials would help: a page of a refused origin is not to ask its user for some.
-    told = error.status == 401 or error.reason == "scope"
+    # The challenge is sent only where other credentials would help: a page of a refused origin is not to ask its user
+    # for credentials.
+    helps = error.status == 401 or error.reason == "scope"
     return ProblemResponse(
-        kind, detail=str(error), headers={"www-authenticate": challenge(error)} if told else None
+        kind, detail=str(error), headers={"www-authenticate": challenge(error)} if helps else None
     )
 
 
@@ -232,9 +233,9 @@ def _of_http_exception(error: HTTPException) -> ProblemResponse:
         headers["allow"] = ", ".join(sorted(headers["allow"].split(", ")))
     kind = _BY_STATUS.get(error.status_code)
     if kind is not None:
-        # Where nothing was said, Starlette says the status in words, and a type's own mend says more.
-        said = error.detail != HTTPException(error.status_code).detail
-        return ProblemResponse(kind, detail=error.detail if said else None, headers=headers)
+        # Without a detail Starlette puts the status in words, and the type's own sentence says more.
+        has_detail = error.detail != HTTPException(error.status_code).detail
+        return ProblemResponse(kind, detail=error.detail if has_detail else None, headers=headers)
     # RFC 9457, 4.2.1: a problem that says no more than its status is of the type about:blank.
     status = HTTPStatus(error.status_code)
     blank = ProblemType(
@@ -244,9 +245,7 @@ def _of_http_exception(error: HTTPException) -> ProblemResponse:
 
 
 def answer_to(error: Exception, scope: Scope) -> ProblemResponse:
-    """What to answer to the request that ``error`` ended; one that nobody foresaw is logged with its
-    cause.
-    """
+    """The answer to the request that ``error`` ended; an unforeseen error is logged with its cause."""
     problem = problem_of(error)
     if isinstance(error, AuthenticationError):
         METRICS.auth_failures.add(1, error.reason)
@@ -258,7 +257,7 @@ def answer_to(error: Exception, scope: Scope) -> ProblemResponse:
 
 
 class Problems:
-    """Turns whatever ``app`` raises for an HTTP request into a problem.
+    """Turns every exception that ``app`` raises for an HTTP request into a problem.
 
     Not Starlette's ExceptionMiddleware, which costs a request object and two closures where nothing is wrong.
     """
@@ -275,14 +274,13 @@ class Problems:
             await self._app(scope, receive, send)
         except Exception as error:
             if ANSWERING in scope:
-                # Half an answer is out: the server must cut the connection, so that nobody takes it for
-                # whole.
+                # Half an answer is out. The server must cut the connection, so that no client takes it for a whole one.
                 raise
             await answer_to(error, scope)(scope, receive, send)
 
 
 class ProblemDescription(msgspec.Struct, frozen=True, kw_only=True):
-    """What one type of problem means and what usually mends it."""
+    """The meaning of one type of problem, and how it is usually corrected."""
 
     type: str
     status: int

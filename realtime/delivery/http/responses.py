@@ -1,12 +1,17 @@
-"""An answer to a read: a document with its entity tag, and beside it how old the data is.
+"""Answers to reads: a document with its entity tag, and headers that say how old the data is.
 
-    ETag                    the position in the database's history (`etags.py`)
+    ETag                    the position in the database's history (below)
     Guardwire-Revision      the account's revision
     Guardwire-As-Of         the database's time when it last showed this to be the newest state
     Guardwire-Age-Ms        milliseconds since then, by a monotonic clock; absent when that is not known
     Guardwire-Stale         `true` when the server is blind or the data is older than 5 s
 
 HTTP's own ``Age`` counts whole seconds and is for caches to set, so it is not used.
+
+An entity tag (RFC 9110, 8.8.3) is the position in the database's history that an answer shows. ``"epoch:revision"`` is
+strong where the document is a function of committed rows alone. Where the document also shows the clock (the time of
+the read, a countdown), the tag is weak, and a running countdown is part of it: ``W/"epoch:revision:42"``. A poller
+that got 304 for a countdown of a minute ago would believe that it had a minute left.
 """
 
 from __future__ import annotations
@@ -37,7 +42,7 @@ class Answer(NamedTuple):
 
 
 class CompleteResponse(NamedTuple):
-    """An answer of which nothing is waited for."""
+    """A complete answer: status, headers and body."""
 
     status: int
     headers: RawHeaders
@@ -45,9 +50,9 @@ class CompleteResponse(NamedTuple):
 
 
 def conditional_response(scope: Scope, answer: Answer, fresh: Freshness, *, stale: bool) -> CompleteResponse:
-    """``answer``, or 304 when the request names its tag; freshness is told either way.
+    """``answer``, or 304 when the request names its tag; both carry the headers of freshness.
 
-    ``stale``: the server itself has cause to doubt the data, whatever its age.
+    ``stale``: the server itself has cause to doubt the data, at any age.
     """
     headers = freshness_headers(answer.tag, answer.revision, fresh, stale=stale)
     return not_modified(headers) if is_held(scope, answer.tag) else json_of(scope, answer.body, headers)
@@ -90,7 +95,7 @@ def not_modified(headers: RawHeaders) -> CompleteResponse:
 
 
 def json_of(scope: Scope, body: bytes, headers: RawHeaders) -> CompleteResponse:
-    """200 with ``body``; a HEAD request is told its length and does not get it."""
+    """200 with ``body``; the answer to a HEAD request has the length of the body and no body."""
     headers = [_JSON, (b"content-length", b"%d" % len(body)), *headers]
     return CompleteResponse(200, headers, b"" if scope["method"] == "HEAD" else body)
 
@@ -100,7 +105,7 @@ async def send_json(scope: Scope, send: Send, body: bytes, headers: RawHeaders) 
     await send_complete(send, json_of(scope, body, headers))
 
 
-#: What the tags made here look like, as a regular expression that JavaScript reads too.
+#: The form of the tags that are made here, as a regular expression that JavaScript reads too.
 TAG_PATTERN: Final = '^(W/)?"[0-9]+:[0-9]+(:[0-9]+)?"$'
 
 _TAG = re.compile(r'(?:W/)?("[\x21\x23-\x7e\x80-\xff]*")')

@@ -1,6 +1,6 @@
-"""Connections that wait for their peer, oldest first, and the end of those that have waited for too long.
+"""Connections that wait for their peer, and the end of those that have waited for too long.
 
-One timer looks after all of them: one for each would be set and cancelled with every request.
+One timer serves all of them: a timer for each connection would be set and cancelled with every request.
 """
 
 from __future__ import annotations
@@ -79,11 +79,11 @@ class ConnectionDeadlines:
             self._end_until(now - self._grace_seconds, most=self._most)
 
     def leave(self, transport: asyncio.Transport) -> None:
-        """It has said what it was waited for, or is gone."""
+        """The peer has sent what the connection waited for, or is gone."""
         self._since.pop(transport, None)
 
     def _end_late(self, loop: asyncio.AbstractEventLoop) -> None:
-        """End whoever is late, and look again when the next one would be."""
+        """End the connections that have waited for too long, and set the timer for the next one."""
         self._end_until(loop.time() - self._seconds)
         oldest = next(iter(self._since.values()), None)
         self._timer = None

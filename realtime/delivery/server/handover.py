@@ -147,8 +147,8 @@ class HandoverProtocol(WebSocketsSansIOProtocol):
         try:
             await super().run_asgi()
         finally:
-            # Else what is left of a handshake would hang together by circles, and wait for the garbage
-            # collector: seventeen objects of each that comes, with all that they refer to.
+            # Without this the objects of a handshake, seventeen and all that they refer to, would form circles and stay
+            # until the garbage collector runs.
             self.app = application
             extensions.clear()
             del self.conn.reject

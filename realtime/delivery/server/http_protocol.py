@@ -1,4 +1,4 @@
-"""HTTP/1.1 for whoever comes: uvicorn's on httptools, with bounds on heads and on who stays silent."""
+"""HTTP/1.1 by uvicorn on httptools, with bounds on heads, and deadlines for clients that send or read nothing."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ from realtime.delivery.server.request_cycle import Cycle, head_of
 
 log = logging.getLogger(__name__)
 
-#: What is parsed before others have their turn, and before anybody looks whether it was too much: a chunk of
-#: a body may be a byte.
+#: The parser gets this many bytes before other connections have their turn, and before the bounds are checked: a chunk
+#: of a body may be one byte.
 _SLICE_BYTES: Final = 8192
 _NOTHING: Final = memoryview(b"")
 _EARLY_HANDSHAKE: Final = "Wait for the answers to earlier requests before the WebSocket handshake."
@@ -57,7 +57,7 @@ class _Flow(FlowControl):
 
 
 class Http(HttpToolsProtocol):
-    """uvicorn's HTTP/1.1, with deadlines for whoever sends or reads nothing, and a way for a route to cut."""
+    """uvicorn's HTTP/1.1, with deadlines for clients that send or read nothing. A route can cut its connection."""
 
     flow: _Flow
 
@@ -192,7 +192,7 @@ class Http(HttpToolsProtocol):
             # The parser stops, and `_take` sends the answer.
             self._fault = refused.problem
             raise
-        # What stands behind a body must not be taken for something said before it.
+        # Trailers behind a body must not be taken for headers before it.
         self.headers = []
         scope["extensions"] = {ABORT: self.transport.abort, KEEP_SMALL: self._keep_small}
         self._keeps_alive = scope["http_version"] != "1.0" and self.parser.should_keep_alive()

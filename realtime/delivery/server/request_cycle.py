@@ -18,14 +18,14 @@ _JOINED_BYTES: Final = 32_768
 #: These change how an answer is framed; none of ours has them, and uvicorn knows what they mean.
 _FRAMING: Final = frozenset({b"connection", b"transfer-encoding"})
 _WITHOUT_BODY: Final = frozenset({204, 304})
-#: Of a line: a tab is the only control character that a value may hold (RFC 9110, 5.5).
+#: Control characters that no line may hold: a value may have a tab and no other (RFC 9110, 5.5).
 _CONTROLS: Final = bytes({*range(32), 127} - {9})
-#: What a name is made of (RFC 9110, 5.6.2), in lower case as ASGI wants it.
+#: The characters of a header's name (RFC 9110, 5.6.2), in lower case as ASGI wants it.
 _IN_NAMES: Final = b"!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyz"
 
 
 class Cycle(RequestResponseCycle):
-    """See the module."""
+    """uvicorn's cycle, but an answer that says its length is one write."""
 
     _head: bytes | None = None
     # Whether the answer is a stream that the end of its connection ends: HTTP/1.0 knows no chunks.

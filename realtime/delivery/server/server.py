@@ -25,7 +25,8 @@ from realtime.delivery.server.http_protocol import Http
 log = logging.getLogger(__name__)
 
 _SHUTDOWN_SECONDS: Final = 5
-#: Of the whole way out, whatever hangs: supervisors kill after 30 s, and without a word.
+#: The most that the whole shutdown may take, also when a part of it hangs: supervisors kill a process after 30 s, and
+#: then its log does not say why.
 EXIT_SECONDS: Final = 24.0
 
 
@@ -33,7 +34,7 @@ class Server(uvicorn.Server):
     """Serves ``app``; ``drain`` is awaited before anything is closed.
 
     ``signals``: whether Ctrl-C and SIGTERM end it, in good order within `EXIT_SECONDS`, and a second one at
-    once; else whoever started it does, by `should_exit`. ``trusted_proxies``: addresses and networks whose
+    once; else its owner does, by `should_exit`. ``trusted_proxies``: addresses and networks whose
     ``X-Forwarded-*`` headers are believed. ``max_waiting``: connections that may be open without a request.
     ``timing``: other time limits than the usual ones.
     """
@@ -91,7 +92,7 @@ class Server(uvicorn.Server):
         super().handle_exit(sig, frame)
 
     async def shutdown(self, sockets: Any = None) -> None:
-        """Clients first: each is told to come back, and when."""
+        """Drain first: each client gets a close with the time at which to come back."""
         try:
             await self._drain()
         except Exception:

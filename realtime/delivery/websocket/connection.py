@@ -1,6 +1,6 @@
-"""One WebSocket after its handshake: bytes in, decoded frames to its stream; what the stream answers, bytes out.
+"""One WebSocket after its handshake. `Socket` decodes frames for its stream and writes the stream's outputs.
 
-`Socket` writes and reads, and decides nothing: that is the stream's part (`realtime/delivery/stream.py`). Framing,
+It decides nothing itself: that is the stream's part (`realtime/delivery/stream.py`). Framing,
 limits of fragments, UTF-8 checks and the closing handshake are the work of the `websockets` library. Nothing is queued:
 when the transport cannot take more, the next frame is made when it can.
 """
@@ -48,8 +48,8 @@ log = logging.getLogger(__name__)
 _CLOSE_SECONDS: Final = 5.0
 #: A frame from here on is written beside its head, not joined to it.
 _SHARED_BYTES: Final = 32_768
-#: What is parsed before the rate is checked: a small frame costs 10 µs, and 256 KB of them would hold up all other
-#: clients for half a second.
+#: The parser gets this many bytes before the rate is checked. A small frame costs 10 µs, and 256 KB of them would hold
+#: up all other clients for half a second.
 _SLICE_BYTES: Final = 2048
 #: After the close frame, what still comes is read and thrown away, so slowly that it costs nothing.
 _DISCARD_BYTES: Final = 4096
@@ -107,7 +107,7 @@ class Socket(asyncio.Protocol):
         """Whether nothing more will be sent."""
         return self.closing_since is not None
 
-    # What the socket counts as, and until when.
+    # How the socket is counted.
 
     def count_as_anonymous(self, address: str) -> None:
         """The socket has no user, and was counted as one from ``address``."""
@@ -145,14 +145,14 @@ class Socket(asyncio.Protocol):
             self.perform(outputs)
 
     def mark_stale(self, now: float, *, stale: bool) -> None:
-        """What is known of freshness changed."""
+        """The account became stale, or is stale no longer."""
         self.perform(self.stream.stale(stale, self._freshness(now), now))
 
     # The timer's side.
 
     def look(self, now: float, wall: float, recheck: Callable[[Identity], Reason | None]) -> None:
-        """Do what is due, and release what only a talking client needs; ``recheck`` says why its token holds no
-        longer.
+        """Perform the stream's outputs that are due, and release the parser of a quiet client. ``recheck`` gives the
+        reason for which an identity holds no longer, else None.
         """
         self._release_reader(now)
         identity = self.stream.identity
@@ -166,10 +166,10 @@ class Socket(asyncio.Protocol):
         """Say goodbye, unless the stream has ended."""
         self.perform(self.stream.draining(retry_after_ms(CloseCode.DRAINING)))
 
-    # What the stream answers.
+    # The stream's outputs.
 
     def perform(self, outputs: Outputs) -> None:
-        """Do what the stream answered; frames that follow one another are one write."""
+        """Perform ``outputs`` in order; frames that follow one another are one write."""
         data: list[bytes] = []
         for output in outputs:
             if isinstance(output, Frame):
@@ -327,7 +327,7 @@ class Socket(asyncio.Protocol):
                 pong = data
             elif self.closing_since is None:
                 self.transport.write(data)
-        # Of several pings that came together the last is answered (RFC 6455, 5.5.3).
+        # Several pings that came together get one answer, to the last of them (RFC 6455, 5.5.3).
         if pong is not None and self.closing_since is None and self.stream.blocked_since is None:
             self.transport.write(pong)
 
@@ -343,7 +343,7 @@ class Socket(asyncio.Protocol):
         if self.transport.is_closing():
             return
         if self.transport.can_write_eof():
-            # Of a peer that has cut the line, the transport may be the last to hear.
+            # The peer may have closed the connection without the transport having noticed it yet.
             with contextlib.suppress(OSError):
                 self.transport.write_eof()
         # A reader that was held back may have its close frame under way.
@@ -405,7 +405,7 @@ class FrameEnds:
         return not self._head and not self._payload_left
 
     def take(self, data: bytes) -> None:
-        """``data`` came next."""
+        """Follow the heads and payloads of ``data``, the next bytes of the client."""
         start = 0
         while start < len(data):
             if self._payload_left:
@@ -437,7 +437,7 @@ def _payload_bytes(head: bytes) -> int:
 
 #: A control frame carries 125 bytes, two of which are the code (RFC 6455, 5.5).
 _REASON_BYTES: Final = 123
-#: Asks for a sign of life.
+#: A ping without a payload.
 PING: Final = b"\x89\x00"
 #: The head of a whole, masked frame of no bytes.
 _EMPTY_PONG: Final = b"\x8a\x80"
@@ -452,7 +452,7 @@ def _encoded(payload: bytes) -> list[bytes]:
 
 
 def text_frame(payload: bytes) -> bytes:
-    """``payload``, of less than 65,536 bytes, in one frame."""
+    """A text frame with ``payload``, which has less than 65,536 bytes."""
     length = len(payload)
     if length < 126:
         return b"\x81%c%b" % (length, payload)
@@ -460,7 +460,7 @@ def text_frame(payload: bytes) -> bytes:
 
 
 def text_head(length: int) -> bytes:
-    """What stands before a payload of at least 126 bytes."""
+    """The head of a text frame with a payload of at least 126 bytes."""
     if length < 65_536:
         return b"\x81\x7e" + length.to_bytes(2, "big")
     return b"\x81\x7f" + length.to_bytes(8, "big")
@@ -485,29 +485,31 @@ def close_text(reason: str, retry_after_ms: int | None) -> str:
 
 #: Pings, pongs and fragments that a peer may send for each message that it may send.
 CONTROL_PER_MESSAGE: Final = 10
-_SECONDS: Final = 1.0
+_ALLOWANCE_SECONDS: Final = 1.0
 
 
 class Allowance:
-    """That of one second, from ``now`` on; the next second has another."""
+    """The frames that a client may send within one second, from ``now`` on; the next second has an allowance of its
+    own.
+    """
 
     __slots__ = ("_control_left", "_frames_left", "_until")
 
     def __init__(self, frames_per_second: int, now: float) -> None:
         self._frames_left = frames_per_second
         self._control_left = frames_per_second * CONTROL_PER_MESSAGE
-        self._until = now + _SECONDS
+        self._until = now + _ALLOWANCE_SECONDS
 
     def is_over(self, now: float) -> bool:
         """Whether its second has passed (monotonic seconds)."""
         return now >= self._until
 
     def takes_message(self) -> bool:
-        """Whether there was one left, and now there is one less."""
+        """Take one message from the allowance; False when none was left."""
         self._frames_left -= 1
         return self._frames_left >= 0
 
     def takes_control(self) -> bool:
-        """The same of pings, pongs and fragments."""
+        """Take one ping, pong or fragment from the allowance; False when none was left."""
         self._control_left -= 1
         return self._control_left >= 0

@@ -1,6 +1,7 @@
-"""The WebSockets of this node, and what their streams have to wait for: a token's key, a free place, the first read.
+"""The WebSockets of this node, and the tasks of their streams that wait: for a token's key, for a lease, for the first
+read.
 
-A `Socket` never waits; what may have to wait is a task of its own here.
+A `Socket` never waits itself.
 """
 
 from __future__ import annotations
@@ -124,7 +125,7 @@ class OpenSockets:
         for socket in self.all():
             socket.abort()
 
-    # What streams wait for.
+    # Tasks that wait.
 
     def _on_verify(self, socket: Socket, asked: Verify) -> None:
         self._spawn(socket, self._verify(socket, asked))

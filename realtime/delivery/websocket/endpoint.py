@@ -1,5 +1,5 @@
-"""`GET /ws`: who may connect is decided before the upgrade, with a real HTTP status; then the socket is
-handed over.
+"""`GET /ws`: the handshake is accepted, or refused with a real HTTP status before the upgrade. Then the connection is
+handed over to a `Socket`.
 """
 
 from __future__ import annotations
@@ -40,8 +40,7 @@ _TOO_MANY_OF_ADDRESS: Final = (
 )
 _TOO_MANY_ANONYMOUS: Final = "Too many sockets have not said who they are; come back in a few seconds."
 
-#: The identity of a handshake's header, None without one; raises AuthenticationError, for a forbidden Origin
-#: too.
+#: Gives the identity in a handshake's header, None without one; raises AuthenticationError, for a forbidden Origin too.
 Authenticate = Callable[[Scope], Awaitable[Identity | None]]
 
 
