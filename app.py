@@ -32,6 +32,7 @@ from realtime.delivery.hub import Hub
 from realtime.delivery.limits import Admission, AnonymousLimit
 from realtime.delivery.server.server import Server
 from realtime.delivery.stream import Timing
+from realtime.delivery.websocket.connection import Socket
 from realtime.delivery.websocket.conversation import OpenSockets
 from realtime.delivery.websocket.endpoint import UpgradeRequired, WebSocketEndpoint
 from realtime.delivery.websocket.heartbeat import SocketTimer
@@ -91,7 +92,7 @@ class Node:
             dirty=dirty,
             hub=self.hub,
             memory=self._store,
-            writer=self._writer,
+            remember=None if self._writer is None else self._writer.remember,
         )
         self._access = Access(
             keys=_key_sources(settings, development),
@@ -221,6 +222,8 @@ class Node:
         production = self.settings.mode == "production"
         await self._drain.run(
             self.sockets.all,
+            say_goodbye=Socket.drain,
+            cut=Socket.abort,
             notice_seconds=_NOTICE_SECONDS if production else 0.0,
             spread_seconds=_DRAIN_SECONDS,
         )

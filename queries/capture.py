@@ -1,11 +1,16 @@
-"""What nodes and the command line ask of the capture: housekeeping, the reading of history, rebuilding."""
+"""The statements with which nodes and commands call the capture: housekeeping, reading history, rebuilding.
+
+The connections that are passed in are not in a transaction.
+"""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Any, Final, NamedTuple, Protocol
+from typing import Final, NamedTuple
 from uuid import UUID
+
+import asyncpg
 
 #: Ends alerts whose window has passed and notes platforms that fell silent.
 HOUSEKEEP: Final = "SELECT alerts_ended, fell_silent FROM guardwire.housekeep()"
@@ -41,16 +46,6 @@ _HISTORY_SECONDS: Final = 3600.0
 _APPLIED_POLL_SECONDS: Final = 0.02
 
 
-class Driver(Protocol):
-    """The part of asyncpg's connection that is used here; it must not be in a transaction."""
-
-    async def fetch(self, query: str, *args: Any, timeout: float | None = None) -> Any: ...  # noqa: ASYNC109
-
-    async def fetchrow(self, query: str, *args: Any, timeout: float | None = None) -> Any: ...  # noqa: ASYNC109
-
-    async def fetchval(self, query: str, *args: Any, timeout: float | None = None) -> Any: ...  # noqa: ASYNC109
-
-
 class Housekeeping(NamedTuple):
     """What a turn of housekeeping brought about."""
 
@@ -58,12 +53,14 @@ class Housekeeping(NamedTuple):
     fell_silent: int
 
 
-async def housekeep(driver: Driver, *, timeout_seconds: float = 10.0) -> Housekeeping:
+async def housekeep(driver: asyncpg.Connection, *, timeout_seconds: float = 10.0) -> Housekeeping:
     """Turn what time brought about into commits; one cheap statement when nothing is due. Any node may."""
     return Housekeeping(*await driver.fetchrow(HOUSEKEEP, timeout=timeout_seconds))
 
 
-async def wait_until_applied(driver: Driver, user_id: UUID, *, timeout_seconds: float) -> int | None:
+async def wait_until_applied(
+    driver: asyncpg.Connection, user_id: UUID, *, timeout_seconds: float
+) -> int | None:
     """Wait until every row of an account that waits now is applied; its revision then.
 
     None when that takes longer than ``timeout_seconds``: no applier runs, or it has a long way to go.
@@ -79,7 +76,7 @@ async def wait_until_applied(driver: Driver, user_id: UUID, *, timeout_seconds: 
     return revision or 0
 
 
-async def prune(driver: Driver, *, at_once: int = 5000) -> int:
+async def prune(driver: asyncpg.Connection, *, at_once: int = 5000) -> int:
     """Forget arrivals and ignored rows that are older than guardwire.configuration says; how many."""
     forgotten = 0
     while some := await driver.fetchval(PRUNE, at_once, timeout=60.0):
@@ -87,18 +84,18 @@ async def prune(driver: Driver, *, at_once: int = 5000) -> int:
     return forgotten
 
 
-async def list_accounts(driver: Driver) -> int:
+async def list_accounts(driver: asyncpg.Connection) -> int:
     """Give every account that has history a row that is not ready, once; the number of them."""
     listed: int = await driver.fetchval(LIST_ACCOUNTS, timeout=_HISTORY_SECONDS)
     return listed
 
 
-async def forget_removal(driver: Driver) -> None:
+async def forget_removal(driver: asyncpg.Connection) -> None:
     """Ends the staleness of all accounts that taking the triggers out began; accounts that are not ready stay stale."""
     await driver.fetchval(FORGET_REMOVAL)
 
 
-async def backfill(driver: Driver, *, progress: Callable[[str], None]) -> int:
+async def backfill(driver: asyncpg.Connection, *, progress: Callable[[str], None]) -> int:
     """Read the history of every account that waits for it, one transaction each; the number of accounts read.
 
     May be interrupted and begun again at any time, and run by many at once.
@@ -112,7 +109,7 @@ async def backfill(driver: Driver, *, progress: Callable[[str], None]) -> int:
     return read
 
 
-async def rebuild(driver: Driver, user_id: UUID) -> int:
+async def rebuild(driver: asyncpg.Connection, user_id: UUID) -> int:
     """Make one account's derived rows anew from the raw log; the number of rows read.
 
     The account is not ready meanwhile, and its revision grows twice.
@@ -122,12 +119,12 @@ async def rebuild(driver: Driver, user_id: UUID) -> int:
     return rows or 0
 
 
-async def copy_reference(driver: Driver) -> None:
+async def copy_reference(driver: asyncpg.Connection) -> None:
     """Copy rates, instruments and limits anew, as after rows were written past the triggers."""
     await driver.fetchval(COPY_REFERENCE, timeout=_HISTORY_SECONDS)
 
 
-async def rebuild_all(driver: Driver, *, progress: Callable[[int, int, int], None]) -> int:
+async def rebuild_all(driver: asyncpg.Connection, *, progress: Callable[[int, int, int], None]) -> int:
     """Make every account's derived rows anew, and those of accounts that no trigger has seen; how many.
 
     One transaction an account, which locks that account alone and only at its end. ``progress`` is told the

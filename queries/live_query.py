@@ -8,8 +8,10 @@ is one snapshot of the database: all channels of an account stand at the same re
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, Final, NamedTuple, Protocol
+from typing import Any, Final, NamedTuple
 from uuid import UUID
+
+import asyncpg
 
 from guardwire.patch import State
 from guardwire.state import STATE_VERSION
@@ -43,12 +45,6 @@ class Evaluation(NamedTuple):
     revision: int
     as_of: str
     state: State
-
-
-class DriverConnection(Protocol):
-    """The part of asyncpg's connection that the hot path uses."""
-
-    async def fetch(self, query: str, *args: Any, timeout: float | None = None) -> list[Any]: ...  # noqa: ASYNC109 - asyncpg's own
 
 
 # The limits tell the planner that these tables have one row: it takes an unanalysed one for a thousand and
@@ -95,7 +91,7 @@ class LiveQueries:
         )
 
     async def evaluate(
-        self, connection: DriverConnection, user_ids: Iterable[UUID], *, timeout_seconds: float = 5.0
+        self, connection: asyncpg.Connection, user_ids: Iterable[UUID], *, timeout_seconds: float = 5.0
     ) -> list[Evaluation]:
         """The state of each account, in no particular order; an account without any row is empty at revision
         0, and one whose row holds anything of another account is left out.

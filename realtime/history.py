@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 from uuid import UUID
 
 from realtime.snapshot import Snapshot
@@ -32,6 +32,14 @@ class Stored(NamedTuple):
 
     snapshot: Snapshot
     edges: tuple[Edge, ...]
+
+
+class Store(Protocol):
+    """Keeps snapshots and edges beyond this process; ``available`` is False while its last call had no answer."""
+
+    available: bool
+
+    async def load(self, user_ids: list[UUID]) -> dict[UUID, Stored]: ...
 
 
 def find_path(edges: Iterable[Edge], start: int, goal: int) -> list[Edge] | None:

@@ -10,7 +10,7 @@ from uuid import UUID
 
 from guardwire.state import CHANNELS
 from realtime.errors import UnavailableError
-from realtime.history import Edge, Stored, find_path
+from realtime.history import Edge, Store, find_path
 from realtime.owners import count_blocked, is_same
 from realtime.snapshot import Freshness, Snapshot
 
@@ -63,12 +63,6 @@ class Sweeps(Protocol):
     def claim(self, user_id: UUID, now: float) -> None: ...
 
     def touched(self, account: WatchedAccount) -> None: ...
-
-
-class Store(Protocol):
-    """Where snapshots are kept beyond this process."""
-
-    async def load(self, user_ids: list[UUID]) -> dict[UUID, Stored]: ...
 
 
 class WatchedAccount:

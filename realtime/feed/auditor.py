@@ -10,8 +10,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Iterator, Mapping
-from typing import Any, Final, Protocol
+from collections.abc import Mapping
+from typing import Any, Final
 from uuid import UUID
 
 import asyncpg
@@ -25,8 +25,8 @@ from realtime.audit.verdict import Evidence, Verdict, read_evidence
 from realtime.feed.connection import DATABASE_ERRORS, KeptConnection
 from realtime.feed.self_test import SURROUNDINGS
 from realtime.feed.trouble import Trouble
+from realtime.feed.watched import WatchedAccounts
 from realtime.metrics import METRICS
-from realtime.snapshot import Snapshot
 
 log = logging.getLogger(__name__)
 
@@ -44,16 +44,6 @@ _MOST_RATES: Final = 20_000
 AUDIT_ROWS: Final = 1_000
 
 
-class Audited(Protocol):
-    """What the audit needs of the hub."""
-
-    def watched(self) -> Iterator[tuple[UUID, int]]: ...
-
-    def snapshot_of(self, user_id: UUID) -> Snapshot | None: ...
-
-    def mark_disputed(self, user_id: UUID, *, disputed: bool) -> None: ...
-
-
 class Auditor:
     """Audits for ever, one account every ``interval_seconds``; of each at most ``most_rows`` rows a table."""
 
@@ -61,7 +51,7 @@ class Auditor:
         self,
         *,
         engine: AsyncEngine,
-        hub: Audited,
+        hub: WatchedAccounts,
         live_queries: LiveQueries,
         interval_seconds: float,
         most_rows: int = AUDIT_ROWS,

@@ -10,13 +10,13 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterable, Sequence
-from typing import Final, Protocol
+from typing import Final
 from uuid import UUID
 
 from guardwire.state import CHANNELS
 from queries.delta import Delta, authenticated, moment, parse_deltas, state_after
 from realtime.feed.applier import Changes
-from realtime.feed.loop import Writer
+from realtime.feed.watched import WatchedAccounts
 from realtime.history import Step
 from realtime.metrics import METRICS
 from realtime.snapshot import Snapshot
@@ -28,18 +28,8 @@ log = logging.getLogger(__name__)
 MOST_AHEAD_SECONDS: Final = 5.0
 
 
-class Followed(Protocol):
-    """What following needs of the hub."""
-
-    def is_named(self, user: str) -> bool: ...
-
-    def snapshot_named(self, user: str) -> Snapshot | None: ...
-
-    def follow(self, snapshot: Snapshot) -> bool: ...
-
-
 class Following:
-    """From deltas to published snapshots; ``writer`` is None without Redis.
+    """From deltas to published snapshots; ``remember`` is None without Redis.
 
     ``epoch`` gives the database's latest known epoch, as clients see it; ``on_notice`` takes accounts that must be
     read instead.
@@ -48,13 +38,13 @@ class Following:
     def __init__(
         self,
         *,
-        hub: Followed,
-        writer: Writer | None,
+        hub: WatchedAccounts,
+        remember: Callable[[Sequence[Step]], None] | None,
         epoch: Callable[[], int],
         on_notice: Callable[[UUID, int], None],
     ) -> None:
         self._hub = hub
-        self._writer = writer
+        self._remember = remember
         self._epoch = epoch
         self._on_notice = on_notice
         self._secret = b""
@@ -97,8 +87,8 @@ class Following:
 
     def _keep(self, steps: Sequence[Step]) -> None:
         METRICS.followed.add(len(steps))
-        if steps and self._writer is not None:
-            self._writer.remember(steps)
+        if steps and self._remember is not None:
+            self._remember(steps)
 
     def _after(self, base: Snapshot, delta: Delta) -> Snapshot | None:
         if delta.base != base.revision or base.epoch != self._epoch():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import platform
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from typing import Any, Protocol
+from typing import Any
 from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -19,50 +19,19 @@ from realtime.feed.dirty import DirtySet
 from realtime.feed.following import Following
 from realtime.feed.housekeeping import Housekeeper
 from realtime.feed.listener import Listener
-from realtime.feed.loop import Feed, Memory, Writer
+from realtime.feed.loop import Feed
 from realtime.feed.self_test import SelfTest
-from realtime.feed.sweep import Changed, Sweeper
+from realtime.feed.sweep import Sweeper
 from realtime.feed.trouble import Trouble
-from realtime.history import Step
-from realtime.inbox import WaitingAccounts
+from realtime.feed.watched import WatchedAccounts
+from realtime.history import Step, Store
 from realtime.settings import Settings
-from realtime.snapshot import Snapshot
 
 Task = tuple[str, Callable[[], Awaitable[None]]]
 
 
-class Watching(Protocol):
-    """What the feed needs of the hub."""
-
-    def watched(self) -> Iterator[tuple[UUID, int]]: ...
-
-    def delivered(self) -> tuple[list[UUID], list[int]]: ...
-
-    def snapshot_of(self, user_id: UUID) -> Snapshot | None: ...
-
-    def is_named(self, user: str) -> bool: ...
-
-    def snapshot_named(self, user: str) -> Snapshot | None: ...
-
-    def is_watched(self, user_id: UUID) -> bool: ...
-
-    def is_news(self, user_id: UUID, revision: int) -> bool: ...
-
-    def is_behind(self, user_id: UUID) -> bool: ...
-
-    def confirm(
-        self, as_of: str, read_at: float, changed: list[Changed], waiting: WaitingAccounts
-    ) -> None: ...
-
-    def follow(self, snapshot: Snapshot) -> bool: ...
-
-    def publish(self, steps: Sequence[Step], *, as_of: str, read_at: float) -> None: ...
-
-    def mark_disputed(self, user_id: UUID, *, disputed: bool) -> None: ...
-
-
 class Intake:
-    """Connections and tasks of the feed; ``redis``, ``memory`` and ``writer`` are None without Redis."""
+    """Connections and tasks of the feed; ``redis``, ``memory`` and ``remember`` are None without Redis."""
 
     def __init__(
         self,
@@ -71,9 +40,9 @@ class Intake:
         engine: AsyncEngine,
         redis: Any,
         dirty: DirtySet,
-        hub: Watching,
-        memory: Memory | None,
-        writer: Writer | None,
+        hub: WatchedAccounts,
+        memory: Store | None,
+        remember: Callable[[Sequence[Step]], None] | None,
     ) -> None:
         evaluating, sweeping, housekeeping = self._kept = [KeptConnection(engine) for _ in range(3)]
         self._dirty = dirty
@@ -87,7 +56,7 @@ class Intake:
             dirty=dirty,
             hub=hub,
             memory=memory,
-            writer=writer,
+            remember=remember,
             trouble=trouble,
         )
         direct_url = settings.listen_database_url or settings.database_url
@@ -100,7 +69,7 @@ class Intake:
             trouble=trouble,
         )
         following = self._following = Following(
-            hub=hub, writer=writer, epoch=lambda: wire_epoch(sweeper.epoch), on_notice=self._on_notice
+            hub=hub, remember=remember, epoch=lambda: wire_epoch(sweeper.epoch), on_notice=self._on_notice
         )
         self.applier = Applier(
             database_url=direct_url,

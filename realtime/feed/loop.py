@@ -9,8 +9,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Sequence
-from typing import Any, Final, Protocol
+from collections.abc import Callable, Sequence
+from typing import Any, Final
 from uuid import UUID
 
 import asyncpg
@@ -21,7 +21,8 @@ from realtime.feed.dirty import DirtySet
 from realtime.feed.epoch import raise_epoch
 from realtime.feed.trouble import Trouble
 from realtime.feed.unreadable import Unreadable
-from realtime.history import Step, Stored
+from realtime.feed.watched import WatchedAccounts
+from realtime.history import Step, Store
 from realtime.metrics import METRICS
 from realtime.snapshot import Snapshot
 
@@ -32,32 +33,8 @@ _RETRY_SECONDS: Final = 0.25
 _PART: Final = "an evaluation"
 
 
-class Delivered(Protocol):
-    """What the feed needs of the hub."""
-
-    def snapshot_of(self, user_id: UUID) -> Snapshot | None: ...
-
-    def is_watched(self, user_id: UUID) -> bool: ...
-
-    def publish(self, steps: Sequence[Step], *, as_of: str, read_at: float) -> None: ...
-
-
-class Memory(Protocol):
-    """What the feed needs of the store; ``available`` is False while its last call had no answer."""
-
-    available: bool
-
-    async def load(self, user_ids: list[UUID]) -> dict[UUID, Stored]: ...
-
-
-class Writer(Protocol):
-    """Where steps are handed to be remembered; must not wait."""
-
-    def remember(self, steps: Sequence[Step]) -> None: ...
-
-
 class Feed:
-    """From dirty accounts to published snapshots; ``memory`` and ``writer`` are None without Redis."""
+    """From dirty accounts to published snapshots; ``memory`` and ``remember`` are None without Redis."""
 
     def __init__(
         self,
@@ -65,9 +42,9 @@ class Feed:
         connection: KeptConnection,
         live_queries: LiveQueries,
         dirty: DirtySet,
-        hub: Delivered,
-        memory: Memory | None,
-        writer: Writer | None,
+        hub: WatchedAccounts,
+        memory: Store | None,
+        remember: Callable[[Sequence[Step]], None] | None,
         timeout_seconds: float = 5.0,
         trouble: Trouble | None = None,
     ) -> None:
@@ -76,7 +53,7 @@ class Feed:
         self._dirty = dirty
         self._hub = hub
         self._memory = memory
-        self._writer = writer
+        self._remember = remember
         self._timeout_seconds = timeout_seconds
         self._trouble = trouble or Trouble()
         self._unreadable = Unreadable()
@@ -126,8 +103,8 @@ class Feed:
         METRICS.evaluated.add(len(steps))
         self._unreadable.forget_all(found.user_id for found in evaluations)
         self._hub.publish(steps, as_of=evaluations[0].as_of, read_at=read_at)
-        if self._writer is not None:
-            self._writer.remember([step for step in steps if _is_new(step)])
+        if self._remember is not None:
+            self._remember([step for step in steps if _is_new(step)])
 
     async def _read(self, driver: Any, batch: list[UUID]) -> list[Evaluation]:
         """All of ``batch`` in one cut; when one account's rows cannot be read, that one alone is left out."""

@@ -11,10 +11,11 @@ import asyncio
 import logging
 import resource
 import time
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
+from redis.asyncio import Redis
 from redis.exceptions import RedisError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
@@ -46,12 +47,6 @@ SELECT (SELECT bool_or(role.rolsuper) FROM pg_roles AS role WHERE pg_has_role(ro
 """
 
 
-class Memory(Protocol):
-    """What the self-test needs of Redis."""
-
-    def info(self, section: str) -> Awaitable[Any]: ...
-
-
 class SelfTest:
     """Runs once a start; ``redis`` is None where none is used.
 
@@ -62,7 +57,7 @@ class SelfTest:
         self,
         *,
         engine: AsyncEngine,
-        redis: Memory | None,
+        redis: Redis | None,
         hearing: Callable[[], bool],
         listens_directly: bool,
         trouble: Trouble | None = None,
@@ -223,7 +218,7 @@ def check_files(limit: int) -> str | None:
     )
 
 
-async def check_redis(redis: Memory) -> str | None:
+async def check_redis(redis: Redis) -> str | None:
     """What is wrong with Redis; None when nothing is."""
     try:
         memory = await redis.info("memory")

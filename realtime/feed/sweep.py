@@ -10,13 +10,14 @@ import time
 from collections import deque
 from collections.abc import Callable
 from datetime import datetime, timedelta
-from typing import Any, Final, NamedTuple, Protocol
+from typing import Any, Final, NamedTuple
 from uuid import UUID
 
 from queries.timestamps import iso
 from realtime.feed.connection import DATABASE_ERRORS, KeptConnection
 from realtime.feed.dirty import DirtySet
 from realtime.feed.trouble import Trouble
+from realtime.feed.watched import Changed, WatchedAccounts
 from realtime.inbox import WaitingAccounts
 from realtime.metrics import METRICS
 
@@ -45,21 +46,6 @@ _GRACE_SECONDS: Final = 0.05
 #: An account whose rows waited for longer than this is stale.
 WAITING_SECONDS: Final = 1.0
 _PART: Final = "the sweep"
-
-#: An account, the revision of it that was delivered, and the one that was found.
-Changed = tuple[UUID, int, int]
-
-
-class Watched(Protocol):
-    """What the sweep needs of the hub."""
-
-    def delivered(self) -> tuple[list[UUID], list[int]]: ...
-
-    def is_behind(self, user_id: UUID) -> bool: ...
-
-    def confirm(
-        self, as_of: str, read_at: float, changed: list[Changed], waiting: WaitingAccounts
-    ) -> None: ...
 
 
 class Swept(NamedTuple):
@@ -106,7 +92,7 @@ class Sweeper:
         self,
         *,
         connection: KeptConnection,
-        hub: Watched,
+        hub: WatchedAccounts,
         dirty: DirtySet,
         interval_seconds: float,
         deaf_interval_seconds: float = 0.2,

@@ -22,7 +22,7 @@ from realtime.delivery.http import account
 from realtime.delivery.http.application import Application
 from realtime.delivery.http.operations import EXAMPLE_STATE
 from realtime.delivery.hub import Hub
-from realtime.delivery.watched_account import Store
+from realtime.history import Store
 from realtime.snapshot import Snapshot
 from tests.delivery.asgi_server import serving
 

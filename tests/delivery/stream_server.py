@@ -27,6 +27,7 @@ from realtime.delivery.limits import Admission, AnonymousLimit
 from realtime.delivery.server.deadlines import HttpTiming
 from realtime.delivery.server.server import Server
 from realtime.delivery.stream import Timing
+from realtime.delivery.websocket.connection import Socket
 from realtime.delivery.websocket.conversation import OpenSockets
 from realtime.delivery.websocket.endpoint import WebSocketEndpoint
 from realtime.delivery.websocket.heartbeat import SocketTimer
@@ -124,7 +125,13 @@ class StreamServer:
 
     async def leave(self) -> None:
         """See `Drain`."""
-        await self.drain.run(self.sockets.all, notice_seconds=0.0, spread_seconds=0.1)
+        await self.drain.run(
+            self.sockets.all,
+            say_goodbye=Socket.drain,
+            cut=Socket.abort,
+            notice_seconds=0.0,
+            spread_seconds=0.1,
+        )
 
     def is_revoked(self, identity: Identity) -> bool:
         """See `Verifier`."""

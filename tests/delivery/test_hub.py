@@ -173,6 +173,7 @@ class Memory:
 
     def __init__(self, stored: dict[UUID, Stored]) -> None:
         self._stored = stored
+        self.available = True
 
     async def load(self, user_ids: list[UUID]) -> dict[UUID, Stored]:
         return {user_id: self._stored[user_id] for user_id in user_ids if user_id in self._stored}

@@ -279,6 +279,7 @@ class OneRemembered:
 
     def __init__(self, stored: Stored) -> None:
         self._stored = stored
+        self.available = True
 
     async def load(self, user_ids: list[UUID]) -> dict[UUID, Stored]:
         return dict.fromkeys(user_ids, self._stored)

@@ -16,9 +16,9 @@ from realtime.delivery.hub import Hub
 from realtime.feed.connection import KeptConnection
 from realtime.feed.dirty import DirtySet
 from realtime.feed.housekeeping import Housekeeper
-from realtime.feed.loop import Feed, Memory
+from realtime.feed.loop import Feed
 from realtime.feed.sweep import Sweeper
-from realtime.history import Step
+from realtime.history import Step, Store
 from realtime.snapshot import Snapshot
 from tests.inbox import apply_batches
 
@@ -51,14 +51,14 @@ class Kept:
         self.steps: list[Step] = []
 
     def remember(self, steps: Any) -> None:
-        """See `Writer`."""
+        """Take steps, as the writer of the store does."""
         self.steps += steps
 
 
 class FeedNode:
     """Feed, sweep and housekeeping as `app.Node` puts them together, without sockets, LISTEN, Redis and applier."""
 
-    def __init__(self, database_url: str, memory: Memory | None = None) -> None:
+    def __init__(self, database_url: str, memory: Store | None = None) -> None:
         self.dirty = DirtySet()
         self.hub = Hub(mark_dirty=self.dirty.mark, stale_seconds=2.0)
         self.kept = Kept()
@@ -70,7 +70,7 @@ class FeedNode:
             dirty=self.dirty,
             hub=self.hub,
             memory=memory,
-            writer=self.kept,
+            remember=self.kept.remember,
         )
         self.sweeper = Sweeper(
             connection=self.connections[1], hub=self.hub, dirty=self.dirty, interval_seconds=0.1
@@ -86,7 +86,7 @@ class FeedNode:
 
 @contextlib.asynccontextmanager
 async def feed_node(
-    database_url: str, *, housekeeping: bool = False, memory: Memory | None = None
+    database_url: str, *, housekeeping: bool = False, memory: Store | None = None
 ) -> AsyncIterator[FeedNode]:
     """A running node, while the context lasts."""
     node = FeedNode(database_url, memory)

@@ -30,7 +30,7 @@ class Reader:
         self.notices: list[tuple[UUID, int]] = []
         self.following = Following(
             hub=node.hub,
-            writer=node.kept,
+            remember=node.kept.remember,
             epoch=lambda: wire_epoch(node.sweeper.epoch),
             on_notice=lambda user_id, revision: self.notices.append((user_id, revision)),
         )

@@ -165,7 +165,7 @@ class Hanging:
         self.asked = 0
 
     async def load(self, user_ids: list[UUID]) -> dict[UUID, Stored]:
-        """See `Memory`."""
+        """See `Store`."""
         self.asked += 1
         self.available = False
         return {}

@@ -32,7 +32,8 @@ from realtime.delivery.http.problems import TYPES_PATH, ProblemTypes
 from realtime.delivery.http.responses import Answer, respond, send_json, strong_tag, weak_tag
 from realtime.delivery.hub import Hub
 from realtime.delivery.limits import RateLimit
-from realtime.delivery.watched_account import UNKNOWN_AGE_MS, Store
+from realtime.delivery.watched_account import UNKNOWN_AGE_MS
+from realtime.history import Store
 from realtime.owners import count_blocked
 from realtime.snapshot import Freshness, Snapshot
 

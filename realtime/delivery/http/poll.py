@@ -27,8 +27,9 @@ from realtime.delivery.http.responses import (
 from realtime.delivery.hub import Hub, Waiter
 from realtime.delivery.limits import Admission
 from realtime.delivery.stream import Close, Frame, Output, SentState, Stream, Timing, count
-from realtime.delivery.watched_account import Store, WatchedAccount
+from realtime.delivery.watched_account import WatchedAccount
 from realtime.errors import UnavailableError
+from realtime.history import Store
 from realtime.metrics import METRICS
 from realtime.snapshot import Channels
 

@@ -25,7 +25,7 @@ from realtime.delivery.http.parameters import channels_parameter, position_of, s
 from realtime.delivery.hub import Hub, Waiter
 from realtime.delivery.limits import Admission
 from realtime.delivery.stream import Close, Frame, Outputs, Stream, Timing, count, retry_after_ms
-from realtime.delivery.watched_account import Store
+from realtime.history import Store
 from realtime.logs import SESSION_ID
 from realtime.metrics import METRICS
 from realtime.snapshot import Channels, Snapshot

@@ -22,9 +22,9 @@ from realtime.delivery.drain import Drain
 from realtime.delivery.hub import Hub
 from realtime.delivery.limits import MAX_FRAMES_PER_SECOND, Admission, AnonymousLimit
 from realtime.delivery.stream import Stream, Timing, Verify, channels_in_order, close_after
-from realtime.delivery.watched_account import Store
 from realtime.delivery.websocket.connection import Callbacks, Socket
 from realtime.errors import AuthenticationError
+from realtime.history import Store
 from realtime.logs import SESSION_ID
 from realtime.metrics import METRICS
 from realtime.owners import WrongOwner
