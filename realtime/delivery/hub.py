@@ -20,7 +20,7 @@ from realtime.errors import TooManyClaims
 from realtime.history import Step
 from realtime.inbox import NOTHING_WAITS, WaitingAccounts
 from realtime.metrics import METRICS
-from realtime.snapshot import Snapshot
+from realtime.snapshot import Freshness, Snapshot
 
 #: An account stays watched for this long after its last reader, so that pollers and reconnects are served
 #: from memory.
@@ -361,7 +361,7 @@ class Waiter:
         finally:
             hub.detach(account, waiter)
 
-    def wake(self, newest: Snapshot, now: float) -> None:
+    def wake(self, newest: Snapshot, fresh: Freshness, now: float) -> None:
         """See `Subscriber`."""
         self.changed.set()
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Final, Literal, NamedTuple, assert_never
 from uuid import UUID
 
@@ -47,20 +48,27 @@ _EMPTY_PATCH: Final = b"{}"
 _decode_patch = msgspec.json.Decoder(dict[str, Any]).decode
 
 
-class Timing(msgspec.Struct, frozen=True, kw_only=True):
-    """The time limits of streams, in seconds; ``ping`` is None for a transport without pings."""
+@dataclass(frozen=True, kw_only=True)
+class Timing:
+    """The time limits of streams, in seconds; ``ping`` is infinite for a transport without pings."""
 
     heartbeat_seconds: float = 5.0
     hello_seconds: float = 5.0
     send_deadline_seconds: float = 10.0
-    ping_seconds: float | None = 20.0
+    ping_seconds: float = 20.0
     auth_warning_seconds: float = 60.0
+    #: No deadline is shorter, so a deadline that begins between two looks is noticed in time.
+    longest_wait_seconds: float = field(init=False)
+    #: A client that was silent for this long is pinged together with a heartbeat (two frames, one write), because a
+    #: ping would be due before the next one.
+    ping_with_heartbeat_seconds: float = field(init=False)
 
-    @property
-    def longest_wait_seconds(self) -> float:
-        """No deadline is shorter, so a deadline that begins between two looks is noticed in time."""
-        waits = (self.heartbeat_seconds, self.hello_seconds, self.send_deadline_seconds)
-        return min(waits) if self.ping_seconds is None else min(*waits, self.ping_seconds)
+    def __post_init__(self) -> None:
+        waits = (self.heartbeat_seconds, self.hello_seconds, self.send_deadline_seconds, self.ping_seconds)
+        before_next = self.ping_seconds - self.heartbeat_seconds + EARLY_SECONDS
+        # The way in which dataclasses set the attributes of a frozen instance, too.
+        object.__setattr__(self, "longest_wait_seconds", min(waits))
+        object.__setattr__(self, "ping_with_heartbeat_seconds", max(before_next, self.ping_seconds / 2))
 
 
 class Frame(NamedTuple):
@@ -377,36 +385,30 @@ class Stream:
         return outputs
 
     def _keep_alive(self, identity: Identity, now: float, wall: float, fresh: Freshness) -> Outputs:
+        timing = self._timing
         silent_seconds = now - self.heard_at
-        ping_seconds = self._timing.ping_seconds or float("inf")
-        if silent_seconds > 2 * ping_seconds:
+        if silent_seconds > 2 * timing.ping_seconds:
             return self.close(Close(CloseCode.NO_PONG, "no sign of life"))
-        outputs: list[Output] = []
-        if self._sent is not None and now - self.sent_at > self._timing.heartbeat_seconds - EARLY_SECONDS:
-            # A ping that would be due before the next heartbeat goes with this one: two frames, one write.
-            before_next = ping_seconds - self._timing.heartbeat_seconds + EARLY_SECONDS
-            if silent_seconds > max(before_next, ping_seconds / 2):
-                outputs.append(_PING)
-            outputs += self._heartbeat(fresh, now)
-        elif silent_seconds > ping_seconds:
-            outputs.append(_PING)
-        if (
-            self.is_open
-            and not self._warned
-            and identity.expires_at - wall < self._timing.auth_warning_seconds
-        ):
+        outputs: Outputs = NOTHING
+        if self._sent is not None and now - self.sent_at > timing.heartbeat_seconds - EARLY_SECONDS:
+            outputs = self._heartbeat(fresh, now)
+            if silent_seconds > timing.ping_with_heartbeat_seconds:
+                outputs = (_PING, *outputs)
+        elif silent_seconds > timing.ping_seconds:
+            outputs = (_PING,)
+        if not self._warned and identity.expires_at - wall < timing.auth_warning_seconds and self.is_open:
             self._warned = True
-            outputs.append(
-                self._frame("auth_required", AuthRequired(expires_at=int(identity.expires_at)), now)
-            )
+            warning = AuthRequired(expires_at=int(identity.expires_at))
+            outputs = (*outputs, self._frame("auth_required", warning, now))
         return outputs
 
     def _next_due(self, identity: Identity, now: float, wall: float) -> float:
-        ping_seconds = self._timing.ping_seconds or float("inf")
-        patience = ping_seconds if now - self.heard_at < ping_seconds else 2 * ping_seconds
-        left_seconds = identity.expires_at - wall - (0 if self._warned else self._timing.auth_warning_seconds)
-        heartbeat_at = self.sent_at + self._timing.heartbeat_seconds
-        return min(heartbeat_at, self.heard_at + patience, now + max(left_seconds, 0.0))
+        timing = self._timing
+        next_ping_at = self.heard_at + timing.ping_seconds
+        if next_ping_at <= now:
+            next_ping_at += timing.ping_seconds
+        left_seconds = identity.expires_at - wall - (0.0 if self._warned else timing.auth_warning_seconds)
+        return min(self.sent_at + timing.heartbeat_seconds, next_ping_at, now + max(left_seconds, 0.0))
 
     # The stream ends.
 

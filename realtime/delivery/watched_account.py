@@ -40,7 +40,7 @@ StreamPosition = tuple[int, int]
 class Subscriber(Protocol):
     """The transport of one client, as the hub sees it; neither call may block or raise."""
 
-    def wake(self, newest: Snapshot, now: float) -> None:
+    def wake(self, newest: Snapshot, fresh: Freshness, now: float) -> None:
         """A newer snapshot is there."""
 
     def mark_stale(self, now: float, *, stale: bool) -> None:
@@ -240,8 +240,9 @@ class WatchedAccount:
     def wake(self, now: float, *, stale: bool) -> None:
         """Wake every client; then report staleness, where it began or ended."""
         assert self.snapshot is not None
+        fresh = self.freshness(now)
         for subscriber in tuple(self.subscribers):
-            subscriber.wake(self.snapshot, now)
+            subscriber.wake(self.snapshot, fresh, now)
         self.report_staleness(now, stale=stale)
 
     def report_staleness(self, now: float, *, stale: bool) -> None:

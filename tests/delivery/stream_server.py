@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import secrets
 import time
 from collections.abc import AsyncIterator
 from typing import Final
 from uuid import UUID
 
-import msgspec
 from starlette.routing import Route, WebSocketRoute
 from websockets.asyncio.client import ClientConnection, connect
 
@@ -59,7 +59,7 @@ class StreamServer:
         anonymous: AnonymousLimit | None = None,
         http_timing: HttpTiming | None = None,
     ) -> None:
-        timing = QUIET if quiet else msgspec.structs.replace(SHORT, ping_seconds=ping_seconds)
+        timing = QUIET if quiet else dataclasses.replace(SHORT, ping_seconds=ping_seconds)
         self.key = DevelopmentKey(secrets.token_hex(32))
         self.revoked: set[str] = set()
         verifier = self.verifier = Verifier(

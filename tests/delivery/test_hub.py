@@ -13,7 +13,7 @@ from realtime.delivery.hub import IDLE_SECONDS, LEASE_SECONDS, Hub
 from realtime.delivery.watched_account import UNKNOWN_AGE_MS
 from realtime.errors import UnavailableError
 from realtime.history import Step, Stored
-from realtime.snapshot import Snapshot
+from realtime.snapshot import Freshness, Snapshot
 from tests.snapshots import AS_OF, OTHER_USER, USER, snapshot
 
 
@@ -24,7 +24,7 @@ class Client:
         self.woken: list[int] = []
         self.stale: list[bool] = []
 
-    def wake(self, newest: Snapshot, now: float) -> None:
+    def wake(self, newest: Snapshot, fresh: Freshness, now: float) -> None:
         self.woken.append(newest.revision)
 
     def mark_stale(self, now: float, *, stale: bool) -> None:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import json
 from collections.abc import Callable
 from typing import Any, Final
 
-import msgspec
 import pytest
 
 from auth.identity import Identity
@@ -22,7 +22,6 @@ from realtime.delivery.stream import (
     Close,
     Frame,
     Outputs,
-    Ping,
     Stream,
     Timing,
     Verify,
@@ -241,15 +240,15 @@ def test_a_ping_that_would_be_due_before_the_next_heartbeat_goes_with_this_one()
 
 
 def test_a_client_that_was_heard_is_not_pinged_and_a_silent_one_is_closed_after_two_pings() -> None:
-    stream = opened(msgspec.structs.replace(TIMING, heartbeat_seconds=60.0))
+    stream = opened(dataclasses.replace(TIMING, heartbeat_seconds=60.0))
     stream.heard(START + 15)
     assert not tick(stream, 34.9)
-    assert tick(stream, 35.1) == [Ping()]
+    assert types(tick(stream, 35.1)) == ["Ping"]
     assert closing(tick(stream, 55.1)).code == CloseCode.NO_PONG
 
 
 def test_a_transport_without_pings_neither_asks_nor_closes() -> None:
-    stream = opened(Timing(ping_seconds=None))
+    stream = opened(Timing(ping_seconds=float("inf")))
     assert [types(tick(stream, seconds)) for seconds in range(10, 100, 10)] == [["heartbeat"]] * 9
 
 

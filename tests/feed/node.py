@@ -19,7 +19,7 @@ from realtime.feed.housekeeping import Housekeeper
 from realtime.feed.loop import Feed
 from realtime.feed.sweep import Sweeper
 from realtime.history import Step, Store
-from realtime.snapshot import Snapshot
+from realtime.snapshot import Freshness, Snapshot
 from tests.inbox import apply_batches
 
 
@@ -29,7 +29,7 @@ class Client:
     def __init__(self) -> None:
         self.seen: list[Snapshot] = []
 
-    def wake(self, newest: Snapshot, now: float) -> None:
+    def wake(self, newest: Snapshot, fresh: Freshness, now: float) -> None:
         """See `Subscriber`."""
         self.seen.append(newest)
 

@@ -20,7 +20,7 @@ class Watcher:
     def __init__(self) -> None:
         self.stale = False
 
-    def wake(self, newest: object, now: float) -> None:
+    def wake(self, newest: object, fresh: object, now: float) -> None:
         """A newer snapshot."""
 
     def mark_stale(self, now: float, *, stale: bool) -> None:

@@ -38,6 +38,8 @@ MAX_WAIT_SECONDS: Final = 55.0
 _LOOK_SECONDS: Final = 1.0
 
 _NO_QUERY: Final = QueryParams()
+#: A poll has no heartbeats, no pings and a time of its own to wait.
+_TIMING: Final = Timing(ping_seconds=float("inf"))
 
 
 class StateEndpoint:
@@ -94,7 +96,7 @@ class StateEndpoint:
         if since.epoch == newest.epoch:
             path = await account.path_from(since.revision, newest, self._store)
         now = time.monotonic()
-        stream = Stream(now, Timing(ping_seconds=None), secrets.randbits(64), identity)
+        stream = Stream(now, _TIMING, secrets.randbits(64), identity)
         outputs = stream.open_for_poll(
             newest, account.freshness(now), channels=channels, since=since, path=path, stale=account.stale
         )

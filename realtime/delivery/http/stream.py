@@ -5,13 +5,13 @@ id.
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import logging
 import secrets
 import time
 from collections.abc import Awaitable, Callable
 from typing import Final
 
-import msgspec
 from starlette.datastructures import QueryParams
 from starlette.types import Receive, Scope, Send
 
@@ -67,7 +67,7 @@ class EventStreamEndpoint:
         self._recheck = recheck
         self._drain = drain
         # HTTP has no pings: a peer that is gone is noticed when it takes nothing.
-        self._timing = msgspec.structs.replace(timing, ping_seconds=None)
+        self._timing = dataclasses.replace(timing, ping_seconds=float("inf"))
         self._admission = admission
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -138,11 +138,9 @@ class Socket(asyncio.Protocol):
 
     # The hub's side.
 
-    def wake(self, newest: Snapshot, now: float) -> None:
+    def wake(self, newest: Snapshot, fresh: Freshness, now: float) -> None:
         """A newer snapshot is there."""
-        outputs = self.stream.newer(newest, self._freshness(now), now)
-        if outputs:
-            self.perform(outputs)
+        self.perform(self.stream.newer(newest, fresh, now))
 
     def mark_stale(self, now: float, *, stale: bool) -> None:
         """The account became stale, or is stale no longer."""
@@ -170,6 +168,8 @@ class Socket(asyncio.Protocol):
 
     def perform(self, outputs: Outputs) -> None:
         """Perform ``outputs`` in order; frames that follow one another are one write."""
+        if not outputs:
+            return
         data: list[bytes] = []
         for output in outputs:
             if isinstance(output, Frame):

@@ -178,7 +178,7 @@ class OpenSockets:
         socket.perform(outputs)
         assert account.snapshot is not None
         # A newer snapshot may have come while the path was read.
-        socket.wake(account.snapshot, now)
+        socket.wake(account.snapshot, fresh, now)
 
     def _spawn(self, socket: Socket, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(_run_guarded(socket, work), name="stream")
