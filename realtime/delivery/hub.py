@@ -24,7 +24,7 @@ from realtime.snapshot import Freshness, Snapshot
 
 #: An account stays watched for this long after its last reader, so that pollers and reconnects are served
 #: from memory.
-LEASE_SECONDS: Final = 30.0
+WATCHED_AFTER_SECONDS: Final = 30.0
 #: An account is packed when no client has asked for it and no change has come for this long. Reconciliation loops come
 #: every ten seconds, and it is not worth packing their accounts in between.
 IDLE_SECONDS: Final = 12.0
@@ -278,7 +278,7 @@ class Hub:
     def _watched_account(self, user_id: UUID) -> WatchedAccount:
         account = self._accounts.get(user_id)
         if account is None:
-            account = WatchedAccount(user_id, self, time.monotonic() + LEASE_SECONDS)
+            account = WatchedAccount(user_id, self, time.monotonic() + WATCHED_AFTER_SECONDS)
             self._accounts[user_id] = self._accounts_by_text[str(user_id)] = account
             METRICS.watched_accounts.set(len(self._accounts))
             self._behind.add(account)
@@ -291,7 +291,7 @@ class Hub:
         self._warm.add(account)
 
     def _prolong(self, account: WatchedAccount) -> None:
-        account.prolong(time.monotonic() + LEASE_SECONDS)
+        account.prolong(time.monotonic() + WATCHED_AFTER_SECONDS)
         if not account.subscribers:
             self._unread.add(account)
 
@@ -306,7 +306,7 @@ class Hub:
             self._behind.discard(account)
 
     def _forget_unread(self, now: float) -> None:
-        for account in [account for account in self._unread if now > account.lease_until]:
+        for account in [account for account in self._unread if now > account.watched_until]:
             del self._accounts[account.user_id], self._accounts_by_text[str(account.user_id)]
             self._delivered = None
             for some in (self._unread, self._behind, self._warm, self._waiting):

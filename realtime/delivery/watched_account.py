@@ -80,7 +80,6 @@ class WatchedAccount:
         "behind",
         "has_old_rows",
         "is_disputed",
-        "lease_until",
         "snapshot",
         "stale",
         "subscribers",
@@ -88,9 +87,10 @@ class WatchedAccount:
         "user_id",
         "waits_as_of",
         "waits_since",
+        "watched_until",
     )  # fmt: skip
 
-    def __init__(self, user_id: UUID, sweeps: Sweeps, lease_until: float) -> None:
+    def __init__(self, user_id: UUID, sweeps: Sweeps, watched_until: float) -> None:
         self.user_id = user_id
         self.snapshot: Snapshot | None = None
         self.subscribers: set[Subscriber] = set()
@@ -104,7 +104,7 @@ class WatchedAccount:
         self.waits_as_of = ""
         #: Rows of the account have waited for too long.
         self.has_old_rows = False
-        self.lease_until = lease_until
+        self.watched_until = watched_until
         #: When the account last changed or was asked for, in monotonic seconds.
         self.touched_at = 0.0
         self._sweeps = sweeps
@@ -155,7 +155,7 @@ class WatchedAccount:
 
     def prolong(self, until: float) -> None:
         """Watch the account until then at least (monotonic seconds), also without a client."""
-        self.lease_until = until
+        self.watched_until = until
 
     def mark_disputed(self, disputed: bool) -> None:
         """An audit found that what is shown differs from the log, or (False) that it differs no longer."""

@@ -22,13 +22,13 @@ from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIO
 from websockets.server import ServerProtocol
 
 from realtime.delivery.server.handover import HandoverProtocol
-from realtime.delivery.server.http_protocol import Http, _Flow
-from realtime.delivery.server.request_cycle import Cycle
+from realtime.delivery.server.http_protocol import HttpProtocol, _Flow
+from realtime.delivery.server.request_cycle import RequestCycle
 from realtime.delivery.server.server import Server
 
 #: Our class, the class of uvicorn that it extends, and the attributes of that class that ours uses or replaces.
 BORROWED: dict[type, tuple[type, set[str]]] = {
-    Http: (
+    HttpProtocol: (
         HttpToolsProtocol,
         {
             "_should_upgrade",
@@ -70,7 +70,7 @@ BORROWED: dict[type, tuple[type, set[str]]] = {
             "resume_reading",
         },
     ),
-    Cycle: (
+    RequestCycle: (
         RequestResponseCycle,
         {
             "chunked_encoding",

@@ -19,7 +19,7 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 
 from realtime.delivery.http.application import Application
-from realtime.delivery.http.middleware import EXPOSED, Headers
+from realtime.delivery.http.middleware import EXPOSED, HeadersMiddleware
 from realtime.delivery.http.problems import UNAUTHENTICATED, ProblemResponse
 from tests.delivery.asgi_server import serving
 
@@ -193,7 +193,7 @@ async def test_another_origin_may_not(open_site: httpx.AsyncClient, origin: str)
 async def test_a_caller_with_many_host_names_does_not_fill_the_memory() -> None:
     async def nothing(scope: Scope, receive: Receive, send: Send) -> None: ...
 
-    layer = Headers(nothing)
+    layer = HeadersMiddleware(nothing)
     for n in range(1000):
         scope = {"type": "http", "scheme": "http", "headers": [(b"host", b"h%d.example" % n)]}
         await layer(scope, None, None)  # type: ignore[arg-type]

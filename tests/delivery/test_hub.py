@@ -9,7 +9,7 @@ from uuid import UUID
 import pytest
 
 from guardwire.state import CHANNELS
-from realtime.delivery.hub import IDLE_SECONDS, LEASE_SECONDS, Hub
+from realtime.delivery.hub import IDLE_SECONDS, WATCHED_AFTER_SECONDS, Hub
 from realtime.delivery.watched_account import UNKNOWN_AGE_MS
 from realtime.errors import UnavailableError
 from realtime.history import Step, Stored
@@ -150,12 +150,12 @@ def test_an_account_is_forgotten_when_nobody_has_read_it_for_a_while(hub: Hub) -
     client = Client()
     watch = hub.attach(USER, client)
     now = time.monotonic()
-    hub.tick(now + LEASE_SECONDS + 5)
+    hub.tick(now + WATCHED_AFTER_SECONDS + 5)
     assert hub.is_watched(USER)
     hub.detach(watch, client)
-    hub.tick(time.monotonic() + LEASE_SECONDS - 5)
+    hub.tick(time.monotonic() + WATCHED_AFTER_SECONDS - 5)
     assert hub.is_watched(USER)
-    hub.tick(time.monotonic() + 2 * LEASE_SECONDS)
+    hub.tick(time.monotonic() + 2 * WATCHED_AFTER_SECONDS)
     assert not hub.is_watched(USER)
 
 

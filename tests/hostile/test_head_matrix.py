@@ -21,8 +21,8 @@ import pytest
 
 from realtime.delivery.server.deadlines import HttpTiming
 from realtime.delivery.server.handover import HandoverProtocol
-from realtime.delivery.server.http_protocol import Http
-from realtime.delivery.server.request_cycle import Cycle
+from realtime.delivery.server.http_protocol import HttpProtocol
+from realtime.delivery.server.request_cycle import RequestCycle
 from tests.delivery.stream_server import stream_server
 from tests.end_to_end.node import node
 from tests.hostile.head_matrix import HANDSHAKE, SMUGGLED, Answers, Variation, variations
@@ -261,7 +261,11 @@ async def test_nothing_is_left_of_any_of_them(migrated_url: str, caplog: pytest.
 
         def objects() -> list[object]:
             gc.collect()
-            return [each for each in gc.get_objects() if isinstance(each, Http | HandoverProtocol | Cycle)]
+            return [
+                each
+                for each in gc.get_objects()
+                if isinstance(each, HttpProtocol | HandoverProtocol | RequestCycle)
+            ]
 
         await asyncio.wait_for(_until(lambda: not objects()), 20)
         left = {task.get_name() for task in asyncio.all_tasks()} - tasks

@@ -9,7 +9,7 @@ of an answer.
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Final, NamedTuple
 from uuid import UUID
@@ -19,7 +19,6 @@ from starlette.exceptions import HTTPException
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
-from auth.identity import Identity
 from guardwire.messages import encode
 from queries.position_by_id import FoundPosition, find_position
 from queries.timestamps import iso
@@ -27,7 +26,7 @@ from realtime.delivery.http import documents
 from realtime.delivery.http.documents import PositionRecord, TradingHealth
 from realtime.delivery.http.openapi import OpenApi
 from realtime.delivery.http.operations import REST_OPERATIONS, SERVICE_OPERATIONS, STREAM_OPERATIONS
-from realtime.delivery.http.parameters import position_id_parameter, symbol_parameter
+from realtime.delivery.http.parameters import Authenticate, position_id_parameter, symbol_parameter
 from realtime.delivery.http.problems import TYPES_PATH, ProblemTypes
 from realtime.delivery.http.responses import Answer, respond, send_json, strong_tag, weak_tag
 from realtime.delivery.hub import Hub
@@ -36,9 +35,6 @@ from realtime.delivery.watched_account import UNKNOWN_AGE_MS
 from realtime.history import Store
 from realtime.owners import count_blocked
 from realtime.snapshot import Freshness, Snapshot
-
-#: Gives the identity behind a request, or raises AuthenticationError.
-Authenticate = Callable[[Scope], Awaitable[Identity]]
 
 
 class Reading(NamedTuple):
@@ -61,7 +57,7 @@ def routes(*, hub: Hub, store: Store | None, engine: AsyncEngine, authenticate: 
     ``store`` is asked when the database is out of reach and no snapshot is in memory; ``engine`` reads single
     positions.
     """
-    reader = Reader(hub=hub, store=store)
+    reader = SnapshotReader(hub=hub, store=store)
     openapi = OpenApi([*REST_OPERATIONS, *STREAM_OPERATIONS, *SERVICE_OPERATIONS])
 
     def of_snapshot(path: str, view: View, name: str) -> Route:
@@ -81,7 +77,7 @@ def routes(*, hub: Hub, store: Store | None, engine: AsyncEngine, authenticate: 
     ]
 
 
-class Reader:
+class SnapshotReader:
     """Reads the newest snapshot of an account, and makes the account watched."""
 
     def __init__(self, *, hub: Hub, store: Store | None) -> None:
@@ -102,7 +98,7 @@ class Reader:
 class SnapshotEndpoint:
     """GET of a document that is made from the snapshot alone."""
 
-    def __init__(self, *, reader: Reader, authenticate: Authenticate, view: View) -> None:
+    def __init__(self, *, reader: SnapshotReader, authenticate: Authenticate, view: View) -> None:
         self._reader = reader
         self._authenticate = authenticate
         self._view = view
@@ -182,7 +178,7 @@ BURST: Final = 40
 class PositionEndpoint:
     """GET of one position. A position of another user is answered like an unknown one."""
 
-    def __init__(self, *, engine: AsyncEngine, authenticate: Callable[[Scope], Awaitable[Identity]]) -> None:
+    def __init__(self, *, engine: AsyncEngine, authenticate: Authenticate) -> None:
         self._engine = engine
         self._authenticate = authenticate
         self._limit = RateLimit(per_second=PER_SECOND, burst=BURST)

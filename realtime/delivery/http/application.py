@@ -8,8 +8,8 @@ from typing import Any, Final
 from starlette.routing import BaseRoute, Match, Route, Router, WebSocketRoute
 from starlette.types import ASGIApp, Lifespan, Receive, Scope, Send
 
-from realtime.delivery.http.middleware import Headers
-from realtime.delivery.http.problems import NOT_FOUND, ProblemResponse, Problems
+from realtime.delivery.http.middleware import HeadersMiddleware
+from realtime.delivery.http.problems import NOT_FOUND, ProblemResponse, ProblemsMiddleware
 
 _NO_SOCKET: Final = (
     "No WebSocket is at this path: check the client's address, and how proxies in between change it."
@@ -36,7 +36,7 @@ class Application:
         sockets = [route for route in routes if isinstance(route, WebSocketRoute)]
         self._sockets = Router(sockets, redirect_slashes=False, default=_no_socket)
         self._literal = _literal(routes)
-        self._headers = Headers(Problems(self._route), allowed_origins=allowed_origins)
+        self._headers = HeadersMiddleware(ProblemsMiddleware(self._route), allowed_origins=allowed_origins)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request, one WebSocket, or the lifespan."""

@@ -77,7 +77,7 @@ ANSWERING: Final = "guardwire.answering"
 _STARTS: Final = frozenset({"http.response.start", "websocket.http.response.start"})
 
 
-class Headers:
+class HeadersMiddleware:
     """Adds them to everything that ``app`` answers over HTTP.
 
     ``allowed_origins`` are the origins of other sites whose pages may read answers, such as

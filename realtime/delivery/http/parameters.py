@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Awaitable, Callable
 from typing import Final
 from urllib.parse import parse_qs
 from uuid import UUID
 
 from starlette.datastructures import QueryParams
 from starlette.exceptions import HTTPException
+from starlette.types import Scope
 
+from auth.identity import Identity
 from guardwire.messages import Resume
 from guardwire.state import CHANNELS
 from realtime.delivery.stream import channels_in_order
 from realtime.snapshot import Channels
+
+#: Gives the identity behind a request, or raises AuthenticationError.
+Authenticate = Callable[[Scope], Awaitable[Identity]]
 
 SYMBOL_PATTERN: Final = "[A-Za-z0-9._#-]{1,20}"
 _MAX_PARAMETERS: Final = 16

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import Final
 
 from starlette.datastructures import QueryParams
@@ -15,7 +15,7 @@ from auth.identity import Identity
 from auth.refusals import Reason, refusal
 from guardwire.messages import Resume
 from realtime.delivery.drain import Drain
-from realtime.delivery.http.parameters import channels_parameter, since_parameter
+from realtime.delivery.http.parameters import Authenticate, channels_parameter, since_parameter
 from realtime.delivery.http.responses import (
     Answer,
     freshness_headers,
@@ -50,7 +50,7 @@ class StateEndpoint:
         *,
         hub: Hub,
         store: Store | None,
-        authenticate: Callable[[Scope], Awaitable[Identity]],
+        authenticate: Authenticate,
         recheck: Callable[[Identity], Reason | None],
         admission: Admission,
         drain: Drain,

@@ -256,7 +256,7 @@ def answer_to(error: Exception, scope: Scope) -> ProblemResponse:
     return ProblemResponse(INTERNAL)
 
 
-class Problems:
+class ProblemsMiddleware:
     """Turns every exception that ``app`` raises for an HTTP request into a problem.
 
     Not Starlette's ExceptionMiddleware, which costs a request object and two closures where nothing is wrong.

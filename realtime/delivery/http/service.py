@@ -5,7 +5,7 @@ operators.
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Final
 from uuid import UUID
@@ -19,15 +19,14 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import Receive, Scope, Send
 
 from auth.claims import is_token_id
-from auth.identity import ADMIN_SCOPE, Identity
+from auth.identity import ADMIN_SCOPE
 from auth.origins import host_is_loopback
 from auth.revocation import MAX_REASON_CHARACTERS, Revocations
 from auth.tickets import Tickets
+from realtime.delivery.http.parameters import Authenticate
 from realtime.delivery.http.responses import send_json
 from realtime.delivery.limits import RateLimit
 from realtime.metrics import METRICS
-
-Authenticate = Callable[[Scope], Awaitable[Identity]]
 
 #: A page fetches one ticket for each event stream that it opens; each is kept in Redis for half a minute.
 TICKETS_AT_ONCE: Final = 20

@@ -9,7 +9,7 @@ import dataclasses
 import logging
 import secrets
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import Final
 
 from starlette.datastructures import QueryParams
@@ -21,7 +21,7 @@ from guardwire.errors import CloseCode
 from guardwire.messages import Error, Resume, encode
 from realtime.delivery.connection_log import EVENT_STREAM, report_close, reported
 from realtime.delivery.drain import Drain
-from realtime.delivery.http.parameters import channels_parameter, position_of, since_parameter
+from realtime.delivery.http.parameters import Authenticate, channels_parameter, position_of, since_parameter
 from realtime.delivery.hub import Hub, Waiter
 from realtime.delivery.limits import Admission
 from realtime.delivery.stream import Close, Frame, Outputs, Stream, Timing, count, retry_after_ms
@@ -55,7 +55,7 @@ class EventStreamEndpoint:
         *,
         hub: Hub,
         store: Store | None,
-        authenticate: Callable[[Scope], Awaitable[Identity]],
+        authenticate: Authenticate,
         recheck: Callable[[Identity], Reason | None],
         drain: Drain,
         timing: Timing,

@@ -31,8 +31,8 @@ class HttpTiming(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Deadlines:
-    """The connections of one server that it waits for: without a whole request, with a WebSocket handshake that is not
-    decided, and idle since an answer; of each kind at most ``most_waiting``.
+    """The connections for which one server waits, of three kinds: without a whole request, with a WebSocket handshake
+    that is not decided, and idle since an answer. At most ``most_waiting`` of each kind wait.
     """
 
     def __init__(self, *, most_waiting: int, timing: HttpTiming) -> None:
@@ -49,9 +49,10 @@ class Deadlines:
 
 
 class ConnectionDeadlines:
-    """Ends those who have waited for ``seconds``, and the oldest sooner while there are more than ``most``.
+    """Ends connections that have waited for ``seconds``, and the oldest ones sooner while more than ``most`` wait.
 
-    ``end`` is called with the transport of a connection that is here no longer.
+    ``end`` is called with the transport of a connection that has waited for too long. A connection younger than
+    ``grace_seconds`` is not ended to make room.
     """
 
     def __init__(
@@ -91,7 +92,7 @@ class ConnectionDeadlines:
             self._timer = loop.call_at(oldest + self._seconds, self._end_late, loop)
 
     def _end_until(self, since: float, *, most: int = 0) -> None:
-        """End the oldest while there are more than ``most``, but none who came after ``since``."""
+        """End the oldest connections while more than ``most`` wait, but none that entered after ``since``."""
         while len(self._since) > most:
             transport, entered = next(iter(self._since.items()))
             if entered > since:

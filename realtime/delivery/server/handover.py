@@ -1,4 +1,4 @@
-"""uvicorn's WebSocket class, extended by one thing: after the handshake the route may take the socket over.
+"""uvicorn's WebSocket class, extended by one thing: after the handshake a route may take the connection over.
 
 Starlette and uvicorn do the handshake (routing, authentication, denial with a real HTTP status). Then
 `HandoverProtocol.give` gives the transport to a `Socket`, the ASGI task ends, and an idle connection costs a few
@@ -57,42 +57,42 @@ class HandoverProtocol(WebSocketsSansIOProtocol):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._early = b""
-        self._undecided: ConnectionDeadlines | None = None
+        self._early_frames = b""
+        self._handshake_deadlines: ConnectionDeadlines | None = None
         self.conn.reject = self._reject  # type: ignore[method-assign]
 
     def begin(self, request: Request, early: bytes, undecided: ConnectionDeadlines) -> None:
-        """Begin the handshake, and read no further until it is decided: what a hasty client sends meanwhile,
-        and has sent already (``early``), would be answered and kept without any limit of ours.
+        """Begin the handshake, and read no further until it is decided. Frames that a hasty client sends meanwhile, or
+        has sent already (``early``), would be answered and kept without any limit.
 
         The connection is in ``undecided``, which cuts it in time, until a socket has taken it over or it is
         gone.
         """
-        self._undecided = undecided
+        self._handshake_deadlines = undecided
         undecided.enter(self.transport, self.loop)
-        self._early = early
+        self._early_frames = early
         self.transport.pause_reading()
         self.handle_connect(request)
 
     def data_received(self, data: bytes) -> None:
         """Keep frames that come in spite of the pause until the handover."""
-        self._early += data
+        self._early_frames += data
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The client left during the handshake, or was sent away."""
-        self._decided()
+        self._leave_deadlines()
         super().connection_lost(exc)
 
     async def send(self, message: Any) -> None:
         """ASGI's ``send``."""
         await super().send(message)
         if message["type"] == "websocket.accept":
-            self._decided()
+            self._leave_deadlines()
 
-    def _decided(self) -> None:
-        if self._undecided is not None:
-            self._undecided.leave(self.transport)
-            self._undecided = None
+    def _leave_deadlines(self) -> None:
+        if self._handshake_deadlines is not None:
+            self._handshake_deadlines.leave(self.transport)
+            self._handshake_deadlines = None
 
     def _reject(self, status: StatusLike, text: str) -> Response:
         """The answer to what is no handshake, or to a failure: a problem document, with the headers of all
@@ -101,14 +101,16 @@ class HandoverProtocol(WebSocketsSansIOProtocol):
         scope = {
             "type": "websocket",
             "path": unquote(self.request.path.partition("?")[0]),
-            "headers": [(b"x-request-id", value.encode("latin-1")) for value in self._asked("X-Request-Id")],
+            "headers": [
+                (b"x-request-id", value.encode("latin-1")) for value in self._header_values("X-Request-Id")
+            ],
         }
         answer = self._problem(HTTPStatus(status)).response(scope)
         headers = [
             *answer.headers,
             (b"connection", b"close"),
             (b"x-request-id", request_id_of(scope).encode()),
-            *security_headers(b"".join(value.encode("latin-1") for value in self._asked("Host"))),
+            *security_headers(b"".join(value.encode("latin-1") for value in self._header_values("Host"))),
         ]
         lines = [(name.decode(), value.decode("latin-1")) for name, value in headers]
         return Response(answer.status, HTTPStatus(answer.status).phrase, Headers(lines), answer.body)
@@ -121,14 +123,14 @@ class HandoverProtocol(WebSocketsSansIOProtocol):
             return ProblemResponse(INTERNAL)
         if status == HTTPStatus.HTTP_VERSION_NOT_SUPPORTED:
             return ProblemResponse(UPGRADE_REQUIRED, detail=_OLD_HTTP, headers=upgrade)
-        if _VERSION not in self._asked("Sec-WebSocket-Version"):
+        if _VERSION not in self._header_values("Sec-WebSocket-Version"):
             # RFC 6455, 4.2.2: the answer to another version names the one that is spoken here.
             return ProblemResponse(UPGRADE_REQUIRED, detail=_OTHER_VERSION, headers=upgrade)
         if status == HTTPStatus.UPGRADE_REQUIRED:
             return ProblemResponse(UPGRADE_REQUIRED, headers=upgrade)
         return ProblemResponse(BAD_REQUEST, detail=_malformed(self.conn.handshake_exc))
 
-    def _asked(self, name: str) -> list[str]:
+    def _header_values(self, name: str) -> list[str]:
         return self.request.headers.get_all(name)
 
     async def run_asgi(self) -> None:
@@ -165,15 +167,15 @@ class HandoverProtocol(WebSocketsSansIOProtocol):
         if self.disconnected or self.transport.is_closing():
             raise ConnectionResetError("the client left during the handshake")
         self.stop_keepalive()
-        self._decided()
+        self._leave_deadlines()
         transport, self.transport = self.transport, _Released()
         keep_buffers_small(transport)
         made = make(transport, self.conn.max_message_size)
         # uvicorn forgets the connection: who took it over drains it.
         self.connections.discard(self)
         transport.set_protocol(made)
-        if self._early:
-            self.loop.call_soon(made.data_received, self._early)
+        if self._early_frames:
+            self.loop.call_soon(made.data_received, self._early_frames)
         transport.resume_reading()
         return made
 
@@ -193,7 +195,9 @@ _RECEIVE_BYTES: Final = 8_192
 
 
 def keep_buffers_small(transport: asyncio.Transport) -> None:
-    """Let a stuck peer be noticed early, and pin some 100 KB for it in all instead of megabytes."""
+    """Make the buffers of a connection small: a stuck peer is noticed early, and pins 100 KB in all instead of
+    megabytes.
+    """
     transport.set_write_buffer_limits(high=_PROCESS_BYTES)
     raw = transport.get_extra_info("socket")
     if raw is None or raw.family not in (socket.AF_INET, socket.AF_INET6):
@@ -201,6 +205,6 @@ def keep_buffers_small(transport: asyncio.Transport) -> None:
     not_sent: int | None = getattr(socket, "TCP_NOTSENT_LOWAT", None)
     if not_sent is not None:
         raw.setsockopt(socket.IPPROTO_TCP, not_sent, _NOT_SENT_BYTES)
-    # That mark leaves out what was sent and is not acknowledged, and says nothing of what a peer sends.
+    # The mark above counts neither bytes that were sent and are not acknowledged, nor received ones.
     raw.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BYTES)
     raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BYTES)

@@ -21,7 +21,7 @@ from realtime.delivery.security_headers import security_headers
 from realtime.delivery.server import request_heads
 from realtime.delivery.server.deadlines import Deadlines
 from realtime.delivery.server.handover import HandoverProtocol, keep_buffers_small
-from realtime.delivery.server.request_cycle import Cycle, head_of
+from realtime.delivery.server.request_cycle import RequestCycle, head_of
 
 log = logging.getLogger(__name__)
 
@@ -33,30 +33,32 @@ _EARLY_HANDSHAKE: Final = "Wait for the answers to earlier requests before the W
 
 
 def _nothing() -> None:
-    """In place of a connection that is gone."""
+    """Stands in place of a method of a connection that is gone."""
 
 
 class _Flow(FlowControl):
-    """uvicorn's, but after a pause the bytes that have come already are parsed first; `FlowControl` would
+    """uvicorn's flow control, but after a pause the bytes that were read already are parsed first. `FlowControl` would
     read more at once, and more after each answer, without a bound.
     """
 
-    def __init__(self, transport: asyncio.Transport, go_on: Callable[[], None]) -> None:
+    def __init__(self, transport: asyncio.Transport, resume_parsing: Callable[[], None]) -> None:
         super().__init__(transport)
-        self._go_on = go_on
+        self._resume_parsing = resume_parsing
 
-    def let_go(self) -> None:
-        """Refer to the connection no longer: both would wait for the garbage collector."""
-        self._go_on = _nothing
+    def release(self) -> None:
+        """Drop the reference to the connection, because the circle of both would stay until the garbage collector
+        runs.
+        """
+        self._resume_parsing = _nothing
 
     def resume_reading(self) -> None:
         """End a pause, if there is one."""
         if self.read_paused:
             self.read_paused = False
-            self._go_on()
+            self._resume_parsing()
 
 
-class Http(HttpToolsProtocol):
+class HttpProtocol(HttpToolsProtocol):
     """uvicorn's HTTP/1.1, with deadlines for clients that send or read nothing. A route can cut its connection."""
 
     flow: _Flow
@@ -64,79 +66,80 @@ class Http(HttpToolsProtocol):
     def __init__(self, deadlines: Deadlines, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._deadlines = deadlines
-        # Whether the head, and the whole request, that came last have ended; and what came since either, or
-        # since the last piece of a body.
-        self._head_is_whole = self._request_is_whole = False
+        # Whether the head of the last request is complete, and whether the whole request is; and the number of bytes
+        # since then, or since the last piece of a body.
+        self._head_is_complete = self._request_is_complete = False
         self._unfinished_bytes = 0
         self._reader_deadline: asyncio.TimerHandle | None = None
-        self._is_deaf = self._is_upgraded = self._is_idle = False
+        self._ignores_input = self._is_upgraded = self._is_idle = False
         self._handshake: Request | None = None
         # The problem of the head that is being parsed, and the encoded answer that waits for its turn.
-        self._fault: ProblemResponse | None = None
-        self._refusal = b""
+        self._problem_of_head: ProblemResponse | None = None
+        self._pending_refusal = b""
         self._unparsed = _NOTHING
-        self._slice_is_planned = False
+        self._parsing_is_planned = False
         self._keeps_alive = True
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        self.flow = _Flow(transport, self._go_on)
-        self._expect_or_forget()
+        self.flow = _Flow(transport, self._resume_parsing)
+        self._update_deadlines()
 
     def data_received(self, data: bytes) -> None:
-        if self._is_deaf:
+        if self._ignores_input:
             return
-        self._end_idling()
+        self._leave_idle()
         if len(data) <= _SLICE_BYTES and not self._unparsed:
-            self._take(data)
+            self._parse_and_check(data)
         else:
-            # No frame may hold all of it while a slice is parsed: what the parser raises keeps every frame
-            # until the garbage collector comes by.
+            # No frame of the call stack may hold all of the data while a slice is parsed. An exception of the parser
+            # keeps every frame until the garbage collector runs.
             self._unparsed = memoryview(bytes(self._unparsed) + data)
             self.transport.pause_reading()
-            self._plan_slice()
+            self._plan_parsing()
 
-    def _plan_slice(self) -> None:
-        if not self._slice_is_planned:
-            self._slice_is_planned = True
-            self.loop.call_soon(self._take_some)
+    def _plan_parsing(self) -> None:
+        if not self._parsing_is_planned:
+            self._parsing_is_planned = True
+            self.loop.call_soon(self._parse_slice)
 
-    def _take_some(self) -> None:
-        """Parse a slice, and the rest when others had their turn; nothing while earlier requests wait for
-        their answers, or a route is not ready for more of a body.
+    def _parse_slice(self) -> None:
+        """Parse a slice, and plan the rest for after other connections' turns. Nothing is parsed while earlier
+        requests wait for their answers, or while a route is not ready for more of a body.
         """
-        self._slice_is_planned = False
-        if self._is_deaf or self.transport.is_closing():
+        self._parsing_is_planned = False
+        if self._ignores_input or self.transport.is_closing():
             self._unparsed = _NOTHING
         if self._unparsed and not self.flow.read_paused:
             data = bytes(self._unparsed[:_SLICE_BYTES])
             self._unparsed = self._unparsed[_SLICE_BYTES:]
-            self._take(data)
+            self._parse_and_check(data)
         if not self.flow.read_paused:
-            self._go_on()
+            self._resume_parsing()
 
-    def _go_on(self) -> None:
-        """Parse what has come already, and read on behind it."""
+    def _resume_parsing(self) -> None:
+        """Parse the bytes that were read already, or else read more."""
         if self._is_upgraded:
             # The handshake has paused the connection, and decides when more is read.
             return
         if self._unparsed:
-            self._plan_slice()
+            self._plan_parsing()
         elif not self.flow.read_paused and not self.transport.is_closing():
             self.transport.resume_reading()
 
-    def _take(self, data: bytes) -> None:
+    def _parse_and_check(self, data: bytes) -> None:
         self._unfinished_bytes += len(data)
         try:
             self._parse(data)
         except httptools.HttpParserError:
-            self._refuse(self._fault or request_heads.not_http())
+            self._refuse(self._problem_of_head or request_heads.not_http())
         else:
             if self._unfinished_bytes > request_heads.HEAD_BYTES:
-                self._refuse(request_heads.not_http() if self._head_is_whole else request_heads.too_large())
-        # A first byte ends the deadline of idle connections, and an endless head or body would hold its
-        # connection for ever.
-        self._expect_or_forget()
+                self._refuse(
+                    request_heads.not_http() if self._head_is_complete else request_heads.too_large()
+                )
+        # Without a deadline an endless head or body would hold its connection for ever.
+        self._update_deadlines()
 
     def _parse(self, data: bytes) -> None:
         """Parse ``data``; raises httptools.HttpParserError."""
@@ -154,8 +157,8 @@ class Http(HttpToolsProtocol):
     def _upgrade(self, request: Request, early: bytes) -> None:
         """Hand the connection over; ``early`` are a hasty client's first frames, or some of them.
 
-        uvicorn would write the request down again for the parser of websockets, whose limits are others: what
-        httptools has parsed goes over as it is.
+        uvicorn would encode the request again for the parser of websockets, which has other limits. Here the request
+        goes over as httptools has parsed it.
         """
         self._is_upgraded, self._handshake = True, None
         self.connections.discard(self)
@@ -167,8 +170,8 @@ class Http(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
-        self._end_idling()
-        self._head_is_whole = self._request_is_whole = False
+        self._leave_idle()
+        self._head_is_complete = self._request_is_complete = False
 
     def on_headers_complete(self) -> None:
         """Begin to answer, or queue the request behind those that are not answered yet.
@@ -176,7 +179,7 @@ class Http(HttpToolsProtocol):
         In place of uvicorn's own, which makes another cycle and knows of mounts and of a limit that are not
         used here.
         """
-        self._head_is_whole = True
+        self._head_is_complete = True
         self._unfinished_bytes = 0
         scope: Any = self.scope
         scope["http_version"] = self.parser.get_http_version()
@@ -189,12 +192,12 @@ class Http(HttpToolsProtocol):
                     self._handshake = self._read_handshake(scope)
                     return
         except request_heads.RefusedHead as refused:
-            # The parser stops, and `_take` sends the answer.
-            self._fault = refused.problem
+            # The parser stops, and `_parse_and_check` sends the answer.
+            self._problem_of_head = refused.problem
             raise
         # Trailers behind a body must not be taken for headers before it.
         self.headers = []
-        scope["extensions"] = {ABORT: self.transport.abort, KEEP_SMALL: self._keep_small}
+        scope["extensions"] = {ABORT: self.transport.abort, KEEP_SMALL: self._keep_buffers_small}
         self._keeps_alive = scope["http_version"] != "1.0" and self.parser.should_keep_alive()
         if self._is_answering():
             self.cycle = self._new_cycle()
@@ -220,8 +223,8 @@ class Http(HttpToolsProtocol):
         lines = [(name.decode("ascii"), value.decode("latin-1")) for name, value in self.headers]
         return Request(path.decode("ascii"), Headers(lines), scope["method"], f"HTTP/{scope['http_version']}")
 
-    def _new_cycle(self) -> Cycle:
-        return Cycle(
+    def _new_cycle(self) -> RequestCycle:
+        return RequestCycle(
             scope=self.scope,
             transport=self.transport,
             flow=self.flow,
@@ -235,7 +238,7 @@ class Http(HttpToolsProtocol):
             on_response=self.on_response_complete,
         )
 
-    def _keep_small(self) -> None:
+    def _keep_buffers_small(self) -> None:
         keep_buffers_small(self.transport)
 
     def on_body(self, body: bytes) -> None:
@@ -243,49 +246,49 @@ class Http(HttpToolsProtocol):
         super().on_body(body)
 
     def on_message_complete(self) -> None:
-        self._request_is_whole = True
+        self._request_is_complete = True
         self._unfinished_bytes = 0
         super().on_message_complete()
 
     def on_response_complete(self) -> None:
-        """The next request is waited for, unless it has come already, or this one has still not ended."""
+        """Begin with the next request where it has come already; else wait for it."""
         self.server_state.total_requests += 1
         if not self.transport.is_closing():
             self.flow.resume_reading()
             if self.pipeline:
                 self._start_asgi_task(*self.pipeline.pop())
-            elif self._refusal:
+            elif self._pending_refusal:
                 self._send_refusal()
-            elif self._head_is_whole and not self._request_is_whole:
-                # Answered amid its body: nobody looks at the rest.
+            elif self._head_is_complete and not self._request_is_complete:
+                # The answer came before the end of the body, and no route reads the rest.
                 self._hang_up()
-            elif self._request_is_whole:
+            elif self._request_is_complete:
                 self._is_idle = True
                 self._deadlines.idle.enter(self.transport, self.loop)
-        self._expect_or_forget()
+        self._update_deadlines()
 
     def _refuse(self, problem: ProblemResponse) -> None:
-        """Answer with ``problem`` what is no request, or none that may be read, and read no further.
+        """Answer bytes that are no acceptable request with ``problem``, and read no further.
 
-        It is answered in its turn: requests before it may still wait for their answers.
+        The answer waits for its turn: earlier requests may still wait for theirs.
         """
-        self._is_deaf, self._unparsed, self._handshake = True, _NOTHING, None
-        self._refusal = self._encoded(problem)
+        self._ignores_input, self._unparsed, self._handshake = True, _NOTHING, None
+        self._pending_refusal = self._encode_problem(problem)
         if (
-            self._fault is None
+            self._problem_of_head is None
             and self._is_answering()
-            and self._head_is_whole
-            and not self._request_is_whole
+            and self._head_is_complete
+            and not self._request_is_complete
         ):
-            self._drop_newest()
+            self._drop_newest_request()
         if self._is_answering():
             self.flow.pause_reading()
         else:
             self._send_refusal()
 
-    def _drop_newest(self) -> None:
-        """The request whose body turned out to be none: its route need not go on."""
-        cycle: Cycle = self.cycle  # type: ignore[assignment]
+    def _drop_newest_request(self) -> None:
+        """Drop the newest request, whose body turned out to be malformed: its route need not go on."""
+        cycle: RequestCycle = self.cycle  # type: ignore[assignment]
         if self.pipeline:
             self.pipeline.popleft()
             return
@@ -295,8 +298,8 @@ class Http(HttpToolsProtocol):
         cycle.disconnected = cycle.response_complete = True
         cycle.message_event.set()
 
-    def _encoded(self, problem: ProblemResponse) -> bytes:
-        """The whole answer, with the headers of every other."""
+    def _encode_problem(self, problem: ProblemResponse) -> bytes:
+        """The encoded answer, with the headers that every answer has."""
         scope: Any = self.scope
         answer, request_id = problem.response(scope), request_id_of(scope)
         log.debug("refused", extra={"status": answer.status, "request_id": request_id})
@@ -310,41 +313,40 @@ class Http(HttpToolsProtocol):
 
     def _send_refusal(self) -> None:
         if not self.transport.is_closing():
-            self.transport.write(self._refusal)
+            self.transport.write(self._pending_refusal)
             self._hang_up()
 
     def _hang_up(self) -> None:
-        """Read what still comes and throw it away until the client has hung up, too, or its time is over:
-        unread data would make the kernel cut the line, and the last answer with it.
+        """Close the sending half, and throw away what still comes until the client has closed, too, or its time is
+        over. Unread data would make the kernel reset the connection, and the last answer would be lost.
         """
-        self._is_deaf = True
+        self._ignores_input = True
         if self.transport.can_write_eof():
             self.transport.write_eof()
         else:
             self.transport.close()
 
-    def _end_idling(self) -> None:
-        """Something has come: from now on it must become a request in time."""
+    def _leave_idle(self) -> None:
+        """Bytes have come: the connection is not idle any more."""
         self._is_idle = False
         self._deadlines.idle.leave(self.transport)
 
-    def _expect_or_forget(self) -> None:
-        # While requests wait for their turn nothing is read, and no client is late.
-        waits_for_us = self._is_answering() and (self._request_is_whole or bool(self.pipeline))
-        if self._is_upgraded or waits_for_us:
-            self._forget()
+    def _update_deadlines(self) -> None:
+        # While requests wait for their turn nothing is read, so no client can be late.
+        waits_for_server = self._is_answering() and (self._request_is_complete or bool(self.pipeline))
+        if self._is_upgraded or waits_for_server:
+            self._leave_deadlines()
         elif self._is_idle:
             self._deadlines.requests.leave(self.transport)
         else:
             self._deadlines.requests.enter(self.transport, self.loop)
 
-    def _forget(self) -> None:
-        # An answer that came at once may have been followed by another request, in the same piece of data.
+    def _leave_deadlines(self) -> None:
         self._deadlines.requests.leave(self.transport)
         self._deadlines.idle.leave(self.transport)
 
     def _is_answering(self) -> bool:
-        cycle: Cycle | None = self.cycle  # type: ignore[assignment]
+        cycle: RequestCycle | None = self.cycle  # type: ignore[assignment]
         return cycle is not None and not cycle.response_complete
 
     def _should_upgrade(self) -> bool:
@@ -352,10 +354,10 @@ class Http(HttpToolsProtocol):
         return self._handshake is not None
 
     def _unset_keepalive_if_required(self) -> None:
-        """uvicorn's own deadline for idle connections is never set."""
+        """Nothing: uvicorn's own deadline for idle connections is never set."""
 
     def pause_writing(self) -> None:
-        """An answer fills every buffer: its reader has some time to go on."""
+        """An answer fills every buffer: a deadline for the reader begins."""
         super().pause_writing()
         if self._reader_deadline is None:
             self._reader_deadline = self.loop.call_later(
@@ -363,22 +365,22 @@ class Http(HttpToolsProtocol):
             )
 
     def resume_writing(self) -> None:
-        """The reader went on."""
+        """The reader takes more."""
         super().resume_writing()
-        self._forget_reader()
+        self._cancel_reader_deadline()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._forget()
-        self._forget_reader()
+        self._leave_deadlines()
+        self._cancel_reader_deadline()
         self._unparsed = _NOTHING
-        if not self._head_is_whole and self.headers:
-            # Thousands of them would otherwise stay until the garbage collector comes by.
+        if not self._head_is_complete and self.headers:
+            # Thousands of headers would otherwise stay until the garbage collector runs.
             self.headers.clear()
         self.pipeline.clear()
         super().connection_lost(exc)
-        self.flow.let_go()
+        self.flow.release()
 
-    def _forget_reader(self) -> None:
+    def _cancel_reader_deadline(self) -> None:
         if self._reader_deadline is not None:
             self._reader_deadline.cancel()
             self._reader_deadline = None

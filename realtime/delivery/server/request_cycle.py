@@ -24,7 +24,7 @@ _CONTROLS: Final = bytes({*range(32), 127} - {9})
 _IN_NAMES: Final = b"!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyz"
 
 
-class Cycle(RequestResponseCycle):
+class RequestCycle(RequestResponseCycle):
     """uvicorn's cycle, but an answer that says its length is one write."""
 
     _head: bytes | None = None

@@ -20,7 +20,7 @@ from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 from realtime.delivery.limits import MAX_FRAME_BYTES
 from realtime.delivery.server.deadlines import Deadlines, HttpTiming
 from realtime.delivery.server.handover import HandoverProtocol
-from realtime.delivery.server.http_protocol import Http
+from realtime.delivery.server.http_protocol import HttpProtocol
 
 log = logging.getLogger(__name__)
 
@@ -58,7 +58,7 @@ class Server(uvicorn.Server):
                 port=port,
                 ws=HandoverProtocol,
                 http=functools.partial(
-                    Http, Deadlines(most_waiting=max_waiting, timing=timing or HttpTiming())
+                    HttpProtocol, Deadlines(most_waiting=max_waiting, timing=timing or HttpTiming())
                 ),  # type: ignore[arg-type]
                 ws_max_size=MAX_FRAME_BYTES,
                 ws_per_message_deflate=False,

@@ -41,13 +41,13 @@ _TOO_MANY_OF_ADDRESS: Final = (
 _TOO_MANY_ANONYMOUS: Final = "Too many sockets have not said who they are; come back in a few seconds."
 
 #: Gives the identity in a handshake's header, None without one; raises AuthenticationError, for a forbidden Origin too.
-Authenticate = Callable[[Scope], Awaitable[Identity | None]]
+AuthenticateHandshake = Callable[[Scope], Awaitable[Identity | None]]
 
 
 class WebSocketEndpoint:
     """The `/ws` endpoint, as an ASGI application."""
 
-    def __init__(self, *, sockets: OpenSockets, authenticate: Authenticate) -> None:
+    def __init__(self, *, sockets: OpenSockets, authenticate: AuthenticateHandshake) -> None:
         self._sockets = sockets
         self._authenticate = authenticate
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 from uuid import UUID
 
-from realtime.delivery.hub import LEASE_SECONDS
+from realtime.delivery.hub import WATCHED_AFTER_SECONDS
 from realtime.feed.housekeeping import FORGET_SECONDS
 from tests.benchmarks.children import Child
 from tests.benchmarks.figure import Figure
@@ -23,7 +23,7 @@ _STEPS = 5
 #: Until the leftovers of new connections are gone: handshakes, encodings, and the records that were read.
 _IDLE_SECONDS = 4 + 2 * FORGET_SECONDS
 #: Until the sockets that are not measured are gone, with their watched accounts.
-_SETTLED_SECONDS = LEASE_SECONDS + 5.0
+_SETTLED_SECONDS = WATCHED_AFTER_SECONDS + 5.0
 #: Otherwise each platform would become silent a minute after its last row, which changes every account during the
 #: measurement.
 _DAY_OF_GRACE = """
