@@ -305,10 +305,15 @@ class WatchedAccount:
                 "this node has not yet read what you have seen already; try again in a few seconds"
             )
 
-    async def path_from(self, revision: int, newest: Snapshot, store: Store | None) -> list[Edge] | None:
-        """Steps from ``revision`` to ``newest``, taken by this node or another; None when the history does not reach
-        back so far.
+    async def path_from(
+        self, held: StreamPosition | None, newest: Snapshot, store: Store | None
+    ) -> list[Edge] | None:
+        """Steps from the position that a client holds to ``newest``, taken by this node or another. None for a client
+        that holds nothing, for a position of another epoch, and when the history does not reach back so far.
         """
+        if held is None or held[0] != newest.epoch:
+            return None
+        revision = held[1]
         if revision == newest.revision:
             return []
         edges = tuple(self._edges or ())

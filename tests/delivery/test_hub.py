@@ -241,14 +241,15 @@ async def test_a_path_may_lead_over_steps_of_this_node_and_of_others(hub: Hub) -
     watch = hub.attach(USER, Client())
     publish(hub, two)
     publish(hub, three, two)
-    assert [edge.revision for edge in await watch.path_from(2, three, None) or []] == [3]
-    assert await watch.path_from(1, three, None) is None
+    assert [edge.revision for edge in await watch.path_from((9, 2), three, None) or []] == [3]
+    for held in ((9, 1), (8, 2), None):
+        assert await watch.path_from(held, three, None) is None
     hub_of_other = Hub(mark_dirty=lambda _: None, stale_seconds=2.0)
     other = hub_of_other.attach(USER, Client())
     publish(hub_of_other, one)
     publish(hub_of_other, two, one)
-    stored = Stored(two, tuple(await other.path_from(1, two, None) or ()))
-    path = await watch.path_from(1, three, Memory({USER: stored}))
+    stored = Stored(two, tuple(await other.path_from((9, 1), two, None) or ()))
+    path = await watch.path_from((9, 1), three, Memory({USER: stored}))
     assert [(edge.base, edge.revision) for edge in path or []] == [(1, 2), (2, 3)]
 
 

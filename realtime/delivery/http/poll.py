@@ -92,9 +92,7 @@ class StateEndpoint:
         """
         account = waiter.account
         newest = await account.snapshot_for(since.position, self._store, time.monotonic())
-        path = None
-        if since.epoch == newest.epoch:
-            path = await account.path_from(since.revision, newest, self._store)
+        path = await account.path_from(since.position, newest, self._store)
         now = time.monotonic()
         stream = Stream(now, _TIMING, secrets.randbits(64), identity)
         outputs = stream.open_for_poll(

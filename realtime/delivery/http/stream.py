@@ -122,9 +122,8 @@ class EventStreamEndpoint:
     async def _opened(
         self, stream: Stream, waiter: Waiter, newest: Snapshot, channels: Channels, resume: Resume | None
     ) -> Outputs:
-        account, path = waiter.account, None
-        if resume is not None and resume.epoch == newest.epoch:
-            path = await account.path_from(resume.revision, newest, self._store)
+        account = waiter.account
+        path = await account.path_from(None if resume is None else resume.position, newest, self._store)
         now = time.monotonic()
         return stream.open(
             newest,

@@ -165,9 +165,7 @@ class OpenSockets:
         newest = await account.snapshot_for(position, self._store, time.monotonic())
         log.debug("a session begins")
         report_begin(WEBSOCKET, identity.user_id, socket.stream.session_id)
-        path = None
-        if resume is not None and resume.epoch == newest.epoch:
-            path = await account.path_from(resume.revision, newest, self._store)
+        path = await account.path_from(position, newest, self._store)
         if socket.has_ended():
             return
         now = time.monotonic()
