@@ -170,17 +170,18 @@ class _EventWriter:
         except TimeoutError:
             for last in self._stream.too_slow():
                 assert isinstance(last, Close)
-                await self._close(last)
+                self._report(last)
+            self.was_cut = True
+            self._abort()
 
-    async def _close(self, last: Close) -> None:
+    def _report(self, last: Close) -> None:
         METRICS.closes.add(1, str(last.code.value))
         identity = self._stream.identity
         assert identity is not None
         report_close(EVENT_STREAM, identity.user_id, self._stream.session_id, last.code.value)
-        if last.cuts:
-            self.was_cut = True
-            self._abort()
-            return
+
+    async def _close(self, last: Close) -> None:
+        self._report(last)
         if last.retry_after_ms is not None:
             # How long a browser's `EventSource` is to wait before it comes back.
             await self._write(b"retry: %d\n\n" % last.retry_after_ms)
