@@ -80,7 +80,7 @@ class Lines(logging.Formatter):
         if error is not None and (_is_ours(record) or record.levelno >= logging.ERROR):
             fields["exception"] = describe_error(error)
         elif error is not None:
-            # A library that only warns goes on by itself, so the place inside of it helps nobody.
+            # A library that only warns goes on by itself, so the place inside of it is of no use.
             fields["message"] += f" ({type(error).__name__})"
         return fields
 

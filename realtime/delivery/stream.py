@@ -87,8 +87,8 @@ class Ping(NamedTuple):
 
 
 class Verify(NamedTuple):
-    """Have ``token`` verified. After a hello (``hello`` is not None), `Stream.identified` and `Stream.open` follow,
-    else `Stream.renewed`; `Stream.refused` where the token is refused.
+    """Have ``token`` verified. After a hello (``hello`` is not None), `Stream.identify` and `Stream.open` follow,
+    else `Stream.renew`; `Stream.refuse_token` where the token is refused.
     """
 
     token: str
@@ -212,24 +212,24 @@ class Stream:
 
     # The client says who it is.
 
-    def identified(self, identity: Identity, now: float) -> None:
+    def identify(self, identity: Identity, now: float) -> None:
         """The token of the client's hello is good."""
         self.identity = identity
         self.look_by(now)
 
-    def renewed(self, newer: Identity, now: float) -> Outputs:
+    def renew(self, newer: Identity, now: float) -> Outputs:
         """The token that the client sent in band is good; the stream goes on with it, unless it is of another user."""
         if self.has_ended or self.identity is None:
             return NOTHING
         try:
             self.identity = self.identity.renewed_by(newer)
         except AuthenticationError as error:
-            return self.refused(error, now)
+            return self.refuse_token(error, now)
         self._warned = False
         self.look_by(now)
         return (self._frame("auth_ok", AuthOk(expires_at=int(newer.expires_at)), now),)
 
-    def refused(self, error: AuthenticationError, now: float) -> Outputs:
+    def refuse_token(self, error: AuthenticationError, now: float) -> Outputs:
         """A token that the client sent is not good. An identified client keeps the token in force, so it gets an error
         frame and may send another token.
         """
@@ -328,7 +328,7 @@ class Stream:
 
     # The client says something, or takes nothing.
 
-    def heard(self, now: float) -> None:
+    def hear(self, now: float) -> None:
         """Something came from the client."""
         self.heard_at = now
 
@@ -350,11 +350,11 @@ class Stream:
             case _:
                 assert_never(frame)
 
-    def blocked(self, now: float) -> None:
+    def block(self, now: float) -> None:
         """The transport takes nothing more."""
         self.blocked_since = now
 
-    def unblocked(self, newest: Snapshot | None, fresh: Freshness, now: float) -> Outputs:
+    def unblock(self, newest: Snapshot | None, fresh: Freshness, now: float) -> Outputs:
         """The transport takes more: send one update for all changes meanwhile."""
         self.blocked_since = None
         if newest is None:
@@ -431,7 +431,7 @@ class Stream:
         """The user has as many connections as are allowed."""
         return self.close(_close_for_now(CloseCode.TOO_MANY_CONNECTIONS, "too many connections"))
 
-    def lost(self) -> None:
+    def end(self) -> None:
         """The connection is gone; nothing of the account is kept."""
         self.has_ended, self._sent = True, None
 
@@ -439,7 +439,7 @@ class Stream:
         """End the stream with ``last``, unless it has ended."""
         if self.has_ended:
             return NOTHING
-        self.lost()
+        self.end()
         return (last,)
 
     def _frame(

@@ -121,7 +121,7 @@ class Witness:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.blocked = self.renewed = 0
-        pause, renewed = Socket.pause_writing, Stream.renewed
+        pause, renew = Socket.pause_writing, Stream.renew
 
         def pausing(socket: Socket) -> None:
             self.blocked += 1
@@ -129,10 +129,10 @@ class Witness:
 
         def renewing(stream: Stream, newer: Identity, now: float) -> Outputs:
             self.renewed += 1
-            return renewed(stream, newer, now)
+            return renew(stream, newer, now)
 
         monkeypatch.setattr(Socket, "pause_writing", pausing)
-        monkeypatch.setattr(Stream, "renewed", renewing)
+        monkeypatch.setattr(Stream, "renew", renewing)
 
 
 @pytest.mark.timeout(180)

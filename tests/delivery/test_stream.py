@@ -175,24 +175,24 @@ def test_nothing_is_sent_before_the_stream_is_open() -> None:
 
 def test_a_blocked_client_gets_one_update_of_all_that_has_changed() -> None:
     stream = opened()
-    stream.blocked(START + 1)
+    stream.block(START + 1)
     for revision in range(6, 20):
         assert stream.newer(snapshot(revision, syncs=revision), FRESH, START + 1) == NOTHING
-    (update,) = stream.unblocked(snapshot(19, syncs=19), FRESH, START + 2)
+    (update,) = stream.unblock(snapshot(19, syncs=19), FRESH, START + 2)
     assert (read(update)["base"], read(update)["revision"]) == (5, 19)
 
 
 def test_a_blocked_client_learns_that_the_account_became_stale_once_it_takes_more() -> None:
     stream = opened()
-    stream.blocked(START + 1)
+    stream.block(START + 1)
     assert stream.stale(True, FRESH, START + 2) == NOTHING
-    (heartbeat,) = stream.unblocked(snapshot(5), FRESH, START + 3)
+    (heartbeat,) = stream.unblock(snapshot(5), FRESH, START + 3)
     assert read(heartbeat)["stale"] is True
 
 
 def test_a_client_that_takes_nothing_is_cut_at_the_send_deadline() -> None:
     stream = opened()
-    stream.blocked(START + 1)
+    stream.block(START + 1)
     assert not tick(stream, 10.9)
     last = closing(tick(stream, 11.0))
     assert (last.code, last.cuts) == (CloseCode.TOO_SLOW, True)
@@ -202,7 +202,7 @@ def test_a_client_that_takes_nothing_is_cut_at_the_send_deadline() -> None:
 def test_a_deadline_that_begins_between_two_looks_is_noticed_in_time(seconds: float) -> None:
     stream = opened()
     tick(stream, 0.0)
-    stream.blocked(START + seconds)
+    stream.block(START + seconds)
     while not stream.has_ended:
         at = stream.next_due - START
         tick(stream, at)
@@ -241,7 +241,7 @@ def test_a_ping_that_would_be_due_before_the_next_heartbeat_goes_with_this_one()
 
 def test_a_client_that_was_heard_is_not_pinged_and_a_silent_one_is_closed_after_two_pings() -> None:
     stream = opened(dataclasses.replace(TIMING, heartbeat_seconds=60.0))
-    stream.heard(START + 15)
+    stream.hear(START + 15)
     assert not tick(stream, 34.9)
     assert types(tick(stream, 35.1)) == ["Ping"]
     assert closing(tick(stream, 55.1)).code == CloseCode.NO_PONG
@@ -279,7 +279,7 @@ def test_any_other_first_frame_is_malformed(frame: Auth | Subscribe | Resync) ->
 
 def test_a_client_is_warned_once_before_its_token_ends() -> None:
     stream = opened(lifetime_seconds=100.0)
-    stream.heard(START + 36)
+    stream.hear(START + 36)
     tick(stream, 36.0)
     assert stream.next_due == START + 40
     assert types(tick(stream, 40.1)) == ["auth_required"]
@@ -290,27 +290,27 @@ def test_a_client_is_warned_once_before_its_token_ends() -> None:
 def test_a_fresh_token_of_the_same_user_goes_on_and_is_warned_of_again() -> None:
     stream = opened(lifetime_seconds=30.0)
     assert types(tick(stream, 0.1)) == ["auth_required"]
-    (accepted,) = stream.renewed(identity(lifetime_seconds=50.0), START + 1)
+    (accepted,) = stream.renew(identity(lifetime_seconds=50.0), START + 1)
     assert read(accepted) == {"type": "auth_ok", "expires_at": int(WALL + 50)}
     assert stream.next_due <= START + 1
     assert types(tick(stream, 1.0)) == ["auth_required"]
 
 
 def test_a_token_of_another_user_ends_the_stream() -> None:
-    last = closing(opened().renewed(identity(user_id=OTHER_USER), START + 1))
+    last = closing(opened().renew(identity(user_id=OTHER_USER), START + 1))
     assert (last.code, last.retry_after_ms) == (CloseCode.FORBIDDEN, None)
 
 
 @pytest.mark.parametrize(("reason", "retry"), [("expired", False), ("unavailable", True)])
 def test_a_bad_token_in_band_leaves_the_one_in_force(reason: Any, retry: bool) -> None:
     stream = opened()
-    (error,) = stream.refused(refusal(reason), START + 1)
+    (error,) = stream.refuse_token(refusal(reason), START + 1)
     assert (read(error)["retry"], "retry_after_ms" in read(error)) == (retry, retry)
     assert not stream.has_ended
 
 
 def test_a_bad_token_in_a_hello_ends_the_stream() -> None:
-    last = closing(anonymous().refused(refusal("expired"), START + 1))
+    last = closing(anonymous().refuse_token(refusal("expired"), START + 1))
     assert (last.code, last.retry_after_ms) == (CloseCode.TOKEN_EXPIRED, None)
 
 
@@ -319,9 +319,9 @@ def test_a_bad_token_in_a_hello_ends_the_stream() -> None:
 )
 def test_a_token_that_holds_no_longer_ends_a_blocked_stream_too(reason: Any, code: CloseCode) -> None:
     stream = opened()
-    stream.blocked(START + 1)
+    stream.block(START + 1)
     assert closing(stream.revoked(reason)).code == code
-    assert stream.unblocked(snapshot(6, syncs=2), FRESH, START + 2) == []
+    assert stream.unblock(snapshot(6, syncs=2), FRESH, START + 2) == []
 
 
 # Channels.
@@ -367,7 +367,7 @@ def test_a_draining_node_says_when_to_come_back_and_says_it_once() -> None:
     "act",
     [
         lambda stream, theirs: stream.newer(theirs, FRESH, START),
-        lambda stream, theirs: stream.unblocked(theirs, FRESH, START),
+        lambda stream, theirs: stream.unblock(theirs, FRESH, START),
         lambda stream, theirs: stream.client_frame(Resync(), theirs, FRESH, START),
         lambda stream, theirs: stream.client_frame(Subscribe(channels=CHANNELS), theirs, FRESH, START),
     ],
@@ -396,8 +396,8 @@ def test_after_the_end_every_input_gives_nothing() -> None:
     newest = snapshot(6, syncs=2)
     assert [
         *stream.newer(newest, FRESH, START), *stream.stale(True, FRESH, START), *tick(stream, 100.0),
-        *stream.client_frame(Resync(), newest, FRESH, START), *stream.unblocked(newest, FRESH, START),
-        *stream.renewed(identity(), START), *stream.refused(refusal("expired"), START), *stream.too_slow(),
+        *stream.client_frame(Resync(), newest, FRESH, START), *stream.unblock(newest, FRESH, START),
+        *stream.renew(identity(), START), *stream.refuse_token(refusal("expired"), START), *stream.too_slow(),
         *stream.open(newest, FRESH, START, channels=CHANNELS), *stream.revoked("revoked"),
     ] == []  # fmt: skip
 

@@ -32,7 +32,7 @@ class Application:
     ) -> None:
         # A path with a slash too many is an unknown path: a redirect would trust the request's Host.
         self.router = Router(routes, redirect_slashes=False, lifespan=lifespan)
-        # Files are served to a WebSocket as little as its route to anybody else.
+        # A handshake is routed to WebSocket routes alone, never to a file.
         sockets = [route for route in routes if isinstance(route, WebSocketRoute)]
         self._sockets = Router(sockets, redirect_slashes=False, default=_no_socket)
         self._literal = _literal(routes)
@@ -40,7 +40,7 @@ class Application:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request, one WebSocket, or the lifespan."""
-        # By this Starlette's router knows that somebody will turn its 404 and 405 into answers.
+        # With this key Starlette's router raises its 404 and 405, which the middleware turns into problems.
         scope["app"] = self
         await self._headers(scope, receive, send)
 

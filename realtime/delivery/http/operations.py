@@ -30,7 +30,7 @@ from realtime.delivery.http.problems import (
     TOO_MANY_REQUESTS,
     TYPES_PATH,
     ProblemDescription,
-    described,
+    describe_type,
 )
 from realtime.delivery.http.service import (
     TICKETS_AT_ONCE,
@@ -227,7 +227,7 @@ REST_OPERATIONS: Final = (
         summary="The types of problems, and what mends them",
         tag="service",
         answers=list[ProblemDescription],
-        example=[described(NOT_FOUND)],
+        example=[describe_type(NOT_FOUND)],
     ),
     Operation(
         path=TYPES_PATH + "/{name}",
@@ -235,7 +235,7 @@ REST_OPERATIONS: Final = (
         summary="One type of problem",
         tag="service",
         answers=ProblemDescription,
-        example=described(NOT_FOUND),
+        example=describe_type(NOT_FOUND),
         parameters=(_PROBLEM_NAME,),
         problems=(NOT_FOUND,),
     ),

@@ -288,7 +288,7 @@ class ProblemDescription(msgspec.Struct, frozen=True, kw_only=True):
     mend: str
 
 
-def described(kind: ProblemType) -> ProblemDescription:
+def describe_type(kind: ProblemType) -> ProblemDescription:
     """The document that the type's address leads to."""
     return ProblemDescription(type=kind.uri, status=kind.status, title=kind.title, mend=kind.mend)
 
@@ -300,7 +300,9 @@ class ProblemTypes:
         name = scope["path_params"].get("name")
         if name is not None and name not in TYPES:
             raise HTTPException(404)
-        document = [described(kind) for kind in TYPES.values()] if name is None else described(TYPES[name])
+        document = (
+            [describe_type(kind) for kind in TYPES.values()] if name is None else describe_type(TYPES[name])
+        )
         await send_json(
             scope, send, msgspec.json.encode(document), [(b"cache-control", b"public, max-age=3600")]
         )

@@ -70,14 +70,14 @@ class Server(uvicorn.Server):
                 proxy_headers=False,
             )
         )
-        # Its lines about handshakes repeat the whole URL, where somebody may have put a token.
+        # Its lines about handshakes repeat the whole URL, and a client may have put a token there.
         logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
         self._drain = drain
         self._signals = signals
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """Leave signals alone where somebody else handles them."""
+        """Leave signals alone where the owner of the server handles them."""
         with super().capture_signals() if self._signals else contextlib.nullcontext():
             yield
 

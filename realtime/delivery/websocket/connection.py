@@ -229,7 +229,7 @@ class Socket(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         now = time.monotonic()
-        self.stream.heard(now)
+        self.stream.hear(now)
         allowance = self._allowed(now)
         # Without a reader this is where a frame begins, and nearly all that idle clients send is this one.
         if self._reader is None and is_answer_to_a_ping(data) and allowance.takes_control():
@@ -299,7 +299,7 @@ class Socket(asyncio.Protocol):
         return False
 
     def pause_writing(self) -> None:
-        self.stream.blocked(time.monotonic())
+        self.stream.block(time.monotonic())
         # A peer that reads nothing must not make us answer its pings either.
         if not self.transport.is_closing():
             self.transport.pause_reading()
@@ -307,7 +307,7 @@ class Socket(asyncio.Protocol):
     def resume_writing(self) -> None:
         now = time.monotonic()
         newest = None if self.account is None else self.account.snapshot
-        outputs = self.stream.unblocked(newest, self._freshness(now), now)
+        outputs = self.stream.unblock(newest, self._freshness(now), now)
         if self.transport.is_closing():
             return
         self.transport.resume_reading()
@@ -315,7 +315,7 @@ class Socket(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.closing_since = self.closing_since or time.monotonic()
-        self.stream.lost()
+        self.stream.end()
         self._callbacks.on_gone(self)
 
     def _flush(self, parser: ServerProtocol) -> None:
@@ -338,7 +338,7 @@ class Socket(asyncio.Protocol):
         if self.closing_since is not None:
             return
         self.closing_since = time.monotonic()
-        self.stream.lost()
+        self.stream.end()
         asyncio.get_running_loop().call_later(_CLOSE_SECONDS, self.abort)
         if self.transport.is_closing():
             return

@@ -88,7 +88,7 @@ class OpenSockets:
     ) -> None:
         """Open a socket whose handshake said whose it is, and which was admitted with ``lease``."""
         socket.admit(lease)
-        socket.stream.identified(identity, time.monotonic())
+        socket.stream.identify(identity, time.monotonic())
         self._open(socket)
         self._spawn(socket, self._begin(socket, identity, channels, resume))
 
@@ -135,10 +135,10 @@ class OpenSockets:
         try:
             identity = await self._verify_token(asked.token)
         except AuthenticationError as error:
-            socket.perform(stream.refused(error, time.monotonic()))
+            socket.perform(stream.refuse_token(error, time.monotonic()))
             return
         if asked.hello is None:
-            socket.perform(stream.renewed(identity, time.monotonic()))
+            socket.perform(stream.renew(identity, time.monotonic()))
             return
         lease = await self.admission.admit(identity.user_id)
         if lease is None:
@@ -149,7 +149,7 @@ class OpenSockets:
             return
         self._uncount_anonymous(socket)
         socket.admit(lease)
-        stream.identified(identity, time.monotonic())
+        stream.identify(identity, time.monotonic())
         wanted = asked.hello.channels
         channels = CHANNELS if wanted is None else channels_in_order(wanted)
         await self._begin(socket, identity, channels, asked.hello.resume)
