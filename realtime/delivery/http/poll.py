@@ -14,6 +14,7 @@ from starlette.types import Receive, Scope, Send
 from auth.identity import Identity
 from auth.refusals import Reason, refusal
 from guardwire.messages import Resume
+from guardwire.state import CHANNELS
 from realtime.delivery.drain import Drain
 from realtime.delivery.http.parameters import Authenticate, channels_parameter, since_parameter
 from realtime.delivery.http.responses import (
@@ -31,13 +32,12 @@ from realtime.delivery.watched_account import WatchedAccount
 from realtime.errors import UnavailableError
 from realtime.history import Store
 from realtime.metrics import METRICS
-from realtime.snapshot import Channels
+from realtime.snapshot import Channels, Freshness
 
 MAX_WAIT_SECONDS: Final = 55.0
 #: How often a waiting poll asks whether this node is going away, and whether its token still holds.
 _LOOK_SECONDS: Final = 1.0
 
-_NO_QUERY: Final = QueryParams()
 #: A poll has no heartbeats, no pings and a time of its own to wait.
 _TIMING: Final = Timing(ping_seconds=float("inf"))
 
@@ -65,24 +65,29 @@ class StateEndpoint:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
         identity = await self._authenticate(scope)
-        query = QueryParams(scope["query_string"]) if scope["query_string"] else _NO_QUERY
+        if not scope["query_string"]:
+            await self._answer_newest(scope, send, identity, CHANNELS)
+            return
+        query = QueryParams(scope["query_string"])
         since, wait_seconds = since_parameter(query), _wait_parameter(query)
         channels = channels_parameter(query)
         if since is None:
-            account = self._hub.reading(identity.user_id)
-            newest = await account.first_snapshot(self._store, time.monotonic())
-            frame = SentState(identity.user_id, channels, newest).whole(
-                newest, account.freshness(time.monotonic())
-            )
-            await _respond(scope, send, account, frame)
-        else:
-            # A held connection is a stream in disguise, so it counts as one.
-            self._drain.refuse()
-            async with self._admission.admitted(identity.user_id):
-                counted = self._drain.counting(METRICS.long_polls)
-                with counted, Waiter.attached(self._hub, identity.user_id) as waiter:
-                    first, stream = await self._poll(waiter, identity, channels, since, wait_seconds)
-                    await _answer(scope, send, waiter.account, first, stream)
+            await self._answer_newest(scope, send, identity, channels)
+            return
+        # A held connection is a stream in disguise, so it counts as one.
+        self._drain.refuse()
+        async with self._admission.admitted(identity.user_id):
+            counted = self._drain.counting(METRICS.long_polls)
+            with counted, Waiter.attached(self._hub, identity.user_id) as waiter:
+                first, stream = await self._poll(waiter, identity, channels, since, wait_seconds)
+                await _answer_poll(scope, send, waiter.account, first, stream)
+
+    async def _answer_newest(self, scope: Scope, send: Send, identity: Identity, channels: Channels) -> None:
+        account = self._hub.reading(identity.user_id)
+        newest = account.snapshot or await account.first_snapshot(self._store, time.monotonic())
+        fresh = account.freshness(time.monotonic())
+        frame = SentState(identity.user_id, channels, newest).whole(newest, fresh)
+        await _respond(scope, send, frame, fresh, stale=account.stale)
 
     async def _poll(
         self, waiter: Waiter, identity: Identity, channels: Channels, since: Resume, wait_seconds: float
@@ -112,26 +117,25 @@ class StateEndpoint:
         return outputs[0] if outputs else None, stream
 
 
-async def _answer(
+async def _answer_poll(
     scope: Scope, send: Send, account: WatchedAccount, first: Output | None, stream: Stream
 ) -> None:
     """Answer a poll: with the frame that its stream gave, or 304 where that says nothing new of the state."""
     if isinstance(first, Close):
         raise UnavailableError
+    fresh = account.freshness(time.monotonic())
     if isinstance(first, Frame) and first.type != "heartbeat":
-        await _respond(scope, send, account, first)
+        count(first)
+        await _respond(scope, send, first, fresh, stale=account.stale)
     else:
         tag = strong_tag(stream.shown.epoch, stream.shown.revision)
-        fresh = account.freshness(time.monotonic())
         headers = freshness_headers(tag, stream.shown.revision, fresh, stale=account.stale)
         await send_complete(send, not_modified(headers))
 
 
-async def _respond(scope: Scope, send: Send, account: WatchedAccount, frame: Frame) -> None:
-    count(frame)
-    tag = strong_tag(frame.epoch, frame.revision)
-    answer = Answer(tag, frame.revision, frame.payload)
-    await respond(scope, send, answer, account.freshness(time.monotonic()), stale=account.stale)
+async def _respond(scope: Scope, send: Send, frame: Frame, fresh: Freshness, *, stale: bool) -> None:
+    answer = Answer(strong_tag(frame.epoch, frame.revision), frame.revision, frame.payload)
+    await respond(scope, send, answer, fresh, stale=stale)
 
 
 def _wait_parameter(query: QueryParams) -> float:
