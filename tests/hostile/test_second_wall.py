@@ -71,7 +71,7 @@ async def writer(migrated_url: str) -> AsyncIterator[DatabaseWriter]:
 PREDICATES = {
     "open positions": ("WHERE p.user_id = watched.user_id AND p.is_open", "WHERE p.is_open"),
     "recent events": ("WHERE e.user_id = watched.user_id", "WHERE true"),
-    "market alerts": ("WHERE m.user_id = watched.user_id AND", "WHERE"),
+    "market alerts": ("WHERE m.user_id = watched.user_id)", "WHERE true)"),
     "breaches": ("WHERE b.user_id = watched.user_id", "WHERE true"),
     "account": ("ON account.user_id = watched.user_id", f"ON account.user_id = '{THEIRS}'"),
     "limits": ("ON limits.user_id = watched.user_id", f"ON limits.user_id = '{THEIRS}'"),
