@@ -219,7 +219,7 @@ class Metrics:
         self.audits = Counter(
             "guardwire_audits_total", "Watched accounts compared with their raw log, by result.", "result"
         )
-        self.suspect_accounts = Gauge(
+        self.disputed_accounts = Gauge(
             "guardwire_suspect_accounts",
             "Watched accounts that an audit found different; their clients get `stale`.",
         )

@@ -66,8 +66,8 @@ class Auditor:
         self._sources: Sources | None = None
         self._audited_at: dict[UUID, float] = {}
         #: Accounts that differ, each with the paths that were told of.
-        self._suspects: dict[UUID, frozenset[str]] = {}
-        self._suspects_turn = False
+        self._disputed: dict[UUID, frozenset[str]] = {}
+        self._disputed_turn = False
         self._turn = 0
         self._complaints: set[str] = set()
         #: The account that is being audited, as the live queries gave it, and the channels in which what is
@@ -87,10 +87,10 @@ class Auditor:
         """The account that was not audited for longest; every other turn one that differed."""
         watched = {user_id for user_id, revision in self._hub.watched() if revision >= 0}
         self._audited_at = {each: at for each, at in self._audited_at.items() if each in watched}
-        self._suspects = {each: paths for each, paths in self._suspects.items() if each in watched}
-        METRICS.suspect_accounts.set(len(self._suspects))
-        self._suspects_turn = not self._suspects_turn
-        among = self._suspects.keys() if self._suspects and self._suspects_turn else watched
+        self._disputed = {each: paths for each, paths in self._disputed.items() if each in watched}
+        METRICS.disputed_accounts.set(len(self._disputed))
+        self._disputed_turn = not self._disputed_turn
+        among = self._disputed.keys() if self._disputed and self._disputed_turn else watched
         return min(among, key=lambda each: self._audited_at.get(each, float("-inf")), default=None)
 
     async def _audit(self, user_id: UUID) -> None:
@@ -151,10 +151,10 @@ class Auditor:
 
     def _tell(self, verdict: Verdict) -> None:
         paths = self._drifted.union(each.path for each in verdict.differences)
-        known = self._suspects.get(verdict.user_id)
+        known = self._disputed.get(verdict.user_id)
         METRICS.audits.add(1, "different" if paths else "too_long" if verdict.partial else "equal")
         if paths:
-            self._suspects[verdict.user_id] = paths
+            self._disputed[verdict.user_id] = paths
             if paths != known:
                 log.error(
                     "an account is not what its log says, and its clients are told `stale`: %s;"
@@ -167,8 +167,8 @@ class Auditor:
             if dict(self._hub.watched()).get(verdict.user_id) != self._revision:
                 # What was found right has not been delivered yet, and what has been was wrong.
                 return
-            del self._suspects[verdict.user_id]
+            del self._disputed[verdict.user_id]
             log.warning("an account is what its log says again", extra={"user": str(verdict.user_id)})
-        METRICS.suspect_accounts.set(len(self._suspects))
+        METRICS.disputed_accounts.set(len(self._disputed))
         if paths or known is not None:
             self._hub.mark_disputed(verdict.user_id, disputed=bool(paths))

@@ -99,13 +99,13 @@ async def test_a_difference_is_logged_by_its_path_alone_and_once(
         await until(lambda: METRICS.audits.get("equal") > before[1])
         await alter(connection, user)
         await until(lambda: METRICS.audits.get("different") > before[0] + 2)
-        assert METRICS.suspect_accounts.get() == 1
+        assert METRICS.disputed_accounts.get() == 1
         (line,) = [record.getMessage() for record in caplog.records if record.levelno == logging.ERROR]
         assert "positions/open/7/current_price" in line
         assert "guardwire rebuild" in line
         assert "1955" not in line
         await rebuild(connection, user)
-        await until(lambda: METRICS.suspect_accounts.get() == 0)
+        await until(lambda: METRICS.disputed_accounts.get() == 0)
         assert "is what its log says again" in caplog.records[-1].getMessage()
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
