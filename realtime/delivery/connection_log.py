@@ -1,4 +1,4 @@
-"""One line in the log for each client that comes, and for each that goes, where an operator asked for that.
+"""Log lines about streams: one when a stream begins, when this node closes it, and when it has ended.
 
 The lines are at level INFO of a logger of their own, which `realtime.logs.configure` turns on or off.
 """
@@ -27,7 +27,7 @@ def report_begin(kind: str, user_id: UUID, session_id: str) -> None:
 
 
 def report_close(kind: str, user_id: UUID | None, session_id: str, code: int) -> None:
-    """This node ends a stream with ``code``; ``user_id`` is None where the client had not said whose it is."""
+    """This node ends a stream with ``code``; ``user_id`` is None for a client without a user."""
     if _log.isEnabledFor(logging.INFO):
         extra = {"session_id": session_id, "code": code} | ({} if user_id is None else {"user": str(user_id)})
         _log.info("%s is closed", kind, extra=extra)

@@ -65,7 +65,7 @@ TOO_MANY: Final = "Too many connections of this user: close one first."
 
 
 class Admission:
-    """Admits connections of any transport; ``leases`` is None without Redis: then each node counts alone."""
+    """Admits connections of a user, on any transport. ``leases`` is None without Redis: then each node counts alone."""
 
     def __init__(self, *, leases: Leases | None, most_per_user: int) -> None:
         self._leases = leases
@@ -95,14 +95,14 @@ class Admission:
         return lease
 
     def leave(self, lease: str) -> None:
-        """The connection is gone."""
+        """Give ``lease`` back: its connection is gone."""
         user_id = self._held.pop(lease)
         self._uncount(user_id)
         self._give_back(lease, user_id)
 
     @contextlib.asynccontextmanager
     async def admitted(self, user_id: UUID) -> AsyncIterator[None]:
-        """For the time of one request; raises HTTPException(429) when there are too many."""
+        """Admit a connection for the time of one request; raises HTTPException(429) when there are too many."""
         lease = await self.admit(user_id)
         if lease is None:
             raise HTTPException(429, TOO_MANY, headers={"retry-after": str(RETRY_AFTER_SECONDS)})
@@ -137,7 +137,7 @@ class Admission:
             del self._counts[user_id]
 
 
-#: When a socket without a user may be tried again.
+#: After this time a refused handshake without a token may be tried again.
 ANONYMOUS_RETRY_AFTER_SECONDS: Final = 5
 #: One subscriber is usually given a network of this size (RFC 6177), so it counts as one address.
 _IPV6_PREFIX_BITS: Final = 64

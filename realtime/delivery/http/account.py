@@ -38,9 +38,7 @@ from realtime.snapshot import Freshness, Snapshot
 
 
 class Reading(NamedTuple):
-    """An account's newest snapshot, when it was last known to be the newest, and whether that is in doubt
-    now.
-    """
+    """An account's newest snapshot, its freshness, and whether it is stale."""
 
     snapshot: Snapshot
     fresh: Freshness
@@ -107,7 +105,7 @@ class SnapshotEndpoint:
         identity = await self._authenticate(scope)
         reading = await self._reader.read(identity.user_id)
         answer = self._view(reading, scope["query_string"])
-        # Documents are kept beside their snapshot: those that go out say themselves whose they are.
+        # Documents are kept beside their snapshot, so each document itself names its owner.
         if not answer.body.startswith(b'{"user_id":"%s"' % str(identity.user_id).encode()):
             raise count_blocked("document", identity.user_id)
         await respond(scope, send, answer, reading.fresh, stale=reading.stale)
@@ -127,7 +125,7 @@ def positions_answer(reading: Reading, query_string: bytes) -> Answer:
     """GET /api/v1/positions/open, whole or of one symbol."""
     snapshot = reading.snapshot
     symbol = symbol_parameter(query_string)
-    # Only the whole book is kept: what a caller may name freely must not decide how much is remembered.
+    # Only the whole book is kept: a caller may name any symbol, and must not fill the memory with documents.
     body = snapshot.documents.get("positions") if symbol is None else None
     if body is None:
         document = documents.open_positions(str(snapshot.user_id), snapshot.state["positions"], symbol=symbol)
@@ -164,7 +162,7 @@ def _database_now(fresh: Freshness) -> datetime:
 
 
 class HealthEndpoint:
-    """GET /api/v1/trading/health: public, and touches nothing."""
+    """GET /api/v1/trading/health: public, and reads no account."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         document = TradingHealth(status="healthy", timestamp=iso(datetime.now(UTC)), service="trading-api")

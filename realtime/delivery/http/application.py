@@ -1,4 +1,4 @@
-"""How requests go in: headers outermost, then errors into problems, then routes."""
+"""The ASGI application: headers outermost, then the middleware of problems, then the routes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _NO_SOCKET: Final = (
 
 
 class Application:
-    """Starlette's routing in layers of our own.
+    """Starlette's routing in middleware of this project.
 
     `starlette.applications.Starlette` would put its own handler of unforeseen errors outermost, where its
     answer carries none of our headers, and raise the error on so that it is logged twice.
@@ -45,7 +45,9 @@ class Application:
         await self._headers(scope, receive, send)
 
     def _route(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
-        """To the route that the router would find, without its search where the path alone decides."""
+        """Call the route that the router would find. Where the path alone decides, the search of the router is
+        skipped.
+        """
         endpoint: ASGIApp = self._sockets if scope["type"] == "websocket" else self.router
         if scope["type"] == "http" and not scope.get("root_path"):
             scope["path_params"] = {}

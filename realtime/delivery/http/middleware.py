@@ -1,5 +1,8 @@
-"""The id of a request: the caller's own when it is sane, else made here; it is echoed, logged, and part of
-every problem.
+"""Middleware for all answers: the request's id, the security headers, and CORS for allowed origins.
+
+The id of a request is the caller's own where that is acceptable, else a new one. Answers, log lines and problems carry
+it. The middleware is pure ASGI and stands outermost, so that errors, static files and refused handshakes carry the
+headers, too.
 """
 
 from __future__ import annotations
@@ -20,8 +23,8 @@ _SANE = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 _KEY: Final = "guardwire.request_id"
 _LONGEST_SHOWN: Final = 36
 
-#: An id need not be secret, only unique: a random name of this process and a number cost a tenth of a random
-#: id each.
+#: An id must be unique and need not be secret. A random name of this process with a number costs a tenth of a random
+#: id.
 _PROCESS: Final = secrets.token_hex(6)
 _numbers = itertools.count(1)
 
@@ -37,7 +40,7 @@ def request_id_of(scope: Scope) -> str:
 
 
 def shown_path(scope: Scope) -> str:
-    """The path as a log line may show it: what is longer than a user's id might be a credential."""
+    """The path for a log line. A part longer than a user's id is left out, because it might be a credential."""
     return "/".join(part if len(part) <= _LONGEST_SHOWN else "…" for part in scope["path"].split("/"))
 
 
@@ -71,14 +74,14 @@ _PREFLIGHT: Final[RawHeaders] = [
 
 _HOSTS_REMEMBERED: Final = 64
 
-#: In the scope of a request whose answer has begun.
+#: The key in the scope of a request whose answer has begun.
 ANSWERING: Final = "guardwire.answering"
 
 _STARTS: Final = frozenset({"http.response.start", "websocket.http.response.start"})
 
 
 class HeadersMiddleware:
-    """Adds them to everything that ``app`` answers over HTTP.
+    """Adds the headers to every answer of ``app`` over HTTP.
 
     ``allowed_origins`` are the origins of other sites whose pages may read answers, such as
     ``https://desk.example``; no cookie is ever allowed along, for there are none.
@@ -132,7 +135,7 @@ class HeadersMiddleware:
         return known
 
     def _cors(self, origin: bytes) -> RawHeaders:
-        # Said to every origin: a cache must not give one site's answer to another.
+        # Sent to every origin, so that a cache does not give one site's answer to another.
         headers = [(b"vary", b"Origin")]
         if origin.lower() in self._allowed_origins:
             headers += [

@@ -25,7 +25,7 @@ SYMBOL_PATTERN: Final = "[A-Za-z0-9._#-]{1,20}"
 _MAX_PARAMETERS: Final = 16
 
 _SYMBOL = re.compile(SYMBOL_PATTERN)
-# UUID() alone would take braces, URNs and dashes anywhere; one position is to have one address.
+# UUID() alone would accept braces, URNs and dashes anywhere, and one position would have several addresses.
 _UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.ASCII | re.IGNORECASE)
 
 
@@ -85,7 +85,7 @@ def channels_parameter(query: QueryParams) -> Channels:
 
 
 def since_parameter(query: QueryParams) -> Resume | None:
-    """The position to go on from, None without the parameter; HTTPException(422) when it is none."""
+    """The position from which to resume, None without the parameter; HTTPException(422) when it is not one."""
     text = query.get("since")
     if text is None:
         return None
@@ -98,6 +98,6 @@ def since_parameter(query: QueryParams) -> Resume | None:
 
 
 def position_of(text: str) -> Resume | None:
-    """The position that ``epoch:revision`` spells, None when it spells none."""
+    """The position that ``text`` gives as ``epoch:revision``; None for any other text."""
     match = _POSITION.fullmatch(text)
     return None if match is None else Resume(epoch=int(match[1]), revision=int(match[2]))

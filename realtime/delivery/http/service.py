@@ -1,6 +1,4 @@
-"""`POST /api/v1/tickets` for browsers that cannot set headers, and `POST /api/v1/admin/revocations` for
-operators.
-"""
+"""The routes of the service itself: tickets, revocations, health, metrics, and the dashboard's files."""
 
 from __future__ import annotations
 
@@ -52,7 +50,7 @@ class RevocationRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True)
 
 
 class RevocationDocument(msgspec.Struct, frozen=True):
-    """It is committed; every node ends the streams that it covers within seconds."""
+    """The answer once a revocation is committed; every node ends the streams that it covers within seconds."""
 
     revoked: bool = True
 
@@ -60,7 +58,7 @@ class RevocationDocument(msgspec.Struct, frozen=True):
 def credential_routes(
     *, authenticate: Authenticate, tickets: Tickets, revocations: Revocations
 ) -> list[Route]:
-    """The two routes."""
+    """The routes of tickets and revocations."""
     return [
         Route("/api/v1/tickets", TicketEndpoint(authenticate, tickets), methods=["POST"], name="tickets"),
         Route(
@@ -99,7 +97,7 @@ class RevocationEndpoint:
         self._revocations = revocations
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Revoke, for an administrator."""
+        """Revoke tokens; the caller must be an administrator."""
         identity = await self._authenticate(scope)
         identity.require_scope(ADMIN_SCOPE)
         try:
@@ -151,7 +149,7 @@ def operation_routes(*, not_ready: Callable[[], str | None]) -> list[Route]:
     return [Route("/livez", livez), Route("/readyz", readyz), Route("/metrics", metrics)]
 
 
-#: A file may be kept, but a new release is seen at once.
+#: A browser may keep a file, and asks each time whether it has changed, so that a new release is seen at once.
 _REVALIDATE: Final = {"cache-control": "no-cache"}
 
 
@@ -169,7 +167,7 @@ def page_routes(folder: Path, *, demo_token: Callable[[], str] | None) -> list[B
         return FileResponse(folder / "index.html", headers=_REVALIDATE)
 
     async def token(request: Request) -> Response:
-        # A page of another site could have its own name lead here, and would then be of our origin.
+        # Another site could let its own name resolve to this machine, and its page would then count as ours.
         if demo_token is None or not host_is_loopback(request.headers.raw):
             raise HTTPException(404)
         return JSONResponse({"token": demo_token()}, headers={"cache-control": "no-store"})

@@ -1,4 +1,4 @@
-"""One request and its answer: uvicorn's cycle, but an answer that is whole goes out whole.
+"""One request and its answer: uvicorn's cycle, but an answer that says its length is one write.
 
 uvicorn writes a head when the application starts to answer and the body when that follows, which are two
 calls of the kernel, and it checks and joins one header after the other. Here a head that says how long its
@@ -13,9 +13,9 @@ from typing import Any, Final
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, RequestResponseCycle
 
-#: Copying more beside its head would cost what the write saves.
+#: To copy a longer body behind its head would cost more than one write saves.
 _JOINED_BYTES: Final = 32_768
-#: These change how an answer is framed; none of ours has them, and uvicorn knows what they mean.
+#: These headers change how an answer is framed. No route of ours sends them, and uvicorn handles them.
 _FRAMING: Final = frozenset({b"connection", b"transfer-encoding"})
 _WITHOUT_BODY: Final = frozenset({204, 304})
 #: Control characters that no line may hold: a value may have a tab and no other (RFC 9110, 5.5).
@@ -28,7 +28,7 @@ class RequestCycle(RequestResponseCycle):
     """uvicorn's cycle, but an answer that says its length is one write."""
 
     _head: bytes | None = None
-    # Whether the answer is a stream that the end of its connection ends: HTTP/1.0 knows no chunks.
+    # Whether the answer is a stream whose end is the end of the connection, because HTTP/1.0 has no chunks.
     _ends_by_close = False
 
     async def send(self, message: Any) -> None:
@@ -56,12 +56,12 @@ class RequestCycle(RequestResponseCycle):
             if self._ends_by_close:
                 self.chunked_encoding = False
         elif self._ends_by_close:
-            # uvicorn counts what a length promised, and here none did.
+            # uvicorn counts down from a promised length, and this answer promised none.
             self.expected_content_length = len(message.get("body", b""))
         await super().send(message)
 
     def _hold(self, start: Any) -> bool:
-        """Make the head of an answer that says its length; False for what uvicorn is to send.
+        """Make the head of an answer that says its length; False for an answer that uvicorn is to send.
 
         Raises RuntimeError for a header that cannot be one.
         """
@@ -80,7 +80,7 @@ class RequestCycle(RequestResponseCycle):
         return True
 
     def _answer(self, head: bytes, body: bytes) -> None:
-        """Send what was held with its body, and end the answer as uvicorn does."""
+        """Send the held head with its body, and end the answer as uvicorn does."""
         if self.scope["method"] == "HEAD":
             body = b""
         elif len(body) != self.expected_content_length:

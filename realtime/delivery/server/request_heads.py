@@ -40,7 +40,7 @@ _UPGRADE_BODY: Final = "A request with `Upgrade` may have no body: leave out the
 
 
 class RefusedHead(Exception):
-    """Raised for a head that no route gets to see; ``problem`` is the answer."""
+    """Raised for a head that is refused before any route; ``problem`` is the answer."""
 
     def __init__(self, detail: str, kind: ProblemType = BAD_REQUEST) -> None:
         super().__init__(detail)
@@ -48,7 +48,7 @@ class RefusedHead(Exception):
 
 
 class Target(NamedTuple):
-    """Where a request goes: the path as it was sent, and the query without its question mark."""
+    """The target of a request: the path as it was sent, and the query without its question mark."""
 
     raw_path: bytes
     query: bytes
@@ -87,7 +87,7 @@ def target_of(url: bytes, version: str, headers: RawHeaders) -> Target:
 
 
 def _host_of(version: str, headers: RawHeaders) -> bytes | None:
-    """The value of ``Host``, which HTTP/1.0 may leave out; the coding of a body is looked at on the way."""
+    """The value of ``Host``, which HTTP/1.0 may leave out; the same pass checks the coding of the body."""
     host = None
     for name, value in headers:
         if name == b"host":

@@ -1,4 +1,4 @@
-"""uvicorn as this application needs it: our WebSocket class, bounded heads, a drain before the end."""
+"""uvicorn with this project's WebSocket class, with bounded heads, and with a drain before the shutdown."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ class Server(uvicorn.Server):
             yield
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """The first signal begins the way out, a second one ends it here and now."""
+        """Begin the shutdown at the first signal, and end the process at the second."""
         if self.should_exit:
             signal.signal(sig, signal.SIG_DFL)
             signal.raise_signal(sig)
@@ -101,7 +101,7 @@ class Server(uvicorn.Server):
 
     @property
     def port(self) -> int:
-        """The port that it listens on, once started."""
+        """The port on which the server listens, once it has started."""
         return int(self.servers[0].sockets[0].getsockname()[1])
 
     @contextlib.asynccontextmanager
@@ -126,6 +126,6 @@ def _give_up() -> None:
 
 
 def _behind_proxies(app: ASGIApp, trusted_proxies: Sequence[str]) -> Any:
-    """``app`` with what these proxies say of their clients, in ``X-Forwarded-For`` and ``X-Forwarded-Proto``."""
+    """``app`` with the addresses and schemes of clients that these proxies give in ``X-Forwarded-*`` headers."""
     read_headers: Any = ProxyHeadersMiddleware
     return read_headers(app, trusted_hosts=list(trusted_proxies))
