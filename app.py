@@ -42,8 +42,8 @@ from realtime.feed.intake import Intake
 from realtime.metrics import METRICS
 from realtime.settings import Settings
 from realtime.store.leases import Leases
-from realtime.store.snapshots import SnapshotStore, connect
-from realtime.store.writer import SnapshotWriter
+from realtime.store.redis_pool import connect
+from realtime.store.snapshots import SnapshotStore, SnapshotWriter
 from realtime.supervise import Supervisor
 
 log = logging.getLogger(__name__)

@@ -101,7 +101,7 @@ async def _undo(read: Settings, user: UUID | None, token_id: str | None) -> None
 async def _revocations(read: Settings) -> AsyncIterator[Revocations]:
     from auth.revocation import Revocations
     from realtime.database import engine_for
-    from realtime.store.snapshots import connect
+    from realtime.store.redis_pool import connect
 
     await check_database(read.database_url)
     engine = engine_for(read.database_url, pool_size=1, pooled=read.database_pooled)

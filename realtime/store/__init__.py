@@ -1,1 +1,1 @@
-"""Snapshots, and where they are remembered: the only code that knows Redis keys."""
+"""Redis: snapshots with their edges, leases on connections, and the pool of connections to it."""

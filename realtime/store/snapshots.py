@@ -1,16 +1,16 @@
-"""Snapshots in Redis: what any node can serve without SQL, and the edges that lead from one revision to the
-next.
+"""Snapshots in Redis, with the edges from one revision to the next, so that any node can serve them without SQL.
 
-Redis is never in the way of a push: every call has a deadline, a failure is an empty answer (and `available`
-says so), and nothing is retried blindly.
+A push never waits for Redis. Every call has a deadline, a failed call returns an empty answer and clears `available`,
+and no call is repeated.
 """
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import struct
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from importlib import resources
 from typing import Any, Final, NamedTuple
@@ -18,16 +18,14 @@ from uuid import UUID
 
 import msgspec
 from redis.asyncio import Redis
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
 from redis.exceptions import RedisError, ResponseError
 
 from guardwire.patch import State, apply
 from guardwire.state import CHANNELS, STATE_VERSION
 from realtime.history import Edge, Step, Stored, find_path
+from realtime.metrics import METRICS
 from realtime.owners import count_blocked
 from realtime.snapshot import Snapshot
-from realtime.store.redis_pool import PrimaryPool
 
 log = logging.getLogger(__name__)
 
@@ -35,34 +33,39 @@ SNAPSHOT_TTL_SECONDS: Final = 3600
 EDGE_COUNT: Final = 64
 EDGE_BYTES: Final = 32_768
 EDGE_SECONDS: Final = 600
-#: A state is stored again after so many edges, so many bytes of them, or so long: the fewer there are, the
-#: sooner is the newest one put together; the more, the less is sent. All of them must be kept as edges.
+#: The whole state is stored again after so many edges, so many bytes of edges, or so long. With fewer edges a reader
+#: assembles the newest state faster; with more, a node sends less. The edge list must hold all edges since the state.
 STEPS: Final = 24
 STEPS_BYTES: Final = 12_288
 STEPS_SECONDS: Final = 300
-_DEADLINE_SECONDS: Final = 1.0
-_CONNECTIONS: Final = 16
 _BATCH: Final = 100
-#: A stored state and a stored patch begin with whose they are, as the 16 bytes of its UUID.
+#: When Redis is slower than the feed, the oldest steps are dropped. A client that needed one of them gets a snapshot.
+_MOST_WAITING: Final = 20_000
+#: One call costs ten times as much as one more key in a call, so steps are collected for this time. Nobody waits for
+#: them: a client that changes nodes takes longer to connect.
+_GATHER_SECONDS: Final = 0.05
+_RESULTS: Final = {1: "stored", 0: "not_newer", -1: "older_epoch"}
+#: A stored state and a stored patch begin with the 16 bytes of their owner's UUID.
 _OWNER_BYTES: Final = 16
 
-#: As `commit.lua` takes them.
+#: In the order of the arguments of `commit.lua`.
 _LIMITS: Final = (
     SNAPSHOT_TTL_SECONDS, EDGE_COUNT, EDGE_BYTES, EDGE_SECONDS, STEPS, STEPS_BYTES, STEPS_SECONDS,
 )  # fmt: skip
 _STATE_WANTED: Final = 2
 _MOST_DIGITS: Final = 16
-#: Those of a stored snapshot that a reader needs; a hash may hold any number of others.
+#: The fields of a stored snapshot that a reader needs; the hash has further ones.
 _FIELDS: Final = (b"owner", b"state", b"state_revision", b"epoch", b"revision", b"as_of")
 
 _length = struct.Struct(">I").pack
 _decode_state = msgspec.json.Decoder(dict[str, Any]).decode
 
 
-class Taken(NamedTuple):
-    """A step as it is stored: ``base`` is the revision that ``patch`` leads from, None where no step does.
+class StoredStep(NamedTuple):
+    """A step in the form in which Redis keeps it: ``patch`` leads from revision ``base`` to ``snapshot``.
 
-    What the snapshot was reached from is not kept: until this is stored there may be thousands of them.
+    Without a previous revision ``base`` is None and ``patch`` empty. The base snapshot itself is not kept, because
+    thousands of steps can wait to be stored.
     """
 
     snapshot: Snapshot
@@ -70,38 +73,23 @@ class Taken(NamedTuple):
     patch: bytes
 
 
-def taken(step: Step) -> Taken:
-    """``step`` as it is stored; there is no history across an epoch."""
+def to_stored(step: Step) -> StoredStep:
+    """``step`` in the form in which Redis keeps it; a step across epochs has no base."""
     snapshot, base = step
     if base is None or base.epoch != snapshot.epoch:
-        return Taken(snapshot, None, b"")
-    return Taken(snapshot, base.revision, snapshot.patch_from(base, CHANNELS))
-
-
-def connect(url: str) -> Redis:
-    """A client whose every command fails within a second instead of hanging on a stopped server.
-
-    Commands beyond ``_CONNECTIONS`` at once wait for their turn: a thousand clients that return together are
-    a queue of milliseconds, not an error. A server that has become a replica is left (`PrimaryPool`).
-    """
-    pool = PrimaryPool.from_url(
-        url,
-        max_connections=_CONNECTIONS,
-        timeout=_DEADLINE_SECONDS,
-        socket_timeout=_DEADLINE_SECONDS,
-        socket_connect_timeout=_DEADLINE_SECONDS,
-        retry=Retry(NoBackoff(), 0),
-        retry_on_error=[],
-        health_check_interval=0,
-    )
-    return Redis.from_pool(pool)
+        return StoredStep(snapshot, None, b"")
+    return StoredStep(snapshot, base.revision, snapshot.patch_from(base, CHANNELS))
 
 
 class SnapshotStore:
-    """Reads and writes snapshots; ``channels`` are those that a stored state must have to be believed."""
+    """Reads and writes snapshots; a stored state must have exactly these ``channels`` to be used."""
 
-    def __init__(self, redis: Redis, *, channels: Sequence[str]) -> None:
+    def __init__(
+        self, redis: Redis, *, channels: Sequence[str], clock: Callable[[], float] = time.time
+    ) -> None:
+        """``clock`` gives unix seconds."""
         self._redis = redis
+        self._clock = clock
         self._channels = frozenset(channels)
         self._commit = redis.register_script(
             resources.files(__package__).joinpath("commit.lua").read_text("utf-8")
@@ -109,26 +97,27 @@ class SnapshotStore:
         self.available = True
         self._takes_writes = True
 
-    async def commit(self, steps: Sequence[Taken]) -> list[int]:
-        """Store each snapshot unless a newer one is there: 1 stored, 0 not newer, -1 of an older epoch; []
-        without Redis.
+    async def commit(self, steps: Sequence[StoredStep]) -> list[int]:
+        """Store each snapshot unless a newer one is there.
+
+        Returns for each 1 (stored), 0 (not newer) or -1 (of an older epoch); [] when Redis does not answer.
         """
         results: list[int] = []
         try:
             for start in range(0, len(steps), _BATCH):
                 results += await self._commit_some(steps[start : start + _BATCH])
         except ResponseError as error:
-            self._refused(error)
+            self._note_refusal(error)
             return []
         except (RedisError, OSError, TimeoutError) as error:
-            self._lost(error)
+            self._note_outage(error)
             return []
-        self._found()
-        self._refused(None)
+        self._note_answer()
+        self._note_refusal(None)
         return results
 
-    async def _commit_some(self, steps: Sequence[Taken]) -> list[int]:
-        """By their edges where those do, and where not with their states."""
+    async def _commit_some(self, steps: Sequence[StoredStep]) -> list[int]:
+        """Store the edges alone where `commit.lua` can append them, and the whole states of the others."""
         results = await self._call(steps, with_states=False)
         wanted = [number for number, result in enumerate(results) if result == _STATE_WANTED]
         if wanted:
@@ -137,18 +126,18 @@ class SnapshotStore:
                 results[number] = result
         return results
 
-    async def _call(self, steps: Sequence[Taken], *, with_states: bool) -> list[int]:
+    async def _call(self, steps: Sequence[StoredStep], *, with_states: bool) -> list[int]:
         keys = [key(snapshot.user_id) for snapshot, _, _ in steps for key in (_snapshot_key, _edges_key)]
-        accounts = b"".join(_account(step, with_state=with_states) for step in steps)
-        arguments = (int(time.time()), *_LIMITS, accounts)
+        accounts = b"".join(_encode_step(step, with_state=with_states) for step in steps)
+        arguments = (int(self._clock()), *_LIMITS, accounts)
         results, removed = await self._commit(keys=keys, args=arguments)
         for number in removed:
             user_id = str(steps[number - 1].snapshot.user_id)
-            log.warning("a stored snapshot is not one of ours and is replaced", extra={"user": user_id})
+            log.warning("a stored snapshot has a wrong form and is replaced", extra={"user": user_id})
         return list(results)
 
     async def load(self, user_ids: Iterable[UUID]) -> dict[UUID, Stored]:
-        """What is remembered of these accounts; absent where nothing is, or where it cannot be believed."""
+        """The stored snapshots of these accounts; missing and invalid ones are left out."""
         wanted = list(user_ids)
         try:
             pipeline = self._redis.pipeline(transaction=False)
@@ -157,20 +146,20 @@ class SnapshotStore:
                 pipeline.lrange(_edges_key(user_id), -EDGE_COUNT, -1)
             answers = await pipeline.execute(raise_on_error=False)
         except (RedisError, OSError, TimeoutError) as error:
-            self._lost(error)
+            self._note_outage(error)
             return {}
-        self._found()
+        self._note_answer()
         found = {}
         for user_id, values, edges in zip(wanted, answers[::2], answers[1::2], strict=True):
-            stored = self._believe(user_id, values, edges)
+            stored = self._read_stored(user_id, values, edges)
             if stored is not None:
                 found[user_id] = stored
         return found
 
-    def _believe(self, user_id: UUID, values: Any, edges: Any) -> Stored | None:
-        """The stored value, or None when it is missing, another user's, or not what this release would have
-        written. ``values`` are those of `_FIELDS`, None where one is missing, or the error of a key of
-        another type.
+    def _read_stored(self, user_id: UUID, values: Any, edges: Any) -> Stored | None:
+        """The stored snapshot; None when it is missing, another user's, or not in the form of this release.
+
+        ``values`` are those of `_FIELDS` with None for a missing one, or the error for a key of another type.
         """
         if isinstance(values, list) and not any(values):
             return None
@@ -179,13 +168,13 @@ class SnapshotStore:
                 raise ValueError("a key of another type, or a field that is missing")
             fields: dict[bytes, bytes] = dict(zip(_FIELDS, values, strict=True))
             owner, document = fields[b"owner"], fields[b"state"]
-            # Said twice, so that no field alone can be swapped for another account's.
+            # The owner stands in two fields, so that no single field can be exchanged for another account's.
             if owner != user_id.bytes or not document.startswith(owner):
                 count_blocked("stored snapshot", user_id)
                 return None
             state: State = _decode_state(document[_OWNER_BYTES:])
-            own = _own(user_id, edges) if isinstance(edges, list) else ()
-            since = find_path(own, _whole(fields[b"state_revision"]), _whole(fields[b"revision"]))
+            own = _own_edges(user_id, edges) if isinstance(edges, list) else ()
+            since = find_path(own, _number(fields[b"state_revision"]), _number(fields[b"revision"]))
             if since is None:
                 return None
             for edge in since:
@@ -193,12 +182,12 @@ class SnapshotStore:
             if state.keys() != self._channels:
                 return None
             as_of = fields[b"as_of"].decode()
-            # It goes into frames as it is.
+            # This text goes into frames unchanged, so it must be a time.
             datetime.fromisoformat(as_of)
             snapshot = Snapshot(
                 user_id=user_id,
-                epoch=_whole(fields[b"epoch"]),
-                revision=_whole(fields[b"revision"]),
+                epoch=_number(fields[b"epoch"]),
+                revision=_number(fields[b"revision"]),
                 as_of=as_of,
                 state=state,
             )
@@ -207,12 +196,12 @@ class SnapshotStore:
             log.warning("a stored snapshot cannot be read and is not used", extra={"user": str(user_id)})
             return None
 
-    def _lost(self, error: Exception) -> None:
+    def _note_outage(self, error: Exception) -> None:
         if self.available:
             log.warning("Redis is out of reach; pushes go on without it: %s", type(error).__name__)
         self.available = False
 
-    def _refused(self, error: ResponseError | None) -> None:
+    def _note_refusal(self, error: ResponseError | None) -> None:
         """Log when Redis begins to answer writes with ``error``, and when it takes them again (None)."""
         if error is not None and self._takes_writes:
             log.warning("Redis refuses to remember; pushes go on without it: %s", type(error).__name__)
@@ -220,14 +209,41 @@ class SnapshotStore:
             log.warning("Redis remembers again")
         self._takes_writes = error is None
 
-    def _found(self) -> None:
+    def _note_answer(self) -> None:
         if not self.available:
             log.warning("Redis is back")
         self.available = True
 
 
-def _whole(text: bytes) -> int:
-    """The number in ``text``, as `commit.lua` reads it: digits alone; raises ValueError."""
+class SnapshotWriter:
+    """Stores steps in Redis after they were pushed to clients, in batches; one batch is stored at a time."""
+
+    def __init__(self, store: SnapshotStore) -> None:
+        self._store = store
+        self._waiting: list[StoredStep] = []
+        self._any = asyncio.Event()
+
+    def remember(self, steps: Sequence[Step]) -> None:
+        """Store these soon; never waits."""
+        if steps:
+            self._waiting.extend(map(to_stored, steps))
+            if len(self._waiting) > _MOST_WAITING:
+                del self._waiting[: -_MOST_WAITING // 2]
+            self._any.set()
+
+    async def run(self) -> None:
+        """Store steps for ever; steps that Redis refuses are dropped."""
+        while True:
+            await self._any.wait()
+            await asyncio.sleep(_GATHER_SECONDS)
+            self._any.clear()
+            steps, self._waiting = self._waiting, []
+            for result in await self._store.commit(steps):
+                METRICS.stored.add(1, _RESULTS.get(result, "unknown"))
+
+
+def _number(text: bytes) -> int:
+    """The number in ``text``, which like in `commit.lua` must be digits alone; raises ValueError."""
     if not text.isdigit() or len(text) > _MOST_DIGITS:
         raise ValueError("not a whole number")
     return int(text)
@@ -241,22 +257,22 @@ def _edges_key(user_id: UUID) -> str:
     return f"guardwire:{STATE_VERSION}:{{{user_id}}}:edges"
 
 
-def _own(user_id: UUID, texts: Sequence[bytes]) -> tuple[Edge, ...]:
-    """The edges in ``texts``; none at all when one of them is another account's."""
-    edges = tuple(map(_edge, texts))
+def _own_edges(user_id: UUID, texts: Sequence[bytes]) -> tuple[Edge, ...]:
+    """The edges in ``texts``; an empty tuple when one of them belongs to another account."""
+    edges = tuple(map(_read_edge, texts))
     if any(edge.owner != user_id for edge in edges):
         count_blocked("stored step", user_id)
         return ()
     return edges
 
 
-def _edge(text: bytes) -> Edge:
+def _read_edge(text: bytes) -> Edge:
     base, revision, _, owned = text.split(b" ", 3)
-    return Edge(UUID(bytes=owned[:_OWNER_BYTES]), _whole(base), _whole(revision), owned[_OWNER_BYTES:])
+    return Edge(UUID(bytes=owned[:_OWNER_BYTES]), _number(base), _number(revision), owned[_OWNER_BYTES:])
 
 
-def _account(step: Taken, *, with_state: bool) -> bytes:
-    """What `commit.lua` takes of one account; a first step has no edge, so its state goes along at once."""
+def _encode_step(step: StoredStep, *, with_state: bool) -> bytes:
+    """The argument of `commit.lua` for one account. A first step has no edge, so its state is sent at once."""
     snapshot, base, patch = step
     owner = snapshot.user_id.bytes
     fields = (

@@ -17,7 +17,7 @@ from queries.migrations.run import migrate
 from realtime.cli.demo import server_login
 from realtime.feed.self_test import check_clock, check_files, check_login, check_redis, check_revision
 from realtime.metrics import METRICS
-from realtime.store.snapshots import connect
+from realtime.store.redis_pool import connect
 from tests.end_to_end.node import Node, node
 from tests.queries.database_writer import connected
 

@@ -17,7 +17,8 @@ from guardwire import Account, connect
 from guardwire.state import CHANNELS
 from guardwire.transports import TransportName
 from realtime.audit.history import Limits
-from realtime.store import snapshots
+from realtime.store.redis_pool import connect as connect_redis
+from realtime.store.snapshots import SnapshotStore
 from tests.client.balancer import Balancer
 from tests.client.waiting import eventually
 from tests.end_to_end import tables
@@ -141,8 +142,8 @@ async def test_a_bot_whose_node_is_killed_goes_on_at_another_without_a_snapshot(
 
 async def remembered(redis_url: str, user_id: UUID, account: Account) -> None:
     """Until Redis has what the account holds, so that any node can go on from there."""
-    redis = snapshots.connect(redis_url)
-    store = snapshots.SnapshotStore(redis, channels=CHANNELS)
+    redis = connect_redis(redis_url)
+    store = SnapshotStore(redis, channels=CHANNELS)
     async with asyncio.timeout(10):
         while True:
             stored = (await store.load([user_id])).get(user_id)

@@ -14,7 +14,7 @@ from starlette.exceptions import HTTPException
 
 from realtime.delivery.limits import Admission
 from realtime.store.leases import LEASE_SECONDS, Leases
-from realtime.store.snapshots import connect
+from realtime.store.redis_pool import connect
 from tests.snapshots import OTHER_USER, USER
 
 

@@ -24,7 +24,8 @@ from guardwire.state import CHANNELS
 from realtime.audit.history import Instrument
 from realtime.audit.state import Oracle
 from realtime.simulator import SimulatorOptions, demo_user_id, simulate
-from realtime.store.snapshots import SnapshotStore, connect
+from realtime.store.redis_pool import connect
+from realtime.store.snapshots import SnapshotStore
 from tests.end_to_end.agreement import disagreements, is_same_json
 from tests.end_to_end.mirror import Mirror, mirror
 from tests.end_to_end.node_process import NodeProcess, node_process

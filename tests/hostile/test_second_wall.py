@@ -27,7 +27,8 @@ from realtime.history import Edge, Step
 from realtime.metrics import METRICS
 from realtime.owners import WrongOwner
 from realtime.snapshot import Snapshot
-from realtime.store.snapshots import SnapshotStore, connect, taken
+from realtime.store.redis_pool import connect
+from realtime.store.snapshots import SnapshotStore, to_stored
 from tests.delivery.rest_server import RestServer, rest_server
 from tests.delivery.stream_server import StreamServer, stream_server
 from tests.end_to_end.mirror import Mirror, mirror
@@ -121,7 +122,7 @@ async def test_what_is_left_as_it_is_reads_both_accounts(writer: DatabaseWriter)
 
 
 async def commit(store: SnapshotStore, steps: Iterable[Step]) -> list[int]:
-    return await store.commit([taken(step) for step in steps])
+    return await store.commit([to_stored(step) for step in steps])
 
 
 @pytest.fixture

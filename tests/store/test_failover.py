@@ -23,7 +23,8 @@ from realtime.errors import AuthenticationError
 from realtime.history import Step
 from realtime.metrics import METRICS
 from realtime.store.leases import Leases
-from realtime.store.snapshots import SnapshotStore, connect, taken
+from realtime.store.redis_pool import connect
+from realtime.store.snapshots import SnapshotStore, to_stored
 from tests.faults.proxy import Proxy
 from tests.snapshots import USER, snapshot
 
@@ -114,10 +115,10 @@ async def test_tickets_are_given_out_again_after_a_failover(pair: Pair) -> None:
 async def test_snapshots_and_leases_reach_the_new_primary(pair: Pair) -> None:
     store = SnapshotStore(pair.client, channels=CHANNELS)
     leases = Leases(pair.client, most_per_user=1)
-    assert await store.commit([taken(Step(snapshot(1), None))]) == [1]
+    assert await store.commit([to_stored(Step(snapshot(1), None))]) == [1]
     await pair.fail_over()
-    assert await store.commit([taken(Step(snapshot(2), None))]) == []
-    assert await store.commit([taken(Step(snapshot(2), None))]) == [1]
+    assert await store.commit([to_stored(Step(snapshot(2), None))]) == []
+    assert await store.commit([to_stored(Step(snapshot(2), None))]) == [1]
     assert await leases.claim("one", USER)
     assert not await leases.claim("two", USER)
     async with redis.asyncio.from_url(pair.new) as new:
@@ -171,16 +172,16 @@ async def test_redis_counts_as_down_while_it_takes_no_writes(pair: Pair, migrate
         await engine.dispose()
 
 
-async def test_what_redis_refuses_is_logged_once_and_not_as_an_outage(
+async def test_a_refusal_of_redis_is_logged_once_and_not_as_an_outage(
     pair: Pair, caplog: pytest.LogCaptureFixture
 ) -> None:
     store = SnapshotStore(pair.client, channels=CHANNELS)
     await pair.demote_old()
     for revision in range(1, 5):
-        await store.commit([taken(Step(snapshot(revision), None))])
+        await store.commit([to_stored(Step(snapshot(revision), None))])
         await store.load([USER])
     assert caplog.messages == ["Redis refuses to remember; pushes go on without it: ReadOnlyError"]
     pair.address.target_port = _port(pair.new)
-    await store.commit([taken(Step(snapshot(5), None))])
-    await store.commit([taken(Step(snapshot(5), None))])
+    await store.commit([to_stored(Step(snapshot(5), None))])
+    await store.commit([to_stored(Step(snapshot(5), None))])
     assert caplog.messages[1:] == ["Redis remembers again"]

@@ -15,7 +15,8 @@ from realtime.history import Step
 from realtime.snapshot import Snapshot
 from realtime.store import snapshots
 from realtime.store.leases import Leases
-from realtime.store.snapshots import EDGE_COUNT, SnapshotStore, connect, taken
+from realtime.store.redis_pool import connect
+from realtime.store.snapshots import EDGE_COUNT, SnapshotStore, to_stored
 from tests.snapshots import OTHER_USER, USER, snapshot
 
 FIELDS = (
@@ -79,7 +80,7 @@ def step(revision: int, user_id: UUID, *, from_scratch: bool = False) -> Step:
 async def commit(store: SnapshotStore, revision: int, *, from_scratch: bool = False) -> list[int]:
     """One step of both accounts in one batch, the poisoned one first."""
     users = (USER, OTHER_USER)
-    return await store.commit([taken(step(revision, user, from_scratch=from_scratch)) for user in users])
+    return await store.commit([to_stored(step(revision, user, from_scratch=from_scratch)) for user in users])
 
 
 async def held(store: SnapshotStore) -> dict[UUID, tuple[int, Any]]:
@@ -137,20 +138,18 @@ async def test_a_key_of_any_type_costs_its_account_alone(
 
 
 @pytest.mark.parametrize("field", ["epoch", "revision", "edge_bytes", "steps", "state_seconds"])
-async def test_what_is_replaced_is_logged_for_what_it_is(
+async def test_a_replaced_value_is_logged(
     store: SnapshotStore, redis: Redis, field: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     await redis.hset(snapshots._snapshot_key(USER), field, "inf")
     await commit(store, 3)
     (record,) = caplog.records
-    assert record.getMessage() == "a stored snapshot is not one of ours and is replaced"
+    assert record.getMessage() == "a stored snapshot has a wrong form and is replaced"
     assert record.__dict__["user"] == str(USER)
     assert (await held(store))[USER] == (3, snapshot(3, syncs=3).state)
 
 
-async def test_of_a_list_without_end_only_as_much_is_read_as_is_kept(
-    store: SnapshotStore, redis: Redis
-) -> None:
+async def test_an_endless_list_is_read_up_to_its_limit(store: SnapshotStore, redis: Redis) -> None:
     key = snapshots._edges_key(USER)
     stored = await redis.lrange(key, 0, -1)
     await redis.delete(key)

@@ -14,7 +14,8 @@ from guardwire.state import CHANNELS
 from realtime.history import Step
 from realtime.snapshot import Snapshot
 from realtime.store import snapshots
-from realtime.store.snapshots import EDGE_BYTES, EDGE_COUNT, STEPS, SnapshotStore, connect, taken
+from realtime.store.redis_pool import connect
+from realtime.store.snapshots import EDGE_BYTES, EDGE_COUNT, STEPS, SnapshotStore, to_stored
 from tests.snapshots import OTHER_USER, USER, snapshot
 
 
@@ -25,20 +26,35 @@ async def redis(redis_url: str) -> AsyncIterator[Redis]:
     await client.aclose()
 
 
+class Clock:
+    """Unix seconds that pass by themselves, plus ``leap_seconds``, which a test sets."""
+
+    def __init__(self) -> None:
+        self.leap_seconds = 0.0
+
+    def __call__(self) -> float:
+        return time.time() + self.leap_seconds
+
+
 @pytest.fixture
-def store(redis: Redis) -> SnapshotStore:
-    return SnapshotStore(redis, channels=CHANNELS)
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def store(redis: Redis, clock: Clock) -> SnapshotStore:
+    return SnapshotStore(redis, channels=CHANNELS, clock=clock)
 
 
 async def commit(store: SnapshotStore, steps: Iterable[Step]) -> list[int]:
-    return await store.commit([taken(step) for step in steps])
+    return await store.commit([to_stored(step) for step in steps])
 
 
 def steps(*states: Snapshot) -> list[Step]:
     return [Step(new, old) for old, new in zip((None, *states), states, strict=False)]
 
 
-async def test_what_was_stored_is_read_back_with_the_steps_that_led_there(store: SnapshotStore) -> None:
+async def test_a_stored_snapshot_is_read_back_with_its_steps(store: SnapshotStore) -> None:
     one, two = snapshot(1, tickets=(7,)), snapshot(2, syncs=2)
     assert await commit(store, steps(one, two)) == [1, 1]
     stored = (await store.load([USER]))[USER]
@@ -62,7 +78,7 @@ async def test_an_older_epoch_is_refused_and_a_newer_one_forgets_the_history(sto
     assert (stored.snapshot.epoch, stored.snapshot.revision, stored.edges) == (10, 3, ())
 
 
-async def test_two_nodes_that_took_different_steps_to_one_revision_are_both_remembered(
+async def test_different_steps_of_two_nodes_to_one_revision_are_both_kept(
     store: SnapshotStore,
 ) -> None:
     one, two, three = snapshot(1), snapshot(2, syncs=2), snapshot(3, syncs=3)
@@ -79,7 +95,7 @@ async def whole_at(redis: Redis) -> int:
     return int(revision or -1)
 
 
-async def test_a_state_is_stored_seldom_and_the_newest_is_put_together(
+async def test_a_whole_state_is_stored_seldom_and_the_newest_is_computed_from_edges(
     store: SnapshotStore, redis: Redis
 ) -> None:
     states = [snapshot(number, syncs=number) for number in range(1, 2 * STEPS + 5)]
@@ -91,19 +107,18 @@ async def test_a_state_is_stored_seldom_and_the_newest_is_put_together(
 
 
 async def test_a_state_is_stored_again_when_the_steps_since_are_old_or_long(
-    store: SnapshotStore, redis: Redis, monkeypatch: pytest.MonkeyPatch
+    store: SnapshotStore, redis: Redis, clock: Clock
 ) -> None:
     short, later, long = snapshot(1), snapshot(2, syncs=2), snapshot(3, tickets=tuple(range(1, 900)))
     await commit(store, steps(short))
-    moment = time.time() + snapshots.STEPS_SECONDS + 1
-    monkeypatch.setattr(time, "time", lambda: moment)
+    clock.leap_seconds = snapshots.STEPS_SECONDS + 1
     await commit(store, [Step(later, short)])
     assert await whole_at(redis) == 2
     await commit(store, [Step(long, later)])
     assert await whole_at(redis) == 3
 
 
-async def test_a_step_that_does_not_go_on_from_what_is_stored_brings_its_state(
+async def test_a_step_that_does_not_continue_the_stored_revision_brings_its_state(
     store: SnapshotStore, redis: Redis
 ) -> None:
     one, two, three = snapshot(1), snapshot(2, syncs=2), snapshot(3, syncs=3)
@@ -113,7 +128,7 @@ async def test_a_step_that_does_not_go_on_from_what_is_stored_brings_its_state(
     assert await whole_at(redis) == 3
 
 
-async def test_without_a_step_that_the_newest_state_needs_nothing_is_believed(
+async def test_without_a_step_that_the_newest_state_needs_nothing_is_loaded(
     store: SnapshotStore, redis: Redis
 ) -> None:
     await commit(store, steps(snapshot(1), snapshot(2, syncs=2), snapshot(3, syncs=3)))
@@ -139,11 +154,10 @@ async def test_history_is_bounded_in_bytes(store: SnapshotStore) -> None:
     assert 0 < sum(len(edge.patch) for edge in edges) <= EDGE_BYTES
 
 
-async def test_history_is_bounded_in_time(store: SnapshotStore, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_history_is_bounded_in_time(store: SnapshotStore, clock: Clock) -> None:
     one, two, three = snapshot(1), snapshot(2, syncs=2), snapshot(3, syncs=3)
     await commit(store, steps(one, two))
-    later = time.time() + snapshots.EDGE_SECONDS + 1
-    monkeypatch.setattr(time, "time", lambda: later)
+    clock.leap_seconds = snapshots.EDGE_SECONDS + 1
     await commit(store, [Step(three, two)])
     assert [edge.base for edge in (await store.load([USER]))[USER].edges] == [2]
 
@@ -166,7 +180,7 @@ async def test_a_batch_is_stored_for_every_account_in_it(store: SnapshotStore) -
     ],
     ids=["not JSON", "not an object", "a channel missing", "no number", "another owner"],
 )
-async def test_a_value_that_cannot_be_believed_is_as_good_as_none(
+async def test_an_invalid_value_counts_as_missing(
     store: SnapshotStore, redis: Redis, poison: dict[Any, Any]
 ) -> None:
     await commit(store, steps(snapshot(1)))
@@ -192,7 +206,7 @@ async def test_every_key_expires(store: SnapshotStore, redis: Redis) -> None:
     assert all([await redis.ttl(key) > 0 for key in keys])
 
 
-async def test_without_redis_nothing_is_raised_and_it_is_told() -> None:
+async def test_without_redis_nothing_is_raised_and_the_store_is_unavailable() -> None:
     client = connect("redis://127.0.0.1:1/0")
     store = SnapshotStore(client, channels=CHANNELS)
     assert await commit(store, steps(snapshot(1))) == []
