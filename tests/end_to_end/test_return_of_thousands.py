@@ -15,7 +15,7 @@ import httpx
 import pytest
 
 from auth.development import DevelopmentKey
-from tests.end_to_end.herd import Arrival, herd
+from tests.end_to_end.load_clients import Arrival, load_clients
 from tests.end_to_end.node_process import NodeProcess, node_process
 from tests.inbox import wait_for_empty_inbox
 from tests.machine import slowness
@@ -48,7 +48,7 @@ async def test_five_thousand_clients_that_come_back_at_once_are_fresh_within_sec
         connection = await asyncpg.connect(migrated_url)
         stack.push_async_callback(connection.close)
         await _write(connection, users, POSITIONS)
-        clients = await stack.enter_async_context(herd([key.issue(user_id) for user_id in users]))
+        clients = await stack.enter_async_context(load_clients([key.issue(user_id) for user_id in users]))
         arrival = await clients.arrive(first.url, seconds=PATIENCE_SECONDS)
         await _is_right(arrival, connection, users, first, slow)
         first.kill()

@@ -16,9 +16,9 @@ import asyncpg
 
 from tests.end_to_end import tables
 from tests.faults.ground import Site
-from tests.faults.pace import slowness
 from tests.faults.platform import people
 from tests.faults.stage import Stage
+from tests.machine import slowness_of_a_process
 
 #: Another node must apply rows within this time after the applier is gone, and clients must notice a longer gap.
 _REPLACED_SECONDS: Final = 3.0
@@ -174,7 +174,7 @@ async def terminated(stage: Stage) -> None:
 
 async def backlog(stage: Stage) -> None:
     """Write 100,000 rows of 1,000 accounts at once; rows of other accounts are applied meanwhile."""
-    factor = await slowness()
+    factor = await slowness_of_a_process()
     stage.misled_seconds = _REPLACED_SECONDS * factor
     users = [owner.user_id for owner in people(_OTHERS, stage.random, first=_FIRST_NUMBER)]
     async with stage.ground.connection() as connection:
@@ -197,7 +197,7 @@ async def backlog(stage: Stage) -> None:
 
 async def long_transactions(stage: Stage) -> None:
     """Keep a snapshot and a writing transaction open while as many rows pass as in an hour."""
-    factor = await slowness()
+    factor = await slowness_of_a_process()
     stage.misled_seconds = _REPLACED_SECONDS * factor
     await stage.watch(3)
     before_ms = stage.crowd.latency_ms(0.5, since=time.monotonic() - 3)
@@ -248,7 +248,7 @@ async def night(stage: Stage) -> None:
     """Stop all nodes for more than a minute while the platform trades, and then start all at once."""
     stage.leases_may_run_out = True
     stage.right_again_seconds = _MORNING_SECONDS
-    stage.misled_seconds = _REPLACED_SECONDS * await slowness()
+    stage.misled_seconds = _REPLACED_SECONDS * await slowness_of_a_process()
     users = [owner.user_id for owner in stage.platform.owners]
     await asyncio.gather(*(site.node.kill() for site in stage.sites))
     sizes = [site.node.log.stat().st_size for site in stage.sites]
@@ -274,7 +274,7 @@ async def night(stage: Stage) -> None:
     ]
     reports = sum(text.count("a backlog of") for text in words)
     stage.proves(f"{waiting:,} rows waited for a node", waiting > 1000)
-    stage.figure("applied after the start", applied, _BACKLOG_SECONDS * await slowness())
+    stage.figure("applied after the start", applied, _BACKLOG_SECONDS * await slowness_of_a_process())
     stage.figure("accounts noted silent", silent, 0, "")
     stage.figure("reports of the backlog beside one", abs(reports - 1), 0, "")
 
@@ -308,7 +308,7 @@ async def _writer(stage: Stage, owner: Any) -> Any:
 
 async def _bound(stage: Stage) -> float:
     """Set how long a change of appliers may take here, and how long it may mislead a client."""
-    stage.misled_seconds = _REPLACED_SECONDS * await slowness()
+    stage.misled_seconds = _REPLACED_SECONDS * await slowness_of_a_process()
     return stage.misled_seconds
 
 

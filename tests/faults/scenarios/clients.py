@@ -12,11 +12,11 @@ from typing import Final
 
 from tests.end_to_end import tables
 from tests.end_to_end.marks import Owner
+from tests.faults.bad_clients import make_fat, stuck_reader, vanish_at
 from tests.faults.bot import Bot
 from tests.faults.ground import Site
 from tests.faults.platform import people
 from tests.faults.stage import Stage
-from tests.faults.strangers import make_fat, stuck_reader, vanish_at
 
 _SLOW: Final = 100
 _SOCKETS_OF_ONE: Final = 9

@@ -10,8 +10,8 @@ from typing import Any, Final
 
 import redis.exceptions
 
-from tests.faults.pace import slowness
 from tests.faults.stage import Stage
+from tests.machine import slowness_of_a_process
 
 #: Pushes go on without Redis, so the bound is that of a run without a fault.
 _SLOWEST_SECONDS: Final = 3.0
@@ -178,7 +178,7 @@ async def _with_strange_steps(memory: Any, key: bytes, _: bytes) -> None:
 
 
 async def _expect(stage: Stage) -> float:
-    stage.right_again_seconds = _RIGHT_AGAIN_SECONDS * await slowness()
+    stage.right_again_seconds = _RIGHT_AGAIN_SECONDS * await slowness_of_a_process()
     stage.misled_seconds = _SLOWEST_SECONDS
     await stage.watch(_BEFORE_SECONDS)
     return time.monotonic()

@@ -14,11 +14,11 @@ import time
 from collections.abc import Sequence
 from typing import Final
 
+from tests.faults.bad_clients import opened, vanish
 from tests.faults.bot import BLIND_SECONDS
 from tests.faults.ground import Site
 from tests.faults.scenarios.clients import fat_accounts, stuck_bytes, stuck_readers
 from tests.faults.stage import Stage
-from tests.faults.strangers import opened, vanish
 
 _BEFORE_SECONDS: Final = 1.0
 _PUSH_SECONDS: Final = 3.0

@@ -14,9 +14,9 @@ from typing import Any, Final
 import asyncpg
 
 from tests.faults.ground import Site, sites_without
-from tests.faults.pace import slowness
 from tests.faults.platform import AWAY
 from tests.faults.stage import Stage
+from tests.machine import slowness_of_a_process
 
 #: The promises about the database: clients know of an outage within 3 s, and are right 5 s after its end.
 _STALE_SECONDS: Final = 3.0
@@ -109,7 +109,7 @@ async def listeners_half_open(stage: Stage) -> None:
     noticed = await stage.until(lambda: _all_deaf(deaf), seconds=12)
     found = await _missed(deaf) - before
     stage.proves(f"sweeps of {len(deaf)} nodes found {found:.0f} changes that no listener heard", found > 0)
-    stage.figure("noticed", noticed, _NOTICED_SECONDS * await slowness())
+    stage.figure("noticed", noticed, _NOTICED_SECONDS * await slowness_of_a_process())
     await stage.watch(2)
     stage.figure("slowest push", stage.crowd.latency_ms(1.0, since=began) / 1000, _STALE_SECONDS)
     stage.healed()
@@ -250,7 +250,7 @@ def _move(copy: Any, cluster: Any) -> None:
 
 
 async def _expect(stage: Stage) -> None:
-    stage.right_again_seconds = _RIGHT_AGAIN_SECONDS * await slowness()
+    stage.right_again_seconds = _RIGHT_AGAIN_SECONDS * await slowness_of_a_process()
     stage.misled_seconds = _STALE_SECONDS
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any, Final
 from uuid import UUID
 
-from tests.end_to_end.herd import herd
+from tests.end_to_end.load_clients import load_clients
 from tests.faults.platform import people
 from tests.faults.stage import Stage
 from tests.inbox import wait_for_empty_inbox
@@ -30,7 +30,7 @@ async def homeless(stage: Stage) -> None:
         await wait_for_empty_inbox(connection, timeout_seconds=_PATIENCE_SECONDS)
         newest = dict(await connection.fetch("SELECT user_id, revision FROM guardwire.accounts"))
     victim, other = (site.node for site in stage.sites[:2])
-    async with herd([stage.ground.token(owner) for owner in owners]) as clients:
+    async with load_clients([stage.ground.token(owner) for owner in owners]) as clients:
         await clients.arrive(f"http://127.0.0.1:{victim.port}", seconds=_PATIENCE_SECONDS)
         before = await other.metric(_EVALUATIONS)
         code = await victim.kill()

@@ -41,7 +41,7 @@ class Arrival:
     again: dict[str, int]
 
 
-class Herd:
+class LoadClients:
     """The running process."""
 
     def __init__(self, process: asyncio.subprocess.Process) -> None:
@@ -54,17 +54,17 @@ class Herd:
         self._process.stdin.write(f"{url}\n".encode())
         async with asyncio.timeout(seconds):
             line = await self._process.stdout.readline()
-        assert line, "the herd has died"
+        assert line, "the process of the clients has ended"
         return Arrival(**json.loads(line))
 
 
 @contextlib.asynccontextmanager
-async def herd(tokens: Sequence[str]) -> AsyncIterator[Herd]:
+async def load_clients(tokens: Sequence[str]) -> AsyncIterator[LoadClients]:
     """A process with a client for each token, not connected yet; it ends with the context."""
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",
-        "tests.end_to_end.herd",
+        "tests.end_to_end.load_clients",
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
         cwd=_ROOT,
@@ -74,7 +74,7 @@ async def herd(tokens: Sequence[str]) -> AsyncIterator[Herd]:
     assert process.stdin is not None
     try:
         process.stdin.write(json.dumps(list(tokens)).encode() + b"\n")
-        yield Herd(process)
+        yield LoadClients(process)
     finally:
         with contextlib.suppress(ProcessLookupError):
             process.kill()
