@@ -1,8 +1,8 @@
-"""The applier: one node makes account state of the rows in the inbox, and publishes what changed.
+"""The applier: one node makes account state of the rows in the inbox, and publishes the changes.
 
-The lease is a row in PostgreSQL, so one process at a time is the applier. `guardwire.apply` locks that row, which
-keeps a successor from beginning before the last batch of its predecessor has ended, and refuses a term that is
-over. A batch is one autocommitted statement; nothing is published before its answer has arrived.
+The lease is a row in PostgreSQL, so one process at a time is the applier. `guardwire.apply` locks that row and refuses
+a term that is over, so a successor cannot begin before the last batch of its predecessor has ended. A batch is one
+autocommitted statement, and the applier publishes only after its answer has arrived.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _PART: Final = "the applier"
 _TAKE: Final = "SELECT guardwire.take_lease($1, $2)"
 _RENEW: Final = "SELECT guardwire.renew_lease($1, $2)"
 _RELEASE: Final = "SELECT guardwire.release_lease($1)"
-# The age of a row is a difference of two times of the database's clock: this machine's may be another.
+# The age of a row is a difference of two times of the database's clock, because this machine's clock may differ.
 _APPLY: Final = """
 SELECT applied, set_aside, accounts, revisions, deltas,
        extract(epoch FROM clock_timestamp() - oldest_arrived_at)::double precision AS oldest_seconds
@@ -44,19 +44,19 @@ SELECT s.waiting, s.oldest_seconds, s.set_aside, s.unread_accounts,
        c.notify AND current_setting('max_prepared_transactions') = '0' AS notifies
 FROM guardwire.inbox_status() AS s CROSS JOIN guardwire.configuration AS c
 """
-# Ends the connection of a holder that no longer renews its lease: its open transaction would hold the lease's row. A
-# backend that is still at work on a batch is left alone: statement_timeout ends the batch, and only then is the holder
-# late. Without this, appliers would end each other's batch for ever as soon as a batch takes longer than the lease.
+# Ends the connection of a holder that no longer renews its lease, because its open transaction would hold the lease's
+# row. A backend that still works on a batch is spared: statement_timeout ends the batch, and only then is the holder
+# late. Otherwise appliers would end each other's batches for ever as soon as a batch takes longer than the lease.
 _END_HOLDER: Final = """
 SELECT pg_terminate_backend(s.pid) FROM guardwire.applier AS l
 JOIN pg_stat_activity AS s ON s.pid = l.backend_pid AND s.application_name = $1
 WHERE l.shard = 0 AND l.held_until < clock_timestamp() AND s.state <> 'active'
 """
 
-#: Rows of one batch: more would hold up the first of them longer than they would save.
+#: The rows of one batch. A larger batch would delay its first row by more than it saves.
 BATCH_ROWS: Final = 1000
 _LEAST_BATCH_ROWS: Final = 10
-#: SQLSTATE classes of failures that are no row's fault: a lost race, no room, an object in use, a cancellation.
+#: SQLSTATE classes of failures that no row causes: a lost race, no room, an object in use, a cancellation.
 _PASSING_CLASSES: Final = ("40", "53", "55", "57", "58", "08")
 _LEASE_IS_OVER: Final = "GW001"
 
@@ -65,8 +65,8 @@ _LEASE_IS_OVER: Final = "GW001"
 class ApplierTiming:
     """How long the applier waits, in seconds.
 
-    A holder that stops is replaced after at most ``lease`` + ``look`` seconds. ``poll_busy`` and ``poll_idle``
-    hold where NOTIFY does not wake the applier: the pause grows from the first to the second while nothing comes.
+    A holder that stops is replaced after at most ``lease`` + ``look`` seconds. ``poll_busy`` and ``poll_idle`` apply
+    when NOTIFY does not wake the applier: the pause grows from the first to the second while no row comes.
     """
 
     lease: float = 1.9
@@ -81,7 +81,9 @@ class ApplierTiming:
 
 
 class Changes(NamedTuple):
-    """What one batch changed: ``deltas`` of accounts, and (account, revision) of those that have to be read."""
+    """The changes of one batch: ``deltas`` of accounts, and (account, revision) of the accounts that have to be
+    read.
+    """
 
     deltas: Sequence[str]
     notices: Sequence[tuple[UUID, int]]
@@ -90,7 +92,7 @@ class Changes(NamedTuple):
 class Applier:
     """Competes for the lease, and applies the inbox while it holds the lease.
 
-    ``on_changes`` publishes what a batch changed. ``is_woken`` says whether notifications are heard; the listener
+    ``on_changes`` publishes the changes of a batch. ``is_woken`` returns whether notifications arrive; the listener
     calls `wake` for each.
     """
 
@@ -116,15 +118,15 @@ class Applier:
         self._backlog = _Backlog()
         #: Term of the lease that this process holds; None while another one does.
         self.term: int | None = None
-        #: Process id of the connection's backend: its notifications repeat what was published here already.
+        #: Process id of the connection's backend, whose notifications repeat the changes that were published here.
         self.backend_pid: int | None = None
 
     def wake(self) -> None:
-        """Rows may wait in the inbox."""
+        """Note that rows may wait in the inbox."""
         self._wakened.set()
 
     async def run(self) -> None:
-        """For ever; a database that does not answer is waited for."""
+        """Compete and apply for ever, and wait for a database that does not answer."""
         while True:
             try:
                 await self._compete()
@@ -209,7 +211,7 @@ class Applier:
                 await self._wakened.wait()
 
     async def _apply(self, connection: asyncpg.Connection[Any], term: int) -> int:
-        """Apply one batch; the number of rows that left the inbox, 1 where it is to be tried again."""
+        """Apply one batch; returns the number of rows that left the inbox, or 1 when the batch must be tried again."""
         try:
             row = await self._apply_rows(connection, term)
         except asyncpg.QueryCanceledError:
@@ -273,7 +275,9 @@ class Applier:
         self._rows_notify = status["notifies"]
 
     async def _release(self, connection: asyncpg.Connection[Any]) -> None:
-        """Let a successor begin at once; whatever fails here costs it no more than the lease's time."""
+        """Release the lease, so that a successor begins at once. When this fails, the successor waits for the lease to
+        end.
+        """
         if self.term is not None and not connection.is_closed():
             with contextlib.suppress(*DATABASE_ERRORS):
                 async with asyncio.timeout(self._timing.connect / 4):
@@ -286,9 +290,9 @@ class Applier:
 
 
 class _Backlog:
-    """Rows that waited for a long time, because no node ran: they are reported once, when all are applied."""
+    """Rows that waited for a long time because no node ran. They are reported once, when all are applied."""
 
-    #: A row that waited for less is no backlog.
+    #: Rows that waited for less time are no backlog.
     LEAST_SECONDS: Final = 60.0
 
     def __init__(self) -> None:

@@ -1,8 +1,7 @@
-"""The background audit: one watched account after the other is compared with a reduction of its raw log.
+"""The background audit: compares one watched account after the other with a reduction of its raw log.
 
-It reads a bounded number of rows on a connection that it borrows for a moment, and reduces them in a thread.
-It writes nothing. Where an account differs for certain, whoever follows it is told `stale` until an audit
-finds it equal again.
+It reads a bounded number of rows on a borrowed connection, reduces them in a thread, and writes nothing. When an
+account differs for certain, its clients get `stale` until an audit finds it equal again.
 """
 
 from __future__ import annotations
@@ -30,13 +29,13 @@ from realtime.metrics import METRICS
 
 log = logging.getLogger(__name__)
 
-#: What one statement of an audit may take, and all of them: the connection is one that requests wait for.
+#: Limits for one statement of an audit, and for all of them, because requests wait for this connection.
 _STATEMENT_SECONDS: Final = 1.0
 _PART: Final = "an audit"
 _READ_SECONDS: Final = 2.5
-#: Triggers are looked at with every so many audits: they are lost by a person's hand, not by traffic.
+#: Triggers are checked with every so many audits, because a person removes them, and traffic does not.
 _TRIGGERS_EVERY: Final = 6
-#: Rates are looked through as a whole; beyond about so many, profits that need one are not judged.
+#: Rates are read as a whole. With more rates than about this number, profits that need one are not judged.
 _MOST_RATES: Final = 20_000
 
 
@@ -45,7 +44,7 @@ AUDIT_ROWS: Final = 1_000
 
 
 class Auditor:
-    """Audits for ever, one account every ``interval_seconds``; of each at most ``most_rows`` rows a table."""
+    """Audits one account every ``interval_seconds``, with at most ``most_rows`` rows of each table."""
 
     def __init__(
         self,
@@ -65,18 +64,18 @@ class Auditor:
         self._trouble = trouble or Trouble()
         self._sources: Sources | None = None
         self._audited_at: dict[UUID, float] = {}
-        #: Accounts that differ, each with the paths that were told of.
+        #: Accounts that differ, each with the paths that were reported.
         self._disputed: dict[UUID, frozenset[str]] = {}
         self._disputed_turn = False
         self._turn = 0
         self._complaints: set[str] = set()
-        #: The account that is being audited, as the live queries gave it, and the channels in which what is
-        #: shown at that revision is something else.
+        #: The account that is being audited, as the live queries gave it, and the channels in which the snapshot that
+        #: is shown at that revision differs.
         self._revision = -1
         self._drifted: frozenset[str] = frozenset()
 
     async def run(self) -> None:
-        """For ever; a database that does not answer is waited for."""
+        """Audit for ever, and wait for a database that does not answer."""
         while True:
             await asyncio.sleep(self._interval_seconds)
             user_id = self._next()
@@ -84,7 +83,7 @@ class Auditor:
                 await self._audit(user_id)
 
     def _next(self) -> UUID | None:
-        """The account that was not audited for longest; every other turn one that differed."""
+        """The account that was not audited for the longest time; in every other turn one that differed."""
         watched = {user_id for user_id, revision in self._hub.watched() if revision >= 0}
         self._audited_at = {each: at for each, at in self._audited_at.items() if each in watched}
         self._disputed = {each: paths for each, paths in self._disputed.items() if each in watched}
@@ -110,7 +109,7 @@ class Auditor:
             log.error("an audit failed: %s", type(error).__name__, extra={"user": str(user_id)})
         else:
             self._trouble.end(_PART)
-            self._tell(verdict)
+            self._report(verdict)
 
     async def _read(self, user_id: UUID) -> Evidence:
         borrowed = KeptConnection(self._engine)
@@ -139,7 +138,7 @@ class Auditor:
         self._revision = found.revision
         shown = self._hub.snapshot_of(user_id)
         same = shown is not None and (shown.epoch, shown.revision) == (found.epoch, found.revision)
-        # Equal revisions are equal states, whether they were read or followed.
+        # Equal revisions mean equal states, for states from a read and from deltas.
         drifted = diff(shown.state, found.state) if shown is not None and same else {}
         self._drifted = frozenset(f"{channel} as it is shown" for channel in drifted)
         return found.state
@@ -149,7 +148,7 @@ class Auditor:
             log.error("%s", complaint)
         self._complaints = complaints
 
-    def _tell(self, verdict: Verdict) -> None:
+    def _report(self, verdict: Verdict) -> None:
         paths = self._drifted.union(each.path for each in verdict.differences)
         known = self._disputed.get(verdict.user_id)
         METRICS.audits.add(1, "different" if paths else "too_long" if verdict.partial else "equal")
@@ -157,15 +156,15 @@ class Auditor:
             self._disputed[verdict.user_id] = paths
             if paths != known:
                 log.error(
-                    "an account is not what its log says, and its clients are told `stale`: %s;"
-                    " `guardwire verify --user %s` shows it, `guardwire rebuild` mends it",
+                    "an account differs from its raw log, and its clients get `stale`: %s;"
+                    " `guardwire verify --user %s` shows the differences, `guardwire rebuild` corrects them",
                     ", ".join(sorted(paths)),
                     verdict.user_id,
                     extra={"user": str(verdict.user_id)},
                 )
         elif known is not None:
             if dict(self._hub.watched()).get(verdict.user_id) != self._revision:
-                # What was found right has not been delivered yet, and what has been was wrong.
+                # The audited state is right and not delivered yet, and the delivered one was wrong.
                 return
             del self._disputed[verdict.user_id]
             log.warning("an account is what its log says again", extra={"user": str(verdict.user_id)})

@@ -1,4 +1,4 @@
-"""A database connection that the feed keeps, and gets anew when it broke."""
+"""A database connection that a task of the feed keeps, and replaces when it breaks."""
 
 from __future__ import annotations
 
@@ -12,25 +12,24 @@ from sqlalchemy.dialects.postgresql.asyncpg import AsyncAdapt_asyncpg_dbapi
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-#: What a broken connection, a stopped server or a statement past its deadline raises.
+#: The errors of a broken connection, a stopped server, or a statement past its deadline.
 DATABASE_ERRORS = (
     OSError,
     TimeoutError,
     asyncpg.PostgresError,
     asyncpg.InterfaceError,
-    # The driver's word for a connection that was cut in the middle of preparing a statement.
+    # asyncpg raises this when a connection is cut while it prepares a statement.
     asyncpg.InternalClientError,
     SQLAlchemyError,
-    # What the server says while it refuses; `raw_connection` does not make a SQLAlchemyError of it.
+    # `raw_connection` raises the dialect's own errors, without wrapping them in a SQLAlchemyError.
     AsyncAdapt_asyncpg_dbapi.Error,
 )
 
 
 class KeptConnection:
-    """One connection of the pool, kept between uses, because checking one out costs more than the statement.
+    """One connection of the pool, kept between uses, because a check-out costs more than a statement.
 
-    ``driver`` is the pool's own asyncpg connection. One use at a time; any error drops the connection, and
-    the next use gets another.
+    One task uses it at a time. Any error drops the connection, and the next use gets another one.
     """
 
     def __init__(self, engine: AsyncEngine) -> None:
@@ -44,8 +43,8 @@ class KeptConnection:
         async with self._lock:
             try:
                 if self._pooled is None:
-                    # No timeout around it: cancelled in the middle, the pool would count the connection for
-                    # ever. The engine's own connect and wait deadlines bound it.
+                    # A timeout here could cancel in the middle, and the pool would count the connection for ever. The
+                    # engine's own deadlines for connecting and waiting bound this call.
                     self._pooled = await self._engine.raw_connection()
                 yield self._pooled.driver_connection
             except BaseException:
@@ -56,7 +55,7 @@ class KeptConnection:
         pooled, self._pooled = self._pooled, None
         if pooled is None:
             return
-        # Not `close()`: that would wait for a server that may have stopped answering.
+        # `close()` would wait for a server that may have stopped answering.
         driver = pooled.driver_connection
         if driver is not None:
             driver.terminate()

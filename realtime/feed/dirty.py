@@ -1,4 +1,4 @@
-"""The accounts that must be read again: a set, in the order in which they were marked."""
+"""The accounts that must be read again, in the order in which they were marked."""
 
 from __future__ import annotations
 
@@ -8,9 +8,7 @@ from uuid import UUID
 
 
 class DirtySet:
-    """Marked by many, drained by one. Marking twice is marking once; while one batch is read the next one
-    gathers.
-    """
+    """A set that many tasks mark and one task drains; while one batch is read, the next one gathers."""
 
     def __init__(self) -> None:
         self._marked: dict[UUID, None] = {}
@@ -20,17 +18,17 @@ class DirtySet:
         return len(self._marked)
 
     def mark(self, user_id: UUID) -> None:
-        """This account must be read again."""
+        """Mark an account that must be read again."""
         self._marked[user_id] = None
         self._any.set()
 
     def mark_all(self, user_ids: Iterable[UUID]) -> None:
-        """All these must be read again."""
+        """Mark accounts that must be read again."""
         for user_id in user_ids:
             self.mark(user_id)
 
     async def take(self, most: int) -> list[UUID]:
-        """Wait until something is marked; then the oldest ``most`` marks, which are no longer marked."""
+        """Wait for a mark, then remove and return the oldest ``most`` ones."""
         await self._any.wait()
         taken = list(self._marked)[:most] if len(self._marked) > most else list(self._marked)
         for user_id in taken:

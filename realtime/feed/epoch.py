@@ -1,4 +1,4 @@
-"""The epoch names the database's history: it is raised when commits that somebody saw can be gone."""
+"""The epoch numbers the histories of the database. It is raised when commits that clients saw may be lost."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from realtime.metrics import METRICS
 
 log = logging.getLogger(__name__)
 
-# Compare-and-set, so that many nodes that notice the same thing raise it once. Ordered: it never falls.
+# Compare-and-set, so that several nodes with the same observation raise the epoch once. The epoch never falls.
 _RAISE: Final = """
 UPDATE guardwire.epoch
 SET epoch = greatest(epoch + 1, (extract(epoch FROM clock_timestamp()) * 1000)::bigint),
@@ -36,9 +36,7 @@ async def raise_epoch(driver: Any, *, seen: int) -> None:
 
 
 async def check_server(driver: Any) -> None:
-    """Raise the epoch when this is another server, or another timeline of it, than the one that wrote it
-    last.
-    """
+    """Raise the epoch when this server or its timeline is not the one that wrote the epoch last."""
     if await driver.fetchval(_RAISE_IF_ANOTHER_SERVER, timeout=5.0) is not None:
         METRICS.epoch_raises.add()
         log.warning("the database is another server or timeline than before: a new epoch begins")

@@ -1,8 +1,7 @@
-"""Following: the state after a batch is computed from the state before it, and published without a read.
+"""Computes the state after a batch from the state before it, and publishes the state without a read.
 
-A change notice may be forged: a node that receives one only reads the account. A delta is believed, because it is
-authenticated, and because it must follow the very revision that this node holds. Any other delta counts as a
-change notice.
+A change notice may be forged, so a node that receives one only reads the account. A delta is used directly, because it
+is authenticated and must follow exactly the revision that this node holds. Any other delta counts as a change notice.
 """
 
 from __future__ import annotations
@@ -23,8 +22,8 @@ from realtime.snapshot import Snapshot
 
 log = logging.getLogger(__name__)
 
-#: A revision is a time in microseconds. One that lies further ahead of this node's clock is not followed: a forged
-#: revision in the far future would keep every later change from being followed.
+#: A revision is a time in microseconds. A delta with a revision further ahead of this node's clock is not followed,
+#: because all later changes would have lower revisions and would not be followed any more.
 MOST_AHEAD_SECONDS: Final = 5.0
 
 
@@ -63,7 +62,7 @@ class Following:
         self._follow(payload.split(";"))
 
     def on_changes(self, changes: Changes) -> None:
-        """Publish what this process itself has just applied."""
+        """Publish the changes that this process itself has just applied."""
         self._follow(changes.deltas)
         for account, revision in changes.notices:
             self._on_notice(account, revision)

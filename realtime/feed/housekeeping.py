@@ -1,4 +1,4 @@
-"""What only time brings about is turned into committed changes here: any node may, none must."""
+"""Commits the changes that time alone causes, such as the end of an alert. Any node may do so, and none must."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ _SERVER_CHECK_EVERY: Final = 15
 #: How often old arrivals and ignored rows are deleted, and for how long at a time.
 PRUNE_EVERY_SECONDS: Final = 60.0
 PRUNE_SECONDS: Final = 1.0
-#: More rows cost less each, because every statement looks past the rows that are deleted and not vacuumed yet.
+#: A larger number costs less per row, because every statement skips the deleted rows that no vacuum has removed yet.
 PRUNE_ROWS: Final = 20_000
 _PRUNE_TIMEOUT_SECONDS: Final = 8.0
 _PART: Final = "housekeeping"
 _PRUNING: Final = "the deletion of old arrivals"
-#: So long are records of the last reads known by their bytes.
+#: How long the cache of `queries/records.py` keeps a record that no read contained.
 FORGET_SECONDS: Final = 10.0
 
 
@@ -46,7 +46,7 @@ class Housekeeper:
         self._trouble = trouble or Trouble()
 
     async def run(self) -> None:
-        """For ever; a database that does not answer is waited for."""
+        """Run for ever, and wait for a database that does not answer."""
         turn, forgot_at, pruned_at = 0, time.monotonic(), time.monotonic()
         while True:
             if time.monotonic() - forgot_at > FORGET_SECONDS:
@@ -58,7 +58,7 @@ class Housekeeper:
                 turn += 1
                 self._trouble.end(_PART)
             except DATABASE_ERRORS as error:
-                # After a lost connection it may be another server that answers.
+                # After a lost connection, another server may answer.
                 turn = 0
                 self._trouble.report(_PART, error)
             if time.monotonic() - pruned_at > self._prune_every_seconds:
@@ -72,7 +72,7 @@ class Housekeeper:
         await housekeep(driver)
 
     async def _prune(self) -> None:
-        """Deletes old rows for about a second; a failure keeps nothing else of housekeeping from being done."""
+        """Delete old rows for about a second; a failure does not stop the other housekeeping."""
         begun = time.monotonic()
         try:
             async with self._connection.driver() as driver:

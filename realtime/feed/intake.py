@@ -1,4 +1,4 @@
-"""Everything between the database and the hub, put together once for a node."""
+"""The parts between the database and the hub, made once for a node."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ class Intake:
 
     @property
     def refusal(self) -> str | None:
-        """Why the database is not fit to be served from; None when it is."""
+        """Why the database cannot be served from; None when it can."""
         return self._self_test.refusal
 
     @property
@@ -116,7 +116,7 @@ class Intake:
         return self._trouble.reason
 
     def tasks(self) -> Iterator[Task]:
-        """What must run for ever, by name."""
+        """The endless tasks of this part, each with its name."""
         yield "self-test", self._self_test.run
         yield "sweep", self._sweeper.run
         yield "listen", self._listener.run
@@ -127,7 +127,7 @@ class Intake:
             yield "audit", self._auditor.run
 
     async def close(self) -> None:
-        """Give the connections back; the tasks have ended."""
+        """Return the connections to the pool; the tasks have ended before."""
         for kept in self._kept:
             await kept.close()
 

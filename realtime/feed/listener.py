@@ -1,5 +1,6 @@
-"""LISTEN: deltas, change notices and the wake-up of the applier, on a connection of its own, with a canary that
-proves that the connection hears.
+"""LISTEN: receives deltas, change notices and the wake-ups of the applier on a connection of its own.
+
+A canary proves that the connection receives notifications.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ _PART: Final = "the listener"
 
 
 def parse_notices(payload: str) -> Iterator[tuple[str, str]]:
-    """The ``name=value`` items of a change notice. Anybody may send one, so other text is left out."""
+    """The ``name=value`` items of a change notice. Any login may send one, so text of any other form is ignored."""
     for item in payload.split(","):
         name, separator, value = item.partition("=")
         if separator:
@@ -45,10 +46,11 @@ def parse_notices(payload: str) -> Iterator[tuple[str, str]]:
 
 class Listener:
     """Calls ``on_deltas(notification)`` for deltas, ``on_notice(account, revision)`` for each change notice,
-    ``on_inbox()`` when rows may wait, and ``on_hearing(bool)`` when hearing is gained or lost.
+    ``on_inbox()`` when rows may wait, and ``on_hearing(bool)`` when the listener begins or ceases to receive
+    notifications.
 
-    A notification may be late, lost, doubled or forged. ``on_secret`` takes what authenticates deltas. Deltas and
-    notices that the backend ``is_own`` sent are skipped: this process published them already.
+    A notification may be late, lost, doubled or forged. ``on_secret`` gets the secret that authenticates deltas. Deltas
+    and notices of the backend that ``is_own`` names are skipped, because this process has published them already.
     """
 
     def __init__(
@@ -67,7 +69,7 @@ class Listener:
     ) -> None:
         """``send_canary`` sends a payload on the delta channel over another connection, as the applier does.
 
-        Without it the listener sends on its own connection, and a pooler would let that answer pass.
+        Without it the listener sends on its own connection, which behind a pooler proves nothing.
         """
         self._database_url = database_url
         self._on_deltas = on_deltas
@@ -85,7 +87,7 @@ class Listener:
         self._reported_deaf = False
 
     async def run(self) -> None:
-        """For ever; a lost connection is replaced."""
+        """Listen for ever, and replace a lost connection."""
         while True:
             try:
                 await self._listen()
@@ -108,8 +110,8 @@ class Listener:
             self._on_secret(secret)
             await connection.add_listener(self._delta_channel, self._on_delta_channel)
             await connection.add_listener(INBOX_CHANNEL, lambda *_: self._on_inbox())
-            # Last, because the database's statistics show the last statement of a connection, and the name of the
-            # delta channel is secret.
+            # This statement comes last, because the database's statistics show the last statement of a connection, and
+            # the name of the delta channel is secret.
             await connection.add_listener(NOTICE_CHANNEL, self._on_notice_channel)
             self._trouble.end(_PART)
             while not ended.is_set() and await self._hears(connection):
@@ -123,8 +125,8 @@ class Listener:
     async def _hears(self, connection: asyncpg.Connection[Any]) -> bool:
         """Whether a notification to ourselves comes back.
 
-        A half-open connection looks alive and hears nothing. Nor does a connection that listens to the delta
-        channel's old name after `guardwire rotate-channel`.
+        A half-open connection looks alive and receives nothing. The same holds for a connection that listens to the old
+        name of the delta channel after `guardwire rotate-channel`.
         """
         self._expected = _CANARY + secrets.token_hex(8)
         self._heard.clear()
@@ -147,7 +149,7 @@ class Listener:
         return True
 
     async def _is_renamed(self, connection: asyncpg.Connection[Any]) -> bool:
-        """Whether deltas are published on another channel than this connection listens to."""
+        """Whether deltas are published on another channel than the one that this connection listens to."""
         found, _ = await connection.fetchrow(_CONFIGURATION, timeout=_CANARY_DEADLINE_SECONDS)
         return bool(found != self._delta_channel)
 
@@ -170,7 +172,7 @@ class Listener:
             self._on_notice(user_id, revision)
 
     def _report_deaf(self) -> None:
-        """Log once, until something is heard again, that the connection hears nothing."""
+        """Log once, until a notification arrives again, that the connection receives none."""
         if not self._reported_deaf:
             log.warning(
                 "PostgreSQL takes LISTEN, but no notification comes back: every change now waits for a sweep."

@@ -1,7 +1,7 @@
-"""The feed: drains the dirty set, reads all of it in one cut, and hands over what changed.
+"""Reads all dirty accounts in one consistent cut, and publishes the changed ones.
 
-Single-flight and without a fixed window: while one batch is read the next one gathers, so batching comes by
-itself under load and costs nothing without it.
+One read runs at a time, without a fixed window. While one batch is read the next one gathers, so batches grow under
+load and cost no delay without it.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class Feed:
         self._unreadable = Unreadable()
 
     async def run(self) -> None:
-        """For ever; what could not be read is marked again."""
+        """Read for ever; an account that could not be read is marked again."""
         while True:
             batch = [user_id for user_id in await self._dirty.take(BATCH) if self._hub.is_watched(user_id)]
             if not batch:
@@ -72,15 +72,15 @@ class Feed:
                 self._dirty.mark_all(batch)
                 await asyncio.sleep(_RETRY_SECONDS)
             except BaseException:
-                # Whoever starts this again must find what was not read.
+                # When the supervisor starts this task again, these accounts must still be marked.
                 self._dirty.mark_all(batch)
                 raise
 
     async def _evaluate(self, batch: list[UUID]) -> None:
         known = {user_id: self._hub.snapshot_of(user_id) for user_id in batch}
         first_time = [user_id for user_id, snapshot in known.items() if snapshot is None]
-        # A Redis that hangs costs a second, and everybody waits for this. Whether it is back is found out by
-        # those who write to it and for whom nobody waits.
+        # A Redis that hangs costs a second, and all accounts of this batch wait. Whether Redis is back is found out by
+        # the writers of snapshots, for which nobody waits.
         if first_time and self._memory is not None and self._memory.available:
             remembered = await self._memory.load(first_time)
             known.update((user_id, stored.snapshot) for user_id, stored in remembered.items())
@@ -94,7 +94,7 @@ class Feed:
                 return
         if not evaluations:
             return
-        # While this was read commits may have told more.
+        # While this was read, deltas may have led to newer snapshots.
         steps = [
             Step(_snapshot(found), self._hub.snapshot_of(found.user_id) or known[found.user_id])
             for found in evaluations
@@ -107,16 +107,16 @@ class Feed:
             self._remember([step for step in steps if _is_new(step)])
 
     async def _read(self, driver: Any, batch: list[UUID]) -> list[Evaluation]:
-        """All of ``batch`` in one cut; when one account's rows cannot be read, that one alone is left out."""
+        """The evaluations of ``batch`` in one cut, without the accounts whose rows cannot be read."""
         try:
             return await self._live_queries.evaluate(driver, batch, timeout_seconds=self._timeout_seconds)
         except Exception as error:
-            # Values that the database cannot read are of one account; all else that it says is about itself.
+            # A DataError is caused by the rows of one account; every other database error is about the database itself.
             if isinstance(error, DATABASE_ERRORS) and not isinstance(error, asyncpg.DataError):
                 raise
             if len(batch) == 1:
                 METRICS.evaluation_failures.add()
-                self._unreadable.tell(batch[0], error)
+                self._unreadable.report(batch[0], error)
                 return []
         middle = len(batch) // 2
         return await self._read(driver, batch[:middle]) + await self._read(driver, batch[middle:])
@@ -133,8 +133,8 @@ def _snapshot(found: Evaluation) -> Snapshot:
 
 
 def _went_back(found: Evaluation, known: Snapshot | None) -> bool:
-    """Whether commits that were ``known`` before the read began are gone: the database was restored, or a
-    lagging standby promoted.
+    """Whether a commit that was ``known`` before the read is gone, because the database was restored or a lagging
+    standby promoted.
     """
     return known is not None and known.epoch == found.epoch and found.revision < known.revision
 

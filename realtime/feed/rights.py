@@ -1,4 +1,4 @@
-"""The tables, functions and rights that a node needs, and those of them that are not there."""
+"""The tables, functions and rights that a node needs, and the check that they exist."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ _FUNCTIONS: Final = (
     ),
     *("release_lease", "renew_lease", "take_lease", "waiting_accounts"),
 )
-# Names are looked up in the catalogue: to_regclass raises an error where this login may not use the schema.
+# The catalogue is searched, because to_regclass raises an error for a login that may not use the schema.
 _LACKING: Final = """
 SELECT 'USAGE' AS privilege, n.nspname::text AS name, false AS is_missing
 FROM pg_namespace AS n WHERE n.nspname IN ('guardwire', 'public') AND NOT has_schema_privilege(n.oid, 'USAGE')
@@ -74,7 +74,7 @@ async def lacking_rights(driver: Any) -> str | None:
 
 
 async def missing_parts(driver: Any) -> str | None:
-    """The tables and functions that are missing although the database has been migrated; None when none is."""
+    """A sentence about missing tables and functions of a migrated database, with the remedy; None when all exist."""
     missing = sorted({name for _, name, is_missing in await _lacking(driver) if is_missing})
     if not missing:
         return None

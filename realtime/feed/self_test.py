@@ -1,8 +1,8 @@
-"""What a node looks at before it takes its first client: would it serve what is true, and notice in time?
+"""The checks of a node before it takes its first client: whether it would serve right state, and notice its changes.
 
-Where going on would show something wrong without saying so, the node is not ready, says why, and looks again:
-`guardwire migrate` is all that it waits for. Everything else is a warning in the log. Each check also is a
-gauge, `guardwire_self_test_failed`.
+When going on would show wrong state as fresh, the node is not ready, names the reason, and checks again: it waits for
+`guardwire migrate`. Every other finding is a warning in the log. Each check is also a gauge,
+`guardwire_self_test_failed`.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from realtime.metrics import METRICS
 
 log = logging.getLogger(__name__)
 
-#: Tokens are judged by this clock and rows are by the database's.
+#: This clock judges tokens, and the database's clock gives the times of rows.
 MOST_SKEW_SECONDS: Final = 2.0
 #: Each client is an open file, and so is each connection to PostgreSQL and Redis.
 LEAST_OPEN_FILES: Final = 4096
@@ -36,9 +36,9 @@ _HEARING_SECONDS: Final = 5.0
 _AGAIN_SECONDS: Final = 2.0
 _STARTING: Final = "starting"
 _PART: Final = "the self-test"
-#: Defects of the database around schema guardwire, one sentence a row.
+#: Defects of the database around schema guardwire, one sentence in each row.
 SURROUNDINGS: Final = "SELECT sentence FROM guardwire.check_surroundings() AS sentence"
-#: Whether the login is, or may become, a superuser; and the same of an owner.
+#: Whether the login is or may become a superuser, and whether it is or may become an owner.
 _LOGIN: Final = """
 SELECT (SELECT bool_or(role.rolsuper) FROM pg_roles AS role WHERE pg_has_role(role.oid, 'MEMBER')),
        (SELECT bool_or(pg_has_role(relation.relowner, 'MEMBER')) FROM pg_class AS relation
@@ -48,9 +48,9 @@ SELECT (SELECT bool_or(role.rolsuper) FROM pg_roles AS role WHERE pg_has_role(ro
 
 
 class SelfTest:
-    """Runs once a start; ``redis`` is None where none is used.
+    """Runs once at each start; ``redis`` is None when the node uses none.
 
-    ``hearing`` says whether the listener hears its own canary, ``listens_directly`` whether it can expect to.
+    ``hearing`` returns whether the listener receives its own canary, ``listens_directly`` whether it can expect to.
     """
 
     def __init__(
@@ -75,18 +75,18 @@ class SelfTest:
         self.refusal: str | None = _STARTING
 
     async def run(self) -> None:
-        """Until the database is fit to be served from; then nothing more."""
+        """Check until the database can be served from, and then wait for ever."""
         while (found := await self._refusal()) is not None:
             self.refusal = f"{_STARTING}: {found}"
             await asyncio.sleep(_AGAIN_SECONDS)
         self._trouble.is_starting = False
         await self._look_around()
         self.refusal = None
-        # Whoever supervises tasks starts one that ends again.
+        # The supervisor would start a task again that ends.
         await asyncio.Event().wait()
 
     async def _refusal(self) -> str | None:
-        """The reason why serving would be wrong, or cannot begin; None when there is none."""
+        """The reason why the node must not or cannot serve; None when it can."""
         borrowed = KeptConnection(self._engine)
         try:
             async with borrowed.driver() as driver:
@@ -119,7 +119,7 @@ class SelfTest:
         return found
 
     def _report(self, found: str | None) -> None:
-        """Logs a refusal once, and then once a minute."""
+        """Log a refusal once, and then once a minute."""
         now = time.monotonic()
         if found is None or now - self._reported_at.get(found, float("-inf")) < self._remind_seconds:
             return
@@ -159,7 +159,7 @@ class SelfTest:
 
 
 async def check_revision(driver: Any, known: Iterable[str] = REVISIONS) -> str | None:
-    """Why the database's shape is not what this release reads; None when it is, or when it is a newer one."""
+    """Why the schema is not the one that this release reads; None when it is, or when it is a newer one."""
     *older, ours = known
     found = await revision_of(driver)
     _gauge("schema", failed=found != ours)
@@ -168,7 +168,7 @@ async def check_revision(driver: Any, known: Iterable[str] = REVISIONS) -> str |
     if found in older:
         return f"the database's schema is {found}, this release reads {ours}; `guardwire migrate` upgrades it"
     if found != ours:
-        # A newer release migrated it, which it may do while older ones still serve.
+        # A newer release migrated the database, which it may do while older nodes still serve.
         log.warning(
             "the database's schema is %s, newer than %s, which this release reads; upgrade it", found, ours
         )
@@ -176,7 +176,7 @@ async def check_revision(driver: Any, known: Iterable[str] = REVISIONS) -> str |
 
 
 async def check_login(driver: Any) -> str | None:
-    """Why this node's login may do more than it needs, and an attacker who takes the node over may, too; None
+    """Why this node's login may do more than the node needs, which an attacker who takes the node over may do too; None
     when it may not.
     """
     is_superuser, is_owner = await driver.fetchrow(_LOGIN)
@@ -193,7 +193,7 @@ async def check_login(driver: Any) -> str | None:
 
 
 async def check_clock(driver: Any) -> str | None:
-    """What is wrong with this machine's clock, measured against the database's; None when nothing is."""
+    """The problem with this machine's clock, measured against the database's; None without one."""
     before = datetime.now(UTC)
     theirs = await driver.fetchval("SELECT clock_timestamp()")
     after = datetime.now(UTC)
@@ -209,7 +209,7 @@ async def check_clock(driver: Any) -> str | None:
 
 
 def check_files(limit: int) -> str | None:
-    """What is wrong with the limit of open files; None when nothing is."""
+    """The problem with the limit of open files; None without one."""
     if limit == resource.RLIM_INFINITY or limit >= LEAST_OPEN_FILES:
         return None
     return (

@@ -1,5 +1,6 @@
-"""The sweep: which watched accounts have another revision than was delivered, and which have rows that are not
-applied yet? A notification is a hint; the sweep is the truth.
+"""The sweep compares all watched accounts with the database: their revisions, and their rows that are not applied yet.
+
+Notifications can be lost, and the sweep finds every change that they should have announced.
 """
 
 from __future__ import annotations
@@ -23,10 +24,9 @@ from realtime.metrics import METRICS
 
 log = logging.getLogger(__name__)
 
-# One statement for all watched accounts; its cost grows with the watched accounts, never with the stored rows.
-# An account without a row is at revision 0: an account that was delivered at another revision has been lost,
-# and that is a change as well. From time to time the statement also sends the canary that the listener expects,
-# over another connection than the listener's, as the applier does.
+# One statement for all watched accounts; its cost grows with their number, and never with the stored rows. An account
+# without a row counts as revision 0, so an account that the database has lost is a change too. From time to time the
+# statement also sends the canary, because the canary must come from another connection than the listener's.
 SWEEP: Final = """
 SELECT statement_timestamp() AS as_of,
        pg_current_snapshot()::text AS snapshot,
@@ -41,15 +41,15 @@ SELECT statement_timestamp() AS as_of,
              FROM guardwire.waiting_accounts($1::uuid[], coalesce($4::text::pg_snapshot, pg_current_snapshot())) AS w
        ) AS waiting
 """
-#: A change that is found while notifications are heard may be one whose own is on its way.
+#: The notification of a change that a sweep finds may still be on its way, so the change counts as missed only later.
 _GRACE_SECONDS: Final = 0.05
 #: An account whose rows waited for longer than this is stale.
 WAITING_SECONDS: Final = 1.0
 _PART: Final = "the sweep"
 
 
-class Swept(NamedTuple):
-    """What one sweep found; ``read_at`` is the monotonic time just before it began."""
+class SweepResult(NamedTuple):
+    """The result of one sweep; ``read_at`` is the monotonic time just before it began."""
 
     as_of: datetime
     read_at: float
@@ -67,7 +67,7 @@ async def sweep(
     canary: str = "",
     earlier: str | None = None,
     timeout_seconds: float,
-) -> Swept:
+) -> SweepResult:
     """Compare the delivered ``revisions`` of ``users`` with the database, and send the ``canary``.
 
     ``earlier`` is the database's snapshot at an earlier sweep. Without it, every row that arrived more than a second
@@ -75,7 +75,7 @@ async def sweep(
     """
     read_at = time.monotonic()
     row = await driver.fetchrow(SWEEP, users, revisions, canary, earlier, timeout=timeout_seconds)
-    return Swept(
+    return SweepResult(
         row["as_of"],
         read_at,
         row["snapshot"],
@@ -86,7 +86,7 @@ async def sweep(
 
 
 class Sweeper:
-    """Sweeps for ever: every ``interval_seconds``, or several times as often while no notification is heard."""
+    """Sweeps every ``interval_seconds``, or several times as often while no notifications arrive."""
 
     def __init__(
         self,
@@ -101,7 +101,7 @@ class Sweeper:
         on_waiting: Callable[[], None] = lambda: None,
         trouble: Trouble | None = None,
     ) -> None:
-        """``on_waiting`` is called when rows wait in the inbox: the applier may have missed its notification."""
+        """``on_waiting`` is called when rows wait in the inbox, because the applier may have missed a notification."""
         self._connection = connection
         self._hub = hub
         self._dirty = dirty
@@ -114,14 +114,14 @@ class Sweeper:
         self._is_down = False
         self._canary: tuple[str, asyncio.Future[None]] | None = None
         # Sweeps of the last seconds, the oldest first.
-        self._earlier: deque[Swept] = deque()
-        #: The database's epoch when it was last looked at; 0 before.
+        self._earlier: deque[SweepResult] = deque()
+        #: The database's epoch in the latest sweep; 0 before the first one.
         self.epoch = 0
-        #: Whether notifications are heard.
+        #: Whether the listener receives notifications.
         self.hearing = False
 
     async def run(self) -> None:
-        """For ever; a database that does not answer is waited for, not an error."""
+        """Sweep for ever, and wait for a database that does not answer."""
         while True:
             started = time.monotonic()
             try:
@@ -133,20 +133,20 @@ class Sweeper:
             await asyncio.sleep(max(0.02, interval - (time.monotonic() - started)))
 
     def set_hearing(self, hearing: bool) -> None:
-        """Sweep less often while notifications are heard."""
+        """Sweep less often while the listener receives notifications."""
         self.hearing = hearing
 
     async def send(self, canary: str) -> None:
-        """Have the next sweep send ``canary`` to the listener; returns when it was sent.
+        """Let the next sweep send ``canary`` to the listener; returns when it was sent.
 
-        Raises the database error that kept it from being sent.
+        Raises the database's error when the sweep fails.
         """
         sent: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._canary = canary, sent
         await sent
 
     async def once(self) -> None:
-        """One sweep: confirm the accounts that are as delivered, and mark the others."""
+        """Sweep once: confirm the accounts whose revision was delivered, and mark the others as dirty."""
         canary, sent = self._canary or ("", None)
         self._canary = None
         earlier = self._earlier_sweep(time.monotonic())
@@ -176,8 +176,8 @@ class Sweeper:
         if swept.changed:
             await self._mark(swept.changed)
 
-    def _earlier_sweep(self, now: float) -> Swept | None:
-        """The latest sweep that is `waiting_seconds` old; None where there was none."""
+    def _earlier_sweep(self, now: float) -> SweepResult | None:
+        """The latest sweep that is at least `waiting_seconds` old; None without one."""
         while len(self._earlier) > 1 and now - self._earlier[1].read_at >= self._waiting_seconds * 0.9:
             self._earlier.popleft()
         if self._earlier and now - self._earlier[0].read_at >= self._waiting_seconds * 0.9:
@@ -204,7 +204,7 @@ class Sweeper:
         self._is_down = False
 
 
-def _waiting(swept: Swept, earlier: Swept | None) -> WaitingAccounts:
+def _waiting(swept: SweepResult, earlier: SweepResult | None) -> WaitingAccounts:
     behind = frozenset(account for account, is_old in swept.waiting if is_old)
     recent = frozenset(account for account, _ in swept.waiting) - behind
     if earlier is None:

@@ -1,7 +1,7 @@
-"""Reasons why parts of a node wait for the database, for its log and for `/readyz`.
+"""The reasons why parts of a node wait for the database, for the log and for `/readyz`.
 
-One warning for each reason, and then one line a minute while it lasts. Parts that wait for the same reason share its
-lines: a database that is away for an hour is sixty lines and not ten thousand.
+Each reason is one warning, and then one line a minute while it lasts. Parts that wait for the same reason share its
+lines, so a database that is away for an hour makes sixty lines and not ten thousand.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ log = logging.getLogger(__name__)
 
 REMIND_SECONDS: Final = 60.0
 _MOST_CHARACTERS: Final = 300
-#: SQLSTATEs of missing rights, tables, columns, functions, schemas and roles: the server's words quote names alone.
+#: SQLSTATEs of missing rights, tables, columns, functions, schemas and roles. Their messages quote names alone, and no
+#: values of rows.
 _NAMES_ONLY: Final = frozenset({"42501", "42P01", "42703", "42883", "3F000", "42704"})
 _REASONS: Final = {
     "28P01": "PostgreSQL refuses the password of this login",
@@ -34,13 +35,13 @@ _REASONS: Final = {
 
 
 class Trouble:
-    """The reasons that hold now, and the parts that wait for each."""
+    """The present reasons, and the parts that wait because of each."""
 
     def __init__(self, *, remind_seconds: float = REMIND_SECONDS) -> None:
         self._remind_seconds = remind_seconds
         self._waiting: dict[str, dict[str, None]] = {}
         self._reported_at: dict[str, float] = {}
-        #: The self-test has not passed: it reports missing tables and rights, so other parts need no lines about them.
+        #: Whether the self-test has not passed yet. It reports missing tables and rights, so other parts do not.
         self.is_starting = False
 
     @property
@@ -49,7 +50,7 @@ class Trouble:
         return next(iter(self._waiting), None)
 
     def report(self, part: str, error: BaseException) -> str:
-        """``part``, such as "the listener", waits because of ``error``; the reason, in a sentence without its end."""
+        """Note that ``part``, such as "the listener", waits because of ``error``; returns the reason in words."""
         reason, now = reason_of(error), time.monotonic()
         if self.is_starting and _state_of(error) in _NAMES_ONLY:
             return reason
@@ -65,7 +66,7 @@ class Trouble:
         return reason
 
     def end(self, part: str) -> None:
-        """``part`` does not wait any more; costs nothing while no part does."""
+        """Note that ``part`` no longer waits; cheap while no part waits."""
         if not self._waiting:
             return
         for reason, parts in list(self._waiting.items()):
@@ -76,7 +77,7 @@ class Trouble:
 
 
 def reason_of(error: BaseException) -> str:
-    """The reason in words that name no value of a row: a state, or the table or right that is missing."""
+    """The reason in words, without any value of a row: a state, or the table or right that is missing."""
     found, state = _innermost(error), _state_of(error)
     if state in _NAMES_ONLY:
         return str(found).partition("\n")[0][:_MOST_CHARACTERS]
@@ -97,7 +98,7 @@ def _state_of(error: BaseException) -> str | None:
 
 
 def _innermost(error: BaseException) -> BaseException:
-    """The driver's own error, which others wrap."""
+    """The driver's own error inside its wrappers."""
     while getattr(error, "sqlstate", None) is None or type(error).__module__.startswith("sqlalchemy"):
         inner = getattr(error, "orig", None) or error.__cause__
         if not isinstance(inner, BaseException):
