@@ -1,4 +1,4 @@
-"""Audits as tests run them."""
+"""Audits as the tests run them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from realtime.audit.verdict import Verdict, read_evidence
 
 
 async def shown(connection: Any, user_id: UUID) -> Mapping[str, Any]:
-    """State of an account, as the live queries give it."""
+    """The state of an account from the live queries."""
     (found,) = await LIVE_QUERIES.evaluate(connection, [user_id])
     return found.state
 
@@ -32,5 +32,5 @@ async def audited(connection: Any, user_id: UUID, *, most_rows: int = 10_000) ->
 
 
 async def differences(connection: Any, user_id: UUID, *, most_rows: int = 10_000) -> list[str]:
-    """Differences of an account, as lines for a person to read."""
+    """The differences of an account, as lines of text."""
     return [str(each) for each in (await audited(connection, user_id, most_rows=most_rows)).differences]

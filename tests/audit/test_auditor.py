@@ -31,7 +31,7 @@ async def until(condition: Callable[[], bool], seconds: float = 15) -> None:
 
 
 def stale(watched: Mirror) -> bool | None:
-    """Whether the last heartbeat was stale; None before the first."""
+    """Whether the last heartbeat was stale; None before the first one."""
     beats = watched.frames_of("heartbeat")
     return beats[-1]["stale"] if beats else None
 
@@ -112,7 +112,7 @@ async def test_a_difference_is_logged_by_its_path_alone_and_once(
 
 
 async def test_a_snapshot_that_differs_from_a_read_is_stale_until_the_next_read(migrated_url: str) -> None:
-    """A delta was followed wrongly, or memory failed."""
+    """A state in memory is wrong, as after a defect in following deltas."""
     user = uuid4()
     async with (
         connected(migrated_url) as connection,
@@ -176,5 +176,6 @@ async def test_a_long_history_is_audited_by_its_newest_rows_and_holds_nobody_up(
         laps.sort()
         p99_ms, most_ms = laps[int(len(laps) * 0.99)] * 1000, laps[-1] * 1000
         print(f"laps of the loop while auditing: p99 {p99_ms:.1f} ms, at most {most_ms:.1f} ms")
-        # Not a bound on this machine's speed: whole rows reduced on the loop would take hundreds.
+        # This does not measure the machine: reducing whole rows on the loop would block it for hundreds of
+        # milliseconds.
         assert laps[int(len(laps) * 0.9)] < 0.1

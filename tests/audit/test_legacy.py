@@ -1,4 +1,4 @@
-"""A table from before, with other types of columns, is audited as it is, and with a server's rights alone."""
+"""An older table with other types of columns is audited unchanged, and with the rights of a server alone."""
 
 from __future__ import annotations
 

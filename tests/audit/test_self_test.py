@@ -23,7 +23,7 @@ from tests.queries.database_writer import connected
 
 
 async def answer(server: Node, *, status: int) -> str:
-    """Text of `/readyz`, as soon as the status is this one."""
+    """The text of `/readyz`, as soon as it has this status."""
     async with asyncio.timeout(15):
         while (found := await server.client.get("/readyz")).status_code != status:
             await asyncio.sleep(0.02)
@@ -53,7 +53,7 @@ async def test_a_login_that_may_more_than_a_node_needs_is_a_warning(migrated_url
         url = parts._replace(netloc=f"{login}:secret@{parts.netloc.rpartition('@')[2]}").geturl()
         async with connected(url) as connection:
             assert await check_login(connection) is None
-            # A login that may become the owner is as good as the owner.
+            # A login that may become the owner has all rights of the owner.
             owner = f"{login}_owner"
             await superuser.execute(f"CREATE ROLE {owner}; ALTER TABLE guardwire.accounts OWNER TO {owner}")
             assert await check_login(connection) is None
@@ -93,7 +93,7 @@ async def test_a_disabled_trigger_keeps_a_node_from_being_ready(
 async def test_a_listener_that_hears_nothing_is_a_warning(
     migrated_url: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Its address is one where nobody listens."""
+    """Nothing listens at this address."""
     deaf = (
         migrated_url.replace("postgresql://", "postgresql://nobody:none@", 1).split("?")[0]
         + "_none?host=/nowhere"

@@ -1,4 +1,4 @@
-"""A node's feed on a migrated database, and a connection of the platform's beside it."""
+"""A node's feed on a migrated database, and a connection of the platform."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The feed on a real database, with the hub that it feeds and a client that records."""
+"""The feed on a real database, with its hub and a client that records snapshots."""
 
 from __future__ import annotations
 
@@ -24,20 +24,20 @@ from tests.inbox import apply_batches
 
 
 class Client:
-    """Records the snapshots that it was woken for."""
+    """Records the snapshots that it is woken for."""
 
     def __init__(self) -> None:
         self.seen: list[Snapshot] = []
 
     def wake(self, newest: Snapshot, fresh: Freshness, now: float) -> None:
-        """See `Subscriber`."""
+        """Ignore it."""
         self.seen.append(newest)
 
     def mark_stale(self, now: float, *, stale: bool) -> None:
-        """See `Subscriber`."""
+        """Ignore it."""
 
     async def sees(self, revision_above: int = 0) -> Snapshot:
-        """The newest snapshot, as soon as its revision is above this one."""
+        """The newest snapshot, as soon as its revision is above ``revision_above``."""
         async with asyncio.timeout(10):
             while not self.seen or self.seen[-1].revision <= revision_above:
                 await asyncio.sleep(0.005)
@@ -45,7 +45,7 @@ class Client:
 
 
 class Kept:
-    """What the feed handed on to be remembered."""
+    """Records the steps that the feed passes on to be stored."""
 
     def __init__(self) -> None:
         self.steps: list[Step] = []
@@ -56,7 +56,7 @@ class Kept:
 
 
 class FeedNode:
-    """Feed, sweep and housekeeping as `app.Node` puts them together, without sockets, LISTEN, Redis and applier."""
+    """Feed, sweep and housekeeping with the connections of `app.Node`, without sockets, LISTEN, Redis and applier."""
 
     def __init__(self, database_url: str, memory: Store | None = None) -> None:
         self.dirty = DirtySet()
@@ -113,7 +113,7 @@ async def sync(
     price: float = 1955.75,
     is_applied: bool = True,
 ) -> list[str]:
-    """The platform writes one row of an open position, and it is applied; the deltas."""
+    """Write one row of an open position as the platform, and apply it; returns the deltas."""
     await connection.execute(
         "INSERT INTO reconciliation_logs (user_id, mt5_position_id, symbol, direction, volume, entry_price,"
         " current_price, matched, event_type) VALUES ($1, $2, 'XAUUSD', 'buy', 0.1, 1950.50, $3, 1, 'sync')",
@@ -125,5 +125,5 @@ async def sync(
 
 
 async def deltas(connection: asyncpg.Connection[Any]) -> list[str]:
-    """Apply the inbox; the deltas of accounts that only moved prices and amounts."""
+    """Apply the inbox; returns the deltas of accounts whose rows moved only prices and amounts."""
     return [delta for batch in await apply_batches(connection) for delta in batch["deltas"] or () if delta]

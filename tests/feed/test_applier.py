@@ -1,4 +1,4 @@
-"""The applier on a real database: it wakes, it applies, it is replaced, and it is never two."""
+"""The applier on a real database: it wakes, it applies, it is replaced, and there are never two."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ QUICK = ApplierTiming(
 
 
 class RunningApplier:
-    """An applier that runs, and what it published."""
+    """A running applier, and the changes that it published."""
 
     def __init__(self, database_url: str, name: str, *, is_woken: bool, timing: ApplierTiming) -> None:
         self.changes: list[Changes] = []
@@ -40,14 +40,14 @@ class RunningApplier:
         self.task = asyncio.create_task(self.applier.run(), name=name)
 
     async def leads(self) -> int:
-        """The term, as soon as this one holds the lease."""
+        """The term, as soon as this applier holds the lease."""
         async with asyncio.timeout(20):
             while self.applier.term is None:
                 await asyncio.sleep(0.01)
         return self.applier.term
 
     async def stop(self) -> None:
-        """Stop as a node does that is asked to."""
+        """Stop as a node does on SIGTERM."""
         self.task.cancel()
         await asyncio.gather(self.task, return_exceptions=True)
 
@@ -205,7 +205,7 @@ async def test_rows_that_do_not_notify_are_found_by_polling_though_notifications
     async with running(migrated_url, "one", is_woken=True, timing=seldom) as one:
         await one.leads()
         for price in range(1960, 1963):
-            # So that the applier has found nothing, and waits.
+            # The applier has then found nothing, and waits.
             await asyncio.sleep(0.2)
             await sync(connection, user, price=price, is_applied=False)
             await wait_for_empty_inbox(connection)
@@ -253,7 +253,7 @@ async def test_a_holder_whose_batch_takes_longer_than_its_lease_is_left_alone(
 
 
 async def test_a_process_that_does_not_lead_sees_the_lease_and_measures_the_inbox(migrated_url: str) -> None:
-    """`guardwire apply` is not scraped: the nodes' metrics have to show that rows are applied."""
+    """`guardwire apply` is not scraped, so the nodes' metrics must show that rows are applied."""
     async with connected(migrated_url) as holder:
         await holder.fetchval("SELECT guardwire.take_lease('somebody', 60)")
         async with running(migrated_url, "node"):
@@ -282,6 +282,6 @@ async def test_a_node_whose_clock_is_ahead_reports_no_backlog(
         for price in range(1960, 1963):
             await sync(connection, user, price=price, is_applied=False)
             await wait_for_empty_inbox(connection)
-            # So that the applier finds nothing more: that ends a backlog.
+            # When the applier finds no further row, the backlog has ended.
             await asyncio.sleep(0.2)
     assert "backlog" not in caplog.text

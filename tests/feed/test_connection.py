@@ -1,4 +1,4 @@
-"""A connection that cannot be had is waited for, whatever the server says while it refuses."""
+"""A task waits for a connection that it cannot get, whatever error the server answers with."""
 
 from __future__ import annotations
 

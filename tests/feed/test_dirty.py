@@ -1,4 +1,4 @@
-"""The dirty set: marked by many, drained by one."""
+"""The dirty set: many tasks mark accounts, and one drains them."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ SECRET = bytes(range(32))
 
 
 class Reader:
-    """Gives a node deltas when the test wants to, and records change notices."""
+    """Passes deltas to a node at the test's command, and records change notices."""
 
     def __init__(self, node: FeedNode) -> None:
         self.notices: list[tuple[UUID, int]] = []
@@ -37,14 +37,14 @@ class Reader:
         self.following.take_secret(SECRET)
 
     def hear(self, *deltas: str) -> None:
-        """A notification arrives."""
+        """Pass a notification on."""
         payload = ";".join(deltas)
         self.following.on_notification(f"{mac_of(SECRET, payload)}#{payload}")
 
 
 @contextlib.asynccontextmanager
 async def paused(node: FeedNode) -> AsyncIterator[None]:
-    """Nothing is read and nothing swept meanwhile."""
+    """Assert that no account is read or swept meanwhile."""
     async with node.connections[0].driver(), node.connections[1].driver():
         yield
 
@@ -52,7 +52,7 @@ async def paused(node: FeedNode) -> AsyncIterator[None]:
 async def followed(
     node: FeedNode, connection: asyncpg.Connection[Any], user: UUID
 ) -> tuple[Client, Snapshot]:
-    """A client of an account with one open position, and the snapshot that it was shown."""
+    """A client of an account with one open position, and the snapshot that it got."""
     await sync(connection, user)
     client = node.watch(user)
     return client, await client.sees()
@@ -109,13 +109,13 @@ async def test_a_delta_that_follows_another_revision_is_a_change_notice(
 async def test_a_read_that_deltas_overtook_takes_nothing_back(
     node: FeedNode, connection: asyncpg.Connection[Any], user: UUID
 ) -> None:
-    """The read shows less than the deltas did, but no commit is gone."""
+    """The read shows less than the deltas did, although no commit is lost."""
     client, first = await followed(node, connection, user)
     evaluate = LIVE_QUERIES.evaluate
     reader = Reader(node)
 
     class Overtaken:
-        """Live queries whose answer comes when the next delta was shown already."""
+        """Live queries whose answer arrives after the next delta was shown."""
 
         async def evaluate(self, *args: Any, **options: Any) -> Any:
             found = await evaluate(*args, **options)
@@ -171,7 +171,7 @@ async def test_a_delta_in_another_form_is_left_to_the_sweep(
 
 
 async def node_is_quiet(node: FeedNode) -> None:
-    """Wait until nothing is marked, and a sweep after that has found nothing."""
+    """Wait until no account is marked, and a later sweep has found no change."""
     swept_at = node.hub.swept_at
     async with asyncio.timeout(10):
         while len(node.dirty) or node.hub.swept_at < swept_at + 0.3:

@@ -1,4 +1,4 @@
-"""The housekeeper of a node: old rows are deleted faster than a platform writes them, and beside all else."""
+"""A node's housekeeper deletes old rows faster than a platform writes new ones, beside its other work."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ FROM generate_series(1, $1::integer) AS n
 
 @asynccontextmanager
 async def housekeeping(database_url: str) -> AsyncIterator[None]:
-    """A housekeeper that deletes at every turn, while the context lasts."""
+    """A housekeeper that deletes in every turn, while the context lasts."""
     engine = engine_for(database_url, pool_size=1, pooled=False)
     connection = KeptConnection(engine)
     keeper = Housekeeper(connection=connection, interval_seconds=0.05, prune_every_seconds=0)
@@ -37,7 +37,7 @@ async def housekeeping(database_url: str) -> AsyncIterator[None]:
 
 
 async def until(connection: Any, query: str) -> None:
-    """Waits until a query says true."""
+    """Wait until a query returns true."""
     async with asyncio.timeout(30):
         while not await connection.fetchval(query):
             await asyncio.sleep(0.02)

@@ -1,4 +1,4 @@
-"""LISTEN on a real PostgreSQL: change notices are heard, nonsense is not, and a dead connection is noticed."""
+"""LISTEN on a real PostgreSQL: change notices arrive, nonsense is ignored, and a dead connection is noticed."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ USER = UUID("6a4a7d1c-0c1d-4f0e-9d5f-0d7d3f4b8a01")
 
 
 class RunningListener:
-    """A listener that runs, and what it reported."""
+    """A running listener, and its calls."""
 
     def __init__(self, database_url: str, *, canary_seconds: float = 0.2) -> None:
         self.deltas: list[str] = []
@@ -41,7 +41,7 @@ class RunningListener:
         self.woken += 1
 
     async def until(self, *, notices: int = 0, deltas: int = 0, hearing: bool | None = None) -> None:
-        """Wait until so many notices and deltas were heard, or until hearing is so."""
+        """Wait until so many notices and deltas have arrived, or until the listener receives notifications or not."""
         async with asyncio.timeout(10):
             while (
                 len(self.notices) < notices

@@ -1,4 +1,4 @@
-"""Reasons for waiting: in words, once, and then seldom; and on a whole node, in its log and in `/readyz`."""
+"""Reasons for waiting: in words, once, and then seldom; on a whole node in its log and in `/readyz`."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ async def failure(database_url: str, statement: str) -> Exception:
     return error
 
 
-# In words.
+# Reasons in words.
 
 
 async def test_a_missing_table_or_right_is_named_and_a_value_is_not(database_url: str) -> None:
@@ -84,7 +84,7 @@ async def test_a_server_that_lets_nobody_in_has_a_reason(
     assert reason_of(failed.value).startswith(reason)
 
 
-# Once, and then seldom.
+# Reports once, and then seldom.
 
 
 def test_parts_that_wait_for_one_reason_share_one_warning(caplog: pytest.LogCaptureFixture) -> None:
@@ -166,7 +166,7 @@ async def test_the_tables_that_are_looked_for_are_there_and_no_node_reads_anothe
         assert await missing_parts(connection) is None
         there = await connection.fetch("SELECT tablename FROM pg_tables WHERE schemaname = 'guardwire'")
     looked_for = {name.partition(".")[2] for names in rights._TABLES.values() for name in names}
-    # These are read by the applier's functions and by `guardwire migrate` alone.
+    # Only the applier's functions and `guardwire migrate` read these.
     assert {row[0] for row in there} - looked_for == {"code", "contracts", "ignored_rows", "log_users"}
 
 

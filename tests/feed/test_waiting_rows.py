@@ -1,4 +1,4 @@
-"""Rows that wait in the inbox: their accounts are stale until the rows are applied, and no others are."""
+"""Rows that wait in the inbox make their accounts stale until they are applied, and no other accounts."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.inbox import apply_inbox
 
 
 class Watcher:
-    """A client that remembers the last word on its account's freshness."""
+    """A client that records the latest freshness of its account."""
 
     def __init__(self) -> None:
         self.stale = False
@@ -28,7 +28,7 @@ class Watcher:
         self.stale = stale
 
     async def becomes(self, *, stale: bool) -> None:
-        """Wait until the account is so."""
+        """Wait until the account has this freshness."""
         async with asyncio.timeout(20):
             while self.stale is not stale:
                 await asyncio.sleep(0.01)
@@ -44,7 +44,7 @@ async def watched(node: FeedNode, connection: Any, user: UUID) -> Watcher:
 
 
 async def has_swept(node: FeedNode, *, seconds: float) -> None:
-    """Wait until the node's sweeps cover so many more seconds."""
+    """Wait until the node's sweeps cover so many further seconds."""
     swept_at = max(node.hub.swept_at, time.monotonic())
     async with asyncio.timeout(20):
         while node.hub.swept_at < swept_at + seconds:
@@ -76,7 +76,7 @@ async def test_an_account_whose_rows_are_applied_all_the_time_is_never_stale(
     await has_swept(node, seconds=1.5)
     end, was_stale = time.monotonic() + 3, False
     while time.monotonic() < end:
-        # At any moment a row waits, but none of them for a second.
+        # At every moment a row waits, and none of them for a second.
         await sync(connection, user, is_applied=False)
         await asyncio.sleep(0.05)
         await apply_inbox(connection)
