@@ -30,11 +30,11 @@ class Client:
         self.seen: list[Snapshot] = []
 
     def wake(self, newest: Snapshot, fresh: Freshness, now: float) -> None:
-        """Ignore it."""
+        """Record a newer snapshot."""
         self.seen.append(newest)
 
     def mark_stale(self, now: float, *, stale: bool) -> None:
-        """Ignore it."""
+        """Ignore a change of freshness."""
 
     async def sees(self, revision_above: int = 0) -> Snapshot:
         """The newest snapshot, as soon as its revision is above ``revision_above``."""
