@@ -1,1 +1,1 @@
-"""WHAT an account's state is: tables, the capture that keeps them current, the live queries over them."""
+"""The state of an account: the tables, the capture that keeps them current, and the live queries that read them."""

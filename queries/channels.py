@@ -1,4 +1,4 @@
-"""The channels that this release serves; a new one is a new file and a line here."""
+"""The channels of this release; a new one is a new file and a line here."""
 
 from __future__ import annotations
 

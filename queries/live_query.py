@@ -1,8 +1,8 @@
 """Live queries: one statement reads every channel of many accounts in one consistent cut.
 
-Each channel is one file (`status.py`, `positions.py`, `guards.py`) that says which columns it reads and how a
-row of them becomes the channel's state. They are put together into a single statement, because one statement
-is one snapshot of the database: all channels of an account stand at the same revision, for one round trip.
+Each channel is one file (`status.py`, `positions.py`, `guards.py`) with the columns that it reads and the function from
+a row of them to its state. All channels together are one statement, because one statement is one snapshot of the
+database: all channels of an account stand at the same revision, for one round trip.
 """
 
 from __future__ import annotations
@@ -47,8 +47,8 @@ class Evaluation(NamedTuple):
     state: State
 
 
-# The limits tell the planner that these tables have one row: it takes an unanalysed one for a thousand and
-# the product of two for so dear that compiling the statement (0.7 s) would pay.
+# The limits show the planner that these tables have one row. It assumes a thousand rows in an unanalysed table, and
+# then estimates such a high cost for their product that it compiles the statement, which takes 0.7 s.
 _STATEMENT = """
 SELECT watched.user_id,
        epoch.epoch AS database_epoch,
@@ -71,12 +71,12 @@ _VERSIONS: Final = 8
 
 
 def wire_epoch(database_epoch: int) -> int:
-    """The epoch that clients see: the database's, and which release's meaning of the state; below 2^53."""
+    """The epoch that clients see: the database's epoch and `STATE_VERSION` in one number below 2^53."""
     return database_epoch * _VERSIONS + STATE_VERSION
 
 
 def database_epoch(wire_epoch: int) -> int:
-    """The database's part of an epoch that clients see."""
+    """The database's epoch in an epoch that clients see."""
     return wire_epoch // _VERSIONS
 
 
@@ -93,15 +93,17 @@ class LiveQueries:
     async def evaluate(
         self, connection: asyncpg.Connection, user_ids: Iterable[UUID], *, timeout_seconds: float = 5.0
     ) -> list[Evaluation]:
-        """The state of each account, in no particular order; an account without any row is empty at revision
-        0, and one whose row holds anything of another account is left out.
+        """The state of each account, in no particular order.
+
+        An account without any row is empty at revision 0. An account whose row holds data of another account is left
+        out.
         """
         wanted = frozenset(user_ids)
         rows = await connection.fetch(self.statement, list(wanted), timeout=timeout_seconds)
         return [self._shape(row) for row in rows if self._is_own(row, wanted)]
 
     def _is_own(self, row: Mapping[str, Any], wanted: frozenset[UUID]) -> bool:
-        """Whether the row was asked for and nothing in it is another account's; if not, that was counted."""
+        """Whether the row was asked for and holds no data of another account; counts and logs a row that does."""
         own = (
             row["own"] is True
             and row["user_id"] in wanted

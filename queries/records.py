@@ -1,8 +1,7 @@
-"""Records in PostgreSQL's own binary form: what has not changed is known by its bytes, and read only once.
+"""Records in PostgreSQL's own binary form: an unchanged record is recognised by its bytes and decoded only once.
 
-A statement sends one record as ``record_send(ROW(…))``. Most records are what they were at the last read:
-then looking up their bytes costs a twentieth of reading their fields, and the database turns no numbers into
-text.
+A statement sends one record as ``record_send(ROW(…))``. Most records are the same as at the last read. Looking up their
+bytes costs a twentieth of decoding their fields, and the database converts no numbers to text.
 """
 
 from __future__ import annotations
@@ -21,8 +20,8 @@ _NUMERIC: Final = struct.Struct(">HhHH").unpack_from
 _DIGITS_BASE: Final = 10_000
 _NEGATIVE: Final = 0x4000
 _NOT_FINITE: Final = {0xC000: float("nan"), 0xD000: float("inf"), 0xF000: float("-inf")}
-#: Texts, times and numbers that are shared between records: a new price comes with the entry, the limits
-#: and the times of the old one.
+#: Texts, times and numbers that records share: a record with a new price has the entry, the limits and the times of the
+#: old one.
 _VALUES_REMEMBERED: Final = 16_384
 _FIRST_MOMENT: Final = datetime(2000, 1, 1, tzinfo=UTC)
 
@@ -32,11 +31,10 @@ Value = TypeVar("Value")
 
 
 class Remembered(Generic[Key, Value]):
-    """A pure function that remembers what it is asked for again and again, until between two `forget_unused`
-    it was not.
+    """A pure function with a cache of the values that were asked for since the call of `forget_unused` before the last.
 
-    What it remembers is as much as what is being read, and nothing of accounts that are read once and then
-    idle: of those only a number is kept. More than ``most`` values between two calls age faster.
+    The cache grows with the accounts that are being read. Of an account that is read once and then idle, it keeps one
+    number. More than ``most`` values between two calls age faster.
     """
 
     def __init__(self, make: Callable[[Key], Value], *, most: int) -> None:
@@ -71,7 +69,7 @@ class Remembered(Generic[Key, Value]):
         return len(self._young) + len(self._old)
 
     def age(self) -> None:
-        """Forget what was not asked for since the last time."""
+        """Forget the values that were not asked for since the last call."""
         self._old, self._young = self._young, {}
         self._seen_before, self._seen = self._seen, set()
 
@@ -80,7 +78,7 @@ _REMEMBERED: Final[list[Remembered[Any, Any]]] = []
 
 
 def forget_unused() -> None:
-    """Forget all records that were not read since the last call; call it every few seconds."""
+    """Forget the records that were not read since the last call; a node calls this every few seconds."""
     for each in _REMEMBERED:
         each.age()
 
@@ -88,7 +86,7 @@ def forget_unused() -> None:
 def read(record: bytes) -> list[Any]:
     """The fields of a record: numbers with decimals as float, times as ISO 8601, UUIDs as text, null as None.
 
-    Raises KeyError for a field of a type that no statement here sends.
+    Raises KeyError for a type that no statement here sends.
     """
     fields: list[Any] = []
     at = 4
@@ -104,7 +102,7 @@ def read(record: bytes) -> list[Any]:
 
 
 def ends_true(record: bytes) -> bool:
-    """Whether the last field of a record is a boolean and true."""
+    """Whether the last field of a record is the boolean true."""
     return record[-1] == 1
 
 
@@ -138,7 +136,7 @@ def _double(data: bytes) -> float:
 
 @lru_cache(maxsize=_VALUES_REMEMBERED)
 def _numeric(data: bytes) -> float:
-    """The double that is nearest, as the database's own cast gives it."""
+    """The nearest double, as from the database's own cast."""
     count, weight, sign, _ = _NUMERIC(data)
     if sign in _NOT_FINITE:
         return _NOT_FINITE[sign]
@@ -146,12 +144,12 @@ def _numeric(data: bytes) -> float:
     for digit in struct.unpack_from(f">{count}H", data, 8):
         whole = whole * _DIGITS_BASE + digit
     places = count - 1 - weight
-    # Dividing whole numbers rounds once; dividing floats would round before.
+    # Dividing whole numbers rounds once; dividing floats would round twice.
     value = whole / _DIGITS_BASE**places if places > 0 else float(whole * _DIGITS_BASE**-places)
     return -value if sign == _NEGATIVE else value
 
 
-#: By the type's number in PostgreSQL's catalogue, which never changes for a built-in type.
+#: By the number of the type in PostgreSQL's catalogue, which never changes for a built-in type.
 _READERS: Final[Mapping[int, Callable[[bytes], Any]]] = {
     16: _boolean,
     20: _integer,

@@ -1,4 +1,4 @@
-"""Times as the stream writes them."""
+"""Times in the form of the stream."""
 
 from __future__ import annotations
 
@@ -6,6 +6,6 @@ from datetime import datetime
 
 
 def iso(moment: datetime) -> str:
-    """ISO 8601 in UTC with six decimals and ``Z``; ``moment`` must be in UTC, as the driver gives it."""
-    # Cutting the offset off is a third cheaper than making the datetime naive first.
+    """ISO 8601 in UTC with six decimals and ``Z``; ``moment`` must be in UTC, as the driver returns it."""
+    # Cutting the offset off takes two thirds of the time of removing it from the datetime first.
     return moment.isoformat(timespec="microseconds")[:26] + "Z"
