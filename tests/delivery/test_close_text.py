@@ -26,6 +26,6 @@ def test_a_close_text_fits_a_control_frame_and_its_hint_is_whole(reason: str, hi
         assert closed(1012, text).ending.retry_after_seconds == hint / 1000
 
 
-def test_a_reason_that_fits_is_told_whole() -> None:
+def test_a_reason_that_fits_is_sent_whole() -> None:
     assert close_text("the token expired", None) == "the token expired"
     assert close_text("draining", 1500) == '{"reason": "draining", "retry_after_ms": 1500}'

@@ -117,7 +117,7 @@ async def test_a_host_that_a_policy_cannot_name_is_left_out_of_it(site: httpx.As
         assert answer.status_code == 400  # uvicorn's own: it never reached the application
 
 
-async def test_strict_transport_is_told_over_https_alone(tmp_path: Path) -> None:
+async def test_strict_transport_is_sent_over_https_alone(tmp_path: Path) -> None:
     app = application(tmp_path)
     async with (
         serving(app, forwarded_allow_ips="127.0.0.1") as url,

@@ -56,7 +56,7 @@ def test_a_newly_watched_account_is_marked_to_be_read_once(hub: Hub, marks: Mark
     assert list(hub.watched()) == [(USER, -1)]
 
 
-def test_a_snapshot_wakes_every_client_of_its_account_and_nobody_else(hub: Hub) -> None:
+def test_a_snapshot_wakes_every_client_of_its_account_and_no_other_client(hub: Hub) -> None:
     mine, too, other = Client(), Client(), Client()
     hub.attach(USER, mine)
     hub.attach(USER, too)
@@ -105,7 +105,7 @@ def test_a_sweep_does_not_confirm_an_account_that_it_found_changed(hub: Hub) -> 
     assert watch.freshness(time.monotonic()).age_ms >= 59_000
 
 
-def test_clients_are_told_once_that_sweeps_have_stopped_and_once_that_they_go_on(hub: Hub) -> None:
+def test_staleness_is_reported_once_when_sweeps_stop_and_once_when_they_go_on(hub: Hub) -> None:
     client = Client()
     hub.attach(USER, client)
     publish(hub, snapshot(5))
@@ -146,7 +146,7 @@ def test_an_account_that_cannot_be_read_goes_stale_while_others_stay_fresh(hub: 
     assert (failing.stale, well.stale) == ([True], [])
 
 
-def test_an_account_is_forgotten_when_nobody_has_read_it_for_a_while(hub: Hub) -> None:
+def test_an_account_is_forgotten_when_no_client_has_read_it_for_a_while(hub: Hub) -> None:
     client = Client()
     watch = hub.attach(USER, client)
     now = time.monotonic()
@@ -221,7 +221,7 @@ async def test_a_node_that_stood_still_does_not_take_itself_for_blind(hub: Hub) 
     assert not hub.is_answered(now + 5)
 
 
-async def test_a_client_for_whom_nobody_has_anything_is_not_sent_away_at_once(hub: Hub) -> None:
+async def test_a_client_waits_a_while_for_an_account_that_is_in_no_memory(hub: Hub) -> None:
     hub.confirm(AS_OF, time.monotonic() - 60, changed=[])
     waiting = asyncio.create_task(hub.reading(USER).first_snapshot(Memory({}), time.monotonic()))
     # Longer than a blind node waits before it asks its memory.
@@ -292,7 +292,7 @@ async def test_a_blind_node_does_not_take_anybody_back(hub: Hub) -> None:
 # Snapshots that are computed from deltas.
 
 
-def test_what_a_commit_told_wakes_its_clients_and_is_as_old_as_the_last_look(hub: Hub) -> None:
+def test_a_delta_wakes_the_clients_and_its_state_is_as_old_as_the_last_look(hub: Hub) -> None:
     client = Client()
     watch = hub.attach(USER, client)
     publish(hub, snapshot(5), ago_seconds=1.5)
@@ -367,7 +367,7 @@ def test_a_sweep_compares_what_was_delivered_as_it_is_now(hub: Hub) -> None:
     assert hub.delivered() == ([USER], [6])
 
 
-def test_a_node_that_cannot_look_does_not_call_fresh_what_is_told(hub: Hub) -> None:
+def test_a_blind_node_does_not_call_the_state_of_a_delta_fresh(hub: Hub) -> None:
     client, now = Client(), time.monotonic()
     hub.attach(USER, client)
     hub.publish([Step(snapshot(5), None)], as_of=AS_OF, read_at=now - 60)

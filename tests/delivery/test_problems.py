@@ -80,7 +80,7 @@ async def test_every_reason_to_refuse_has_its_status_and_sentence(
     assert ("retry-after" in answer.headers) == (error.status == 503)
 
 
-async def test_who_sent_nothing_is_asked_for_a_token_and_told_of_no_error(
+async def test_a_request_without_a_token_is_asked_for_one_and_gets_no_error_code(
     site: httpx.AsyncClient,
 ) -> None:
     missing, expired = await site.get("/fail/missing"), await site.get("/fail/expired")
@@ -121,7 +121,7 @@ async def test_a_very_long_path_is_not_repeated_whole(site: httpx.AsyncClient) -
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE", "OPTIONS"])
-async def test_a_wrong_method_is_told_the_right_ones(site: httpx.AsyncClient, method: str) -> None:
+async def test_a_wrong_method_is_answered_with_the_right_ones(site: httpx.AsyncClient, method: str) -> None:
     answer = await site.request(method, "/fail/bug")
     assert answer.headers["allow"] == "GET, HEAD"
     assert problem(answer)["type"] == "/api/v1/problems/method-not-allowed"

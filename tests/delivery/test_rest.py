@@ -183,7 +183,7 @@ async def test_the_countdown_goes_by_the_databases_clock_however_wrong_this_mach
 
 
 @pytest.mark.parametrize("path", [*DOCUMENTS, "/api/v1/trading/health", "/api/v1/openapi.json"])
-async def test_head_tells_the_length_and_sends_nothing(server: RestServer, path: str) -> None:
+async def test_head_has_the_length_and_no_body(server: RestServer, path: str) -> None:
     server.publish(ANN, quiet())
     whole, head = await server.get(path, ANN), await server.get(path, ANN, method="HEAD")
     assert (head.status_code, head.content) == (200, b"")
@@ -218,7 +218,7 @@ async def test_a_symbol_that_names_nothing_is_a_422(server: RestServer, symbol: 
         ("Bearer " + "x" * 9000, "invalid_token"),
     ],
 )
-async def test_without_a_good_token_every_document_is_a_401_and_nobody_is_watched(
+async def test_without_a_good_token_every_document_is_a_401_and_no_account_is_watched(
     server: RestServer, authorization: str | None, error: str | None
 ) -> None:
     headers = {"authorization": authorization} if authorization else {}

@@ -86,7 +86,7 @@ def test_any_other_position_id_is_a_422(text: str) -> None:
     assert caught.value.status_code == 422
 
 
-def test_a_burst_passes_and_what_is_more_is_told_how_long_to_wait() -> None:
+def test_a_burst_passes_and_requests_beyond_it_get_a_time_to_wait() -> None:
     limit = RateLimit(per_second=2, burst=4)
     assert [limit.wait_seconds(ANN, 100.0) for _ in range(6)] == [0, 0, 0, 0, 1, 1]
 
@@ -99,7 +99,7 @@ def test_the_limit_recovers_at_its_rate() -> None:
     assert [limit.wait_seconds(ANN, 200.0) for _ in range(5)] == [0, 0, 0, 0, 1]
 
 
-def test_waiting_as_long_as_told_is_enough() -> None:
+def test_waiting_as_long_as_the_answer_says_is_enough() -> None:
     limit = RateLimit(per_second=0.1, burst=1)
     assert limit.wait_seconds(ANN, 100.0) == 0
     wait_seconds = limit.wait_seconds(ANN, 101.5)

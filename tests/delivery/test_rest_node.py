@@ -61,7 +61,9 @@ async def told(server: Node, path: str, user_id: UUID, until: Callable[[Any], bo
     return document
 
 
-async def test_an_account_that_never_wrote_a_row_is_told_so_and_not_made_up(server: Node, ann: UUID) -> None:
+async def test_an_account_without_rows_is_answered_as_unknown_and_not_made_up(
+    server: Node, ann: UUID
+) -> None:
     status, positions, guards = [await server.get(path, ann) for path in (STATUS, OPEN, GUARDS)]
     assert (status["status"], status["last_sync_at"], status["total_syncs"]) == ("idle", None, 0)
     assert (positions["total_positions"], positions["positions"]) == (0, [])

@@ -107,7 +107,7 @@ async def test_the_current_price_is_the_entry_price_until_one_is_known(
 
 
 @pytest.mark.parametrize(("matched", "with_bot"), [(0, False), (1, True), (2, False)])
-async def test_whether_bot_and_broker_agree_is_told(
+async def test_the_answer_says_whether_bot_and_broker_agree(
     server: RestServer, platform: Platform, matched: int, with_bot: bool
 ) -> None:
     document = await found(server, await platform.log(ANN, 1, matched=matched))
@@ -225,7 +225,7 @@ async def test_an_answer_is_stale_while_rows_of_the_account_wait_to_be_applied(
     assert (await found(server, anns))["status"] == "closed"
 
 
-async def test_who_asks_too_often_is_told_how_long_to_wait_and_others_are_not(server: RestServer) -> None:
+async def test_a_user_who_asks_too_often_gets_a_time_to_wait_and_others_do_not(server: RestServer) -> None:
     path = f"/api/v1/positions/{uuid4()}"
     answers = await asyncio.gather(*(server.get(path, ANN) for _ in range(100)))
     refused = [answer for answer in answers if answer.status_code == 429]

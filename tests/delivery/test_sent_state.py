@@ -69,7 +69,7 @@ def test_nothing_is_sent_when_nothing_newer_is_there() -> None:
     assert sent.update(snapshot(4), FRESH) is None
 
 
-def test_a_client_of_a_quiet_channel_is_told_nothing_and_keeps_pace_by_heartbeat() -> None:
+def test_a_client_of_a_quiet_channel_gets_no_update_and_keeps_pace_by_heartbeat() -> None:
     sent, mirror = begun(snapshot(5, syncs=1), ("guards",))
     assert sent.update(snapshot(6, syncs=2), FRESH) is None
     frame = sent.heartbeat(FRESH, stale=False)
@@ -133,7 +133,7 @@ def test_a_resumed_client_ends_with_exactly_the_channels_it_wants(
     assert mirror.revision == 12
 
 
-def test_a_client_that_resumes_up_to_date_is_told_so_by_a_heartbeat_alone() -> None:
+def test_a_client_that_resumes_up_to_date_gets_a_heartbeat_alone() -> None:
     newest = snapshot(5)
     (frame,) = SentState(USER, CHANNELS, newest).resume(5, CHANNELS, [], newest, FRESH)
     heartbeat = read(frame)

@@ -39,7 +39,7 @@ async def test_a_shorter_token_in_band_ends_the_stream_when_it_ends() -> None:
             assert await close_code(connection) == 4001
 
 
-async def test_a_token_that_ends_soon_is_announced_to_a_stranger_who_brings_it() -> None:
+async def test_the_end_of_a_token_that_came_with_a_hello_is_announced() -> None:
     async with stream_server(quiet=True) as server, server.connect() as connection:
         await say(connection, type="hello", token=server.token(ttl_seconds=3))
         await server.watched()

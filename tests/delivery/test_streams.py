@@ -142,7 +142,7 @@ async def test_the_subprotocol_is_agreed_on_when_offered_and_optional_otherwise(
         assert agreed.subprotocol == SUBPROTOCOL
 
 
-async def test_a_change_reaches_its_user_and_nobody_else(server: StreamServer) -> None:
+async def test_a_change_reaches_its_user_and_no_other_user(server: StreamServer) -> None:
     mine, other = snapshot(5), snapshot(5, user_id=OTHER_USER)
     async with (
         server.connect(headers=server.headers()) as connection,
@@ -163,7 +163,7 @@ async def test_quiet_streams_are_kept_alive_by_heartbeats(server: StreamServer) 
         assert (heartbeat["type"], heartbeat["base"], heartbeat["revision"]) == ("heartbeat", 5, 5)
 
 
-async def test_clients_are_told_stale_when_sweeps_stop_and_fresh_when_they_go_on(
+async def test_heartbeats_say_stale_when_sweeps_stop_and_fresh_when_they_go_on(
     server: StreamServer,
 ) -> None:
     async with server.connect(headers=server.headers()) as connection:
@@ -218,7 +218,7 @@ async def test_a_second_hello_is_malformed(server: StreamServer) -> None:
         assert await close_code(connection) == 4400
 
 
-async def test_too_many_frames_are_told_when_to_come_back(server: StreamServer) -> None:
+async def test_a_client_that_sends_too_many_frames_gets_a_time_to_come_back(server: StreamServer) -> None:
     async with server.connect(headers=server.headers()) as connection:
         await server.opened(snapshot(5), connection)
         for _ in range(11):
@@ -337,7 +337,7 @@ async def test_a_position_beyond_what_there_is_gets_a_snapshot_as_soon_as_that_w
         assert (await frame(connection))["revision"] == 5
 
 
-async def test_a_drained_client_is_told_when_to_come_back(server: StreamServer) -> None:
+async def test_a_drained_client_gets_a_time_to_come_back(server: StreamServer) -> None:
     async with server.connect(headers=server.headers()) as connection:
         await server.opened(snapshot(5), connection)
         await server.leave()

@@ -34,7 +34,7 @@ async def test_each_bad_frame_ends_in_its_close_code(server: StreamServer) -> No
     assert dict(zip(BAD, found, strict=True)) == {bad: code for bad, (_, code) in BAD.items()}
 
 
-async def test_it_does_so_byte_by_byte_and_before_anybody_has_said_who_he_is(server: StreamServer) -> None:
+async def test_it_does_so_byte_by_byte_and_before_a_hello(server: StreamServer) -> None:
     async def is_as_expected(bad: str) -> bool:
         sent, code = BAD[bad]
         # Before its hello a client may send nothing else.
@@ -156,7 +156,7 @@ async def test_what_comes_together_with_the_handshake_is_looked_at_after_it(
         assert (await Wire(reader, writer).goodbye()).code == code
 
 
-async def test_a_flood_that_arrives_in_one_piece_holds_nobody_up(server: StreamServer) -> None:
+async def test_a_flood_that_arrives_in_one_piece_holds_no_other_client_up(server: StreamServer) -> None:
     async with opened(server):
         (socket,) = server.sockets.all()
         flood = frame(PING) * 40_000

@@ -122,7 +122,7 @@ async def test_a_get_of_the_websocket_without_a_handshake_names_the_usual_cause(
         assert answered.headers.get("upgrade") == ("websocket" if status == 426 else None)
 
 
-async def test_a_user_without_the_scope_revokes_nobody(served: Node) -> None:
+async def test_a_user_without_the_scope_revokes_no_token(served: Node) -> None:
     user, other = uuid4(), uuid4()
     body = f'{{"user_id":"{other}"}}'
     headers = {

@@ -118,7 +118,7 @@ async def test_a_wrong_one_ends_the_connection_as_it_does_within_others(
         assert (await wire.goodbye()).code == PROTOCOL_ERROR
 
 
-async def test_answers_that_nobody_asked_for_are_counted_one_by_one(server: StreamServer) -> None:
+async def test_unsolicited_pongs_are_counted_one_by_one(server: StreamServer) -> None:
     async with opened(server) as wire:
         socket = await at_rest(server)
         # Each pong arrives alone, as on a slow line, so the parser sees none of them.

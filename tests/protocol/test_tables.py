@@ -137,7 +137,7 @@ def test_the_close_codes_are_those_of_the_code_and_so_is_what_they_ask_of_a_clie
         assert (verdict == "token") == ("with a new token" in reconnect), code
 
 
-def test_the_codes_of_the_library_are_taken_as_they_are_told() -> None:
+def test_the_clients_take_the_codes_of_the_library_as_documented() -> None:
     text = section("Close codes", level=2)
     final, others = re.search(r"own: (.*) are final; (.*) are not\.", text, re.DOTALL).groups()  # type: ignore[union-attr]
     for words, verdict in ((final, "refused"), (others, "retry")):
@@ -219,7 +219,7 @@ def test_the_limits_are_the_defaults_of_the_settings() -> None:
     assert told["time to `hello`"][1] == str(CloseCode.NO_HELLO.value)
 
 
-def test_the_headers_of_an_answer_are_those_that_are_told() -> None:
+def test_the_headers_of_an_answer_are_the_documented_ones() -> None:
     told = {name.strip("`").lower() for name, _ in table("The state, once or waited for", level=3)}
     sent = {name.decode() for name, _ in freshness_headers('"8:1"', 1, Freshness("", 0), stale=False)}
     assert told == sent - {"cache-control", "vary"}
