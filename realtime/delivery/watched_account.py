@@ -183,12 +183,10 @@ class WatchedAccount:
         at, as_of = self._own_read_at, self._own_as_of
         if not self.behind and sweeps.swept_at > at:
             at, as_of = sweeps.swept_at, sweeps.swept_as_of
-        for since, since_as_of in (
-            (self.waits_since, self.waits_as_of),
-            (sweeps.waits_since, sweeps.waits_as_of),
-        ):
-            if since < at:
-                at, as_of = since, since_as_of
+        if self.waits_since < at:
+            at, as_of = self.waits_since, self.waits_as_of
+        if sweeps.waits_since < at:
+            at, as_of = sweeps.waits_since, sweeps.waits_as_of
         if at == float("-inf"):
             return Freshness(as_of or self._own_as_of, UNKNOWN_AGE_MS)
         return Freshness(as_of, int((now - at) * 1000))
