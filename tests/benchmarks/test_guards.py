@@ -21,8 +21,9 @@ from auth.identity import Identity
 from queries.channels import LIVE_QUERIES
 from realtime.audit.sources import Sources
 from realtime.audit.verdict import read_evidence
+from realtime.delivery.sent_state import SentState
 from realtime.delivery.server.handover import HandoverProtocol
-from realtime.delivery.stream import SentState, Stream, Timing
+from realtime.delivery.stream import Stream, Timing
 from realtime.delivery.watched_account import WatchedAccount
 from realtime.delivery.websocket.connection import Allowance, Socket
 from realtime.metrics import METRICS

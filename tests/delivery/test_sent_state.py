@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from guardwire.patch import apply, diff
 from guardwire.state import CHANNELS
-from realtime.delivery.stream import Frame, SentState, channels_in_order
+from realtime.delivery.sent_state import Frame, SentState, channels_in_order
 from realtime.history import Edge, find_path
 from realtime.owners import WrongOwner
 from realtime.snapshot import Snapshot

@@ -16,11 +16,11 @@ from guardwire.errors import CloseCode
 from guardwire.messages import Auth, Hello, Resume, Resync, Subscribe, Unsubscribe
 from guardwire.patch import diff
 from guardwire.state import CHANNELS
+from realtime.delivery.sent_state import Frame
 from realtime.delivery.stream import (
     EARLY_SECONDS,
     NOTHING,
     Close,
-    Frame,
     Outputs,
     Stream,
     Timing,

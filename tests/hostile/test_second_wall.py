@@ -22,7 +22,7 @@ from websockets.exceptions import ConnectionClosed
 from guardwire.state import CHANNELS
 from queries.channels import LIVE_QUERIES
 from queries.live_query import LiveQueries
-from realtime.delivery.stream import SentState
+from realtime.delivery.sent_state import SentState
 from realtime.history import Edge, Step
 from realtime.metrics import METRICS
 from realtime.owners import WrongOwner

@@ -15,7 +15,7 @@ from starlette.types import Scope
 from auth.identity import Identity
 from guardwire.messages import Resume
 from guardwire.state import CHANNELS
-from realtime.delivery.stream import channels_in_order
+from realtime.delivery.sent_state import channels_in_order
 from realtime.snapshot import Channels
 
 #: Gives the identity behind a request, or raises AuthenticationError.

@@ -27,7 +27,8 @@ from realtime.delivery.http.responses import (
 )
 from realtime.delivery.hub import Hub, Waiter
 from realtime.delivery.limits import Admission
-from realtime.delivery.stream import Close, Frame, Output, SentState, Stream, Timing, count
+from realtime.delivery.sent_state import Frame, SentState, count
+from realtime.delivery.stream import Close, Output, Stream, Timing
 from realtime.delivery.watched_account import WatchedAccount
 from realtime.errors import UnavailableError
 from realtime.history import Store

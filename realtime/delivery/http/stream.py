@@ -24,7 +24,8 @@ from realtime.delivery.drain import Drain
 from realtime.delivery.http.parameters import Authenticate, channels_parameter, position_of, since_parameter
 from realtime.delivery.hub import Hub, Waiter
 from realtime.delivery.limits import Admission
-from realtime.delivery.stream import Close, Frame, Outputs, Stream, Timing, count, retry_after_ms
+from realtime.delivery.sent_state import Frame, count
+from realtime.delivery.stream import Close, Outputs, Stream, Timing, retry_after_ms
 from realtime.history import Store
 from realtime.logs import SESSION_ID
 from realtime.metrics import METRICS

@@ -27,17 +27,8 @@ from auth.refusals import Reason
 from guardwire.errors import CloseCode
 from guardwire.messages import decode_client_frame
 from realtime.delivery.connection_log import WEBSOCKET, report_close
-from realtime.delivery.stream import (
-    Close,
-    Frame,
-    Outputs,
-    Ping,
-    Stream,
-    Verify,
-    close_after,
-    count,
-    retry_after_ms,
-)
+from realtime.delivery.sent_state import Frame, count
+from realtime.delivery.stream import Close, Outputs, Ping, Stream, Verify, close_after, retry_after_ms
 from realtime.delivery.watched_account import NEVER_READ, WatchedAccount
 from realtime.errors import StreamClosed
 from realtime.metrics import METRICS

@@ -21,7 +21,8 @@ from realtime.delivery.connection_log import WEBSOCKET, report_begin, report_end
 from realtime.delivery.drain import Drain
 from realtime.delivery.hub import Hub
 from realtime.delivery.limits import MAX_FRAMES_PER_SECOND, Admission, AnonymousLimit
-from realtime.delivery.stream import Stream, Timing, Verify, channels_in_order, close_after
+from realtime.delivery.sent_state import channels_in_order
+from realtime.delivery.stream import Stream, Timing, Verify, close_after
 from realtime.delivery.websocket.connection import Callbacks, Socket
 from realtime.errors import AuthenticationError
 from realtime.history import Store
