@@ -56,6 +56,9 @@ WHERE l.shard = 0 AND l.held_until < clock_timestamp() AND s.state <> 'active'
 #: The rows of one batch. A larger batch would delay its first row by more than it saves.
 BATCH_ROWS: Final = 1000
 _LEAST_BATCH_ROWS: Final = 10
+#: After so many batches without a row, the applier takes notifications no more often than it polls: every login of the
+#: database may send them.
+_MOST_EMPTY_BATCHES: Final = 20
 #: SQLSTATE classes of failures that no row causes: a lost race, no room, an object in use, a cancellation.
 _PASSING_CLASSES: Final = ("40", "53", "55", "57", "58", "08")
 _LEASE_IS_OVER: Final = "GW001"
@@ -115,6 +118,7 @@ class Applier:
         self._wakened = asyncio.Event()
         self._rows_notify = False
         self._batch_rows = BATCH_ROWS
+        self._empty_batches = 0
         self._backlog = _Backlog()
         #: Term of the lease that this process holds; None while another one does.
         self.term: int | None = None
@@ -197,7 +201,7 @@ class Applier:
                     break
                 raise
             if applied:
-                pause = self._timing.poll_busy
+                pause, self._empty_batches = self._timing.poll_busy, 0
                 continue
             self._backlog.end()
             pause = min(pause * 1.5, self._timing.poll_idle)
@@ -206,6 +210,10 @@ class Applier:
         self._lose()
 
     async def _pause(self, seconds: float) -> None:
+        """Wait after an empty batch, until somebody wakes the applier or the time is over."""
+        self._empty_batches += 1
+        if self._empty_batches > _MOST_EMPTY_BATCHES:
+            await asyncio.sleep(self._timing.poll_busy)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self._wakened.wait()

@@ -139,6 +139,28 @@ async def test_a_row_that_cannot_be_applied_is_set_aside_and_the_others_are_appl
     assert "guardwire.set_aside" in caplog.text
 
 
+async def test_a_flood_of_notifications_costs_no_more_than_polling(
+    migrated_url: str, connection: asyncpg.Connection[Any], user: UUID
+) -> None:
+    """Every login of the database may notify the applier."""
+    await connection.execute(
+        "DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET track_functions = pl', current_database()); END $$"
+    )
+    calls = "SELECT coalesce(sum(calls), 0) FROM pg_stat_user_functions WHERE funcname = 'apply'"
+    timing = dataclasses.replace(QUICK, poll_busy=0.05, poll_idle=0.05)
+    async with running(migrated_url, "one", is_woken=True, timing=timing) as one:
+        await one.leads()
+        began = time.monotonic()
+        for _ in range(400):
+            one.applier.wake()
+            await asyncio.sleep(0.005)
+        spent = time.monotonic() - began
+    async with asyncio.timeout(20):
+        while not (found := await connection.fetchval(calls)):
+            await asyncio.sleep(0.05)
+    assert 20 < found <= 20 + spent / 0.05 + 5
+
+
 async def test_rows_that_take_long_one_by_one_come_in_smaller_batches(
     migrated_url: str, connection: asyncpg.Connection[Any], user: UUID, caplog: pytest.LogCaptureFixture
 ) -> None:
