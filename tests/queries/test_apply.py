@@ -351,7 +351,7 @@ async def test_what_rows_come_to_does_not_depend_on_the_size_of_batches(writer: 
     at_once.applies = True
     await write_rows_of_every_kind(at_once)
     expected = await derived(at_once)
-    assert len(expected["breaches"]) == 3
+    assert len(expected["breaches"]) == 4
     for batch_rows in (1, 2, 3, 7, 1000):
         later = writer.of()
         await write_rows_of_every_kind(later)

@@ -177,43 +177,42 @@ BEGIN
 END
 $$;
 
+DROP TYPE IF EXISTS guardwire.placed_row CASCADE;
+CREATE TYPE guardwire.placed_row AS (
+    nth bigint, account uuid, source "char", operation "char", new_row jsonb, arrived_at timestamptz, revision bigint, ordinal integer
+);
+COMMENT ON TYPE guardwire.placed_row IS 'A guardwire.copied_row with its place in the recorded order; columns as there and in guardwire.arrivals';
+
 -- Applies rows of locked accounts in the order of their arrival. Rows of one source that follow each other are applied
 -- together, for all accounts at once: the first such run of each account, then the second, and so on.
-CREATE OR REPLACE FUNCTION guardwire.apply_runs(
-    rows guardwire.copied_row[], users uuid[], revisions bigint[], batch guardwire.inbox[]
-) RETURNS void LANGUAGE plpgsql AS $$
+CREATE OR REPLACE FUNCTION guardwire.apply_runs(rows guardwire.placed_row[], batch guardwire.inbox[]) RETURNS void
+LANGUAGE plpgsql AS $$
 DECLARE
-    placed record;
-    r record;
+    run record;
+    r guardwire.placed_row;
     log guardwire.log_row[];
     equity guardwire.equity_row[];
 BEGIN
-    FOR placed IN
-        SELECT o.run, o.source, array_agg(o.row ORDER BY (o.row).account, (o.row).nth) AS rows,
-               array_agg(o.ordinal ORDER BY (o.row).account, (o.row).nth) AS ordinals,
-               array_agg(o.revision ORDER BY (o.row).account, (o.row).nth) AS revisions
-        FROM (SELECT w.*, sum(CASE WHEN w.begins THEN 1 ELSE 0 END) OVER (PARTITION BY (w.row).account ORDER BY (w.row).nth) AS run
-              FROM (SELECT u AS row, u.source, l.revision, row_number() OVER (PARTITION BY u.account ORDER BY u.nth)::integer AS ordinal,
+    FOR run IN
+        SELECT o.source, array_agg(o.row ORDER BY o.account, o.nth) AS rows
+        FROM (SELECT w.*, count(*) FILTER (WHERE w.begins) OVER (PARTITION BY w.account ORDER BY w.nth) AS number
+              FROM (SELECT u AS row, u.account, u.nth, u.source,
                            u.source = 'g' OR u.source IS DISTINCT FROM lag(u.source) OVER (PARTITION BY u.account ORDER BY u.nth) AS begins
-                    FROM unnest(rows) AS u JOIN unnest(users, revisions) AS l (user_id, revision) ON l.user_id = u.account
-                    WHERE u.operation <> 't') AS w) AS o
-        GROUP BY o.run, o.source ORDER BY o.run, o.source
+                    FROM unnest(rows) AS u) AS w) AS o
+        GROUP BY o.number, o.source ORDER BY o.number, o.source
     LOOP
-        IF placed.source = 'l' THEN
+        IF run.source = 'l' THEN
             SELECT array_agg(o ORDER BY o.user_id, o.ticket, o.ordinal) INTO log
-            FROM unnest(placed.rows, placed.ordinals, placed.revisions)
-                 AS u (nth, account, source, operation, new_row, old_row, xid, arrived_at, ordinal, revision)
+            FROM unnest(run.rows::guardwire.placed_row[]) AS u
             CROSS JOIN LATERAL guardwire.read_log(u.new_row, u.arrived_at, u.revision, u.ordinal, u.operation = 'i') AS o;
             PERFORM guardwire.apply_log(log);
-        ELSIF placed.source = 'e' THEN
+        ELSIF run.source = 'e' THEN
             SELECT array_agg(o ORDER BY o.user_id, o.ordinal) INTO equity
-            FROM unnest(placed.rows, placed.ordinals, placed.revisions)
-                 AS u (nth, account, source, operation, new_row, old_row, xid, arrived_at, ordinal, revision)
+            FROM unnest(run.rows::guardwire.placed_row[]) AS u
             CROSS JOIN LATERAL guardwire.read_equity(u.new_row, u.arrived_at, u.revision, u.ordinal, u.operation = 'i', u.nth) AS o;
             PERFORM guardwire.apply_equity(equity, batch);
-        ELSIF placed.source = 'g' THEN
-            FOR r IN SELECT u.* FROM unnest(placed.rows, placed.ordinals, placed.revisions)
-                         AS u (nth, account, source, operation, new_row, old_row, xid, arrived_at, ordinal, revision) LOOP
+        ELSIF run.source = 'g' THEN
+            FOREACH r IN ARRAY run.rows::guardwire.placed_row[] LOOP
                 PERFORM guardwire.copy_limits(r.account, r.new_row, r.nth);
                 PERFORM guardwire.apply_limits(r.account, r.arrived_at, r.revision, r.ordinal, batch, r.nth);
             END LOOP;
@@ -244,6 +243,7 @@ DECLARE
     users uuid[];
     revisions bigint[];
     unready uuid[];
+    placed guardwire.placed_row[];
 BEGIN
     SELECT array_agg(a.user_id), array_agg(a.revision), array_agg(a.user_id) FILTER (WHERE NOT a.ready)
     INTO users, revisions, unready
@@ -254,12 +254,15 @@ BEGIN
     IF cardinality(symbols) > 0 THEN
         PERFORM guardwire.apply_instruments(symbols);
     END IF;
+    placed := ARRAY(
+        SELECT ROW(u.nth, u.account, u.source, u.operation, u.new_row, u.arrived_at, l.revision,
+                   row_number() OVER (PARTITION BY u.account ORDER BY u.nth))::guardwire.placed_row
+        FROM unnest(rows) AS u JOIN unnest(users, revisions) AS l (user_id, revision) ON l.user_id = u.account);
     INSERT INTO guardwire.arrivals (user_id, revision, ordinal, log_id, source, inserted, arrived_at)
-    SELECT r.account, l.revision, r.ordinal, guardwire.read_user(r.new_row ->> 'id'), r.source, r.operation = 'i', r.arrived_at
-    FROM (SELECT u.*, row_number() OVER (PARTITION BY u.account ORDER BY u.nth)::integer AS ordinal FROM unnest(rows) AS u) AS r
-    JOIN unnest(users, revisions) AS l (user_id, revision) ON l.user_id = r.account
+    SELECT r.account, r.revision, r.ordinal, guardwire.read_user(r.new_row ->> 'id'), r.source, r.operation = 'i', r.arrived_at
+    FROM unnest(placed) AS r
     WHERE r.source IN ('l', 'e') AND guardwire.read_user(r.new_row ->> 'id') IS NOT NULL;
-    PERFORM guardwire.apply_runs(rows, users, revisions, batch);
+    PERFORM guardwire.apply_runs(placed, batch);
     RETURN QUERY SELECT l.* FROM unnest(users, revisions) AS l (user_id, revision);
 END
 $$;
