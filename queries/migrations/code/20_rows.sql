@@ -90,7 +90,7 @@ $$;
 
 -- A copy as the rules read it. jsonb holds less than json: a number of a million digits, for one. Where such a value stands in a
 -- column that no rule reads, only the columns that the rules read are parsed.
-CREATE OR REPLACE FUNCTION guardwire.parse_copy(source "char", copy json) RETURNS jsonb LANGUAGE plpgsql IMMUTABLE AS $$
+CREATE OR REPLACE FUNCTION guardwire.parse_copy(source "char", copy json) RETURNS jsonb LANGUAGE plpgsql IMMUTABLE STRICT AS $$
 BEGIN
     RETURN copy::jsonb;
 EXCEPTION WHEN data_exception OR program_limit_exceeded THEN
