@@ -7,6 +7,8 @@ from typing import Any, Final
 import asyncpg
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
+from queries.search_path import connect
+
 _CONNECT_SECONDS: Final = 2.0
 _STATEMENT_SECONDS: Final = 10
 _POOL_WAIT_SECONDS: Final = 3.0
@@ -16,7 +18,7 @@ def engine_for(database_url: str, *, pool_size: int, pooled: bool) -> AsyncEngin
     """An engine on ``database_url`` (`postgresql://…`, Unix sockets by ``?host=``); it does not connect yet.
 
     With ``pooled`` the URL is that of a transaction pooler, which supports neither prepared statements nor settings
-    of a session.
+    of a session; the settings of its role take their place.
     """
     settings = {
         "application_name": "guardwire",
@@ -26,14 +28,15 @@ def engine_for(database_url: str, *, pool_size: int, pooled: bool) -> AsyncEngin
         "plan_cache_mode": "force_generic_plan",
         "statement_timeout": f"{_STATEMENT_SECONDS}s",
     }
-    options: dict[str, Any] = {"statement_cache_size": 0} if pooled else {"server_settings": settings}
 
-    async def connect() -> asyncpg.Connection[Any]:
-        return await asyncpg.connect(database_url, timeout=_CONNECT_SECONDS, **options)
+    async def open_connection() -> asyncpg.Connection[Any]:
+        if pooled:
+            return await asyncpg.connect(database_url, timeout=_CONNECT_SECONDS, statement_cache_size=0)
+        return await connect(database_url, settings=settings, timeout=_CONNECT_SECONDS)
 
     return create_async_engine(
         "postgresql+asyncpg://",
-        async_creator=connect,
+        async_creator=open_connection,
         pool_size=pool_size,
         max_overflow=0,
         pool_timeout=_POOL_WAIT_SECONDS,

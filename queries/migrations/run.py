@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable
 from importlib.resources import files
 from typing import Any, Final
@@ -18,14 +19,18 @@ from sqlalchemy.pool import NullPool
 
 from queries.capture import backfill, forget_removal, list_accounts
 from queries.migrations.code import install_code
-from queries.migrations.existing import READ_COLUMNS, check_existing_tables
+from queries.migrations.existing import READ_COLUMNS, check_existing_tables, check_server
 from queries.migrations.script import execute_script
+from queries.search_path import connect_safely
 from realtime.errors import MigrationError
 
 # A lock that is waited for makes every writer behind it wait too: each try is short, and a pause follows.
 LOCK_TIMEOUT_MS: Final = 500
 PAUSE_SECONDS = 1.0
 ATTEMPTS = 300
+_PROGRESS_SECONDS: Final = 2.0
+#: A pooler would hand time limits and locks of this session to another one.
+_SESSION: Final = {"application_name": "guardwire migrate"}
 
 # The mode conflicts with itself, but not with reading or writing this table. An advisory lock would serve as well,
 # but any login that may connect could hold that.
@@ -84,6 +89,19 @@ def _silent(message: str) -> None:
     """Default of `progress`: says nothing."""
 
 
+def _now_and_then(progress: Callable[[str], None]) -> Callable[[str], None]:
+    """``progress``, at most every 2 s: a platform may have thousands of accounts."""
+    told_at = time.monotonic()
+
+    def tell(message: str) -> None:
+        nonlocal told_at
+        if time.monotonic() - told_at > _PROGRESS_SECONDS:
+            told_at = time.monotonic()
+            progress(message)
+
+    return tell
+
+
 def driver_url(database_url: str) -> str:
     """The URL for SQLAlchemy's asyncpg driver, from any URL that `psql` takes."""
     return make_url(database_url).set(drivername="postgresql+asyncpg").render_as_string(hide_password=False)
@@ -100,7 +118,7 @@ async def migrate(
     """Brings the database to this release's shape; does nothing when the database has that shape already.
 
     ``notify`` sets whether rows of the platform wake the applier by NOTIFY (None leaves the setting); ``roles`` adds
-    the roles of `code/99_roles.sql`. The triggers come first. The history that was there before is read last,
+    the roles of `code/96_roles.sql`. The triggers come first. The history that was there before is read last,
     account by account; that may be interrupted, or left to a later `queries.capture.backfill`
     (``read_history=False``). Raises MigrationError with one sentence when a table of the platform cannot be used.
     """
@@ -127,7 +145,7 @@ def open_engine(database_url: str, progress: Callable[[str], None] = _silent) ->
             progress(message.message)
 
     async def connect() -> asyncpg.Connection[Any]:
-        connection = await asyncpg.connect(database_url)
+        connection = await connect_safely(database_url, settings=_SESSION)
         connection.add_log_listener(report)
         return connection
 
@@ -158,12 +176,12 @@ async def rotate_channel(database_url: str) -> None:
 
 
 async def _read_history(database_url: str, progress: Callable[[str], None], *, every_account: bool) -> None:
-    connection = await asyncpg.connect(database_url)
+    connection = await connect_safely(database_url, settings=_SESSION)
     try:
         await list_accounts(connection)
         await forget_removal(connection)
         if every_account:
-            await backfill(connection, progress=progress)
+            await backfill(connection, progress=_now_and_then(progress))
     finally:
         await connection.close()
 
@@ -222,6 +240,7 @@ async def _who_holds(connection: AsyncConnection) -> str:
 async def _upgrade_once(connection: AsyncConnection, progress: Callable[[str], None], *, roles: bool) -> None:
     """One try, in one transaction: tables, functions and triggers change together or not at all."""
     await connection.execute(text(f"SET lock_timeout = {LOCK_TIMEOUT_MS}"))
+    await check_server(connection)
     if not await _is_migrated(connection):
         for advice in await check_existing_tables(connection):
             progress(advice)

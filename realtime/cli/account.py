@@ -83,17 +83,14 @@ def reset(user: User) -> None:
             return "no node applied the new peak within 5 s; the peak counts from now on as soon as one does"
         return f"the peak counts from now on (revision {revision})"
 
-    # The platform's own triggers on guard_limits may need the login's search path.
-    report_progress(_with_connection("to reset the peak in", work, keep_search_path=True))
+    report_progress(_with_connection("to reset the peak in", work))
 
 
-def _with_connection(
-    purpose: str, work: Callable[[Any], Awaitable[str]], *, keep_search_path: bool = False
-) -> str:
+def _with_connection(purpose: str, work: Callable[[Any], Awaitable[str]]) -> str:
     read = read_database_settings(purpose)
 
     async def run() -> str:
-        connection = await open_database(read.database_url, keep_search_path=keep_search_path)
+        connection = await open_database(read.database_url)
         try:
             return await work(connection)
         finally:

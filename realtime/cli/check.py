@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from realtime.checks.finding import Report
-from realtime.cli.database import check_database, read_database_settings
+from realtime.cli.database import open_database, read_database_settings
 
 
 def check_platform(
@@ -59,12 +59,9 @@ def check_platform(
 
 
 async def _check(database_url: str, most_rows: int) -> Report:
-    import asyncpg
-
     from realtime.checks.platform import SESSION, check_platform
 
-    await check_database(database_url)
-    connection = await asyncpg.connect(database_url, server_settings=SESSION)
+    connection = await open_database(database_url, session=SESSION)
     try:
         return await check_platform(connection, most_rows=most_rows)
     finally:

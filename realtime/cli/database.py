@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Awaitable, Mapping
 from typing import Any, Final
 from urllib.parse import urlsplit
 
@@ -11,9 +12,6 @@ from realtime.errors import ConfigurationError, UnavailableError
 from realtime.settings import Settings
 
 CONNECT_SECONDS: Final = 10.0
-#: PostgreSQL looks in every schema of the search path for the function or operator that matches best. An object that
-#: somebody made in schema public could match, and it would run with the rights of the command's login.
-_SEARCH_PATH: Final = {"search_path": "pg_catalog"}
 
 
 def read_database_settings(purpose: str) -> Settings:
@@ -27,40 +25,37 @@ def read_database_settings(purpose: str) -> Settings:
     return read
 
 
-async def check_database(url: str) -> None:
-    """Connect once; raises UnavailableError or ConfigurationError in one sentence, without the password."""
-    connection = await _connect(url)
-    await connection.close()
+async def check_database(url: str, *, with_settings: bool = True) -> None:
+    """Connect once; raises UnavailableError or ConfigurationError in one sentence, without the password.
 
-
-async def open_database(url: str, *, keep_search_path: bool = False) -> Any:
-    """A connection of asyncpg; raises what `check_database` raises.
-
-    It resolves names in pg_catalog alone, or with ``keep_search_path`` in the search path of the login.
+    Without ``with_settings`` the session keeps the settings of its login: a pooler lets it have no other.
     """
     import asyncpg
 
-    if keep_search_path:
-        return await _connect(url)
-    try:
-        return await _connect(url, server_settings=_SEARCH_PATH)
-    except asyncpg.ProtocolViolationError:
-        # A pooler such as pgbouncer refuses settings for a session.
-        return await _connect(url)
+    from queries.search_path import connect_safely
+
+    connect = connect_safely if with_settings else asyncpg.connect
+    connection = await _opened(url, connect(url, timeout=CONNECT_SECONDS))
+    await connection.close()
 
 
-async def _connect(url: str, **options: Any) -> Any:
+async def open_database(url: str, *, session: Mapping[str, str] | None = None) -> Any:
+    """A connection of asyncpg with the settings of ``session``; raises what `check_database` raises."""
+    from queries.search_path import connect_safely
+
+    return await _opened(url, connect_safely(url, settings=session, timeout=CONNECT_SECONDS))
+
+
+async def _opened(url: str, connecting: Awaitable[Any]) -> Any:
     import asyncpg
 
     try:
-        return await asyncpg.connect(url, timeout=CONNECT_SECONDS, **options)
+        return await connecting
     except (ValueError, asyncpg.ClientConfigurationError) as error:
         raise ConfigurationError(
             ["DATABASE_URL is no PostgreSQL URL: postgresql://user:password@host/name."]
         ) from error
     except (OSError, TimeoutError, asyncpg.PostgresError) as error:
-        if options and isinstance(error, asyncpg.ProtocolViolationError):
-            raise
         raise UnavailableError(f"The database at {_where(url)} cannot be used: {_why(error)}.") from error
 
 

@@ -22,7 +22,7 @@ import msgspec
 import typer
 
 from realtime import logs
-from realtime.cli.database import check_database
+from realtime.cli.database import check_database, open_database
 from realtime.cli.development import data_folder, development_key, read_settings
 from realtime.cli.process import allow_many_connections, check_port, collect_garbage_seldom, report_progress
 from realtime.errors import ConfigurationError
@@ -171,13 +171,10 @@ def _stop_on_signals() -> asyncio.Event:
 
 async def _refuse_foreign_rows(database_url: str) -> None:
     """Raise ConfigurationError when the database holds rows of a real platform."""
-    import asyncpg
-
     from realtime.simulator import demo_user_id
 
     users = [demo_user_id(index) for index in range(USERS)]
-    await check_database(database_url)
-    connection = await asyncpg.connect(database_url)
+    connection = await open_database(database_url)
     try:
         exists = await connection.fetchval("SELECT to_regclass('public.reconciliation_logs') IS NOT NULL")
         if exists and await connection.fetchval(FOREIGN_ROWS, [str(user) for user in users]):
@@ -236,10 +233,8 @@ async def server_login(database_url: str) -> str:
     The demo's server thus has the rights of a server in production. Each call sets a new password. The login of
     ``database_url`` must be allowed to make logins, and `migrate(roles=True)` must have run.
     """
-    import asyncpg
-
     password = secrets.token_hex(16)
-    connection = await asyncpg.connect(database_url)
+    connection = await open_database(database_url)
     try:
         await connection.execute(_MAKE_SERVER_LOGIN.format(login=_SERVER_LOGIN, password=password))
     finally:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from realtime.cli.database import check_database, read_database_settings
+from realtime.cli.database import check_database, open_database, read_database_settings
 from realtime.cli.process import report_progress
 
 
@@ -85,12 +85,9 @@ def rotate_channel() -> None:
 
 
 async def _estimate(database_url: str) -> list[str]:
-    import asyncpg
-
     from queries.migrations.estimate import SESSION, estimate
 
-    await check_database(database_url)
-    connection = await asyncpg.connect(database_url, server_settings=SESSION)
+    connection = await open_database(database_url, session=SESSION)
     try:
         if await connection.fetchval("SELECT to_regclass('guardwire.accounts') IS NOT NULL"):
             return [

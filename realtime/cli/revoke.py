@@ -103,7 +103,7 @@ async def _revocations(read: Settings) -> AsyncIterator[Revocations]:
     from realtime.database import engine_for
     from realtime.store.redis_pool import connect
 
-    await check_database(read.database_url)
+    await check_database(read.database_url, with_settings=not read.database_pooled)
     engine = engine_for(read.database_url, pool_size=1, pooled=read.database_pooled)
     redis = connect(read.redis_url) if read.redis_url else None
     try:

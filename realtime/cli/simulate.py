@@ -67,7 +67,7 @@ def simulate(
 async def _until_interrupted(database_url: str, options: SimulatorOptions) -> SimulatorReport:
     from realtime.simulator import simulate as run
 
-    await check_database(database_url)
+    await check_database(database_url, with_settings=False)
     stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)

@@ -18,8 +18,9 @@ from uuid import UUID
 
 import asyncpg
 
+from queries.search_path import connect
 from realtime.feed.connection import DATABASE_ERRORS
-from realtime.feed.trouble import Trouble
+from realtime.feed.trouble import Trouble, reason_of
 from realtime.metrics import METRICS
 
 log = logging.getLogger(__name__)
@@ -141,12 +142,12 @@ class Applier:
             await asyncio.sleep(self._timing.retry)
 
     async def _compete(self) -> None:
-        connection = await asyncpg.connect(
+        connection = await connect(
             self._database_url,
             timeout=self._timing.connect,
             command_timeout=self._timing.statement * 2,
             statement_cache_size=20,
-            server_settings={
+            settings={
                 "application_name": APPLICATION_NAME,
                 "statement_timeout": f"{int(self._timing.statement * 1000)}",
                 "jit": "off",
@@ -245,7 +246,8 @@ class Applier:
         except asyncpg.PostgresError as error:
             if error.sqlstate == _LEASE_IS_OVER or (error.sqlstate or "08").startswith(_PASSING_CLASSES):
                 raise
-            log.error("a batch failed, and its rows are applied one by one: %s", error)
+            # The server's own words would quote values of rows.
+            log.error("a batch failed, and its rows are applied one by one: %s", reason_of(error))
         return await connection.fetchrow(_APPLY_SINGLY, term, self._batch_rows)
 
     def _finish(self, row: Any) -> None:

@@ -16,6 +16,7 @@ from uuid import UUID
 
 import asyncpg
 
+from queries.search_path import connect
 from realtime.feed.connection import DATABASE_ERRORS
 from realtime.feed.trouble import Trouble
 from realtime.metrics import METRICS
@@ -98,10 +99,8 @@ class Listener:
             await asyncio.sleep(_RECONNECT_SECONDS)
 
     async def _listen(self) -> None:
-        connection = await asyncpg.connect(
-            self._database_url,
-            timeout=_CONNECT_SECONDS,
-            server_settings={"application_name": "guardwire listener"},
+        connection = await connect(
+            self._database_url, timeout=_CONNECT_SECONDS, settings={"application_name": "guardwire listener"}
         )
         ended = asyncio.Event()
         connection.add_termination_listener(lambda _: ended.set())

@@ -20,6 +20,7 @@ from redis.exceptions import RedisError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from queries.migrations.revisions import REVISIONS, revision_of
+from queries.search_path import unsafe_path
 from realtime.audit.capture import check_triggers
 from realtime.feed.connection import DATABASE_ERRORS, KeptConnection
 from realtime.feed.rights import lacking_rights, missing_parts
@@ -105,6 +106,7 @@ class SelfTest:
                 if found is None:
                     self._warn("clock", await check_clock(driver))
                     self._warn("login", await check_login(driver))
+                    self._warn("search_path", await check_search_path(driver))
         except DATABASE_ERRORS as error:
             return self._trouble.report(_PART, error)
         finally:
@@ -190,6 +192,12 @@ async def check_login(driver: Any) -> str | None:
         f"this node's login is {found}: whoever takes the node over may change every row and every table;"
         " give DATABASE_URL a login that is a member of guardwire_server (`guardwire migrate --roles`)"
     )
+
+
+async def check_search_path(driver: Any) -> str | None:
+    """Why functions of somebody else may run with the rights of this node's login; None when none may."""
+    found = await unsafe_path(driver)
+    return None if found is None else f"DATABASE_URL: {found}"
 
 
 async def check_clock(driver: Any) -> str | None:

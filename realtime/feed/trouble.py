@@ -23,6 +23,7 @@ _REASONS: Final = {
     "28P01": "PostgreSQL refuses the password of this login",
     "28000": "PostgreSQL refuses this login (pg_hba.conf, or a role that may not log in)",
     "3D000": "there is no database of this name",
+    "08P01": "this address refuses settings of a session, as a pooler does; set LISTEN_DATABASE_URL to PostgreSQL's",
     "53300": "PostgreSQL has no connection left for this login",
     "57P01": "PostgreSQL ended the connection",
     "57P02": "PostgreSQL ended the connection",

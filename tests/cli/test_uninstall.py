@@ -54,7 +54,7 @@ async def test_without_triggers_accounts_are_stale_until_a_migration_has_read_wh
         await wait_for(server, writer.user_id, positions=1, stale=False)
         done = await asyncio.to_thread(guardwire, "uninstall", "--triggers-only", DATABASE_URL=migrated_url)
         assert done.returncode == 0, done.stderr
-        assert "removed: guardwire_copy ON reconciliation_logs" in done.stderr
+        assert "removed: guardwire_copy ON public.reconciliation_logs" in done.stderr
         assert "every account is stale until `guardwire migrate`" in done.stderr
         assert await connection.fetchval(TRIGGERS) == 0
         await writer.sync(1, ticket=2)
@@ -111,7 +111,7 @@ async def test_only_yes_takes_everything_out_and_the_platforms_rows_stay(
         await writer.equity(10_000)
         asked = guardwire("uninstall", DATABASE_URL=migrated_url)
         assert asked.returncode == 2
-        assert "trigger guardwire_truncate ON instruments" in asked.stderr
+        assert "trigger guardwire_truncate ON public.instruments" in asked.stderr
         assert re.search(r"schema guardwire, \d+ tables, \d+ kB", asked.stderr)
         assert "Nothing was done" in asked.stderr
         assert await connection.fetchval(TRIGGERS) == 7
@@ -154,7 +154,9 @@ async def test_triggers_of_partitions_are_taken_out_too(migrated_url: str) -> No
 async def test_a_view_of_somebody_else_is_not_dropped_without_a_word(migrated_url: str) -> None:
     async with connected(migrated_url) as connection:
         await connection.execute("CREATE VIEW public.money AS SELECT user_id, equity FROM guardwire.accounts")
-        with pytest.raises(MigrationError, match="drop these first, which use schema guardwire: view money"):
+        with pytest.raises(
+            MigrationError, match=r"drop these first, which use schema guardwire: view public\.money"
+        ):
             await remove_everything(migrated_url, progress=lambda _: None)
         assert await connection.fetchval(TRIGGERS) == 7
         await connection.execute("DROP VIEW public.money")

@@ -185,6 +185,22 @@ async def test_rows_that_take_long_one_by_one_come_in_smaller_batches(
     assert await connection.fetchval("SELECT count(*) FROM guardwire.positions") == 40
 
 
+async def test_the_log_line_of_a_batch_that_fails_quotes_no_row(
+    migrated_url: str, connection: asyncpg.Connection[Any], user: UUID, caplog: pytest.LogCaptureFixture
+) -> None:
+    await connection.execute(
+        "ALTER TABLE guardwire.positions ADD CONSTRAINT odd CHECK (ticket <> 7 OR symbol::integer > 0)"
+    )
+    await sync(connection, user, ticket=7, is_applied=False)
+    async with running(migrated_url, "one"):
+        await wait_for_empty_inbox(connection)
+    aside = await connection.fetchrow("SELECT sqlstate, reason FROM guardwire.set_aside")
+    assert tuple(aside) == ("22P02", 'invalid input syntax for type integer: "XAUUSD"')
+    assert "a batch failed, and its rows are applied one by one: " in caplog.text
+    assert "SQLSTATE 22P02" in caplog.text
+    assert "XAUUSD" not in caplog.text
+
+
 async def test_a_lock_that_somebody_holds_sets_nothing_aside(
     migrated_url: str, connection: asyncpg.Connection[Any], user: UUID, caplog: pytest.LogCaptureFixture
 ) -> None:

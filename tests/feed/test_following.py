@@ -228,3 +228,21 @@ async def test_a_delta_from_the_future_is_a_change_notice(
         reader.hear(" ".join((version, user_text, base, str(ahead), *rest)))
         assert client.seen[-1] is before
         assert reader.notices == [(user, ahead)]
+
+
+async def test_a_delta_that_is_sent_again_changes_nothing(
+    node: FeedNode, connection: asyncpg.Connection[Any], user: UUID
+) -> None:
+    """A login that listened once may send what it heard, MAC and all, whenever it likes."""
+    client, _ = await followed(node, connection, user)
+    async with paused(node):
+        heard = [(await sync(connection, user, price=price))[0] for price in (1960, 1961, 1962)]
+        reader = Reader(node)
+        for delta in heard:
+            reader.hear(delta)
+        shown, published = client.seen[-1], len(client.seen)
+        for again in (*heard, *reversed(heard)):
+            reader.hear(again)
+        assert client.seen[-1] is shown
+        assert len(client.seen) == published
+    assert shown.state["positions"]["open"]["7"]["current_price"] == 1962

@@ -52,17 +52,24 @@ def program() -> str:
 
 
 @contextlib.contextmanager
-def pgbouncer(database_url: str, folder: Path) -> Iterator[Pooler]:
-    """``database_url`` through a pgbouncer that runs while the context lasts."""
+def pgbouncer(
+    database_url: str, folder: Path, *, search_path: str = "pg_catalog", ignored: str = ""
+) -> Iterator[Pooler]:
+    """``database_url`` through a pgbouncer that runs while the context lasts.
+
+    ``search_path`` is that of its connections to the server, as OPERATIONS.md says to set it for the role; all tests
+    share the role. ``ignored`` are settings of clients that it takes and forgets; it refuses others.
+    """
     behind, port, account = urlsplit(database_url), free_port(), server_account()
     name = behind.path.removeprefix("/")
     settings = folder / "pgbouncer.ini"
     settings.write_text(
         "[databases]\n"
         f"{name} = host={behind.hostname} port={behind.port} user={behind.username}"
-        f" password={behind.password}\n"
+        f" password={behind.password} connect_query='SET search_path = {search_path}'\n"
         "[pgbouncer]\n"
         f"listen_addr = 127.0.0.1\nlisten_port = {port}\nunix_socket_dir =\nauth_type = any\n"
+        f"ignore_startup_parameters = {ignored}\n"
         f"pool_mode = transaction\ndefault_pool_size = {SERVERS}\nmax_client_conn = 100\n"
     )
     account.give(settings)

@@ -18,7 +18,10 @@ from websockets.asyncio.client import connect
 
 from auth.development import DevelopmentKey
 from auth.identity import ADMIN_SCOPE
+from queries.migrations.run import migrate
+from realtime.cli.database import open_database
 from realtime.database import engine_for
+from realtime.errors import UnavailableError
 from realtime.metrics import METRICS
 from realtime.settings import NodeTiming
 from tests.databases import Databases
@@ -66,6 +69,13 @@ async def until_shown(account: Mirror, price: float) -> None:
         return account.state["positions"]["open"].get("7", {}).get("current_price") == price
 
     await account.until(shown)
+
+
+async def until_ready(running: Node) -> None:
+    """Wait until the self-test is done."""
+    async with asyncio.timeout(30):
+        while (await running.client.get("/readyz")).status_code != 200:
+            await asyncio.sleep(0.05)
 
 
 async def test_statements_of_many_clients_share_few_connections(pooled_url: str) -> None:
@@ -177,19 +187,64 @@ async def test_a_node_that_knows_only_the_pooler_shows_what_others_apply(
     pooled_url: str, migrated_url: str, redis_url: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The node receives nothing and cannot be the applier: its sweeps find changes, and the log names the setting."""
-    missed, found = METRICS.canary_misses.get(), METRICS.sweep_found.get()
+    found = METRICS.sweep_found.get()
+    caplog.set_level("INFO")
     async with (
         node(pooled_url, redis_url, database_pooled=True) as running,
         mirror(running.url, running.token(USER)) as account,
     ):
-        async with asyncio.timeout(20):
-            while "set LISTEN_DATABASE_URL" not in caplog.text:
-                await asyncio.sleep(0.05)
         await writes(migrated_url, 1950.0, is_applied=True)
         await until_shown(account, 1950.0)
         assert METRICS.listener_up.get() == METRICS.applier_term.get() == 0
         await writes(migrated_url, 1960.0)
         await account.until(lambda: account.frames[-1].frame.get("stale"))
-    assert METRICS.canary_misses.get() > missed
+        await until_ready(running)
     assert METRICS.sweep_found.get() > found
+    about = [each for each in caplog.records if "LISTEN_DATABASE_URL" in each.getMessage()]
+    # One of the listener or the applier, one of the self-test, which looks for 5 s; the other part shares the first.
+    assert [each.levelname for each in about if each.name == "realtime.feed.trouble"] == ["WARNING", "INFO"]
+    assert [each.levelname for each in about if each.name == "realtime.feed.self_test"] == ["WARNING"]
+
+
+async def test_a_listener_behind_a_pooler_that_takes_settings_hears_nothing_and_says_so_once(
+    migrated_url: str, empty_folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Such a pooler takes LISTEN and lets no notification through."""
+    missed = METRICS.canary_misses.get()
+    ignored = "search_path,default_transaction_isolation,statement_timeout,jit"
+    with pgbouncer(migrated_url, empty_folder, ignored=ignored) as pooler:
+        async with node(migrated_url, listen_database_url=pooler.url):
+            async with asyncio.timeout(30):
+                while METRICS.canary_misses.get() < missed + 3:
+                    await asyncio.sleep(0.05)
     assert caplog.text.count("set LISTEN_DATABASE_URL") == 1
+
+
+@pytest.mark.parametrize("search_path", ['"$user", public', "pg_catalog"])
+async def test_a_search_path_that_lends_names_to_others_is_a_warning(
+    migrated_url: str, empty_folder: Path, caplog: pytest.LogCaptureFixture, search_path: str
+) -> None:
+    with pgbouncer(migrated_url, empty_folder, search_path=search_path) as pooler:
+        async with node(pooler.url, database_pooled=True, listen_database_url=migrated_url) as running:
+            await until_ready(running)
+    is_safe = search_path == "pg_catalog"
+    assert ("ALTER ROLE … SET search_path = pg_catalog" in caplog.text) is not is_safe
+    assert METRICS.self_test_failed.get("search_path") == float(not is_safe)
+
+
+async def test_commands_behind_a_pooler_want_a_search_path_that_is_safe(
+    migrated_url: str, empty_folder: Path
+) -> None:
+    with pgbouncer(migrated_url, empty_folder) as pooler:
+        connection = await open_database(pooler.url)
+        assert await connection.fetchval("SHOW search_path") == "pg_catalog"
+        await connection.close()
+        with pytest.raises(UnavailableError, match="give PostgreSQL's own address"):
+            await open_database(pooler.url, session={"statement_timeout": "1s"})
+        with pytest.raises(UnavailableError, match="give PostgreSQL's own address"):
+            await migrate(pooler.url)
+    with (
+        pgbouncer(migrated_url, empty_folder, search_path='"$user", public') as pooler,
+        pytest.raises(UnavailableError, match="ALTER ROLE … SET search_path = pg_catalog"),
+    ):
+        await open_database(pooler.url)
