@@ -72,8 +72,10 @@ class Databases:
         major: int = self._connection.get_server_version().major
         return major
 
-    def make(self, *, like: str | None = None, icu_locale: str | None = None) -> str:
-        """The URL of a new database: empty, or a copy of the one at URL ``like``."""
+    def make(
+        self, *, like: str | None = None, icu_locale: str | None = None, encoding: str = "UTF8"
+    ) -> str:
+        """The URL of a new database: empty, or a copy of the one at URL ``like``; of another encoding with locale C."""
         self._made += 1
         name = f"{self._prefix}_{self._made}"
         template = _name(like) if like else "template0"
@@ -81,6 +83,8 @@ class Databases:
         by_files = self._is_throwaway and self.major_version >= 15
         strategy = "STRATEGY file_copy" if by_files else ""
         locale = f"LOCALE_PROVIDER icu ICU_LOCALE '{icu_locale}'" if icu_locale else ""
+        if encoding != "UTF8":
+            locale = f"ENCODING '{encoding}' LOCALE 'C'"
         self.run(
             self._connection.execute(f'CREATE DATABASE "{name}" TEMPLATE "{template}" {strategy} {locale}')
         )

@@ -77,6 +77,8 @@ READ_COLUMNS: Final[dict[str, dict[str, frozenset[str]]]] = {
 
 #: The oldest PostgreSQL that can be used, as server_version_num.
 OLDEST_SERVER: Final = 140_000
+#: The only encoding in which every text of a row can be written, and is cut between two characters.
+ENCODING: Final = "UTF8"
 
 _TABLES = text("""
 SELECT c.relname AS "table", c.relkind::text AS kind
@@ -109,11 +111,21 @@ WHERE c.relnamespace = 'public'::regnamespace AND c.relname = ANY (:tables)
 """)
 
 
-async def check_existing_tables(connection: AsyncConnection) -> list[str]:
-    """Advice on the tables that are there already; raises MigrationError when one cannot be used."""
+async def check_server(connection: AsyncConnection) -> None:
+    """Raises MigrationError where the server is too old, or the encoding is none in which every text can be kept."""
     version = int((await connection.execute(text("SHOW server_version_num"))).scalar_one())
     if version < OLDEST_SERVER:
         raise MigrationError(f"the server is PostgreSQL {version // 10_000}; 14 or later is needed")
+    encoding = str((await connection.execute(text("SHOW server_encoding"))).scalar_one())
+    if encoding != ENCODING:
+        raise MigrationError(
+            f"the database's encoding is {encoding}, and Guardwire needs {ENCODING}: load a dump of it into a database"
+            f" that was made with TEMPLATE template0 ENCODING '{ENCODING}'"
+        )
+
+
+async def check_existing_tables(connection: AsyncConnection) -> list[str]:
+    """Advice on the tables that are there already; raises MigrationError when one cannot be used."""
     names = {"tables": list(READ_COLUMNS)}
     kinds = {row.table: row.kind for row in await connection.execute(_TABLES, names)}
     types = {(row.table, row.column): row.type for row in await connection.execute(_COLUMNS, names)}

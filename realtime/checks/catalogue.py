@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from queries.migrations.existing import OLDEST_SERVER, READ_COLUMNS
+from queries.migrations.existing import ENCODING, OLDEST_SERVER, READ_COLUMNS
 from realtime.checks.finding import Finding, note, problem
 
 #: Columns that a new platform's tables have and that Guardwire does not read.
@@ -130,9 +130,11 @@ class Catalogue:
             yield problem(
                 "server", "version", f"the server is PostgreSQL {version // 10_000}; 14 or later is needed"
             )
-        if self.server["encoding"] != "UTF8":
+        if self.server["encoding"] != ENCODING:
             encoding = self.server["encoding"]
-            yield problem("server", "encoding", f"the database's encoding is {encoding}; it has to be UTF8")
+            yield problem(
+                "server", "encoding", f"the database's encoding is {encoding}; it has to be {ENCODING}"
+            )
         if self.server["in_recovery"]:
             yield problem("server", "standby", "this server is a standby; Guardwire needs the primary")
         if self.server["prepared"]:

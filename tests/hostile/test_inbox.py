@@ -10,10 +10,22 @@ from typing import Final
 import asyncpg
 import pytest
 
-from realtime.audit.capture import check_casts
+from queries.capture import rebuild
+from queries.migrations.run import migrate
+from realtime.audit.capture import check_casts, check_triggers
+from tests.audit.auditing import audited
 from tests.cli.conftest import applying
 from tests.databases import Databases
-from tests.hostile.logins import PATIENCE_SECONDS, ROLES, WRITES, Logins, Stage, staged
+from tests.hostile.logins import (
+    PATIENCE_SECONDS,
+    ROLES,
+    SOURCES,
+    WRITES,
+    Logins,
+    Stage,
+    insert,
+    staged,
+)
 
 
 @pytest.fixture(scope="module")
@@ -184,6 +196,22 @@ async def make_cast(stage: Stage) -> None:
     """Make the attacker's types and their cast in the attacker's own schema."""
     await stage.attacker.execute(f"SET search_path = own_{stage.name}")
     await stage.attacker.execute(_MAKE_CAST.replace("{login}", stage.name))
+
+
+@pytest.mark.parametrize("stage", ["writer"], indirect=True)
+async def test_a_cast_that_drops_the_copy_is_noticed_and_mended(stage: Stage) -> None:
+    """guardwire_inbox owns the functions of the triggers, and an owner may drop what is its own."""
+    dropped = "DROP FUNCTION guardwire.copy_row() CASCADE"
+    await stage.owner.execute(f"SET ROLE guardwire_inbox; {dropped}; RESET ROLE")
+    await stage.owner.execute(insert("reconciliation_logs", stage.own))
+    complaints = [str(each) for each in await check_triggers(stage.owner)]
+    assert len(complaints) == len(SOURCES)
+    assert all("guardwire_copy" in each and "missing" in each for each in complaints)
+    assert (await audited(stage.owner, stage.own)).differences != []
+    await migrate(stage.url, roles=True)
+    await rebuild(stage.owner, stage.own)
+    assert await check_triggers(stage.owner) == []
+    assert (await audited(stage.owner, stage.own)).differences == []
 
 
 @pytest.mark.parametrize("stage", ["writer"], indirect=True)

@@ -18,6 +18,7 @@ from queries.migrations.run import migrate
 from queries.migrations.script import read_sql
 from realtime.audit.capture import TRIGGERS
 from realtime.errors import MigrationError
+from tests.databases import Databases
 from tests.inbox import apply_inbox
 from tests.queries.database_writer import DatabaseWriter, connected
 
@@ -380,3 +381,20 @@ async def test_notify_is_as_the_operator_set_it_last(database_url: str) -> None:
 # ---------------------------------------------------------------- from a release before
 #
 # A dump of each released version is migrated here, with writers running, and compared with a new database.
+
+
+@pytest.mark.parametrize("encoding", ["LATIN1", "SQL_ASCII"])
+async def test_another_encoding_is_refused_with_the_mend(databases: Databases, encoding: str) -> None:
+    """Also where 0.1.0 was installed: it took SQL_ASCII, in which a text may be cut within a character."""
+    url = await asyncio.to_thread(databases.make, encoding=encoding)
+    try:
+        for _ in ("a new database", "one with Guardwire"):
+            with pytest.raises(
+                MigrationError, match=f"encoding is {encoding}, and .* template0 ENCODING 'UTF8'"
+            ):
+                await migrate(url)
+            async with connected(url) as connection:
+                await connection.execute("CREATE SCHEMA IF NOT EXISTS guardwire")
+                await connection.execute("CREATE TABLE IF NOT EXISTS guardwire.accounts ()")
+    finally:
+        await asyncio.to_thread(databases.drop, url)

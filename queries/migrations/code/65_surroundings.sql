@@ -16,6 +16,29 @@ CREATE OR REPLACE FUNCTION guardwire.check_surroundings() RETURNS SETOF text LAN
       AND NOT EXISTS (SELECT FROM pg_attribute AS a
                       WHERE a.attrelid = to_regclass(guardwire.table_of(o.source)) AND a.attname = c.name AND NOT a.attisdropped)
     UNION ALL
+    -- row_to_json calls the casts to json that somebody made. guardwire_inbox may insert into the inbox alone; without it the
+    -- copy runs as the login that migrated, and so would the cast of a login with fewer rights.
+    (WITH RECURSIVE used (relation, name, type) AS (
+        SELECT c.oid, a.attname, a.atttypid FROM pg_class AS c JOIN pg_attribute AS a ON a.attrelid = c.oid
+        WHERE c.relnamespace = 'public'::regnamespace AND a.attnum > 0 AND NOT a.attisdropped
+          AND c.relname IN ('reconciliation_logs', 'equity_snapshots', 'guard_limits', 'instruments', 'fx_rates')
+        UNION
+        -- The type beneath a domain, the elements of an array, the columns of a composite type.
+        SELECT u.relation, u.name, i.type FROM used AS u JOIN pg_type AS t ON t.oid = u.type
+        CROSS JOIN LATERAL (SELECT unnest(ARRAY[t.typbasetype, t.typelem])
+                            UNION ALL SELECT a.atttypid FROM pg_attribute AS a
+                            WHERE a.attrelid = t.typrelid AND a.attnum > 0 AND NOT a.attisdropped) AS i (type)
+        WHERE i.type <> 0)
+    SELECT format('column %s of %s has a type with a cast to json by %s(), a function of %s that would run with the rights of %s; '
+                  'run `guardwire migrate --roles`, or DROP CAST (%s AS json)', u.name, u.relation::regclass, f.proname,
+                  f.proowner::regrole, p.proowner::regrole, format_type(k.castsource, NULL))
+    FROM pg_proc AS p CROSS JOIN used AS u
+    JOIN pg_cast AS k ON k.casttarget = 'json'::regtype AND k.castsource = u.type
+    JOIN pg_proc AS f ON f.oid = k.castfunc
+    JOIN pg_roles AS o ON o.oid = f.proowner
+    WHERE p.oid = to_regproc('guardwire.copy_row') AND p.proowner <> f.proowner AND NOT o.rolsuper
+      AND p.proowner IS DISTINCT FROM to_regrole('guardwire_inbox'))
+    UNION ALL
     -- On a subscriber the applier of the publisher and the one of the subscriber would both write.
     SELECT format('publication %s contains schema guardwire; leave the schema out, the subscriber makes its own', p.pubname)
     FROM (SELECT DISTINCT o.pubname FROM pg_publication_tables AS o WHERE o.schemaname = 'guardwire') AS p

@@ -17,13 +17,24 @@ from sqlalchemy import Connection, text
 from queries.migrations.script import execute_script, read_sql
 
 _TRIGGERS: Final = "95_triggers.sql"
-_ROLES: Final = "99_roles.sql"
+_ROLES: Final = "96_roles.sql"
+#: The rights of each role, which are given to those that there are.
+_RIGHTS: Final = {
+    "guardwire_inbox": "97_inbox.sql",
+    "guardwire_platform": "98_platform.sql",
+    "guardwire_server": "99_server.sql",
+}
 _TRIGGER: Final = re.compile(r"^CREATE TRIGGER (?P<name>\w+) [^;]*? ON (?P<table>[\w.]+)[^;]*;", re.MULTILINE)
 
 _DIGEST: Final = text("SELECT digest FROM guardwire.code")
+_ARE_GONE: Final = text(
+    "SELECT to_regproc('guardwire.copy_row') IS NULL OR to_regproc('guardwire.note_truncate') IS NULL"
+)
 _SET_DIGEST: Final = text("UPDATE guardwire.code SET digest = :digest")
-_HAS_ROLES: Final = text("SELECT count(*) = 3 FROM pg_roles WHERE rolname = ANY (:names)")
-_ROLE_NAMES: Final = ["guardwire_inbox", "guardwire_platform", "guardwire_server"]
+_ROLES_THERE: Final = text("""
+SELECT r.rolname::text FROM pg_roles AS r
+WHERE r.rolname = ANY (:names) AND (:roles OR r.rolname <> 'guardwire_inbox' OR pg_has_role(r.oid, 'MEMBER'))
+""")
 _FOUND: Final = text("""
 SELECT t.tgenabled::text FROM pg_trigger AS t
 WHERE t.tgrelid = to_regclass(:table) AND t.tgname = :name AND NOT t.tgisinternal
@@ -71,21 +82,33 @@ def digest() -> str:
 def install_code(connection: Connection, *, roles: bool = False) -> list[str]:
     """Makes functions, triggers and grants those of this release, inside the connection's transaction.
 
-    ``roles`` creates the roles where they are missing. Returns a sentence for each trigger that was missing or
-    disabled. The functions are left alone when they are of this release already.
+    ``roles`` creates the roles where they are missing; roles that are there get their rights also without. Returns a
+    sentence for each trigger that was missing or disabled. The functions are left alone when they are of this release
+    already.
     """
     ours = digest()
-    is_new = connection.execute(_DIGEST).scalar_one() != ours
+    # The functions of the triggers belong to a role that may drop what is its own.
+    is_new = connection.execute(_DIGEST).scalar_one() != ours or connection.execute(_ARE_GONE).scalar_one()
     if is_new:
         execute_script(connection, _DROP_FUNCTIONS)
         for name in _names():
-            if name not in (_TRIGGERS, _ROLES):
+            if name not in (_TRIGGERS, _ROLES, *_RIGHTS.values()):
                 execute_script(connection, read_sql("code", name))
     repaired = _repair_triggers(connection)
-    if roles or (is_new and connection.execute(_HAS_ROLES, {"names": _ROLE_NAMES}).scalar_one()):
+    if roles:
         execute_script(connection, read_sql("code", _ROLES))
+    if roles or is_new:
+        _grant_rights(connection, roles=roles)
     connection.execute(_SET_DIGEST, {"digest": ours})
     return repaired
+
+
+def _grant_rights(connection: Connection, *, roles: bool) -> None:
+    """Gives the roles their rights; without ``roles``, guardwire_inbox only where this login is a member of it."""
+    there = set(connection.execute(_ROLES_THERE, {"names": list(_RIGHTS), "roles": roles}).scalars())
+    for role, name in _RIGHTS.items():
+        if role in there:
+            execute_script(connection, read_sql("code", name))
 
 
 def triggers() -> dict[tuple[str, str], str]:
