@@ -186,6 +186,14 @@ def test_the_proxy_ends_quiet_connections_before_a_node_does_and_takes_heads_as_
     assert f"{idle_seconds:g} seconds" in (ROOT / "OPERATIONS.md").read_text("utf-8")
     ((count, kilobytes),) = re.findall(r"large_client_header_buffers (\d+) (\d+)k;", text)
     assert int(count) * int(kilobytes) * 1024 == HEAD_BYTES
+    haproxy = (DEPLOY / "haproxy.cfg").read_text("utf-8")
+    (size,), (kept,) = (re.findall(rf"tune\.{name} (\d+)", haproxy) for name in ("bufsize", "maxrewrite"))
+    assert int(size) - int(kept) == HEAD_BYTES
+    # Every interval HAProxy ends half of the quiet connections, so few live for longer than two.
+    assert 2 * int(re.findall(r"pool-purge-delay (\d+)s", haproxy)[0]) + 10 <= IDLE_SECONDS
+    caddy = (DEPLOY / "Caddyfile").read_text("utf-8")
+    assert int(re.findall(r"\tkeepalive (\d+)s", caddy)[0]) + 10 <= IDLE_SECONDS
+    assert int(re.findall(r"max_header_size (\d+)KB", caddy)[0]) * 1024 <= HEAD_BYTES
 
 
 def unit() -> configparser.ConfigParser:
