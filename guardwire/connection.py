@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import random
 import ssl
 from collections.abc import Sequence
 from typing import Final
@@ -17,10 +18,10 @@ from guardwire.chores import Chores
 from guardwire.ending import Ending, LinkEnded, lost, replaced, tokenless
 from guardwire.errors import ConnectionRefused
 from guardwire.freshness import BLIND_AFTER_SECONDS
-from guardwire.homecoming import first_answer
+from guardwire.homecoming import first_answer, resumed_link
 from guardwire.line import Line
 from guardwire.link import Opening
-from guardwire.messages import Auth, Resync, ServerFrame, Subscribe, Unsubscribe
+from guardwire.messages import Auth, Move, Resync, ServerFrame, Subscribe, Unsubscribe
 from guardwire.outage import Outage
 from guardwire.pulse import BEAT_SECONDS, Pulse
 from guardwire.session import Ask, Session
@@ -36,6 +37,8 @@ log = logging.getLogger("guardwire.client")
 _TOKEN_PAUSE_SECONDS: Final = 1.0
 #: A link that was replaced so soon is followed by a pause, so that nothing can make this a tight loop.
 _REPLACED_SOON_SECONDS: Final = 1.0
+#: A client that is asked to move tries so often to do so at a moment at which its account does not change.
+_MOVE_TRIES: Final = 5
 
 
 class Connection:
@@ -195,6 +198,8 @@ class Connection:
             self._chores.begin("refresh", lambda: self._refresh(line))
         if first:
             self._prove(line)
+        if isinstance(frame, Move) and self._session.held is not None:
+            self._chores.begin("move", lambda: self._move(line, frame.within_ms))
         self._signal.notify()
 
     def _prove(self, line: Line) -> None:
@@ -254,8 +259,26 @@ class Connection:
             with contextlib.suppress(LinkEnded):
                 answer = await first_answer(transport, self._opening(await self._token(), channels))
         ladder.climb()
-        link, first = answer
-        self._arrived = Line(link, transport, channels, first)
+        self._go_over(line, Line(answer[0], transport, channels, answer[1]))
+
+    async def _move(self, line: Line, within_ms: int) -> None:
+        """Open another link beside this one, maybe to another node, and go over if nothing changes meanwhile.
+
+        A link that is young is kept for a while: nothing that a server sends may make this a tight loop.
+        """
+        for _ in range(_MOVE_TRIES):
+            young_seconds = _REPLACED_SOON_SECONDS - (line.life.lived_seconds(clock.now()) or 0)
+            await asyncio.sleep(max(random.uniform(0, within_ms / 1000), young_seconds))  # noqa: S311 - no secret
+            channels = self.channels
+            with contextlib.suppress(LinkEnded):
+                opening = self._opening(await self._token(), channels)
+                answer = await resumed_link(line.transport, opening)
+                if answer is not None:
+                    self._go_over(line, Line(answer[0], line.transport, channels, answer[1]))
+                    return
+
+    def _go_over(self, line: Line, arrived: Line) -> None:
+        self._arrived = arrived
         line.replace()
 
     # Beside all that.

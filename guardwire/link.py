@@ -56,7 +56,9 @@ class _Tag(msgspec.Struct):
 
 
 _decode_tag = msgspec.json.Decoder(_Tag).decode
-_KNOWN_TAGS = frozenset({"welcome", "snapshot", "update", "heartbeat", "auth_required", "auth_ok", "error"})
+_KNOWN_TAGS = frozenset(
+    {"welcome", "snapshot", "update", "heartbeat", "auth_required", "auth_ok", "move", "error"}
+)
 
 
 def decode(text: str | bytes) -> ServerFrame | None:

@@ -133,6 +133,12 @@ class AuthOk(_FromServer, frozen=True, tag="auth_ok"):
     expires_at: int
 
 
+class Move(_FromServer, frozen=True, tag="move"):
+    """Open another connection at some moment within ``within_ms``, and end this one once the other has resumed."""
+
+    within_ms: int
+
+
 class Error(_FromServer, frozen=True, tag="error"):
     """Something was refused; ``retry``: the same thing may work later, after ``retry_after_ms``."""
 
@@ -142,7 +148,7 @@ class Error(_FromServer, frozen=True, tag="error"):
     retry_after_ms: int | None = None
 
 
-ServerFrame = Welcome | Snapshot | Update | Heartbeat | AuthRequired | AuthOk | Error
+ServerFrame = Welcome | Snapshot | Update | Heartbeat | AuthRequired | AuthOk | Move | Error
 
 decode_client_frame: Final = msgspec.json.Decoder(ClientFrame).decode
 decode_server_frame: Final = msgspec.json.Decoder(ServerFrame).decode

@@ -131,6 +131,9 @@ class Metrics:
             " does not reach back, another `epoch`.",
             "cause",
         )
+        self.moves = Counter(
+            "guardwire_moves_total", "WebSockets that were asked to move to a node with fewer clients."
+        )
         self.closes = Counter("guardwire_closes_total", "Streams closed by the server, by code.", "code")
         self.sweeps = Counter("guardwire_sweeps_total", "Sweeps completed.")
         self.sweep_found = Counter(

@@ -49,6 +49,10 @@
  * @property {"auth_ok"} type
  * @property {number} expires_at unix seconds
  *
+ * @typedef {object} Move
+ * @property {"move"} type
+ * @property {number} within_ms
+ *
  * @typedef {object} Problem
  * @property {"error"} type
  * @property {string} code
@@ -57,7 +61,7 @@
  * @property {number} [retry_after_ms]
  *
  * @typedef {Snapshot | Update | Heartbeat} Dated a frame that says how old the state is
- * @typedef {Welcome | Dated | AuthRequired | AuthOk | Problem} ServerFrame
+ * @typedef {Welcome | Dated | AuthRequired | AuthOk | Move | Problem} ServerFrame
  */
 
 import { isObject } from "./patch.js";

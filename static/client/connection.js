@@ -2,6 +2,7 @@ import { Attempts } from "./attempts.js";
 import { lost } from "./ending.js";
 import { Homecoming } from "./homecoming.js";
 import { LinkLife } from "./link_life.js";
+import { Moving } from "./moving.js";
 import { Outage } from "./outage.js";
 import { SnapshotWait } from "./snapshot_wait.js";
 import { Watchdog } from "./watchdog.js";
@@ -38,6 +39,7 @@ export class Connection {
   #parts;
   #attempts;
   #homecoming;
+  #moving;
   #watchdog;
   #life;
   #outage;
@@ -65,7 +67,16 @@ export class Connection {
       clock,
       ladder: this.#attempts.ladder,
       open: (onWelcome, onEnd) => this.#openBest(onWelcome, onEnd),
-      onArrival: (link) => this.#moveTo(link),
+      onArrival: (link) => {
+        this.#attempts.ladder.climb();
+        this.#goOver(link);
+      },
+    });
+    this.#moving = new Moving({
+      clock,
+      random,
+      open: (onWelcome, onEnd) => this.#openBeside(onWelcome, onEnd),
+      onArrival: (link) => this.#goOver(link),
     });
   }
 
@@ -151,7 +162,7 @@ export class Connection {
    * @param {number} rung
    * @param {string} token
    * @param {Resume} resume
-   * @param {{ onWelcome?: () => void, onEnd?: () => void }} observer
+   * @param {{ onWelcome?: (welcome: import("../messages.js").Welcome) => void, onEnd?: () => void }} observer
    */
   #openLink(rung, token, resume, { onWelcome, onEnd } = {}) {
     /** @type {Link} */
@@ -160,7 +171,7 @@ export class Connection {
       channels: this.#parts.channels(),
       resume,
       onFrame: (frame) => {
-        if (frame.type === "welcome") onWelcome?.();
+        if (frame.type === "welcome") onWelcome?.(frame);
         this.#receive(link, frame);
       },
       onEnd: (ending) => {
@@ -181,10 +192,27 @@ export class Connection {
     return token ? this.#openLink(0, token, this.#parts.mirror.position, { onWelcome, onEnd }) : null;
   }
 
+  /**
+   * @param {(resumed: boolean) => void} onWelcome with true where the link resumed at the revision that this client still
+   *   holds; otherwise the server would have to send a snapshot, and the state would be in doubt until then
+   * @param {() => void} onEnd
+   * @returns {Promise<Link | null>}
+   */
+  async #openBeside(onWelcome, onEnd) {
+    const token = await this.#parts.token("connect");
+    if (!token) return null;
+    const { mirror } = this.#parts;
+    const held = mirror.position;
+    return this.#openLink(this.#attempts.ladder.rung, token, held, {
+      onWelcome: ({ resumed }) => onWelcome(resumed && mirror.position?.revision === held?.revision),
+      onEnd,
+    });
+  }
+
   /** @param {Link} link one that has just been welcomed */
-  #moveTo(link) {
+  #goOver(link) {
+    this.#moving.cancel();
     this.#link?.close();
-    this.#attempts.ladder.climb();
     this.#begin(link);
   }
 
@@ -199,6 +227,7 @@ export class Connection {
     this.#life.heard(now);
     if (first) this.#proved();
     if (frame.type === "auth_required") void this.#renew(link);
+    if (frame.type === "move") this.#moving.begin(frame.within_ms);
     if (frame.type === "error") this.#attempts.hint(frame.retry_after_ms);
     const { mirror } = this.#parts;
     const reaction = mirror.receive(frame);
@@ -255,6 +284,7 @@ export class Connection {
     this.#retry?.cancel();
     this.#retry = undefined;
     this.#homecoming.cancel();
+    this.#moving.cancel();
   }
 
   #tick() {

@@ -265,6 +265,60 @@ test("from a fallback it comes back to the WebSocket once that answers, without 
   assert.equal(play.account.freshness, "connected");
 });
 
+test("asked to move, it opens a second WebSocket, and goes over once that has resumed", async () => {
+  const play = await new Play().begun();
+  const first = play.link;
+  await first.answer({ type: "move", within_ms: 4_000 });
+  await play.clock.pass(3_900);
+  assert.equal(play.links.length, 1);
+  await play.clock.pass(200);
+  const second = play.link;
+  assert.notEqual(second, first);
+  assert.deepEqual(second.options.resume, { epoch: 8, revision: 100, channels: ["guards"] });
+  await first.answer(heartbeat(100));
+  assert.equal(first.closed, false);
+  await second.answer(welcome({ resumed: true }));
+  assert.equal(first.closed, true);
+  await second.answer(update(100, 101, { guards: { system_status: "warning" } }));
+  assert.equal(play.account.state.guards.system_status, "warning");
+  assert.deepEqual(new Set(play.seen.freshness), new Set(["connected"]));
+});
+
+test("a move in whose midst the account changes is tried again, five times at most", async () => {
+  const play = await new Play().begun();
+  const first = play.link;
+  await first.answer({ type: "move", within_ms: 4_000 });
+  for (let revision = 100; revision < 105; revision += 1) {
+    await play.clock.pass(4_000);
+    const second = play.link;
+    assert.notEqual(second, first);
+    await first.answer(update(revision, revision + 1, {}));
+    await second.answer(welcome({ resumed: true }));
+    assert.equal(second.closed, true);
+    assert.equal(first.closed, false);
+  }
+  await play.clock.pass(8_000);
+  assert.equal(play.links.length, 6);
+  assert.equal(play.account.freshness, "connected");
+});
+
+test("a move that another node does not answer, refuses or cannot resume leaves the client where it is", async () => {
+  for (const answered of [() => {}, (link) => link.end({ code: 4029 }), (link) => link.answer(welcome(), snapshot(100, {}))]) {
+    const play = await new Play().begun();
+    const first = play.link;
+    await first.answer({ type: "move", within_ms: 1_000 });
+    for (let second = 0; second < 80; second += 1) {
+      const before = play.links.length;
+      await play.clock.pass(1_000);
+      await first.answer(heartbeat(100));
+      if (play.links.length > before) await answered(play.link);
+    }
+    assert.equal(play.links.length, 6);
+    assert.equal(first.closed, false);
+    assert.equal(play.account.freshness, "connected");
+  }
+});
+
 test("a WebSocket that stays blocked is tried ever more rarely, and the fallback goes on", async () => {
   const play = await fallenBack();
   const stream = play.link;

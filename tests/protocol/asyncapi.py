@@ -18,6 +18,8 @@ Json = dict[str, Any]
 
 CLIENT_FRAMES: Final = get_args(ClientFrame)
 SERVER_FRAMES: Final = get_args(ServerFrame)
+#: Frames that only a WebSocket brings.
+IN_BAND: Final = ("auth_ok", "move")
 _SCHEMAS: Final = "#/components/schemas/"
 
 
@@ -119,7 +121,7 @@ def _events() -> Json:
         "address": "/api/v1/stream",
         "title": "Server-Sent Events",
         "description": "The same frames, one an event, over plain HTTP. Last-Event-ID resumes.",
-        "messages": {tag(frame): _reference(frame) for frame in SERVER_FRAMES if tag(frame) != "auth_ok"},
+        "messages": {tag(frame): _reference(frame) for frame in SERVER_FRAMES if tag(frame) not in IN_BAND},
     }
 
 
@@ -130,7 +132,7 @@ def _operations() -> Json:
     events = {
         f"send_event_{name}": _operation("send", "events", frame)
         for frame in SERVER_FRAMES
-        if (name := tag(frame)) != "auth_ok"
+        if (name := tag(frame)) not in IN_BAND
     }
     return {**received, **sent, **events}
 

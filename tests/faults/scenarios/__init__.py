@@ -5,7 +5,17 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Final
 
-from tests.faults.scenarios import appliers, clients, commits, memory, network, nodes, postgres, thousands
+from tests.faults.scenarios import (
+    appliers,
+    clients,
+    commits,
+    memory,
+    network,
+    nodes,
+    postgres,
+    site,
+    thousands,
+)
 from tests.faults.stage import Stage
 
 ALL: Final[list[tuple[str, Callable[[Stage], Awaitable[None]], bool]]] = [
@@ -13,6 +23,7 @@ ALL: Final[list[tuple[str, Callable[[Stage], Awaitable[None]], bool]]] = [
     ("node: kill -9", nodes.killed, True),
     ("node: SIGSTOP", nodes.stopped, False),
     ("node: rolling restart, with ten stuck readers", nodes.rolling_restart, False),
+    ("nodes behind nginx: rolling restart under 500 clients", site.rolling_restart_behind_nginx, False),
     ("node: clocks an hour ahead and behind", nodes.wrong_clocks, False),
     ("node: event loop blocked for 2 s", nodes.busy, False),
     ("node: out of file descriptors", nodes.no_files_left, True),
