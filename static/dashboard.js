@@ -41,7 +41,12 @@ const signIn = /** @type {SignInElement} */ (document.querySelector("gw-sign-in"
 const signOut = /** @type {HTMLButtonElement} */ (document.getElementById("sign-out"));
 const accountName = /** @type {HTMLElement} */ (document.getElementById("account"));
 
-const tokens = new Tokens({ ask: (problem) => signIn.ask(problem), storage: sessionStorage, fetch });
+const tokens = new Tokens({
+  url: document.querySelector("meta[name=guardwire-token-url]")?.getAttribute("content") ?? "",
+  ask: (problem) => signIn.ask(problem),
+  storage: sessionStorage,
+  fetch,
+});
 const account = connect({ token: (reason) => tokens.next(reason), warn() {} });
 
 /** @returns {import("./elements/view.js").View} */

@@ -1,36 +1,40 @@
 const KEPT_AS = "guardwire.token";
+/** Answers that say that nobody is signed in, or somebody who may not see this. */
+const SIGNED_OUT = [401, 403];
 
 /**
- * Where this page has its access token from: the demo hands one out by itself, elsewhere somebody pastes one. It is kept in
- * memory, in the tab's storage only if asked to, and never in an address.
+ * The source of this page's access token. An address of the page's own origin gives one to users who are signed in there;
+ * without such an address somebody pastes one. A pasted token is kept in memory, in the tab's storage only if asked to, and
+ * never in an address.
  */
 export class Tokens {
+  #url;
   #ask;
   #storage;
   #fetch;
   /** @type {string | null} */
   #token;
-  /** @type {boolean | null} null: not known yet */
-  #demo = null;
   /** @type {Promise<string> | null} while somebody is asked */
   #asking = null;
 
   /**
    * @param {object} parts
+   * @param {string} parts.url of this origin; "" for none
    * @param {(problem: string) => Promise<{ token: string, keep: boolean }>} parts.ask
    * @param {Storage} parts.storage
    * @param {typeof globalThis.fetch} parts.fetch
    */
-  constructor({ ask, storage, fetch }) {
+  constructor({ url, ask, storage, fetch }) {
+    this.#url = url;
     this.#ask = ask;
     this.#storage = storage;
     this.#fetch = fetch;
-    this.#token = storage.getItem(KEPT_AS);
+    this.#token = url === "" ? storage.getItem(KEPT_AS) : null;
   }
 
-  /** Whether somebody signed in, and so may sign out. */
+  /** Whether somebody pasted a token, and so may sign out. */
   get pasted() {
-    return this.#demo === false && this.#token !== null;
+    return this.#url === "" && this.#token !== null;
   }
 
   /** The account that the token is for, as far as the token says so itself. */
@@ -39,13 +43,13 @@ export class Tokens {
   }
 
   /**
-   * A token to connect with, or to go on with.
+   * A token to connect with, or to go on with; null where nobody is signed in.
    *
    * @param {"connect" | "expiring"} reason
-   * @returns {Promise<string>}
+   * @returns {Promise<string | null>}
    */
   async next(reason) {
-    if (this.#demo !== false && (await this.#fromDemo())) return /** @type {string} */ (this.#token);
+    if (this.#url !== "") return this.#handedOut();
     // Whether a token has ended is the server's to say: this machine's clock may be wrong.
     if (this.#token !== null && reason === "connect" && this.#asking === null) return this.#token;
     this.#asking ??= this.#fromSomebody(reason === "expiring" ? "This token ends in a minute: paste a new one." : "");
@@ -67,17 +71,19 @@ export class Tokens {
     return token;
   }
 
-  /** Whether the server handed a token out, or did and is merely away now. */
-  async #fromDemo() {
+  /** A new token; the one before while the address is merely away. */
+  async #handedOut() {
     try {
       const fetch = this.#fetch;
-      const response = await fetch("demo/token", { cache: "no-store", redirect: "error" });
-      if (response.status === 404 && this.#demo === null) return (this.#demo = false);
+      const options = /** @type {const} */ ({ cache: "no-store", credentials: "same-origin", redirect: "error" });
+      const response = await fetch(this.#url, options);
+      if (SIGNED_OUT.includes(response.status)) return (this.#token = null);
       if (!response.ok) throw new Error(`HTTP ${response.status}`);
-      this.#token = (await response.json()).token;
-      return (this.#demo = true);
+      const { token } = await response.json();
+      if (typeof token !== "string") throw new Error("the answer holds no token");
+      return (this.#token = token);
     } catch (error) {
-      if (this.#demo && this.#token !== null) return true;
+      if (this.#token !== null) return this.#token;
       throw error;
     }
   }

@@ -22,8 +22,6 @@ def demo_user() -> UUID | None:
 @pytest.fixture
 def form(dashboard: Dashboard) -> Dashboard:
     """The page with its form."""
-    # A 404 says that there is no demo, and the browser logs it.
-    dashboard.network_fails = True
     dashboard.show()
     expect(dashboard.page.get_by_label("Access token")).to_be_focused()
     return dashboard

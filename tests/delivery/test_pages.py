@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import html
+import re
 from pathlib import Path
 
 import httpx
@@ -23,6 +25,18 @@ async def test_the_dashboard_and_its_modules_are_served_and_looked_for_anew() ->
             response = await client.get(url + path)
             assert response.status_code == 200
             assert response.headers["cache-control"] == "no-cache"
+
+
+@pytest.mark.parametrize("token_url", ["", "/session/token", '/"><script>'])
+async def test_the_page_says_where_its_tokens_are(token_url: str) -> None:
+    async with (
+        serving(Application(page_routes(STATIC, demo_token=None, token_url=token_url))) as url,
+        httpx.AsyncClient() as client,
+    ):
+        text = (await client.get(url)).text
+    (told,) = re.findall(r'<meta name="guardwire-token-url" content="([^"]*)">', text)
+    assert html.unescape(told) == token_url
+    assert "<" not in told
 
 
 async def test_without_a_demo_there_is_no_token_to_be_had() -> None:

@@ -129,8 +129,8 @@ test("whatever takes the numbers their authority is put into words, and nothing 
   assert.match(sentence(view({ level: "blind", connection: { phase: "waiting" }, ageMs: null })), /cannot be reached/);
 });
 
-/** A tab's storage, a server that answers `/demo/token` as told, and somebody who pastes what is next. */
-function tokensWith({ demo, pasted = [] }) {
+/** A tab's storage, an address that answers as told (none without `answers`), and somebody who pastes what is next. */
+function tokensWith({ answers = null, pasted = [] }) {
   const kept = new Map();
   const storage = {
     getItem: (key) => kept.get(key) ?? null,
@@ -142,42 +142,53 @@ function tokensWith({ demo, pasted = [] }) {
     asked.push(problem);
     return pasted.shift();
   };
-  const fetch = async () => {
-    const answer = demo.length > 1 ? demo.shift() : demo[0];
+  const fetch = async (url, options) => {
+    assert.deepEqual([url, options.credentials, options.redirect], ["session/token", "same-origin", "error"]);
+    const answer = answers.length > 1 ? answers.shift() : answers[0];
     if (answer instanceof Error) throw answer;
     return new Response(typeof answer === "string" ? JSON.stringify({ token: answer }) : null, {
       status: typeof answer === "string" ? 200 : answer,
     });
   };
-  return { tokens: new Tokens({ ask, storage, fetch }), kept, asked };
+  return { tokens: new Tokens({ url: answers ? "session/token" : "", ask, storage, fetch }), kept, asked };
 }
 
-test("where the server hands tokens out, nobody is asked, and each connect has a new one", async () => {
-  const { tokens, asked } = tokensWith({ demo: ["one", "two"] });
+test("where an address hands tokens out, nobody is asked, and each connect has a new one", async () => {
+  const { tokens, asked } = tokensWith({ answers: ["one", "two"] });
   assert.equal(await tokens.next("connect"), "one");
   assert.equal(await tokens.next("connect"), "two");
   assert.deepEqual(asked, []);
   assert.equal(tokens.pasted, false);
 });
 
-test("a demo that is away for a moment does not bring up a form", async () => {
-  const { tokens, asked } = tokensWith({ demo: ["one", new Error("refused"), 502] });
+test("an address that is away for a moment does not bring up a form, and gives a new token when it is back", async () => {
+  const { tokens, asked } = tokensWith({ answers: ["one", new Error("refused"), 502, "two"] });
   await tokens.next("connect");
   assert.equal(await tokens.next("connect"), "one");
+  assert.equal(await tokens.next("expiring"), "one");
+  assert.equal(await tokens.next("connect"), "two");
+  assert.deepEqual(asked, []);
+});
+
+test("an address that cannot be reached at first is tried again, and nobody is asked", async () => {
+  const { tokens, asked } = tokensWith({ answers: [new Error("refused"), 502, "one"] });
+  await assert.rejects(tokens.next("connect"));
+  await assert.rejects(tokens.next("connect"));
   assert.equal(await tokens.next("connect"), "one");
   assert.deepEqual(asked, []);
 });
 
-test("a server that cannot be reached at first is not taken for one without a demo", async () => {
-  const { tokens, asked } = tokensWith({ demo: [new Error("refused"), 502, "one"] });
-  await assert.rejects(tokens.next("connect"));
-  await assert.rejects(tokens.next("connect"));
-  assert.equal(await tokens.next("connect"), "one");
+test("where nobody is signed in there is no token, and nobody is asked", async () => {
+  const { tokens, asked } = tokensWith({ answers: ["one", 401, 403] });
+  await tokens.next("connect");
+  assert.equal(await tokens.next("expiring"), null);
+  assert.equal(tokens.account, null);
+  assert.equal(await tokens.next("connect"), null);
   assert.deepEqual(asked, []);
 });
 
 test("elsewhere somebody is asked once, and again only when the token is about to end", async () => {
-  const { tokens, asked, kept } = tokensWith({ demo: [404], pasted: [{ token: "a" }, { token: "b" }] });
+  const { tokens, asked, kept } = tokensWith({ pasted: [{ token: "a" }, { token: "b" }] });
   assert.equal(await tokens.next("connect"), "a");
   assert.equal(await tokens.next("connect"), "a");
   assert.equal(await tokens.next("expiring"), "b");
@@ -187,7 +198,7 @@ test("elsewhere somebody is asked once, and again only when the token is about t
 });
 
 test("a pasted token is kept in the tab only when that was asked for, and forgotten on leaving", async () => {
-  const { tokens, kept } = tokensWith({ demo: [404], pasted: [{ token: "a", keep: true }] });
+  const { tokens, kept } = tokensWith({ pasted: [{ token: "a", keep: true }] });
   await tokens.next("connect");
   assert.deepEqual([...kept.values()], ["a"]);
   tokens.forget();
@@ -196,7 +207,7 @@ test("a pasted token is kept in the tab only when that was asked for, and forgot
 
 test("a connection that is lost while somebody is asked waits for the same answer", async () => {
   let answer;
-  const { tokens, asked } = tokensWith({ demo: [404], pasted: [{ token: "a" }, new Promise((resolve) => (answer = resolve))] });
+  const { tokens, asked } = tokensWith({ pasted: [{ token: "a" }, new Promise((resolve) => (answer = resolve))] });
   await tokens.next("connect");
   const [expiring, connect] = [tokens.next("expiring"), tokens.next("connect")];
   await new Promise((resolve) => setImmediate(resolve));

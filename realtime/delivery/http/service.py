@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +12,7 @@ from uuid import UUID
 import msgspec
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import FileResponse, JSONResponse, PlainTextResponse, Response
+from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
 from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 from starlette.types import Receive, Scope, Send
@@ -151,6 +152,8 @@ def operation_routes(*, not_ready: Callable[[], str | None]) -> list[Route]:
 
 #: A browser may keep a file, and asks each time whether it has changed, so that a new release is seen at once.
 _REVALIDATE: Final = {"cache-control": "no-cache"}
+_DEMO_PATH: Final = "/demo/token"
+_META: Final = '<meta name="guardwire-token-url" content="">'
 
 
 class _Modules(StaticFiles):
@@ -160,11 +163,17 @@ class _Modules(StaticFiles):
         return response
 
 
-def page_routes(folder: Path, *, demo_token: Callable[[], str] | None) -> list[BaseRoute]:
-    """`/` and `/static`; `/demo/token` too when ``demo_token`` makes one, which production never has."""
+def page_routes(
+    folder: Path, *, demo_token: Callable[[], str] | None, token_url: str = ""
+) -> list[BaseRoute]:
+    """`/` and `/static`; `/demo/token` too when ``demo_token`` makes one, which production never has.
+
+    ``token_url`` is the path at which the page gets its tokens; without it somebody pastes one.
+    """
+    page = _page(folder, token_url if demo_token is None else _DEMO_PATH.lstrip("/"))
 
     async def dashboard(_: Request) -> Response:
-        return FileResponse(folder / "index.html", headers=_REVALIDATE)
+        return HTMLResponse(page, headers=_REVALIDATE)
 
     async def token(request: Request) -> Response:
         # Another site could let its own name resolve to this machine, and its page would then count as ours.
@@ -174,5 +183,12 @@ def page_routes(folder: Path, *, demo_token: Callable[[], str] | None) -> list[B
 
     routes: list[BaseRoute] = [Route("/", dashboard), Mount("/static", _Modules(directory=folder))]
     if demo_token is not None:
-        routes.append(Route("/demo/token", token))
+        routes.append(Route(_DEMO_PATH, token))
     return routes
+
+
+def _page(folder: Path, token_url: str) -> str:
+    """The dashboard, which reads from its head where tokens are."""
+    page = (folder / "index.html").read_text("utf-8")
+    assert page.count(_META) == 1
+    return page.replace(_META, _META.replace('""', f'"{html.escape(token_url)}"'))
