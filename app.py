@@ -22,6 +22,7 @@ from auth.keys import KeySource
 from auth.origins import policy as origin_policy
 from guardwire.state import CHANNELS
 from realtime.database import engine_for
+from realtime.delivery.balance import Balance
 from realtime.delivery.drain import Drain
 from realtime.delivery.http import account
 from realtime.delivery.http.application import Application
@@ -42,6 +43,7 @@ from realtime.feed.intake import Intake
 from realtime.metrics import METRICS
 from realtime.settings import Settings
 from realtime.store.leases import Leases
+from realtime.store.nodes import Nodes
 from realtime.store.redis_pool import connect
 from realtime.store.snapshots import SnapshotStore, SnapshotWriter
 from realtime.supervise import Supervisor
@@ -159,7 +161,7 @@ class Node:
                 authenticate=authenticate, tickets=access.tickets, revocations=access.revocations
             ),
             *operation_routes(not_ready=self.not_ready),
-            *page_routes(STATIC, demo_token=self._demo_token()),
+            *page_routes(STATIC, demo_token=self._demo_token(), token_url=self.settings.token_url),
         ]
 
     def _stream_routes(self) -> list[BaseRoute]:
@@ -216,6 +218,13 @@ class Node:
         start("admission", self._admission.run)
         if self._writer is not None:
             start("remember", self._writer.run)
+        if self._redis is not None:
+            balance = Balance(
+                streams=self.streams,
+                nodes=Nodes(self._redis),
+                takes_clients=lambda: self.not_ready() is None,
+            )
+            start("balance", balance.run)
 
     async def drain(self) -> None:
         """Ask every client to go elsewhere, before the listening socket is closed."""
@@ -262,11 +271,11 @@ def build(settings: Settings, *, development: Development | None = None) -> Appl
 
 
 def server_for(settings: Settings, *, development: Development | None = None, signals: bool = True) -> Server:
-    """A server of the whole application on ``settings.host`` and ``settings.port``."""
+    """A server of the whole application on ``settings.hosts`` and ``settings.port``."""
     node = Node(settings, development=development)
     return Server(
         _application(node),
-        host=settings.host,
+        host=settings.hosts,
         port=settings.port,
         drain=node.drain,
         trusted_proxies=settings.trusted_proxies,
@@ -280,7 +289,7 @@ async def serving(settings: Settings, *, development: Development | None = None)
     """Serve in this event loop while the context lasts; gives the base URL. Signals are the caller's."""
     server = server_for(settings, development=development, signals=False)
     async with server.running():
-        yield f"http://{settings.host}:{server.port}"
+        yield f"http://{settings.hosts[0]}:{server.port}"
 
 
 def _application(node: Node) -> Application:

@@ -16,12 +16,16 @@ from auth.refusals import refusal
 from realtime.errors import ConfigurationError
 
 _DEFAULT_PORTS: Final = {"http": 80, "https": 443}
+#: Schemes of URLs that are no origins of pages, or that pages of any author have. Other schemes are those of apps and
+#: of browser extensions (capacitor://localhost), whose origins have no port.
+_NO_PAGES: Final = frozenset({"about", "blob", "data", "file", "ftp", "javascript", "ws", "wss"})
+_NO_PORT: Final = 0
 _HTTP_SCHEMES: Final = {"http": "http", "https": "https", "ws": "http", "wss": "https"}
 
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """A scheme (http or https), a lower-case host and a port."""
+    """A scheme, a lower-case host and a port; 0 where a scheme of an app names none."""
 
     scheme: str
     host: str
@@ -38,11 +42,12 @@ def parse(text: str) -> Origin | None:
     except ValueError:
         return None
     has_more = parts.path or parts.query or parts.fragment or "@" in parts.netloc
-    if parts.scheme not in _DEFAULT_PORTS or not parts.hostname or has_more or text[-1] in "/?#:":
+    if not parts.scheme or parts.scheme in _NO_PAGES or not parts.hostname or has_more or text[-1] in "/?#:":
         return None
     if any(character in " *%\\" for character in parts.hostname):
         return None
-    return Origin(parts.scheme, parts.hostname, _DEFAULT_PORTS[parts.scheme] if port is None else port)
+    usual = _DEFAULT_PORTS.get(parts.scheme, _NO_PORT)
+    return Origin(parts.scheme, parts.hostname, usual if port is None else port)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +83,9 @@ def is_same_origin(origin: Origin, *, scheme: str, host: str) -> bool:
     Behind a proxy that ends TLS, the server sees http where the browser sees https. An https page therefore
     counts as the server's own there. An http page never does when the server itself was reached by https.
     """
-    if _HTTP_SCHEMES.get(scheme) == "https" and origin.scheme == "http":
+    if origin.scheme not in _DEFAULT_PORTS or (
+        _HTTP_SCHEMES.get(scheme) == "https" and origin.scheme == "http"
+    ):
         return False
     return parse(f"{origin.scheme}://{host}") == origin
 
@@ -102,8 +109,8 @@ def _problem(text: str, *, production: bool) -> str | None:
     origin = parse(text)
     if origin is None:
         return (
-            f"GUARDWIRE_ALLOWED_ORIGINS: {text!r} is not an origin; write it as https://host or "
-            "https://host:port, without path, pattern or final slash (international names in xn-- form)."
+            f"GUARDWIRE_ALLOWED_ORIGINS: {text!r} is not an origin; write it as https://host, https://host:port, or"
+            " scheme://host for an app, without path, pattern or final slash (international names in xn-- form)."
         )
     if production and origin.scheme == "http" and not is_loopback(origin.host):
         return f"GUARDWIRE_ALLOWED_ORIGINS: {text!r} must be https, because anyone on the way can change an http page."

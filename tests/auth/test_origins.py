@@ -111,6 +111,21 @@ def test_pages_that_only_resemble_a_named_one_are_refused(origin: str) -> None:
         NAMED.check(scheme="wss", headers=headers(origin))
 
 
+@pytest.mark.parametrize(
+    "origin", ["capacitor://localhost", "tauri://localhost", "chrome-extension://abcdef"]
+)
+def test_an_apps_own_scheme_may_be_named_and_is_nobody_elses(origin: str) -> None:
+    """The host of such an origin is anybody's to choose, so it never is the server's own page."""
+    named = policy([origin], production=True)
+    named.check(scheme="wss", headers=headers(origin, "guardwire.example"))
+    host = origin.partition("://")[2]
+    for scheme in ("ws", "wss"):
+        with refused("origin"):
+            SAME_ORIGIN.check(scheme=scheme, headers=headers(origin, host))
+        with refused("origin"):
+            named.check(scheme=scheme, headers=headers(f"https://{host}", "guardwire.example"))
+
+
 def test_a_star_lets_every_page_in_while_developing_and_still_not_null() -> None:
     anyone = policy(["*"], production=False)
     assert anyone == OriginPolicy(frozenset(), any_origin=True)
@@ -122,7 +137,8 @@ def test_a_star_lets_every_page_in_while_developing_and_still_not_null() -> None
 def test_wrong_origins_are_all_reported_at_once() -> None:
     wrong = [
         "*", "null", "app.example", "https://*.example", "https://app.example/", "https://app.example/x",
-        "http://app.example", "ftp://app.example", "https://ünicode.example", "https://app.example:99999",
+        "http://app.example", "ftp://app.example", "file://app.example", "capacitor://",
+        "wss://app.example", "https://ünicode.example", "https://app.example:99999",
     ]  # fmt: skip
     with pytest.raises(ConfigurationError) as caught:
         policy([*wrong, "https://right.example", "http://localhost:3000"], production=True)

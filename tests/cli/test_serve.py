@@ -88,6 +88,29 @@ def test_it_serves_until_a_signal_ends_it(migrated_url: str, redis_url: str, num
         server.wait()
 
 
+def test_it_listens_on_several_addresses(migrated_url: str, redis_url: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    hosts = ("127.0.0.1", "127.0.0.2")
+    variables = settings(migrated_url, redis_url) | {"GUARDWIRE_HOST": ", ".join(hosts)}
+    server = subprocess.Popen(command("serve", "--port", str(port)), env=environment(**variables), cwd=ROOT)
+
+    def are_alive() -> bool:
+        assert server.poll() is None
+        try:
+            return {httpx.get(f"http://{host}:{port}/livez").status_code for host in hosts} == {200}
+        except httpx.TransportError:
+            return False
+
+    try:
+        wait_until(are_alive, seconds=20)
+        with pytest.raises(httpx.ConnectError):
+            httpx.get(f"http://127.0.0.3:{port}/livez")
+    finally:
+        server.kill()
+        server.wait()
+
+
 def test_connections_may_fill_all_open_files_that_the_system_grants_not_only_those_of_the_shell(
     migrated_url: str, redis_url: str
 ) -> None:

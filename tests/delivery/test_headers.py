@@ -178,6 +178,25 @@ async def test_an_allowed_origin_may_send_what_the_api_needs(open_site: httpx.As
 
 
 @pytest.mark.parametrize(
+    ("named", "sent"),
+    [
+        ("https://desk.example:443", "https://desk.example"),
+        ("https://desk.example", "https://desk.example:443"),
+        ("https://DESK.example", "https://desk.example"),
+        ("http://desk.example:80", "http://desk.example"),
+        ("capacitor://localhost", "capacitor://localhost"),
+    ],
+)
+async def test_one_origin_has_many_spellings(named: str, sent: str, tmp_path: Path) -> None:
+    async with (
+        serving(application(tmp_path, allowed_origins=[named])) as url,
+        httpx.AsyncClient(base_url=url) as site,
+    ):
+        answer = await site.get("/hello", headers={"origin": sent})
+        assert answer.headers["access-control-allow-origin"] == sent
+
+
+@pytest.mark.parametrize(
     "origin", ["https://desk.example.evil", "http://desk.example", "null", "https://desk.example:8443"]
 )
 async def test_another_origin_may_not(open_site: httpx.AsyncClient, origin: str) -> None:

@@ -10,6 +10,7 @@ from uuid import uuid4
 
 import pytest
 
+from realtime.delivery.server.http_protocol import IDLE_SECONDS
 from tests.end_to_end.node import Node, node
 from tests.hostile.wire import GOODBYE_SECONDS, answer, connection, handshake, request
 
@@ -135,3 +136,18 @@ async def test_a_user_without_the_scope_revokes_no_token(served: Node) -> None:
     )
     assert found == 403
     assert (await served.get("/api/v1/guards/status", other))["user_id"] == str(other)
+
+
+async def test_a_quiet_connection_is_kept_for_longer_than_the_servers_library_would(served: Node) -> None:
+    """A proxy that ends quiet connections first meets none that the node has just closed."""
+    assert IDLE_SECONDS > 75, "the usual proxies keep theirs for 60 to 75 s"
+    async with connection(address(served)) as (reader, writer):
+        for quiet_seconds in (7, 0):
+            writer.write(plain("GET /livez HTTP/1.1"))
+            async with asyncio.timeout(GOODBYE_SECONDS):
+                assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 200")
+                await reader.readexactly(len("alive\n"))
+            # uvicorn's own limit is 5 s; nothing comes and nothing ends until then.
+            if quiet_seconds:
+                with pytest.raises(TimeoutError):
+                    await asyncio.wait_for(reader.read(1), quiet_seconds)

@@ -28,12 +28,14 @@ WRONG = {
     "GUARDWIRE_LOG_CONNECTIONS": "perhaps",
     "GUARDWIRE_DATABASE_POOL_SIZE": "0",
     "REDIS_URL": "http://:redispassword@cache",
+    "GUARDWIRE_HOST": ", ,",
     "GUARDWIRE_PORT": "65536",
     "GUARDWIRE_JWT_SECRET": "short",
     "GUARDWIRE_JWKS_URL": "ftp://issuer.example/keys",
     "GUARDWIRE_JWKS_REFRESH_SECONDS": "4",
     "GUARDWIRE_JWT_ISSUER": " ",
     "GUARDWIRE_JWT_AUDIENCE": ",",
+    "GUARDWIRE_TOKEN_URL": "//elsewhere.example/token",
     "GUARDWIRE_ALLOWED_ORIGINS": "*",
     "GUARDWIRE_HEARTBEAT_SECONDS": "20",
     "GUARDWIRE_SEND_DEADLINE_SECONDS": "nan",
@@ -93,6 +95,36 @@ def test_several_secrets_are_taken_and_each_must_be_long_enough(monkeypatch: pyt
     assert not [each for each in (*said, too_many) if SECRET in each or "tiny" in each]
 
 
+@pytest.mark.parametrize(
+    ("asked", "kept"),
+    [
+        ("channel_binding=prefer&connect_timeout=10&sslmode=require", "sslmode=require"),
+        ("keepalives=1&keepalives_idle=30&gssencmode=prefer&sslsni=1", ""),
+        ("host=%2Fvar%2Frun&application_name=a%20b", "host=%2Fvar%2Frun&application_name=a%20b"),
+        ("options=-c%20jit%3Doff&tcp_user_timeout=5", "options=-c+jit%3Doff"),
+        ("channel_binding=require", None),
+        ("gssencmode=require", None),
+        ("ssl=true", None),
+        ("secret=dbpassword", None),
+    ],
+)
+def test_parameters_that_providers_put_into_addresses_are_taken_or_refused_by_name(
+    monkeypatch: pytest.MonkeyPatch, asked: str, kept: str | None
+) -> None:
+    address = "postgresql://guardwire:dbpassword@db.example:5432/platform"
+    for variable in ("DATABASE_URL", "LISTEN_DATABASE_URL"):
+        said = problems(monkeypatch, {variable: f"{address}?{asked}"})
+        if kept is None:
+            (sentence,) = said
+            assert sentence.startswith(f"{variable} has the parameter {asked.partition('=')[0]}")
+            assert "dbpassword" not in sentence
+        else:
+            assert said == []
+            read = read_production({})
+            assert getattr(read, variable.lower()) == f"{address}?{kept}".removesuffix("?")
+        monkeypatch.delenv(variable)
+
+
 @pytest.mark.parametrize("written", [",", " , ,"])
 def test_a_list_without_a_secret_is_none(monkeypatch: pytest.MonkeyPatch, written: str) -> None:
     said = problems(monkeypatch, {"GUARDWIRE_JWT_SECRET": written})
@@ -130,5 +162,5 @@ def test_a_node_is_named_after_its_port_where_nothing_else_is_said(monkeypatch: 
 
 
 def test_every_setting_of_a_server_has_a_wrong_value_here_or_takes_any() -> None:
-    takes_any = {"GUARDWIRE_HOST", "GUARDWIRE_DATA", "GUARDWIRE_NODE"}
+    takes_any = {"GUARDWIRE_DATA", "GUARDWIRE_NODE"}
     assert {setting.variable for setting in SETTINGS.values()} - WRONG.keys() == takes_any

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from realtime.store.nodes import COUNT_SECONDS, Nodes, Site
-from realtime.store.snapshots import connect
+from realtime.store.redis_pool import connect
 
 KEY = "guardwire:nodes"
 

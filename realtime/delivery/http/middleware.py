@@ -16,6 +16,7 @@ from typing import Final
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from auth.origins import parse
 from realtime.delivery.security_headers import RawHeaders, security_headers
 from realtime.logs import REQUEST_ID
 
@@ -89,7 +90,8 @@ class HeadersMiddleware:
 
     def __init__(self, app: ASGIApp, *, allowed_origins: Collection[str] = ()) -> None:
         self._app = app
-        self._allowed_origins = frozenset(origin.lower().encode() for origin in allowed_origins)
+        # Compared as origins: https://desk.example and https://desk.example:443 are one.
+        self._allowed_origins = frozenset(filter(None, map(parse, allowed_origins)))
         self._by_host: dict[bytes, RawHeaders] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -137,7 +139,7 @@ class HeadersMiddleware:
     def _cors(self, origin: bytes) -> RawHeaders:
         # Sent to every origin, so that a cache does not give one site's answer to another.
         headers = [(b"vary", b"Origin")]
-        if origin.lower() in self._allowed_origins:
+        if origin and parse(origin.decode("latin-1")) in self._allowed_origins:
             headers += [
                 (b"access-control-allow-origin", origin),
                 (b"access-control-expose-headers", EXPOSED.encode()),

@@ -43,7 +43,7 @@ class Server(uvicorn.Server):
         self,
         app: ASGIApp,
         *,
-        host: str,
+        host: str | Sequence[str],
         port: int,
         drain: Callable[[], Awaitable[None]],
         signals: bool,
@@ -54,7 +54,8 @@ class Server(uvicorn.Server):
         super().__init__(
             uvicorn.Config(
                 _behind_proxies(app, trusted_proxies) if trusted_proxies else app,
-                host=host,
+                # asyncio takes several; with port 0 each of them gets one of its own.
+                host=host,  # type: ignore[arg-type]
                 port=port,
                 ws=HandoverProtocol,
                 http=functools.partial(
