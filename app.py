@@ -220,7 +220,7 @@ class Node:
             start("remember", self._writer.run)
         if self._redis is not None:
             balance = Balance(
-                streams=self.streams,
+                sockets=self.sockets.all,
                 nodes=Nodes(self._redis),
                 takes_clients=lambda: self.not_ready() is None,
             )

@@ -72,9 +72,7 @@ class Databases:
         major: int = self._connection.get_server_version().major
         return major
 
-    def make(
-        self, *, like: str | None = None, icu_locale: str | None = None, encoding: str = "UTF8"
-    ) -> str:
+    def make(self, *, like: str | None = None, icu_locale: str | None = None, encoding: str = "UTF8") -> str:
         """The URL of a new database: empty, or a copy of the one at URL ``like``; of another encoding with locale C."""
         self._made += 1
         name = f"{self._prefix}_{self._made}"

@@ -10,13 +10,11 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from math import ceil
 from typing import Final, Protocol
 
-from guardwire.messages import Move, encode
 from realtime.delivery.websocket.connection import Socket
-from realtime.delivery.websocket.conversation import Streams
 from realtime.metrics import METRICS
 from realtime.store.nodes import Site
 
@@ -78,12 +76,12 @@ class Balance:
     def __init__(
         self,
         *,
-        streams: Streams,
+        sockets: Callable[[], Sequence[Socket]],
         nodes: Nodes,
         takes_clients: Callable[[], bool],
         look_seconds: float = LOOK_SECONDS,
     ) -> None:
-        self._streams = streams
+        self._sockets = sockets
         self._nodes = nodes
         self._takes_clients = takes_clients
         self._look_seconds = look_seconds
@@ -102,22 +100,16 @@ class Balance:
         if not self._takes_clients():
             await self._nodes.leave()
             return
-        sockets = [socket for socket in self._streams if _may_move(socket)]
+        sockets = [socket for socket in self._sockets() if socket.stream.may_move]
         site = await self._nodes.report(len(sockets))
         over = 0 if site is None else surplus(len(sockets), site)
         if self._pauses.asks(over):
             self._ask(random.sample(sockets, min(len(sockets), ceil(_PART * over))))
 
-    def _ask(self, sockets: list[Socket]) -> None:
-        frame = encode(Move(within_ms=int(WITHIN_SECONDS * 1000)))
+    def _ask(self, sockets: Sequence[Socket]) -> None:
         now = time.monotonic()
         for socket in sockets:
             # It may have gone, or be slow, since it was counted.
-            if _may_move(socket):
-                socket.send(frame, now)
+            if outputs := socket.stream.move(int(WITHIN_SECONDS * 1000), now):
+                socket.perform(outputs)
                 METRICS.moves.add()
-
-
-def _may_move(socket: Socket) -> bool:
-    """Whether a socket has sent its welcome, and can take a frame now."""
-    return socket.session is not None and socket.closing_since is None and socket.blocked_since is None

@@ -28,7 +28,7 @@ class Frame(NamedTuple):
     where the frame says nothing of the account.
     """
 
-    type: Literal["welcome", "snapshot", "update", "heartbeat", "auth_required", "auth_ok", "error"]
+    type: Literal["welcome", "snapshot", "update", "heartbeat", "auth_required", "auth_ok", "move", "error"]
     payload: bytes
     epoch: int = -1
     revision: int = -1

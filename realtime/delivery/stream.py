@@ -24,6 +24,7 @@ from guardwire.messages import (
     ClientFrame,
     Error,
     Hello,
+    Move,
     Resume,
     Resync,
     Subscribe,
@@ -393,6 +394,15 @@ class Stream:
         """The node is on its way out; the client comes back elsewhere after ``hint_ms``."""
         return self.close(Close(CloseCode.DRAINING, "the server is restarting", hint_ms))
 
+    @property
+    def may_move(self) -> bool:
+        """Whether the client has its first state, and takes frames."""
+        return self._sent is not None and self.blocked_since is None and not self.has_ended
+
+    def move(self, within_ms: int, now: float) -> Outputs:
+        """Another node has fewer clients: the client may open a second connection, and then leave this one."""
+        return (self._frame("move", Move(within_ms=within_ms), now),) if self.may_move else NOTHING
+
     def too_slow(self) -> Outputs:
         """The client took nothing until the send deadline."""
         METRICS.slow_readers.add()
@@ -415,7 +425,7 @@ class Stream:
 
     def _frame(
         self,
-        kind: Literal["welcome", "auth_required", "auth_ok", "error"],
+        kind: Literal["welcome", "auth_required", "auth_ok", "move", "error"],
         message: msgspec.Struct,
         now: float,
     ) -> Frame:

@@ -11,6 +11,7 @@ from uuid import UUID, uuid4
 import pytest
 
 from realtime.metrics import METRICS
+from realtime.settings import NodeTiming
 from tests.cli.conftest import Guardwire, applying
 from tests.databases import Databases
 from tests.end_to_end.mirror import mirror
@@ -26,7 +27,7 @@ FROM pg_depend AS d JOIN pg_proc AS p ON d.refclassid = 'pg_proc'::regclass AND 
 WHERE p.pronamespace = 'public'::regnamespace AND d.classid <> 'pg_operator'::regclass
 """
 #: A node that looks at everything often.
-QUICK: dict[str, Any] = {"audit_seconds": 0.2, "sweep_seconds": 0.2}
+QUICK: dict[str, Any] = {"audit_seconds": 0.2, "timing": NodeTiming(sweep_seconds=0.2)}
 COMMANDS = (
     ("verify", "rebuild --user {user}", "rebuild", "verify --doubts", "check-platform"),
     ("peak reset --user {user}", "revoke --user {user}", "revoke --list", "revoke --undo --user {user}"),
