@@ -14,6 +14,8 @@ from uuid import UUID, uuid4
 import asyncpg
 import pytest
 
+from queries.search_path import connect
+from realtime.database import engine_for
 from realtime.feed.applier import Applier, ApplierTiming, Changes
 from realtime.metrics import METRICS
 from tests.feed.node import sync
@@ -199,6 +201,29 @@ async def test_the_log_line_of_a_batch_that_fails_quotes_no_row(
     assert "a batch failed, and its rows are applied one by one: " in caplog.text
     assert "SQLSTATE 22P02" in caplog.text
     assert "XAUUSD" not in caplog.text
+
+
+async def test_a_setting_of_the_database_changes_no_connection_of_a_node(
+    migrated_url: str, connection: asyncpg.Connection[Any]
+) -> None:
+    """Under another isolation level batches would fail whenever rows are written at the same time."""
+    name = await connection.fetchval("SELECT quote_ident(current_database())")
+    await connection.execute(f"ALTER DATABASE {name} SET default_transaction_isolation = serializable")
+    await connection.execute(f"ALTER DATABASE {name} SET search_path = public, pg_catalog")
+    engine = engine_for(migrated_url, pool_size=1, pooled=False)
+    pooled = await engine.raw_connection()
+    driver: Any
+    try:
+        async with connected(migrated_url) as usual:
+            assert await usual.fetchval("SHOW transaction_isolation") == "serializable"
+        ours = await connect(migrated_url)
+        for driver in (ours, pooled.driver_connection):
+            assert await driver.fetchval("SHOW transaction_isolation") == "read committed"
+            assert await driver.fetchval("SHOW search_path") == "pg_catalog"
+        await ours.close()
+    finally:
+        pooled.close()
+        await engine.dispose()
 
 
 async def test_a_lock_that_somebody_holds_sets_nothing_aside(
