@@ -190,7 +190,7 @@ def test_the_proxy_ends_quiet_connections_before_a_node_does_and_takes_heads_as_
     (size,), (kept,) = (re.findall(rf"tune\.{name} (\d+)", haproxy) for name in ("bufsize", "maxrewrite"))
     assert int(size) - int(kept) == HEAD_BYTES
     # Every interval HAProxy ends half of the quiet connections, so few live for longer than two.
-    assert 2 * int(re.findall(r"pool-purge-delay (\d+)s", haproxy)[0]) + 10 <= IDLE_SECONDS
+    assert 2 * int(re.findall(r"pool-purge-delay (\d+)s", haproxy)[0]) + 10 <= idle_seconds
     caddy = (DEPLOY / "Caddyfile").read_text("utf-8")
     assert int(re.findall(r"\tkeepalive (\d+)s", caddy)[0]) + 10 <= idle_seconds
     assert int(re.findall(r"max_header_size (\d+)KB", caddy)[0]) * 1024 <= HEAD_BYTES
