@@ -48,6 +48,11 @@ _SAMPLE_ROWS: Final = 2000
 _ROUNDS: Final = 20
 _ROUND_ROWS: Final = 200
 _COPY: Final = f"INSERT INTO pg_temp.{{}} SELECT * FROM pg_temp.sample LIMIT {_ROUND_ROWS}"  # noqa: S608
+#: The trigger's function, after the functions that it calls.
+_TRIGGER_FUNCTIONS: Final = (
+    *("no_account", "read_user", "read_columns", "copy_value", "copy_columns", "is_short", "is_plain_copy", "copy_of"),
+    *("wake_applier", "copy_row"),
+)
 _LEAST_SPAN_SECONDS: Final = 60.0
 
 # A table that was never analysed has no estimate: its rows are counted, up to a limit.
@@ -227,8 +232,8 @@ async def _row_cost(connection: Any, rows: int) -> RowCost | None:
 
 def _temporary_trigger() -> str:
     """A script that makes the inbox and the trigger of this release among temporary objects."""
-    functions = read_sql("code", "10_readings.sql") + read_sql("code", "60_inbox.sql")
-    wanted = [_function(functions, name) for name in ("no_account", "read_user", "copy_row")]
+    functions = "".join(read_sql("code", name) for name in ("10_readings.sql", "20_rows.sql", "60_inbox.sql"))
+    wanted = [_function(functions, name) for name in _TRIGGER_FUNCTIONS]
     inbox = re.search(
         r"CREATE TABLE guardwire\.inbox \(.*?\n\)", read_sql("tables", "0005_inbox.sql"), re.DOTALL
     )
@@ -237,10 +242,8 @@ def _temporary_trigger() -> str:
         [
             inbox[0].replace("CREATE TABLE guardwire.", "CREATE TEMPORARY TABLE ") + ";",
             "CREATE INDEX ON guardwire.inbox (account, nth);",
-            wanted[0],
-            wanted[1],
             "CREATE FUNCTION guardwire.wakes_applier() RETURNS boolean LANGUAGE sql IMMUTABLE RETURN false;",
-            wanted[2],
+            *wanted,
             "CREATE TEMPORARY TABLE bare AS SELECT * FROM pg_temp.sample WITH NO DATA;",
             "CREATE TEMPORARY TABLE copied AS SELECT * FROM pg_temp.sample WITH NO DATA;",
             "CREATE TRIGGER copy AFTER INSERT ON pg_temp.copied FOR EACH ROW EXECUTE FUNCTION guardwire.copy_row('l');",

@@ -224,6 +224,7 @@ async def test_a_listener_behind_a_pooler_that_takes_settings_hears_nothing_and_
 async def test_a_search_path_that_lends_names_to_others_is_a_warning(
     migrated_url: str, empty_folder: Path, caplog: pytest.LogCaptureFixture, search_path: str
 ) -> None:
+    await set_for_sessions(migrated_url)
     with pgbouncer(migrated_url, empty_folder, search_path=search_path) as pooler:
         async with node(pooler.url, database_pooled=True, listen_database_url=migrated_url) as running:
             await until_ready(running)
