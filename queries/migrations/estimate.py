@@ -50,7 +50,16 @@ _ROUND_ROWS: Final = 200
 _COPY: Final = f"INSERT INTO pg_temp.{{}} SELECT * FROM pg_temp.sample LIMIT {_ROUND_ROWS}"  # noqa: S608
 #: The trigger's function, after the functions that it calls.
 _TRIGGER_FUNCTIONS: Final = (
-    *("no_account", "read_user", "read_columns", "copy_value", "copy_columns", "is_short", "is_plain_copy", "copy_of"),
+    *(
+        "no_account",
+        "read_user",
+        "read_columns",
+        "copy_value",
+        "copy_columns",
+        "is_short",
+        "is_plain_copy",
+        "copy_of",
+    ),
     *("wake_applier", "copy_row"),
 )
 _LEAST_SPAN_SECONDS: Final = 60.0
