@@ -17,7 +17,7 @@ __all__ = ["SCENARIOS", "Run", "Scenario"]
 
 
 #: For one fault, also when something hangs.
-_LONGEST_SECONDS: Final = 180.0
+_LONGEST_SECONDS: Final = 400.0
 
 
 @dataclass(frozen=True)
