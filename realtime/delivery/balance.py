@@ -1,8 +1,8 @@
 """Clients that stayed on few nodes after a restart are asked, some at a time, to move to others.
 
 After a node has come back, its clients are on the other nodes, and a WebSocket does not end by itself. A node that has
-many more clients than its share sends some of them the frame `move`. A client that is asked opens another connection first,
-so its state stays fresh. The proxy in front chooses the node; so half of them may come back to this one.
+many more clients than its share sends some of them the frame `move`. A client that is asked opens another connection
+first, so its state stays fresh. The proxy in front chooses the node, so half of the clients may come back to this one.
 """
 
 from __future__ import annotations
