@@ -1,5 +1,6 @@
 import { clock } from "./format.js";
 import { partsOf, write } from "./parts.js";
+import { clockOff, syncedAtMs } from "./platform.js";
 
 /** A short hiccup greys the numbers; only one that lasts is put into words. */
 const PATIENCE_MS = 800;
@@ -45,6 +46,23 @@ export function sentence({ state, level, connection, online, ageMs, databaseNowM
   if (level === "blind") return `No connection. The account may look different by now.${from}`;
   if (level === "stale" && connection.phase === "open") return `The server has lost sight of its database.${from}`;
   if (level === "stale") return `Reconnecting.${from}`;
-  if (state.status?.source !== "silent" || !state.status.last_sync_at) return "";
-  return `The trading platform is silent: prices are from ${clock(state.status.last_sync_at, databaseNowMs)}.`;
+  return platformSentence(state.status, databaseNowMs);
+}
+
+/**
+ * What is wrong with the trading platform.
+ *
+ * @param {import("../state.js").Status | undefined} status
+ * @param {number} databaseNowMs
+ */
+function platformSentence(status, databaseNowMs) {
+  if (!status) return "";
+  if (status.recorded === false) return "Nothing was ever recorded for this account: is it the right one?";
+  const syncedMs = syncedAtMs(status);
+  if (status.source === "silent" && syncedMs !== null)
+    return `The trading platform is silent: prices are from ${clock(new Date(syncedMs).toISOString(), databaseNowMs)}.`;
+  const offset = status.clock_offset_seconds;
+  if (offset === undefined) return "";
+  const effect = offset < 0 ? "its rows count from their arrival on" : "the times of its rows are that much too early";
+  return `The trading platform's clock is ${clockOff(offset)}: ${effect}. Its operator can set it right.`;
 }

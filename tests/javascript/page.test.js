@@ -11,6 +11,7 @@ import { Tokens, claimsOf } from "../../static/elements/tokens.js";
 globalThis.HTMLElement = class {};
 const { newestFirst } = await import("../../static/elements/positions.js");
 const { sentence } = await import("../../static/elements/notice.js");
+const { silentForMs } = await import("../../static/elements/platform.js");
 const { wordFor } = await import("../../static/elements/connection_state.js");
 
 test("numbers have grouping, a true minus and the decimals asked for", () => {
@@ -108,6 +109,9 @@ const view = (fields) => ({
 
 test("the one word on the connection", () => {
   assert.equal(wordFor(view({})), "Live");
+  const silent = { status: { source: "silent", last_sync_at: "2026-01-05T08:57:00.000000Z" } };
+  assert.equal(wordFor(view({ state: silent })), "Live link", "the link is live, the prices are not");
+  assert.equal(wordFor(view({ state: { status: { source: "silent" } } })), "Live", "there are no prices");
   assert.equal(wordFor(view({ level: "stale" })), "Stale");
   assert.equal(wordFor(view({ level: "stale", connection: { phase: "waiting" } })), "Reconnecting");
   assert.equal(wordFor(view({ level: "blind", connection: { phase: "waiting" } })), "Blind");
@@ -125,8 +129,19 @@ test("whatever takes the numbers their authority is put into words, and nothing 
   const refused = { phase: "closed", ending: { reason: "revoked" } };
   assert.match(sentence(view({ level: "blind", connection: refused })), /revoked/);
   assert.match(sentence(view({ state: { status: { source: "silent", last_sync_at: "2026-01-05T08:00:00.000000Z" } } })), /silent/);
+  const off = (seconds) => view({ state: { status: { source: "live", clock_offset_seconds: seconds } } });
+  assert.match(sentence(off(-10800)), /clock is 3 h ahead: its rows count from their arrival on/);
+  assert.match(sentence(off(7260)), /clock is 2 h 1 min behind: .* too early/);
+  assert.match(sentence(view({ state: { status: { source: "silent", recorded: false } } })), /Nothing was ever recorded/);
   assert.equal(sentence(view({ level: "blind", connection: { phase: "connecting" }, ageMs: null })), "");
   assert.match(sentence(view({ level: "blind", connection: { phase: "waiting" }, ageMs: null })), /cannot be reached/);
+});
+
+test("a platform whose clock is behind synced later than its rows say", () => {
+  const status = { source: "silent", last_sync_at: "2026-01-05T07:00:00.000000Z", clock_offset_seconds: 7200 };
+  assert.equal(silentForMs(view({ state: { status } })), 1_000);
+  assert.equal(silentForMs(view({ state: { status: { ...status, clock_offset_seconds: -7200 } } })), 7_201_000);
+  assert.equal(silentForMs(view({})), null);
 });
 
 /** A tab's storage, an address that answers as told (none without `answers`), and somebody who pastes what is next. */
