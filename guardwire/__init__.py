@@ -17,12 +17,11 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from guardwire.account import Account
-    from guardwire.changes import Change
+    from guardwire.account import Account, Change
     from guardwire.client import connect
+    from guardwire.connection import Token
     from guardwire.errors import ClientError, ConnectionRefused, StaleState
-    from guardwire.freshness import Status
-    from guardwire.token import Token
+    from guardwire.mirror import Level
 else:
 
     def __getattr__(name: str) -> object:
@@ -37,8 +36,8 @@ __all__ = [
     "Change",
     "ClientError",
     "ConnectionRefused",
+    "Level",
     "StaleState",
-    "Status",
     "Token",
     "connect",
 ]

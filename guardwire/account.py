@@ -1,83 +1,124 @@
-"""What a bot works with: one account's live state, how fresh it is, and what changes."""
+"""The live state of one account as a bot reads it: its freshness, its changes, and its subscriptions."""
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Iterator
 from datetime import datetime
-from typing import Any, get_args
+from typing import Any, Final, NamedTuple
 
 from guardwire import clock
-from guardwire.connection import Connection
+from guardwire.connection import Connection, Notifier
 from guardwire.errors import StaleState
-from guardwire.freshness import Status
-from guardwire.iterators import Changes, FreshStates, Statuses
-from guardwire.session import Held, Session
-from guardwire.signal import Signal
-from guardwire.state import CHANNELS, AccountState, ChannelName
-from guardwire.transports import TransportName
+from guardwire.link import TransportName
+from guardwire.mirror import Held, Level, MirroredAccount
+from guardwire.patch import State
+from guardwire.state import CHANNELS, AccountState, ChannelName, order_channels
+
+Path = tuple[str, ...]
+
+#: A channel, and a collection or guard directly in it, is never one change: its parts are. A new record is
+#: therefore one change wherever the comparison started. A deeper part that appeared or disappeared is one change.
+_ALWAYS_OPEN_DEPTH: Final = 2
+
+
+class Change(NamedTuple):
+    """One difference between the state that this reader saw last and the state at ``revision``.
+
+    ``path`` leads to it: ``("guards", "drawdown", "alert_type")``, or ``("positions", "open", "123")`` for a position
+    that appeared or disappeared. ``new`` and ``old`` are JSON values, None where there is or was nothing. They are
+    copies that belong to the reader.
+    """
+
+    path: Path
+    new: Any
+    old: Any
+    channel: str
+    revision: int
+
+
+def differences(old: State, new: State, *, under: Path, revision: int) -> list[Change]:
+    """Every change from ``old`` to ``new`` at or below the path ``under``: in the order of ``new``, removals last."""
+    return [
+        Change(path, copy.deepcopy(after), copy.deepcopy(before), path[0], revision)
+        for path, before, after in _walk((), old, new)
+        if path[: len(under)] == under
+    ]
+
+
+def _walk(path: Path, before: Any, after: Any) -> Iterator[tuple[Path, Any, Any]]:
+    if before == after:
+        return
+    both = type(before) is dict and type(after) is dict
+    has_appeared_or_gone = (before is None and type(after) is dict) or (
+        after is None and type(before) is dict
+    )
+    if both or (has_appeared_or_gone and len(path) <= _ALWAYS_OPEN_DEPTH):
+        olds, news = before or {}, after or {}
+        for key in [*news, *(key for key in olds if key not in news)]:
+            yield from _walk((*path, key), olds.get(key), news.get(key))
+    else:
+        yield path, before, after
 
 
 class Account:
-    """A live mirror of one account; made by `guardwire.connect`, which returns once there is a state.
+    """A live mirror of one account; `guardwire.connect` makes it, and gives it out once there is a state.
 
-    Everything read without an await in between belongs to one revision.
+    Values that are read without an await between them belong to one revision.
     """
 
     def __init__(
-        self, session: Session, connection: Connection, signal: Signal, *, max_age_seconds: float
+        self, mirrored: MirroredAccount, connection: Connection, notifier: Notifier, *, max_age_seconds: float
     ) -> None:
-        self._session = session
+        self._mirrored = mirrored
         self._connection = connection
-        self._signal = signal
+        self._notifier = notifier
         self._max_age_seconds = max_age_seconds
         self._doubts = 0
 
     @property
     def state(self) -> AccountState:
-        """The newest state; channels that are not subscribed to are None in it."""
+        """The newest state; a channel that is not subscribed to is None in it."""
         return self._held.state
 
     @property
     def raw(self) -> dict[str, Any]:
-        """The same as JSON values: the caller's own copy."""
+        """The newest state as JSON values: a copy that belongs to the caller."""
         return copy.deepcopy(self._held.raw)
 
     @property
     def revision(self) -> int:
-        """Of the state; grows within an `epoch`."""
+        """The revision of the state; it grows within an `epoch`."""
         return self._held.revision
 
     @property
     def epoch(self) -> int:
-        """Names the database's history; in another epoch revisions begin anew."""
+        """The number of the database's history; in another epoch revisions begin anew."""
         return self._held.epoch
 
     @property
     def age(self) -> float | None:
-        """Seconds since the read began that last showed the state to be the newest, by no clock but the
-        passage of time.
-        """
-        return self._session.freshness.age_seconds(clock.now())
+        """Seconds since the server began the read that last confirmed the state, measured on this machine."""
+        return self._mirrored.age.age_seconds(clock.now())
 
     @property
-    def status(self) -> Status:
-        """``connected``; ``stale`` when the state may have moved on; ``blind`` when nothing confirmed it for
-        15 s.
+    def status(self) -> Level:
+        """``connected``, ``stale`` when the state may have moved on, ``blind`` when no frame confirmed it for 15 s.
+
+        Where the server sends heartbeats more rarely than every 5 s, three heartbeats count instead of the 15 s.
         """
-        return "blind" if self._connection.closed else self._session.status(clock.now())
+        return "blind" if self._connection.is_closed else self._mirrored.level(clock.now())
 
     @property
     def fresh(self) -> bool:
-        """Whether the state may be acted on: connected, and not older than the ``max_age_seconds`` of
-        `connect`.
-        """
+        """Whether the state may be acted on: connected, and no older than the ``max_age_seconds`` of `connect`."""
         return self._doubt(self._max_age_seconds) is None
 
     def require_fresh(self, *, max_age_seconds: float | None = None) -> None:
-        """Raise StaleState unless the state may be acted on, or what ended the connection for good.
+        """Raise StaleState unless the state may be acted on; raise the reason if the connection has ended for good.
 
-        ``max_age_seconds`` None means that of `connect`. Call it right before acting, with no await between.
+        ``max_age_seconds`` None means that of `connect`. Call it right before acting, without an await between.
         """
         if self._connection.failure is not None:
             raise self._connection.failure
@@ -86,77 +127,77 @@ class Account:
             raise StaleState(self.age, doubt)
 
     async def until_fresh(self, *, max_age_seconds: float | None = None) -> None:
-        """Wait until `require_fresh` would not raise; raises what ended the connection for good."""
+        """Wait until the state may be acted on; raises the reason if the connection ends for good."""
         limit = self._max_age_seconds if max_age_seconds is None else max_age_seconds
         while self._doubt(limit) is not None:
             if self._connection.failure is not None:
                 raise self._connection.failure
-            if self._connection.closed:
+            if self._connection.is_closed:
                 raise StaleState(self.age, "the connection was closed")
-            await self._signal.wait()
+            await self._notifier.wait()
 
     def seconds_until(self, moment: str) -> float | None:
-        """Seconds until a time of the state, such as ``liquidation_at``; negative once it has passed.
+        """Seconds until a time in the state, such as ``liquidation_at``; negative once it has passed.
 
-        By the database's clock and the passage of time here, so this machine's clock need not be right; None
-        when the server did not tell its time.
+        It is measured by the database's clock and the passage of time here, so this machine's clock may be wrong. None
+        when the server has not sent its time.
         """
-        now = self._session.freshness.database_now(clock.now())
+        now = self._mirrored.age.database_now(clock.now())
         return None if now is None else (datetime.fromisoformat(moment) - now).total_seconds()
 
     @property
     def transport(self) -> TransportName | None:
-        """What the state comes over: ``websocket``, ``sse`` or ``poll``; None while nothing is connected."""
-        line = self._connection.line
-        return None if line is None else line.transport.name
+        """The transport in use: ``websocket``, ``sse`` or ``poll``; None while there is no link."""
+        link = self._connection.link
+        return None if link is None else link.name
 
     @property
     def channels(self) -> tuple[ChannelName, ...]:
-        """The channels that are subscribed to."""
+        """The channels that are subscribed to, in the order of `guardwire.state.CHANNELS`."""
         return self._connection.channels
 
-    def changes(self, *path: str) -> Changes:
-        """What is there at or below ``path``, and then every change of it, for ever.
+    def changes(self, *path: str) -> ChangeIterator:
+        """Everything at or below ``path`` now, and then every change of it.
 
-        ``changes("guards")`` follows a channel, ``changes("guards", "breaches")`` a part of it, ``changes()``
-        all. A slow reader is never behind by more than one comparison: it gets the difference between what it
-        saw last and what is now. Ends when the account is closed; raises what ended the connection for good.
+        ``changes("guards")`` follows a channel, ``changes("guards", "breaches")`` a part of it, ``changes()`` the whole
+        state. Changes are not queued: a slow reader gets the difference between the state that it saw last and the
+        newest one. The iterator ends when the account is closed, and raises the reason if the connection ends for good.
         """
         if path and path[0] not in CHANNELS:
             names = f"{path[0]!r} is not one of the channels {', '.join(CHANNELS)}"
             split = ", ".join(map(repr, path[0].split(".")))
             raise ValueError(f"{names}: write changes({split})" if "." in path[0] else names)
-        return Changes(self._session, self._connection, self._signal, path)
+        return ChangeIterator(self._mirrored, self._connection, self._notifier, path)
 
-    def fresh_states(self) -> FreshStates:
-        """The newest state as soon as it is fresh, again whenever it has changed, and again when it is fresh
-        after `fresh` or `require_fresh` said that it was not.
+    def fresh_states(self) -> FreshStateIterator:
+        """The newest state once it is fresh, and again after each change.
 
-        For bots that act on what is, rather than on what changed: whatever kept one from acting, it is asked
-        again. Ends and raises as `changes` does.
+        The same state comes again after `fresh` was False or `require_fresh` raised, so a bot that could not act gets
+        another chance to. For bots that act on the present state rather than on changes. Ends and raises as `changes`
+        does.
         """
-        return FreshStates(
-            self._session,
+        return FreshStateIterator(
+            self._mirrored,
             self._connection,
-            self._signal,
+            self._notifier,
             is_fresh=lambda: self.fresh,
-            doubts=lambda: self._doubts,
+            count_doubts=lambda: self._doubts,
         )
 
-    def statuses(self) -> Statuses:
-        """The `status` now, and again whenever it is another; ends and raises as `changes` does."""
-        return Statuses(lambda: self.status, self._connection, self._signal)
+    def statuses(self) -> StatusIterator:
+        """The `status` now, and again whenever it changes; ends and raises as `changes` does."""
+        return StatusIterator(lambda: self.status, self._connection, self._notifier)
 
     async def subscribe(self, *channels: ChannelName) -> None:
-        """Add channels; returns once their state is there."""
-        wanted = in_order((*self.channels, *channels))
+        """Add channels; returns once the state has them."""
+        wanted = order_channels((*self.channels, *channels))
         self._connection.choose(wanted)
         await self._until_held(wanted)
 
     async def unsubscribe(self, *channels: ChannelName) -> None:
-        """Drop channels; returns once their state is gone. One must be left."""
-        in_order(channels)
-        wanted = in_order(channel for channel in self.channels if channel not in channels)
+        """Drop channels; returns once the state has them no more. At least one must be left."""
+        order_channels(channels)
+        wanted = order_channels(channel for channel in self.channels if channel not in channels)
         self._connection.choose(wanted)
         await self._until_held(wanted)
 
@@ -164,14 +205,14 @@ class Account:
         while self.channels == wanted and set(self._held.raw) != set(wanted):
             if self._connection.failure is not None:
                 raise self._connection.failure
-            if self._connection.closed:
+            if self._connection.is_closed:
                 return
-            await self._signal.wait()
+            await self._notifier.wait()
 
     @property
     def _held(self) -> Held:
-        held = self._session.held
-        assert held is not None, "an account is handed out with a state"
+        held = self._mirrored.held
+        assert held is not None, "connect() gives out an account once it has a state"
         return held
 
     def _doubt(self, max_age_seconds: float) -> str | None:
@@ -182,11 +223,11 @@ class Account:
         return doubt
 
     def _doubt_now(self, max_age_seconds: float) -> str | None:
-        if self._connection.closed:
+        if self._connection.is_closed:
             return "the connection was closed"
         match self.status:
             case "blind":
-                return "nothing confirmed it for 15 s"
+                return f"nothing confirmed it for {self._mirrored.age.blind_after_seconds:g} s"
             case "stale":
                 return "it may have moved on since"
             case "connected":
@@ -195,9 +236,87 @@ class Account:
                 return f"that is over the limit of {max_age_seconds:g} s" if too_old else None
 
 
-def in_order(channels: Iterable[str]) -> tuple[ChannelName, ...]:
-    """``channels``, each once, in the state's order; raises ValueError for none and for unknown ones."""
-    wanted = set(channels)
-    if not wanted or not wanted <= set(CHANNELS):
-        raise ValueError(f"channels must be a choice of {', '.join(get_args(ChannelName))}")
-    return tuple(channel for channel in CHANNELS if channel in wanted)
+class ChangeIterator(AsyncIterator[Change]):
+    """The iterator of `Account.changes`; any number may be in use at once."""
+
+    def __init__(
+        self, mirrored: MirroredAccount, connection: Connection, notifier: Notifier, under: Path
+    ) -> None:
+        self._mirrored = mirrored
+        self._connection = connection
+        self._notifier = notifier
+        self._under = under
+        self._seen: Held | None = None
+        # It is filled only when it is empty, so it never holds more than one comparison.
+        self._pending: deque[Change] = deque()
+
+    async def __anext__(self) -> Change:
+        while not self._pending:
+            held = self._mirrored.held
+            if held is not None and held is not self._seen:
+                before = {} if self._seen is None else self._seen.raw
+                self._seen = held
+                self._pending.extend(differences(before, held.raw, under=self._under, revision=held.revision))
+                continue
+            _raise_end(self._connection)
+            await self._notifier.wait()
+        return self._pending.popleft()
+
+
+class FreshStateIterator(AsyncIterator[AccountState]):
+    """The iterator of `Account.fresh_states`; ``count_doubts`` counts how often the state was not fresh when asked."""
+
+    def __init__(
+        self,
+        mirrored: MirroredAccount,
+        connection: Connection,
+        notifier: Notifier,
+        *,
+        is_fresh: Callable[[], bool],
+        count_doubts: Callable[[], int],
+    ) -> None:
+        self._mirrored = mirrored
+        self._connection = connection
+        self._notifier = notifier
+        self._is_fresh = is_fresh
+        self._count_doubts = count_doubts
+        self._seen: tuple[object, int] | None = None
+
+    async def __anext__(self) -> AccountState:
+        while True:
+            held = self._mirrored.held
+            assert held is not None
+            # A reader that was refused a state which was not fresh gets it once it is, even if it is the same state.
+            is_new = (
+                self._seen is None or self._seen[0] is not held.raw or self._seen[1] != self._count_doubts()
+            )
+            if is_new and self._is_fresh():
+                self._seen = held.raw, self._count_doubts()
+                return held.state
+            _raise_end(self._connection)
+            await self._notifier.wait()
+
+
+class StatusIterator(AsyncIterator[Level]):
+    """The iterator of `Account.statuses`."""
+
+    def __init__(self, read: Callable[[], Level], connection: Connection, notifier: Notifier) -> None:
+        self._read = read
+        self._connection = connection
+        self._notifier = notifier
+        self._seen: Level | None = None
+
+    async def __anext__(self) -> Level:
+        while (status := self._read()) == self._seen:
+            _raise_end(self._connection)
+            await self._notifier.wait()
+        self._seen = status
+        return status
+
+
+def _raise_end(connection: Connection) -> None:
+    """End an iterator whose connection has ended."""
+    if connection.failure is not None:
+        raise connection.failure
+    if connection.is_closed:
+        raise StopAsyncIteration

@@ -7,25 +7,21 @@ import ssl
 from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
 
-from guardwire import address
-from guardwire.account import Account, in_order
-from guardwire.changes import Change
-from guardwire.connection import Connection
+from guardwire.account import Account, Change
+from guardwire.connection import TRANSPORTS, Connection, Notifier, Token, TokenSource
 from guardwire.errors import ClientError, ConnectionRefused, StaleState
-from guardwire.freshness import Status
-from guardwire.session import Session
-from guardwire.signal import Signal
-from guardwire.state import CHANNELS
-from guardwire.token import Token, TokenSource
-from guardwire.transports import TRANSPORTS, TransportName
+from guardwire.link import TransportName, parse_address
+from guardwire.mirror import Level, MirroredAccount
+from guardwire.state import CHANNELS, order_channels
+from guardwire.timing import Timing
 
 __all__ = [
     "Account",
     "Change",
     "ClientError",
     "ConnectionRefused",
+    "Level",
     "StaleState",
-    "Status",
     "Token",
     "connect",
 ]
@@ -41,49 +37,54 @@ async def connect(
     open_timeout_seconds: float | None = 30.0,
     tls: ssl.SSLContext | None = None,
     transports: Sequence[TransportName] = ("websocket", "sse", "poll"),
+    timing: Timing | None = None,
 ) -> AsyncIterator[Account]:
     """Mirror the account that ``token`` is for, from ``url`` (``https://host``, or ``wss://host/ws``).
 
-    ``token`` is a text, or is called, sync or async, for a new one before each connection and before the old
-    one expires; what it raises is raised here until there is a state, and retried from then on.
-    ``max_age_seconds``: what `Account.fresh` still calls fresh; a quiet account is confirmed every 5 s.
-    ``open_timeout_seconds``: how long to wait for the first state, None for ever. ``tls``: for a private
-    certificate authority. ``transports``: those to use, best first.
+    ``token``: a text, or a callback, sync or async, that gives a new one. It is called before each connection, before
+    the present token expires, and once more when the server refused a token. An exception from it is raised here until
+    there is a state; later the callback is called again.
+    ``max_age_seconds``: the age up to which `Account.fresh` calls a state fresh. A quiet account is confirmed by each
+    heartbeat, every 5 s unless the server is set otherwise.
+    ``open_timeout_seconds``: how long to wait for the first state, None for ever.
+    ``tls``: for a private certificate authority.
+    ``transports``: those to use, in any order.
+    ``timing``: the client's own time limits.
 
-    Raises ConnectionRefused when the server says no for good, TimeoutError when there is no state in time,
+    Raises ConnectionRefused when the server refuses for good, TimeoutError when there is no state in time, and
     ValueError for a URL, channel or token that cannot be right.
     """
-    session, signal = Session(), Signal()
-    chosen = [transport for name in transports for transport in TRANSPORTS if transport.name == name]
+    timing = timing or Timing()
+    mirrored, notifier = MirroredAccount(timing), Notifier()
     connection = Connection(
-        address=address.parse(url),
-        tokens=TokenSource(token),
-        channels=in_order(channels),
-        transports=chosen,
+        address=parse_address(url),
+        tokens=TokenSource(token, timing),
+        channels=order_channels(channels),
+        transports=[name for name in TRANSPORTS if name in transports],
         tls=tls,
-        session=session,
-        signal=signal,
+        mirrored=mirrored,
+        notifier=notifier,
+        timing=timing,
     )
     runner = asyncio.get_running_loop().create_task(connection.run(), name="guardwire client")
     try:
-        await _first_state(session, connection, signal, open_timeout_seconds)
-        yield Account(session, connection, signal, max_age_seconds=max_age_seconds)
+        await _wait_for_state(mirrored, connection, notifier, open_timeout_seconds)
+        yield Account(mirrored, connection, notifier, max_age_seconds=max_age_seconds)
     finally:
         runner.cancel()
         await asyncio.wait([runner])
 
 
-async def _first_state(
-    session: Session, connection: Connection, signal: Signal, timeout_seconds: float | None
+async def _wait_for_state(
+    mirrored: MirroredAccount, connection: Connection, notifier: Notifier, timeout_seconds: float | None
 ) -> None:
     try:
         async with asyncio.timeout(timeout_seconds):
-            while session.held is None:
+            while mirrored.held is None:
                 if connection.failure is not None:
                     raise connection.failure
-                await signal.wait()
+                await notifier.wait()
     except TimeoutError as error:
         ending = connection.last_ending
-        raise TimeoutError(
-            f"no state in {timeout_seconds} s: {ending.reason if ending else 'no answer'}"
-        ) from error
+        reason = ending.reason if ending else "no answer"
+        raise TimeoutError(f"no state in {timeout_seconds} s: {reason}") from error

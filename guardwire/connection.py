@@ -1,50 +1,140 @@
-"""Keeps one link to the server alive, whatever happens to network, server, token or this machine."""
+"""Keeps one link to the server open, through failures of the network, the server, the token and this machine."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import inspect
 import logging
 import random
+import re
 import ssl
-from collections.abc import Sequence
-from typing import Final
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from types import MappingProxyType
+from typing import Any, Final
+
+import msgspec
 
 from guardwire import clock
-from guardwire.address import Address
-from guardwire.attempts import Attempts
-from guardwire.backoff import Backoff
-from guardwire.chores import Chores
-from guardwire.ending import Ending, LinkEnded, lost, replaced, tokenless
+from guardwire.endings import Ending, LinkEnded, replaced, without_token
 from guardwire.errors import ConnectionRefused
-from guardwire.freshness import BLIND_AFTER_SECONDS
-from guardwire.homecoming import first_answer, resumed_link
-from guardwire.line import Line
-from guardwire.link import Opening
-from guardwire.messages import Auth, Move, Resync, ServerFrame, Subscribe, Unsubscribe
-from guardwire.outage import Outage
-from guardwire.pulse import BEAT_SECONDS, Pulse
-from guardwire.session import Ask, Session
-from guardwire.signal import Signal
-from guardwire.snapshot_wait import SnapshotWait
-from guardwire.state import CHANNELS, ChannelName
-from guardwire.token import TokenSource
-from guardwire.transports import Transport
+from guardwire.link import Address, Link, Opening, Transport, TransportName
+from guardwire.long_poll import open_long_poll
+from guardwire.messages import Auth, Move, Resync, ServerFrame
+from guardwire.mirror import MirroredAccount, Need, SnapshotRequests
+from guardwire.retry import Attempts, Backoff, Outage, TransportChoice
+from guardwire.sse import open_event_stream
+from guardwire.state import ChannelName
+from guardwire.timing import Timing
+from guardwire.websocket import open_websocket
 
 log = logging.getLogger("guardwire.client")
 
-#: A token that could not be had is asked for again no sooner than this.
+Token = str | Callable[[], str | Awaitable[str]]
+OpenTransport = Callable[[Opening], Awaitable[Transport]]
+
+#: Best first. Each one opens a transport, or raises `LinkEnded`.
+TRANSPORTS: Final[Mapping[TransportName, OpenTransport]] = MappingProxyType(
+    {"websocket": open_websocket, "sse": open_event_stream, "poll": open_long_poll}
+)
+#: A token callback that failed is called again no sooner than this.
 _TOKEN_PAUSE_SECONDS: Final = 1.0
-#: A link that was replaced so soon is followed by a pause, so that nothing can make this a tight loop.
-_REPLACED_SOON_SECONDS: Final = 1.0
-#: A client that is asked to move tries so often to do so at a moment at which its account does not change.
+#: A link that was replaced sooner than this is followed by a pause, so no server can make the client spin.
+_SHORT_LIFE_SECONDS: Final = 1.0
+#: A client that the server asks to move tries so often to do so while its account does not change.
 _MOVE_TRIES: Final = 5
 
 
-class Connection:
-    """Feeds ``session`` and tells ``signal``; `run` until it is cancelled or ``failure`` says why
-    it ended.
+class Notifier:
+    """Wakes every task that waits for a change, and keeps nothing for tasks that do not wait.
+
+    A task that looks first and waits afterwards, without an await between, misses no change.
     """
+
+    def __init__(self) -> None:
+        self._changed = asyncio.Event()
+
+    def notify(self) -> None:
+        """Wake the tasks that wait now."""
+        changed, self._changed = self._changed, asyncio.Event()
+        changed.set()
+
+    async def wait(self) -> None:
+        """Wait for the next `notify`."""
+        await self._changed.wait()
+
+
+class TokenSource:
+    """Gives a token for each connection; a token is never kept, logged or put in a URL."""
+
+    def __init__(self, token: Token, timing: Timing | None = None) -> None:
+        self._token = token
+        self._timing = timing or Timing()
+
+    @property
+    def has_new_tokens(self) -> bool:
+        """Whether another call may give another token."""
+        return callable(self._token)
+
+    async def fetch(self) -> str:
+        """A token to use now.
+
+        Raises what the callback raises, TimeoutError when it takes 30 s, and TypeError or ValueError when it gives
+        something that is no token.
+        """
+        if not callable(self._token):
+            return _check_token(self._token)
+        async with asyncio.timeout(self._timing.token_seconds):
+            token = self._token()
+            if inspect.isawaitable(token):
+                token = await token
+        return _check_token(token)
+
+
+def _check_token(token: object) -> str:
+    if not isinstance(token, str):
+        raise TypeError(f"the token callback gave {type(token).__name__}, not str")
+    # A token that was read from a file ends in a line break; a line break inside of it would add a header.
+    token = token.strip()
+    if not re.fullmatch(r"[\x21-\x7e]+", token):
+        raise ValueError("the token is empty, or holds characters that no token has")
+    return token
+
+
+class BackgroundTasks:
+    """Named tasks beside a link; ``on_failure`` gets every exception that one of them raises."""
+
+    def __init__(self, on_failure: Callable[[BaseException], None]) -> None:
+        self._on_failure = on_failure
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+
+    def start(self, name: str, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Start ``work`` unless a task of that ``name`` is running."""
+        known = self._tasks.get(name)
+        # A task that has ended stays in the dictionary until its callback runs, and must not stop the next one.
+        if known is not None and not known.done():
+            return
+        task = asyncio.get_running_loop().create_task(work(), name=f"guardwire client {name}")
+        self._tasks[name] = task
+        task.add_done_callback(lambda done: self._remove(name, done))
+
+    async def cancel(self) -> None:
+        """Cancel them all and wait until they have ended."""
+        tasks = [task for task in self._tasks.values() if task is not asyncio.current_task()]
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks)
+
+    def _remove(self, name: str, task: asyncio.Task[None]) -> None:
+        if self._tasks.get(name) is task:
+            del self._tasks[name]
+        if not task.cancelled() and (failure := task.exception()) is not None:
+            self._on_failure(failure)
+
+
+class Connection:
+    """Feeds ``mirrored`` and wakes ``notifier``; `run` ends when it is cancelled, or when ``failure`` says why."""
 
     def __init__(
         self,
@@ -52,276 +142,302 @@ class Connection:
         address: Address,
         tokens: TokenSource,
         channels: tuple[ChannelName, ...],
-        transports: Sequence[Transport],
+        transports: Sequence[TransportName],
         tls: ssl.SSLContext | None,
-        session: Session,
-        signal: Signal,
+        mirrored: MirroredAccount,
+        notifier: Notifier,
+        timing: Timing,
     ) -> None:
         self.channels = channels
-        self.closed = False
+        self.is_closed = False
+        #: The error that ended the connection for good; None while it lasts.
         self.failure: BaseException | None = None
-        #: Why the last link ended; None before one did.
+        #: How the last link ended; None before one did.
         self.last_ending: Ending | None = None
-        self.line: Line | None = None
+        #: The link in use; None while there is none.
+        self.link: Link | None = None
         self._address = address
         self._tokens = tokens
         self._transports = transports
         self._tls = tls
-        self._session = session
-        self._signal = signal
-        self._attempts = Attempts(len(transports), renewable=tokens.renewable)
-        self._chores = Chores(self._fail)
-        self._pulse = Pulse(clock.now())
+        self._mirrored = mirrored
+        self._notifier = notifier
+        self._timing = timing
+        self._choice = TransportChoice(len(transports), timing)
+        self._attempts = Attempts(self._choice, timing, has_new_tokens=tokens.has_new_tokens)
+        self._tasks = BackgroundTasks(self._fail)
+        self._pauses = clock.PauseDetector(clock.now())
         self._outage = Outage(clock.now())
-        self._wait = SnapshotWait()
-        self._hurry = asyncio.Event()
-        self._arrived: Line | None = None
-        self._fresh_token: str | None = None
+        self._snapshots = SnapshotRequests(timing)
+        self._retry_now = asyncio.Event()
+        self._better_link: Link | None = None
+        self._renewed_token: str | None = None
         self._lived_seconds: float | None = None
-        self._status_told = session.status(clock.now())
+        self._notified_level = mirrored.level(clock.now())
         self._timer: asyncio.TimerHandle | None = None
 
     async def run(self) -> None:
-        """Connect, follow, reconnect; ends when cancelled, refused for good, or broken."""
-        self._beat()
+        """Connect, follow the account and reconnect, until cancelled, refused for good, or broken."""
+        self._tick()
         try:
             while self.failure is None:
-                await self._turn()
+                await self._use_one_link()
         except Exception as failure:
             self._fail(failure)
         finally:
             assert self._timer is not None
             self._timer.cancel()
-            if self._arrived is not None:
-                self._arrived.link.abort()
-            self._session.lost()
-            self.closed = True
-            self._signal.notify()
+            if self._better_link is not None:
+                self._better_link.abort()
+            self._mirrored.note_link_ended()
+            self.is_closed = True
+            self._notifier.notify()
 
     def choose(self, channels: tuple[ChannelName, ...]) -> None:
-        """Want these ``channels`` from now on."""
+        """Follow these ``channels`` from now on."""
         self.channels = channels
-        if self.line is not None:
-            self._tell_channels(self.line)
+        if self.link is not None:
+            self._send_channels(self.link)
 
     # One link after another.
 
-    async def _turn(self) -> None:
+    async def _use_one_link(self) -> None:
         self._lived_seconds = None
         try:
-            await self._follow(await self._next_line())
-            if self._lived_shortly():
+            await self._follow(await self._next_link())
+            if self._has_lived_shortly():
                 raise replaced()
         except LinkEnded as ended:
-            self._session.lost()
-            self._signal.notify()
-            await self._rest(ended.ending)
+            self._mirrored.note_link_ended()
+            self._notifier.notify()
+            await self._pause(ended.ending)
 
-    def _lived_shortly(self) -> bool:
-        return self._lived_seconds is None or self._lived_seconds < _REPLACED_SOON_SECONDS
+    def _has_lived_shortly(self) -> bool:
+        return self._lived_seconds is None or self._lived_seconds < _SHORT_LIFE_SECONDS
 
-    async def _next_line(self) -> Line:
-        if self._arrived is not None:
-            line, self._arrived = self._arrived, None
-            return line
-        return await self._open()
+    async def _next_link(self) -> Link:
+        if self._better_link is not None:
+            link, self._better_link = self._better_link, None
+            return link
+        token, self._renewed_token = self._renewed_token or await self._fetch_token(), None
+        return await self._open(self._transports[self._choice.index], self._opening(token))
 
-    async def _open(self) -> Line:
-        token, self._fresh_token = self._fresh_token or await self._token(), None
-        transport, channels = self._transports[self._attempts.ladder.rung], self.channels
-        return Line(await transport.open(self._opening(token, channels)), transport, channels)
+    async def _open(self, name: TransportName, opening: Opening) -> Link:
+        return Link(name, await TRANSPORTS[name](opening), opening, clock.now())
 
-    def _opening(self, token: str, channels: tuple[ChannelName, ...]) -> Opening:
-        wanted = frozenset[str](channels)
-        return Opening(self._address, token, channels, lambda: self._session.resumable(wanted), self._tls)
+    def _opening(self, token: str) -> Opening:
+        channels, wanted = self.channels, frozenset[str](self.channels)
+        return Opening(
+            address=self._address,
+            token=token,
+            channels=channels,
+            resume_point=lambda: self._mirrored.resume_point(wanted),
+            tls=self._tls,
+            timing=self._timing,
+        )
 
-    async def _token(self) -> str:
+    async def _fetch_token(self) -> str:
         try:
             return await self._tokens.fetch()
         except Exception as error:
-            if self._session.held is None:
-                # Nobody depends on this client yet: better loud at the start than quiet for ever.
+            if self._mirrored.held is None:
+                # Before the first state `connect` raises it: a bot that starts wrongly should end at once.
                 raise
-            log.warning("no token could be had: %s", type(error).__name__)
-            raise tokenless() from error
+            raise without_token(type(error).__name__) from error
 
-    async def _follow(self, line: Line) -> None:
-        """Take frames until the link ends; returns when another one is to be opened at once."""
-        self.line = line
+    async def _follow(self, link: Link) -> None:
+        """Take frames until the link ends; returns when another link is to be opened at once."""
+        self.link = link
         try:
             while True:
-                await self._take(line, await line.receive())
+                await self._take(link, await link.receive())
         except LinkEnded:
-            if not line.replaced:
+            if not link.is_replaced:
                 raise
-            # A better link that is there already continues where this one stops.
-            if self._arrived is None:
-                self._session.lost()
+            # A better link that is open already goes on where this one stops.
+            if self._better_link is None:
+                self._mirrored.note_link_ended()
         finally:
-            self.line = None
-            self._lived_seconds = line.life.lived_seconds(clock.now())
+            self.link = None
+            self._lived_seconds = link.lived_seconds(clock.now())
             if self._lived_seconds is not None:
                 self._outage.begin(clock.now())
-            await self._chores.cancel()
-            await line.link.close()
+            await self._tasks.cancel()
+            await link.close()
 
-    async def _rest(self, ending: Ending) -> None:
+    async def _pause(self, ending: Ending) -> None:
         self.last_ending = ending
-        delay_seconds = self._attempts.ended(ending, self._lived_seconds)
+        delay_seconds = self._attempts.next_delay_seconds(ending, self._lived_seconds)
         if delay_seconds is None:
-            problem = self._session.problem
+            problem = self._mirrored.problem
             raise ConnectionRefused(ending.code, ending.reason or (problem.message if problem else "refused"))
-        # A person must mend what blocks a transport; after any other ending the client returns by itself.
-        is_loud = ending.verdict == "blocked" or self._is_worth_a_warning(ending)
-        level = logging.WARNING if is_loud else logging.INFO
+        # A person has to mend what blocks a transport; after any other ending the client comes back by itself.
+        is_warning = ending.verdict == "blocked" or self._should_warn(ending)
+        level = logging.WARNING if is_warning else logging.INFO
         log.log(level, "the link ended (%s %s); next in %.1f s", ending.code, ending.reason, delay_seconds)
-        self._hurry.clear()
+        self._retry_now.clear()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(delay_seconds):
-                await self._hurry.wait()
+                await self._retry_now.wait()
 
-    def _is_worth_a_warning(self, ending: Ending) -> bool:
-        # A transport that is blocked is followed by another one at once.
-        failed = self._lived_seconds is None and ending.verdict != "blocked"
-        return failed and self._outage.warns_of_failure(clock.now())
+    def _should_warn(self, ending: Ending) -> bool:
+        # After a transport that is blocked, another one is tried at once.
+        has_failed = self._lived_seconds is None and ending.verdict != "blocked"
+        return has_failed and self._outage.should_warn_of_failure(clock.now())
 
     # One frame after another.
 
-    async def _take(self, line: Line, frame: ServerFrame) -> None:
+    async def _take(self, link: Link, frame: ServerFrame) -> None:
         now = clock.now()
-        first = not line.life.proved
-        line.life.heard(now)
-        ask = self._session.receive(frame, self._pulse.received_at(now))
-        if self._wait.asks_after(missed=ask is Ask.RESYNC, waiting=self._session.mirror.waiting, now=now):
-            await self._resync(line)
-        if ask is Ask.REFRESH and self._tokens.renewable:
-            self._chores.begin("refresh", lambda: self._refresh(line))
-        if first:
-            self._prove(line)
-        if isinstance(frame, Move) and self._session.held is not None:
-            self._chores.begin("move", lambda: self._move(line, frame.within_ms))
-        self._signal.notify()
+        is_first = not link.has_frames
+        link.note_frame(frame, now)
+        need = self._mirrored.receive(frame, self._pauses.received_at(now))
+        is_waiting = self._mirrored.mirror.is_waiting
+        if self._snapshots.should_request(is_missed=need is Need.SNAPSHOT, is_waiting=is_waiting, now=now):
+            await self._request_snapshot(link)
+        if need is Need.RENEWAL and self._tokens.has_new_tokens:
+            self._tasks.start("token", lambda: self._renew_token(link))
+        if is_first:
+            self._note_first_frame(link)
+        if isinstance(frame, Move) and self._mirrored.held is not None:
+            self._tasks.start("move", lambda: self._move(link, frame.within_ms))
+        self._notifier.notify()
 
-    def _prove(self, line: Line) -> None:
-        self._attempts.proved()
+    def _note_first_frame(self, link: Link) -> None:
+        self._attempts.note_first_frame()
         self._outage.end()
-        log.info("connected over %s", line.transport.name)
-        if self._attempts.ladder.fallen_back:
-            self._chores.begin("homecoming", lambda: self._come_home(line))
-        self._tell_channels(line)
+        log.info("connected over %s", link.name)
+        if self._choice.is_fallback:
+            self._tasks.start("return", lambda: self._return_to_best(link))
+        self._send_channels(link)
 
-    async def _resync(self, line: Line) -> None:
-        if line.link.in_band:
-            await line.link.send(Resync())
+    async def _request_snapshot(self, link: Link) -> None:
+        if link.is_in_band:
+            await link.send(Resync())
         else:
-            line.replace()
+            link.replace()
 
-    async def _refresh(self, line: Line) -> None:
-        pauses = Backoff()
+    async def _renew_token(self, link: Link) -> None:
+        delays = Backoff()
         while True:
             try:
                 token = await self._tokens.fetch()
                 break
             except Exception as error:
-                log.warning("no fresh token could be had: %s", type(error).__name__)
-                await asyncio.sleep(pauses.next_seconds(_TOKEN_PAUSE_SECONDS))
-        if line.link.in_band:
+                log.warning("the token callback failed: %s", type(error).__name__)
+                await asyncio.sleep(delays.next_seconds(_TOKEN_PAUSE_SECONDS))
+        if link.is_in_band:
             with contextlib.suppress(LinkEnded):
-                await line.link.send(Auth(token))
+                await link.send(Auth(token))
         else:
-            self._fresh_token = token
-            line.replace()
+            self._renewed_token = token
+            link.replace()
 
-    def _tell_channels(self, line: Line) -> None:
-        if line.channels == self.channels or not line.life.proved:
+    def _send_channels(self, link: Link) -> None:
+        if link.serves(self.channels) or not link.has_frames:
             return
-        if line.link.in_band:
-            self._chores.begin("channels", lambda: self._send_channels(line))
+        if link.is_in_band:
+            self._tasks.start("channels", lambda: self._update_channels(link))
         else:
-            line.replace()
+            link.replace()
 
-    async def _send_channels(self, line: Line) -> None:
+    async def _update_channels(self, link: Link) -> None:
         with contextlib.suppress(LinkEnded):
-            while line.channels != self.channels:
-                told, line.channels = line.channels, self.channels
-                if added := _without(line.channels, told):
-                    await line.link.send(Subscribe(added))
-                if dropped := _without(told, line.channels):
-                    await line.link.send(Unsubscribe(dropped))
+            await link.send_channels(lambda: self.channels)
 
-    async def _come_home(self, line: Line) -> None:
-        """While a fallback serves, try the best transport beside it, and move over once it has answered."""
-        transport, ladder = self._transports[0], self._attempts.ladder
-        answer = None
-        while answer is None:
-            await asyncio.sleep(ladder.next_return_seconds())
-            channels = self.channels
+    async def _return_to_best(self, link: Link) -> None:
+        """While a fallback serves, try the best transport beside it, and move over once it has brought a frame."""
+        better = None
+        while better is None:
+            await asyncio.sleep(self._choice.next_return_seconds())
             with contextlib.suppress(LinkEnded):
-                answer = await first_answer(transport, self._opening(await self._token(), channels))
-        ladder.climb()
-        self._go_over(line, Line(answer[0], transport, channels, answer[1]))
+                better = await self._open_beside(
+                    self._transports[0], self._opening(await self._fetch_token())
+                )
+        self._choice.use_best()
+        self._better_link = better
+        link.replace()
 
-    async def _move(self, line: Line, within_ms: int) -> None:
-        """Open another link beside this one, maybe to another node, and go over if nothing changes meanwhile.
+    async def _move(self, link: Link, within_ms: int) -> None:
+        """Open another link beside this one, perhaps to another node, and move over if nothing changes meanwhile.
 
-        A link that is young is kept for a while: nothing that a server sends may make this a tight loop.
+        A new link is kept for a second, so no server can make the client spin.
         """
         for _ in range(_MOVE_TRIES):
-            young_seconds = _REPLACED_SOON_SECONDS - (line.life.lived_seconds(clock.now()) or 0)
-            await asyncio.sleep(max(random.uniform(0, within_ms / 1000), young_seconds))  # noqa: S311 - no secret
-            channels = self.channels
+            rest_seconds = _SHORT_LIFE_SECONDS - (link.lived_seconds(clock.now()) or 0)
+            await asyncio.sleep(max(random.uniform(0, within_ms / 1000), rest_seconds))  # noqa: S311 - no secret
             with contextlib.suppress(LinkEnded):
-                opening = self._opening(await self._token(), channels)
-                answer = await resumed_link(line.transport, opening)
-                if answer is not None:
-                    self._go_over(line, Line(answer[0], line.transport, channels, answer[1]))
+                other = await self._open_resumed(link.name)
+                if other is not None:
+                    self._better_link = other
+                    link.replace()
                     return
 
-    def _go_over(self, line: Line, arrived: Line) -> None:
-        self._arrived = arrived
-        line.replace()
+    async def _open_resumed(self, name: TransportName) -> Link | None:
+        """A link that was resumed at the revision that this client still holds; None when there is none.
 
-    # Beside all that.
+        With any other link the server would have to send a snapshot, and the state would be in doubt until then.
+        """
+        opening = self._opening(await self._fetch_token())
+        held = opening.resume_point()
+        other = await self._open_beside(name, msgspec.structs.replace(opening, resume_point=lambda: held))
+        if other is None or (other.is_resumed and opening.resume_point() == held):
+            return other
+        other.abort()
+        return None
 
-    def _beat(self) -> None:
-        self._timer = asyncio.get_running_loop().call_later(BEAT_SECONDS, self._beat)
-        now, line = clock.now(), self.line
-        paused_seconds = self._pulse.beat(now)
-        if paused_seconds >= BLIND_AFTER_SECONDS:
-            self._wake_up(line)
-        elif line is not None and not paused_seconds:
-            if silence := line.life.silence(now):
-                line.cut(lost(silence).ending)
-            elif self._wait.asks_again(now):
-                self._chores.begin("resync", lambda: self._ask_again(line))
-        if self._outage.warns_of_silence(now):
+    async def _open_beside(self, name: TransportName, opening: Opening) -> Link | None:
+        """A link that has brought its first frame, beside the one in use; None when that does not come in time."""
+        transport = await TRANSPORTS[name](opening)
+        try:
+            async with asyncio.timeout(self._timing.first_frame_seconds):
+                first_frame = await transport.receive()
+        except TimeoutError:
+            transport.abort()
+            return None
+        except BaseException:
+            transport.abort()
+            raise
+        return Link(name, transport, opening, clock.now(), first_frame=first_frame)
+
+    # Twice a second.
+
+    def _tick(self) -> None:
+        self._timer = asyncio.get_running_loop().call_later(clock.TICK_SECONDS, self._tick)
+        now = clock.now()
+        paused_seconds = self._pauses.tick(now)
+        if paused_seconds >= self._timing.silence_seconds:
+            self._start_over()
+        elif self.link is not None and not paused_seconds:
+            self._check_link(self.link, now)
+        if self._outage.should_warn_of_silence(now):
             reason = self.last_ending.reason if self.last_ending else "the server has not answered yet"
             log.warning("not connected after 8 s: %s", reason)
-        status = self._session.status(now)
-        if status != self._status_told:
-            self._status_told = status
-            self._signal.notify()
+        level = self._mirrored.level(now)
+        if level != self._notified_level:
+            self._notified_level = level
+            self._notifier.notify()
 
-    def _wake_up(self, line: Line | None) -> None:
-        """This process did not run for long: no link of before can be trusted, and nothing that
-        it buffered.
-        """
-        self._attempts.forget()
-        self._session.lost()
-        self._hurry.set()
-        if line is not None:
-            line.replace()
+    def _check_link(self, link: Link, now: clock.Instant) -> None:
+        if ending := link.find_silence(now):
+            link.end(ending)
+        elif self._snapshots.should_repeat(now):
+            self._tasks.start("snapshot", lambda: self._repeat_request(link))
 
-    async def _ask_again(self, line: Line) -> None:
+    def _start_over(self) -> None:
+        """Drop a link from before a long pause of this process: neither it nor its buffers can be trusted."""
+        self._attempts.reset_delay()
+        self._mirrored.note_link_ended()
+        self._retry_now.set()
+        if self.link is not None:
+            self.link.replace()
+
+    async def _repeat_request(self, link: Link) -> None:
         with contextlib.suppress(LinkEnded):
-            await self._resync(line)
+            await self._request_snapshot(link)
 
     def _fail(self, failure: BaseException) -> None:
         self.failure = self.failure or failure
-        self._hurry.set()
-        if self.line is not None:
-            self.line.replace()
-
-
-def _without(channels: Sequence[str], others: Sequence[str]) -> tuple[ChannelName, ...]:
-    return tuple(channel for channel in CHANNELS if channel in channels and channel not in others)
+        self._retry_now.set()
+        if self.link is not None:
+            self.link.replace()

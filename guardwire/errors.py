@@ -72,4 +72,4 @@ class CloseCode(IntEnum):
         return self in _TERMINAL
 
 
-_TERMINAL = frozenset({CloseCode.MALFORMED, CloseCode.UNAUTHENTICATED, CloseCode.FORBIDDEN})
+_TERMINAL = frozenset({CloseCode.MALFORMED, CloseCode.FORBIDDEN})

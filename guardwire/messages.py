@@ -1,9 +1,7 @@
 """The frames of the stream: one tagged struct each, one union for each direction (PROTOCOL.md, "Frames").
 
-`ClientFrame` is what a client may send; decoding is strict, so a misspelt field is an error with its name and
-not a silent default. `ServerFrame` is what a client gets; unknown fields are ignored there, so that servers
-may
-grow.
+A client sends a `ClientFrame`. It is decoded strictly: a misspelt field is an error that names the field, and not a
+silent default. The server sends a `ServerFrame`. Its unknown fields are ignored, so that servers may add fields.
 """
 
 from __future__ import annotations
@@ -17,31 +15,31 @@ from guardwire.state import ChannelName
 SUBPROTOCOL: Final = "guardwire.v1"
 
 
-#: What a client says that it holds; longer numbers than there can be would only cost the time to read them.
-Position = Annotated[int, msgspec.Meta(ge=0, lt=2**53)]
+#: An epoch or a revision as a client sends it. Larger numbers never exist, and would only cost the time to read them.
+HistoryNumber = Annotated[int, msgspec.Meta(ge=0, lt=2**53)]
 
 
 class _FromClient(
     msgspec.Struct, frozen=True, tag_field="type", forbid_unknown_fields=True, omit_defaults=True
 ):
-    """Fields that the server does not know are refused."""
+    """A frame with an unknown field is refused."""
 
 
 class Resume(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    """The position that a client holds, and the channels that it holds there (None: those of the hello)."""
+    """The epoch and revision of the state that a client holds, and its channels (None: those of the hello)."""
 
-    epoch: Position
-    revision: Position
+    epoch: HistoryNumber
+    revision: HistoryNumber
     channels: tuple[ChannelName, ...] | None = None
 
     @property
     def position(self) -> tuple[int, int]:
-        """Epoch and revision, which grow in this order."""
+        """Epoch and revision, as a pair that only grows."""
         return self.epoch, self.revision
 
 
 class Hello(_FromClient, frozen=True, tag="hello"):
-    """First frame of a browser; ``token`` may be left out where a header authenticated."""
+    """The first frame of a browser; ``token`` may be left out where a header carries it."""
 
     token: str | None = None
     channels: tuple[ChannelName, ...] | None = None
@@ -49,36 +47,36 @@ class Hello(_FromClient, frozen=True, tag="hello"):
 
 
 class Subscribe(_FromClient, frozen=True, tag="subscribe"):
-    """Add channels; each arrives whole."""
+    """Add channels; the server sends each one as a whole."""
 
     channels: tuple[ChannelName, ...]
 
 
 class Unsubscribe(_FromClient, frozen=True, tag="unsubscribe"):
-    """Drop channels; each leaves as ``{channel: null}``."""
+    """Drop channels; the server sends ``{channel: null}`` for each one."""
 
     channels: tuple[ChannelName, ...]
 
 
 class Auth(_FromClient, frozen=True, tag="auth"):
-    """A fresh token for the same user."""
+    """A new token of the same user."""
 
     token: str
 
 
 class Resync(_FromClient, frozen=True, tag="resync"):
-    """Ask for a snapshot."""
+    """Request a snapshot."""
 
 
 ClientFrame = Hello | Subscribe | Unsubscribe | Auth | Resync
 
 
 class _FromServer(msgspec.Struct, frozen=True, tag_field="type", omit_defaults=True):
-    """Fields that a client does not know are ignored."""
+    """An unknown field is ignored."""
 
 
 class Welcome(_FromServer, frozen=True, tag="welcome"):
-    """Sent once the account is really being watched; ``expires_at`` is in unix seconds."""
+    """The first frame of the server, sent once the account is watched; ``expires_at`` is in unix seconds."""
 
     session: str
     epoch: int
@@ -89,7 +87,7 @@ class Welcome(_FromServer, frozen=True, tag="welcome"):
 
 
 class Snapshot(_FromServer, frozen=True, tag="snapshot"):
-    """The whole state at a revision; it replaces what the client holds."""
+    """The whole state at a revision; it replaces the state that the client holds."""
 
     epoch: int
     revision: int
@@ -99,7 +97,7 @@ class Snapshot(_FromServer, frozen=True, tag="snapshot"):
 
 
 class Update(_FromServer, frozen=True, tag="update"):
-    """A JSON Merge Patch (RFC 7396) from ``base`` to ``revision``; for a client that holds ``base`` only."""
+    """A JSON Merge Patch (RFC 7396) from ``base`` to ``revision``; only a client that holds ``base`` may apply it."""
 
     base: int
     revision: int
@@ -109,7 +107,7 @@ class Update(_FromServer, frozen=True, tag="update"):
 
 
 class Heartbeat(_FromServer, frozen=True, tag="heartbeat"):
-    """An empty update, with how old the server's knowledge is.
+    """An empty update that says how old the server's knowledge is.
 
     ``stale`` is true when the server cannot read the database, or when rows of the platform wait to be applied.
     """
@@ -122,25 +120,25 @@ class Heartbeat(_FromServer, frozen=True, tag="heartbeat"):
 
 
 class AuthRequired(_FromServer, frozen=True, tag="auth_required"):
-    """The token ends at ``expires_at`` (unix seconds): send an ``auth`` frame before."""
+    """The token ends at ``expires_at`` (unix seconds); the client has to send an ``auth`` frame before."""
 
     expires_at: int
 
 
 class AuthOk(_FromServer, frozen=True, tag="auth_ok"):
-    """The fresh token was accepted; it ends at ``expires_at`` (unix seconds)."""
+    """The new token was accepted; it ends at ``expires_at`` (unix seconds)."""
 
     expires_at: int
 
 
 class Move(_FromServer, frozen=True, tag="move"):
-    """Open another connection at some moment within ``within_ms``, and end this one once the other has resumed."""
+    """Open another connection within ``within_ms``, and close this one once the other has resumed."""
 
     within_ms: int
 
 
 class Error(_FromServer, frozen=True, tag="error"):
-    """Something was refused; ``retry``: the same thing may work later, after ``retry_after_ms``."""
+    """The server refused a request; ``retry``: the same request may succeed later, after ``retry_after_ms``."""
 
     code: str
     message: str

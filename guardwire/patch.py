@@ -1,8 +1,8 @@
 """Merge patches (RFC 7396) between two states: ``apply(old, diff(old, new)) == new``.
 
-States hold no null, a field never changes between a boolean and a number, and lists are not used, which is
-what makes a merge patch exact. Patches do not compose (delete, then set again with fewer fields), so they are
-replayed one by one or made from two states, never folded.
+A merge patch is exact here, because states hold no null and no list, and a field never changes between a boolean and a
+number. Two patches cannot be merged into one: the first may delete a record that the second sets again with fewer
+fields. Therefore patches are applied one by one, or made from two states.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ def diff(old: State, new: State) -> State:
     patch: State = {}
     for key, value in new.items():
         before = old.get(key)
-        # `==` compares whole records in C, and most of a state has not changed.
+        # `==` compares whole records in C, and most records have not changed.
         if before == value:
             continue
         both_records = type(value) is dict and type(before) is dict
@@ -29,7 +29,7 @@ def diff(old: State, new: State) -> State:
 
 
 def apply(state: State, patch: State) -> State:
-    """The state after ``patch``; what did not change is shared with ``state``, which is left as it was."""
+    """The state after ``patch``. ``state`` itself stays unchanged, and unchanged parts are shared with it."""
     result = dict(state)
     for key, value in patch.items():
         if value is None:

@@ -1,21 +1,30 @@
-"""The state that a client mirrors: one struct for each thing in it (PROTOCOL.md, "The state").
+"""The state that a client mirrors: one struct for each kind of record (PROTOCOL.md, "The state").
 
-A field that is None is absent on the wire. Times are ISO 8601 UTC text with six decimals and ``Z``. Money has
-two decimals. Collections are objects keyed by identity, so that a JSON Merge Patch is exact.
+A field that is None is absent on the wire. Times are ISO 8601 UTC text with six decimals and ``Z``. Money has two
+decimals. Collections are objects keyed by identity, so that a JSON Merge Patch is exact.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Final, Literal
 
 import msgspec
 
-#: Raised when the meaning of the state changes, so that two releases side by side never serve each other's
-#: state.
-STATE_VERSION: Final = 2
+#: It is raised when the meaning of the state changes, so that two releases side by side never serve each other's state.
+STATE_VERSION: Final = 1
 
 ChannelName = Literal["status", "positions", "guards"]
 CHANNELS: Final[tuple[ChannelName, ...]] = ("status", "positions", "guards")
+
+
+def order_channels(channels: Iterable[str]) -> tuple[ChannelName, ...]:
+    """``channels`` in the order of `CHANNELS`, each once; raises ValueError for none and for an unknown one."""
+    wanted = set(channels)
+    if not wanted or not wanted <= set(CHANNELS):
+        raise ValueError(f"channels must be a choice of {', '.join(CHANNELS)}")
+    return tuple(channel for channel in CHANNELS if channel in wanted)
+
 
 EventType = Literal[
     "position_synced",
@@ -29,11 +38,11 @@ ConditionType = Literal["price_gap", "bid_ask_spread", "low_liquidity", "other"]
 
 
 class _Part(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
-    """Absent fields are None, and a newer server's extra fields are ignored."""
+    """Absent fields are None; extra fields of a newer server are ignored."""
 
 
 class Event(_Part, frozen=True):
-    """One thing that happened to the account; its id is the key that it stands under."""
+    """One event of the account; its id is the key of `Status.recent_events`."""
 
     event_type: EventType
     created_at: str
@@ -43,12 +52,10 @@ class Event(_Part, frozen=True):
     matched: int | None = None
     pnl_gbp: float | None = None
     divergence_reason: str | None = None
-    #: What the server itself found; None for what the platform reported. An open list.
-    notice: str | None = None
 
 
 class Status(_Part, frozen=True):
-    """Channel ``status``: is the reconciliation of this account alive, and does it agree with the broker?"""
+    """Channel ``status``: whether the account is being reconciled, and whether it agrees with the broker."""
 
     status: Literal["healthy", "idle", "warning", "unknown"]
     source: Literal["live", "silent"]
@@ -60,15 +67,10 @@ class Status(_Part, frozen=True):
     last_sync_at: str | None = None
     last_sync_duration_ms: float | None = None
     error_message: str | None = None
-    clock_offset_seconds: int | None = None
-    recorded: bool = True
 
 
 class Position(_Part, frozen=True):
-    """One open position; its ticket is the key that it stands under.
-
-    ``matched`` is None where broker and bot agree on it, 0 where that is not decided, 2 where they diverge.
-    """
+    """One open position that broker and bot agree on; its ticket is the key of `Positions.open`."""
 
     position_id: str
     entry_time: str
@@ -84,18 +86,13 @@ class Position(_Part, frozen=True):
     take_profit: float | None = None
     stop_loss: float | None = None
     contract_size_assumed: bool = False
-    instrument: str | None = None
-    unconfirmed_since: str | None = None
-    matched: Literal[0, 2] | None = None
-    divergence_reason: str | None = None
 
 
 class Positions(_Part, frozen=True):
-    """Channel ``positions``: the open book and what it is worth; ``unmatched`` positions are in no sum."""
+    """Channel ``positions``: the open positions and what they are worth."""
 
     total_positions: int
     open: dict[str, Position]
-    unmatched: dict[str, Position] | None = None
     total_unrealized_pnl: float | None = None
     total_unrealized_pnl_pct: float | None = None
     currency: str | None = None
@@ -103,7 +100,7 @@ class Positions(_Part, frozen=True):
 
 
 class Drawdown(_Part, frozen=True):
-    """How far equity is below its peak, against this account's limits; percentages are 0-100."""
+    """How far equity is below its peak, compared with the limits of the account; percentages are 0-100."""
 
     alert_type: Literal["normal", "warning", "critical", "unknown"]
     should_close_all: bool
@@ -120,7 +117,7 @@ class Drawdown(_Part, frozen=True):
 
 
 class MarketAlert(_Part, frozen=True):
-    """A market condition that the platform reported and whose window has not passed; ``normal`` ones stand apart."""
+    """A market condition that the platform reported; it disappears after its window. ``normal`` ones stand apart."""
 
     symbol: str
     condition_type: ConditionType
@@ -136,7 +133,7 @@ class MarketAlert(_Part, frozen=True):
 
 
 class Breach(_Part, frozen=True):
-    """A guard that became critical; it stays here after it cleared, so that nobody who was away misses it."""
+    """A guard that became critical; it stays here after it cleared, so that a client that was away sees it."""
 
     kind: Literal["drawdown", "market"]
     raised_at: str
@@ -147,7 +144,7 @@ class Breach(_Part, frozen=True):
 
 
 class Guards(_Part, frozen=True):
-    """Channel ``guards``: what must make a bot act."""
+    """Channel ``guards``: the conditions under which a bot must act."""
 
     system_status: Literal["healthy", "warning", "unknown"]
     any_positions_should_close: bool
@@ -158,7 +155,7 @@ class Guards(_Part, frozen=True):
 
 
 class AccountState(_Part, frozen=True):
-    """Everything that a client mirrors; a channel that was not subscribed to is None."""
+    """Everything that a client mirrors; a channel that is not subscribed to is None."""
 
     status: Status | None = None
     positions: Positions | None = None

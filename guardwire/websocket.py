@@ -1,4 +1,4 @@
-"""The stream over a WebSocket: the transport of choice."""
+"""The stream over a WebSocket: the best transport."""
 
 from __future__ import annotations
 
@@ -10,24 +10,21 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketException
 from websockets.typing import Subprotocol
 
-from guardwire.ending import LOST, LinkEnded, answered, closed, lost, unreachable
-from guardwire.link import Opening, decode
+from guardwire.endings import LOST, LinkEnded, from_close, from_response, lost, unreachable
+from guardwire.link import MAX_FRAME_BYTES, Opening, decode_frame
 from guardwire.messages import SUBPROTOCOL, ClientFrame, ServerFrame, encode
 
-OPEN_TIMEOUT_SECONDS: Final = 10.0
-CLOSE_TIMEOUT_SECONDS: Final = 2.0
-#: An account of ten thousand positions is well under this.
-MAX_FRAME_BYTES: Final = 16 * 1024 * 1024
+_CLOSE_TIMEOUT_SECONDS: Final = 2.0
 
-#: The library logs headers and frames at DEBUG, and the token is in them.
+#: `websockets` logs headers and frames at DEBUG, and the token is in them.
 _wire_log = logging.getLogger("guardwire.client.wire")
 _wire_log.setLevel(logging.INFO)
 
 
-class WebSocketLink:
-    """A `guardwire.link.Link`."""
+class WebSocketTransport:
+    """A `guardwire.link.Transport`."""
 
-    in_band = True
+    is_in_band = True
 
     def __init__(self, connection: ClientConnection) -> None:
         self._connection = connection
@@ -38,7 +35,7 @@ class WebSocketLink:
                 text = await self._connection.recv(decode=False)
             except ConnectionClosed as error:
                 raise _ended(error) from error
-            if (frame := decode(text)) is not None:
+            if (frame := decode_frame(text)) is not None:
                 return frame
 
     async def send(self, frame: ClientFrame) -> None:
@@ -56,32 +53,32 @@ class WebSocketLink:
 
 
 class _Handshake(connect):
-    """The library's handshake, without redirects: a token is for the one address that it was given for."""
+    """The handshake of `websockets` without redirects: a token is meant for one address alone."""
 
     def process_redirect(self, exc: Exception) -> Exception:
         return exc
 
 
-async def open_websocket(opening: Opening) -> WebSocketLink:
+async def open_websocket(opening: Opening) -> WebSocketTransport:
     """A connected WebSocket whose first frame is on its way; raises LinkEnded."""
     try:
         connection = await _Handshake(
-            opening.address.websocket_url(**opening.parameters),
+            opening.address.websocket_url(channels=",".join(opening.channels), since=opening.resume_point()),
             additional_headers={"Authorization": f"Bearer {opening.token}"},
             subprotocols=[Subprotocol(SUBPROTOCOL)],
             compression=None,  # frames are small, and the server offers none
             ssl=(opening.tls or True) if opening.address.secure else None,
-            open_timeout=OPEN_TIMEOUT_SECONDS,
-            # The server's heartbeats are the sign of life: a pong would only say that some proxy is alive.
+            open_timeout=opening.timing.open_seconds,
+            # The server's heartbeats show that it is alive. A pong may come from a proxy.
             ping_interval=None,
-            close_timeout=CLOSE_TIMEOUT_SECONDS,
+            close_timeout=_CLOSE_TIMEOUT_SECONDS,
             max_size=MAX_FRAME_BYTES,
             logger=_wire_log,
         )
     except InvalidStatus as error:
         response = error.response
         headers = {name.lower(): value for name, value in response.headers.raw_items()}
-        raise answered(
+        raise from_response(
             response.status_code, headers, bytes(response.body or b""), transport_refused=True
         ) from error
     except (WebSocketException, EOFError) as error:
@@ -90,13 +87,13 @@ async def open_websocket(opening: Opening) -> WebSocketLink:
         raise lost("no WebSocket handshake in time") from error
     except OSError as error:
         raise unreachable(str(error)) from error
-    return WebSocketLink(connection)
+    return WebSocketTransport(connection)
 
 
 def _ended(error: ConnectionClosed) -> LinkEnded:
     if error.rcvd is not None:
-        return closed(error.rcvd.code, error.rcvd.reason)
-    # A code that this side sent (a frame too big, bad UTF-8) ends it as surely as one that it got.
+        return from_close(error.rcvd.code, error.rcvd.reason)
+    # `websockets` itself closes with a code when a frame is too big or is not UTF-8.
     if error.sent is not None and error.sent.code != 1000:
-        return closed(error.sent.code, error.sent.reason)
-    return closed(LOST, "the connection was lost")
+        return from_close(error.sent.code, error.sent.reason)
+    return from_close(LOST, "the connection was lost")

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import warnings
 
-from guardwire import Account, Change, ClientError, ConnectionRefused, StaleState, Status, Token, connect
+from guardwire import Account, Change, ClientError, ConnectionRefused, StaleState, Token, connect
+from guardwire import Level as Status
 
 __all__ = [
     "Account",

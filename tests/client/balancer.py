@@ -9,14 +9,14 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from urllib.parse import urlsplit
 
-#: So little is taken from a server whose client cannot be reached.
+#: The balancer reads only this much from a server whose client does not read.
 _HELD_BYTES = 4_096
 
 
 class Balancer:
     """``url`` leads to ``target``, the base URL of a server; open connections stay where they are.
 
-    While ``passing`` is cleared clients are told nothing, and servers notice that nobody reads.
+    While ``passing`` is cleared, clients get nothing and servers notice that no client reads.
     """
 
     def __init__(self) -> None:

@@ -6,7 +6,6 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from guardwire import ladder, long_poll
 from tests.client.http_peer import HttpPeer
 from tests.client.peer import Peer
 
@@ -26,10 +25,12 @@ async def http_peer() -> AsyncIterator[HttpPeer]:
 
 
 @pytest.fixture
-def no_way_back(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ladder, "_FIRST_RETURN_SECONDS", 3600.0)
+def no_way_back(http_peer: HttpPeer) -> None:
+    """The client does not try the WebSocket again."""
+    http_peer.shorten(first_return_seconds=3600.0)
 
 
 @pytest.fixture
-def brisk(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(long_poll, "_SHORTEST_ROUND_SECONDS", 0.05)
+def brisk(http_peer: HttpPeer) -> None:
+    """The client polls without long pauses."""
+    http_peer.shorten(poll_round_seconds=0.05)

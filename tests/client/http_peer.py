@@ -1,4 +1,4 @@
-"""A server for all three transports that says what a test tells it to; its WebSocket may be blocked."""
+"""A scripted server for all three transports; a test sends each frame, and may block the WebSocket."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any, Literal
 
+import msgspec
 import uvicorn
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -16,12 +17,13 @@ from starlette.routing import Route, WebSocketRoute
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from guardwire import Account, connect
+from guardwire.timing import Timing
 from tests.client.peer import AS_OF, EXPIRES_AT
 from tests.client.states import status
 
 
 class Said:
-    """Frames as a test says them, for whichever transport carries them."""
+    """Sends the frames of a test over one of the transports."""
 
     async def say(self, **frame: Any) -> None:
         raise NotImplementedError
@@ -109,10 +111,16 @@ class HttpPeer:
         self.sockets: Literal["denied", "silent", "served"] = "denied"
         self.stream_status = 200
         self.handshakes = 0
+        #: The time limits of the clients that `streaming` and `polling` connect.
+        self.timing = Timing()
         self.streaming: asyncio.Queue[Streaming] = asyncio.Queue()
         self.polling: asyncio.Queue[Polling] = asyncio.Queue()
         self.talking: asyncio.Queue[Talking] = asyncio.Queue()
         self._open: list[Streaming | Polling] = []
+
+    def shorten(self, **limits: float) -> None:
+        """Change these time limits of the clients."""
+        self.timing = msgspec.structs.replace(self.timing, **limits)
 
     @asynccontextmanager
     async def listening(self, **options: Any) -> AsyncIterator[None]:
@@ -200,7 +208,7 @@ async def streaming(peer: HttpPeer, **options: Any) -> AsyncIterator[tuple[Accou
         return stream
 
     answered = asyncio.get_running_loop().create_task(answer())
-    async with connect(peer.url, **{"token": lambda: "t0k3n", "channels": ["status"], **options}) as account:
+    async with connect(peer.url, **(_usual(peer) | options)) as account:
         stream = await answered
         yield account, stream
 
@@ -214,9 +222,13 @@ async def polling(peer: HttpPeer, **options: Any) -> AsyncIterator[Account]:
 
     answered = asyncio.get_running_loop().create_task(answer())
     peer.stream_status = 404
-    async with connect(peer.url, **{"token": lambda: "t0k3n", "channels": ["status"], **options}) as account:
+    async with connect(peer.url, **(_usual(peer) | options)) as account:
         await answered
         yield account
+
+
+def _usual(peer: HttpPeer) -> dict[str, Any]:
+    return {"token": lambda: "t0k3n", "channels": ["status"], "timing": peer.timing}
 
 
 async def next_poll(peer: HttpPeer) -> Polling:

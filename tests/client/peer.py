@@ -1,4 +1,4 @@
-"""A server on a real socket that says what a test tells it to."""
+"""A scripted WebSocket server on a real socket: a test sends each frame."""
 
 from __future__ import annotations
 
@@ -24,8 +24,9 @@ EXPIRES_AT = 4_102_444_800
 class Visit:
     """One connection of a client, from the server's side."""
 
-    def __init__(self, connection: ServerConnection) -> None:
+    def __init__(self, connection: ServerConnection, *, heartbeat_seconds: float = 5.0) -> None:
         self.connection = connection
+        self.heartbeat_seconds = heartbeat_seconds
         request = connection.request
         assert request is not None
         self.path = request.path
@@ -41,7 +42,7 @@ class Visit:
             epoch=epoch,
             channels=["status", "positions", "guards"],
             expires_at=EXPIRES_AT,
-            heartbeat_seconds=5,
+            heartbeat_seconds=self.heartbeat_seconds,
             resumed=resumed,
         )
 
@@ -91,6 +92,8 @@ class Peer:
         #: Answers handshakes with an HTTP response instead, where it gives one.
         self.deny: Callable[[Request], Response | None] = lambda request: None
         self.tokens: list[str] = []
+        #: As its welcomes say.
+        self.heartbeat_seconds = 5.0
         self._visits: asyncio.Queue[Visit] = asyncio.Queue()
 
     async def visit(self) -> Visit:
@@ -116,7 +119,7 @@ class Peer:
         return self.deny(request)
 
     async def _on_connection(self, connection: ServerConnection) -> None:
-        self._visits.put_nowait(Visit(connection))
+        self._visits.put_nowait(Visit(connection, heartbeat_seconds=self.heartbeat_seconds))
         with contextlib.suppress(ConnectionClosed):
             await connection.wait_closed()
 

@@ -1,4 +1,4 @@
-"""What changed between two states, told in paths: by property."""
+"""Properties of the changes between two states."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from guardwire.changes import Change, differences
+from guardwire.account import Change, differences
 
 LEAVES = st.integers(2, 3) | st.text("ab", max_size=1) | st.booleans()
 KEYS = st.sampled_from("abc")
@@ -35,7 +35,7 @@ def flat(path: tuple[str, ...], value: Any) -> list[tuple[tuple[str, ...], Any]]
 
 
 @given(STATES, STATES)
-def test_whoever_follows_the_changes_ends_with_the_new_state(
+def test_applying_the_changes_to_the_old_state_gives_the_new_one(
     old: dict[str, Any], new: dict[str, Any]
 ) -> None:
     changes = differences(old, new, under=(), revision=1)
@@ -45,7 +45,7 @@ def test_whoever_follows_the_changes_ends_with_the_new_state(
 
 
 @given(STATES, STATES, st.sampled_from([("guards",), ("guards", "a"), ("guards", "a", "b")]))
-def test_a_part_has_those_of_the_changes_that_are_in_it(
+def test_a_path_has_only_the_changes_at_or_below_it(
     old: dict[str, Any], new: dict[str, Any], under: tuple[str, ...]
 ) -> None:
     whole = differences(old, new, under=(), revision=1)

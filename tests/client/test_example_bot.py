@@ -1,4 +1,4 @@
-"""The example bot, as it stands in the README, against a scripted server: what it must get right."""
+"""The example bot against a scripted server."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def widened(symbol: str) -> dict[str, Any]:
     return state | {"alerts": {f"{symbol}:bid_ask_spread": alert}, "any_positions_should_close": True}
 
 
-async def test_a_critical_drawdown_closes_everything_and_the_deadline_is_told(peer: Peer, bot: Bot) -> None:
+async def test_a_critical_drawdown_closes_everything_with_the_time_that_is_left(peer: Peer, bot: Bot) -> None:
     server = await visit(peer)
     await server.begin(100, {"guards": guards(), "positions": BOOK})
     await settled(bot)
@@ -119,7 +119,7 @@ async def test_a_warning_closes_nothing(peer: Peer, bot: Bot) -> None:
     await settled(bot)
 
 
-async def test_a_breach_acts_once_though_it_is_seen_again_after_a_reconnect(peer: Peer, bot: Bot) -> None:
+async def test_a_breach_acts_once_although_it_comes_again_after_a_reconnect(peer: Peer, bot: Bot) -> None:
     server = await visit(peer)
     await server.begin(100, {"guards": critical(), "positions": BOOK})
     await settled(bot, "11", "12")
@@ -156,9 +156,7 @@ async def test_a_breach_that_came_and_went_while_the_bot_was_away_closes_nothing
     await settled(bot)
 
 
-async def test_nothing_is_closed_on_a_state_that_may_be_old_and_it_is_once_it_is_fresh(
-    peer: Peer, bot: Bot
-) -> None:
+async def test_nothing_is_closed_before_the_state_is_fresh(peer: Peer, bot: Bot) -> None:
     server = await visit(peer)
     await server.begin(100, {"guards": guards(), "positions": BOOK})
     await server.heartbeat(100, 100, age_ms=3000, stale=True)
@@ -169,7 +167,7 @@ async def test_nothing_is_closed_on_a_state_that_may_be_old_and_it_is_once_it_is
     await settled(bot, "11", "12")
 
 
-async def test_a_bot_that_is_refused_ends_loudly(peer: Peer, bot: Bot) -> None:
+async def test_a_bot_that_is_refused_ends_with_an_error(peer: Peer, bot: Bot) -> None:
     server = await visit(peer)
     await server.begin(100, {"guards": guards(), "positions": BOOK})
     await server.close(4403, "access has been revoked")
@@ -182,7 +180,7 @@ def test_the_bot_is_short_enough_to_be_read() -> None:
 
 
 @pytest.mark.parametrize("arguments", [[], ["http://127.0.0.1:1"], ["one", "two"]])
-def test_a_bot_without_its_token_or_address_says_how_it_is_called(arguments: list[str]) -> None:
+def test_a_bot_without_token_or_address_prints_its_usage(arguments: list[str]) -> None:
     environment = {name: value for name, value in os.environ.items() if name != "TOKEN"}
     ended = subprocess.run(
         [sys.executable, str(BOT), *arguments],

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from guardwire import Account, ConnectionRefused, connect, ladder, link_life
+from guardwire import Account, ConnectionRefused, connect
 from tests.client.http_peer import HttpPeer, next_stream, snapshot, streaming
 from tests.client.states import guards, status
 from tests.client.waiting import eventually, until
@@ -30,9 +30,9 @@ async def test_a_websocket_that_is_denied_falls_back_to_an_event_stream(
 
 
 async def test_a_websocket_that_swallows_frames_falls_back_after_two_tries(
-    http_peer: HttpPeer, no_way_back: None, monkeypatch: pytest.MonkeyPatch
+    http_peer: HttpPeer, no_way_back: None
 ) -> None:
-    monkeypatch.setattr(link_life, "FIRST_FRAME_WITHIN_SECONDS", 0.5)
+    http_peer.shorten(first_frame_seconds=0.5)
     http_peer.sockets = "silent"
     async with streaming(http_peer) as (account, _):
         assert account.transport == "sse"
@@ -99,7 +99,9 @@ async def test_a_token_that_ends_is_replaced_by_another_event_stream(
         await asyncio.wait_for(account.until_fresh(), 5)
 
 
-async def test_the_last_word_of_an_event_stream_can_be_final(http_peer: HttpPeer, no_way_back: None) -> None:
+async def test_an_error_as_the_last_frame_of_an_event_stream_can_be_final(
+    http_peer: HttpPeer, no_way_back: None
+) -> None:
     async with streaming(http_peer) as (account, stream):
         changes = account.changes("status", "source")
         await anext(changes)
@@ -110,7 +112,9 @@ async def test_the_last_word_of_an_event_stream_can_be_final(http_peer: HttpPeer
         assert refused.value.status == 4403
 
 
-async def test_a_draining_node_is_left_for_another(http_peer: HttpPeer, no_way_back: None) -> None:
+async def test_after_the_hint_of_a_draining_node_another_link_is_opened(
+    http_peer: HttpPeer, no_way_back: None
+) -> None:
     async with streaming(http_peer) as (account, stream):
         hint = {"retry": True, "retry_after_ms": 700}
         await stream.say(type="error", code="draining", message="the server is restarting", **hint)
@@ -123,9 +127,7 @@ async def test_a_draining_node_is_left_for_another(http_peer: HttpPeer, no_way_b
         await asyncio.wait_for(account.until_fresh(), 5)
 
 
-async def test_channels_chosen_on_an_event_stream_take_another_one(
-    http_peer: HttpPeer, no_way_back: None
-) -> None:
+async def test_other_channels_open_another_event_stream(http_peer: HttpPeer, no_way_back: None) -> None:
     async with streaming(http_peer) as (account, _):
         adding = asyncio.ensure_future(account.subscribe("guards"))
         again = await next_stream(http_peer)
@@ -136,10 +138,8 @@ async def test_channels_chosen_on_an_event_stream_take_another_one(
         assert account.state.guards is not None
 
 
-async def test_a_websocket_that_gets_through_later_takes_over_without_a_gap(
-    http_peer: HttpPeer, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(ladder, "_FIRST_RETURN_SECONDS", 1.5)
+async def test_a_websocket_that_gets_through_later_takes_over_without_a_gap(http_peer: HttpPeer) -> None:
+    http_peer.shorten(first_return_seconds=1.5)
     async with streaming(http_peer) as (account, stream):
         seen: list[str] = []
         watching = asyncio.ensure_future(collect(account, seen))
@@ -165,10 +165,8 @@ async def collect(account: Account, seen: list[str]) -> None:
         seen.append(level)  # noqa: PERF401 - read while it grows
 
 
-async def test_a_websocket_that_stays_blocked_is_tried_less_and_less_often(
-    http_peer: HttpPeer, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(ladder, "_FIRST_RETURN_SECONDS", 0.2)
+async def test_a_websocket_that_stays_blocked_is_tried_less_and_less_often(http_peer: HttpPeer) -> None:
+    http_peer.shorten(first_return_seconds=0.2)
     async with streaming(http_peer) as (account, _):
         await asyncio.sleep(2.5)
         assert account.transport == "sse"

@@ -1,4 +1,4 @@
-"""What a bot sees of an account while the connection holds."""
+"""A bot follows an account while the connection holds."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ import asyncio
 import pytest
 
 from guardwire import Change, StaleState, connect
-from guardwire.iterators import Changes
+from guardwire.account import ChangeIterator
 from tests.client.peer import Peer, opening
 from tests.client.states import breach, guards, position, positions, status, whole
 from tests.client.waiting import until
 
 
-async def take(changes: Changes, count: int) -> list[Change]:
+async def take(changes: ChangeIterator, count: int) -> list[Change]:
     async with asyncio.timeout(5):
         return [await anext(changes) for _ in range(count)]
 
 
-async def test_an_account_is_there_with_its_first_state(peer: Peer) -> None:
+async def test_connect_returns_with_the_first_state(peer: Peer) -> None:
     answered = opening(peer, whole())
     async with connect(peer.url, token="t0k3n") as account:
         visit = await answered
@@ -44,7 +44,7 @@ async def test_channels_that_were_not_chosen_are_none(peer: Peer) -> None:
         assert account.state.guards is not None
 
 
-async def test_a_path_that_is_no_channel_is_refused_and_one_in_dots_is_spelt(peer: Peer) -> None:
+async def test_a_path_that_is_no_channel_is_refused_with_the_right_spelling(peer: Peer) -> None:
     answered = opening(peer, whole())
     async with connect(peer.url, token="t") as account:
         await answered
@@ -54,7 +54,7 @@ async def test_a_path_that_is_no_channel_is_refused_and_one_in_dots_is_spelt(pee
             account.changes("positions.open")
 
 
-async def test_the_first_changes_are_what_is_there_and_then_what_changes(peer: Peer) -> None:
+async def test_the_first_changes_are_the_present_state(peer: Peer) -> None:
     answered = opening(peer, {"guards": guards(b1=breach()), "positions": positions(t11=position())})
     async with connect(peer.url, token="t", channels=["guards", "positions"]) as account:
         visit = await answered
@@ -92,7 +92,7 @@ async def test_a_part_of_a_channel_can_be_followed_alone(peer: Peer) -> None:
         assert (await take(changes, 1))[0].path == ("guards", "breaches", "b1", "cleared_at")
 
 
-async def test_a_slow_reader_gets_the_difference_to_what_it_saw_and_no_backlog(peer: Peer) -> None:
+async def test_a_slow_reader_gets_one_difference_and_no_queue(peer: Peer) -> None:
     answered = opening(peer, {"positions": positions(t11=position(current_price=0.0))})
     async with connect(peer.url, token="t", channels=["positions"]) as account:
         visit = await answered
@@ -109,7 +109,7 @@ async def test_a_slow_reader_gets_the_difference_to_what_it_saw_and_no_backlog(p
         assert (await take(changes, 1))[0].new == 2.0
 
 
-async def test_a_record_that_left_and_came_back_while_nobody_looked_tells_its_lost_fields(peer: Peer) -> None:
+async def test_a_record_that_was_replaced_between_two_reads_shows_its_lost_fields(peer: Peer) -> None:
     answered = opening(peer, {"positions": positions(t11=position(stop_loss=1.0))})
     async with connect(peer.url, token="t", channels=["positions"]) as account:
         visit = await answered
@@ -123,7 +123,7 @@ async def test_a_record_that_left_and_came_back_while_nobody_looked_tells_its_lo
         ]
 
 
-async def test_several_readers_each_see_everything_at_their_own_pace(peer: Peer) -> None:
+async def test_each_of_several_readers_sees_every_change(peer: Peer) -> None:
     answered = opening(peer, whole())
     async with connect(peer.url, token="t") as account:
         visit = await answered
@@ -135,7 +135,7 @@ async def test_several_readers_each_see_everything_at_their_own_pace(peer: Peer)
         assert seen == {**{change.path: change.new for change in first}, ("status", "total_syncs"): 8}
 
 
-async def test_cancelling_a_reader_harms_no_other_and_loses_nothing(peer: Peer) -> None:
+async def test_cancelling_a_reader_loses_no_change(peer: Peer) -> None:
     answered = opening(peer, {"status": status()})
     async with connect(peer.url, token="t", channels=["status"]) as account:
         visit = await answered
@@ -163,7 +163,7 @@ async def test_readers_end_when_the_account_is_closed(peer: Peer) -> None:
         account.require_fresh()
 
 
-async def test_what_a_bot_does_to_its_copy_does_not_change_the_mirror(peer: Peer) -> None:
+async def test_a_bot_may_change_its_copy_of_the_state(peer: Peer) -> None:
     answered = opening(peer, whole())
     async with connect(peer.url, token="t") as account:
         visit = await answered
@@ -205,7 +205,7 @@ async def test_channels_come_and_go_on_a_live_account(peer: Peer) -> None:
             await account.unsubscribe("status")
 
 
-async def test_a_frame_of_a_kind_that_came_later_is_passed_over(peer: Peer) -> None:
+async def test_a_frame_of_a_later_release_is_skipped(peer: Peer) -> None:
     answered = opening(peer, {"status": status()})
     async with connect(peer.url, token="t", channels=["status"]) as account:
         visit = await answered
@@ -226,7 +226,7 @@ async def test_a_url_that_cannot_be_right_is_refused_at_once(url: str) -> None:
             pass
 
 
-async def test_unknown_channels_and_tokens_that_are_none_are_refused_at_once(peer: Peer) -> None:
+async def test_unknown_channels_and_malformed_tokens_are_refused_at_once(peer: Peer) -> None:
     with pytest.raises(ValueError, match="channels must be"):
         async with connect(peer.url, token="t", channels=["weather"]):
             pass
@@ -236,7 +236,7 @@ async def test_unknown_channels_and_tokens_that_are_none_are_refused_at_once(pee
     assert peer.tokens == []
 
 
-async def test_the_error_of_a_bot_comes_out_as_it_is_and_closes_the_connection(peer: Peer) -> None:
+async def test_an_error_of_the_bot_is_raised_and_closes_the_connection(peer: Peer) -> None:
     answered = opening(peer, {"status": status()})
 
     async def fail() -> None:

@@ -1,4 +1,4 @@
-"""A bot between two nodes that share PostgreSQL and Redis: whatever happens on the way, it ends right."""
+"""A bot between two nodes that share PostgreSQL and Redis ends with the right state after many kinds of trouble."""
 
 from __future__ import annotations
 
@@ -15,9 +15,10 @@ import pytest
 
 from auth.development import DevelopmentKey
 from auth.identity import Identity
-from guardwire import Account, attempts, connect, long_poll
+from guardwire import Account, connect
+from guardwire.link import TransportName
 from guardwire.state import CHANNELS
-from guardwire.transports import TransportName
+from guardwire.timing import Timing
 from realtime.delivery.server import handover
 from realtime.delivery.stream import Outputs, Stream
 from realtime.delivery.websocket.connection import Socket
@@ -31,7 +32,7 @@ STEPS = 160
 #: Positions that move at once while nobody reads.
 CROWDED = 60
 
-#: What may happen on the way, each as often as it stands here.
+#: The steps of a run; one is drawn as often as it stands here.
 KINDS = (
     "cut", "another node", "channels", "channels", "slow reader", "fresh token", "fresh token",
     "equity", "close",
@@ -72,9 +73,9 @@ class Adventure:
                 await self._read_slowly()
             case "fresh token":
                 # As when the server asks for it, which links that live for a second seldom see.
-                line = account._connection.line
-                if line is not None:
-                    await account._connection._refresh(line)
+                link = account._connection.link
+                if link is not None:
+                    await account._connection._renew_token(link)
             case "equity":
                 await tables.insert(self._platform, equity(self.user_id, self._dice.randint(6_000, 12_000)))
             case "close":
@@ -112,8 +113,8 @@ class Adventure:
 
 
 def _cut(account: Account) -> None:
-    if account._connection.line is not None:
-        account._connection.line.link.abort()
+    if account._connection.link is not None:
+        account._connection.link.abort()
 
 
 class Witness:
@@ -141,19 +142,18 @@ class Witness:
     [("websocket", 1), ("websocket", 2), ("sse", 3), ("poll", 4)],
     ids=lambda value: str(value),
 )
-async def test_whatever_happens_the_bot_ends_with_what_a_fresh_query_gives(
+async def test_after_any_trouble_the_bot_holds_what_a_fresh_query_gives(
     migrated_url: str,
     redis_url: str,
     transport: TransportName,
     seed: int,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(long_poll, "_SHORTEST_ROUND_SECONDS", 0.05)
     # So that little is enough to fill them.
     monkeypatch.setattr(handover, "_PROCESS_BYTES", 4_096)
     monkeypatch.setattr(handover, "_SEND_BYTES", 4_096)
-    # Links are cut here far more often than anywhere: growing pauses would only make the test long.
-    monkeypatch.setattr(attempts, "_PROVEN_AFTER_SECONDS", 0.0)
+    # Links are cut here very often, and growing delays would only make the test long.
+    timing = Timing(poll_round_seconds=0.05, proven_seconds=0.0)
     witnessed = Witness(monkeypatch)
     key, balancer = DevelopmentKey(secrets.token_hex(32)), Balancer()
     platform = await asyncpg.connect(migrated_url)
@@ -164,7 +164,8 @@ async def test_whatever_happens_the_bot_ends_with_what_a_fresh_query_gives(
     ):
         balancer.target = first.url
         adventure = Adventure(seed, platform=platform, balancer=balancer, nodes=(first, second))
-        async with connect(balancer.url, token=adventure.token, transports=[transport]) as account:
+        options: dict[str, Any] = {"token": adventure.token, "transports": [transport], "timing": timing}
+        async with connect(balancer.url, **options) as account:
             reading = asyncio.create_task(adventure.read(account))
             for _ in range(STEPS):
                 await adventure.step(account)

@@ -14,8 +14,8 @@ import pytest
 
 from auth.development import DevelopmentKey
 from guardwire import Account, connect
+from guardwire.link import TransportName
 from guardwire.state import CHANNELS
-from guardwire.transports import TransportName
 from realtime.audit.history import Limits
 from realtime.store.redis_pool import connect as connect_redis
 from realtime.store.snapshots import SnapshotStore
@@ -52,7 +52,7 @@ async def equals_the_server(account: Account, server: Node, user_id: UUID) -> bo
 
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
-async def test_what_the_platform_commits_is_what_the_bot_sees(
+async def test_the_bot_sees_the_rows_that_the_platform_commits(
     server: Node, platform: Any, transport: TransportName
 ) -> None:
     user_id = uuid4()
@@ -71,15 +71,13 @@ def price(account: Account) -> float | None:
     return None if shown is None else shown.current_price
 
 
-async def test_a_breach_that_came_and_went_while_the_bot_was_cut_off_is_still_there(
-    server: Node, platform: Any
-) -> None:
+async def test_a_breach_of_the_time_without_a_connection_is_in_the_state(server: Node, platform: Any) -> None:
     user_id = uuid4()
     async with following(server, user_id) as account:
         await tables.insert(platform, equity(user_id, 10_000))
         changes = account.changes("guards", "breaches")
-        assert account._connection.line is not None
-        account._connection.line.link.abort()
+        assert account._connection.link is not None
+        account._connection.link.abort()
         await tables.insert(platform, equity(user_id, 7_000))
         await tables.insert(platform, equity(user_id, 10_000))
         breach = await asyncio.wait_for(anext(changes), 10)
@@ -109,7 +107,7 @@ async def test_the_countdown_is_by_the_databases_clock(server: Node, platform: A
 
 
 @pytest.mark.fault
-async def test_a_bot_whose_node_is_killed_goes_on_at_another_without_a_snapshot(
+async def test_a_bot_whose_node_is_killed_resumes_at_another_node(
     migrated_url: str, redis_url: str, platform: Any
 ) -> None:
     secret, user_id, balancer = secrets.token_hex(32), uuid4(), Balancer()

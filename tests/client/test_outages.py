@@ -12,8 +12,8 @@ import pytest
 
 from guardwire import connect
 from guardwire.clock import Instant
-from guardwire.outage import Outage
-from guardwire.transports import TransportName
+from guardwire.link import TransportName
+from guardwire.retry import Outage
 from realtime.embedded.folder import free_port
 from tests.client.peer import Peer, opening
 from tests.client.states import status
@@ -29,22 +29,27 @@ def at(seconds: float) -> Instant:
 
 def test_the_first_failure_is_worth_a_warning_and_then_one_a_minute() -> None:
     outage = Outage(at(0))
-    assert [outage.warns_of_failure(at(seconds)) for seconds in (1, 2, 60, 61)] == [True, False, False, True]
+    assert [outage.should_warn_of_failure(at(seconds)) for seconds in (1, 2, 60, 61)] == [
+        True,
+        False,
+        False,
+        True,
+    ]
     outage.end()
     outage.begin(at(62))
-    assert outage.warns_of_failure(at(63))
+    assert outage.should_warn_of_failure(at(63))
 
 
 def test_silence_is_worth_one_warning_within_ten_seconds() -> None:
     outage = Outage(at(0))
-    assert [outage.warns_of_silence(at(seconds)) for seconds in (1, 7.9, 8.5, 9)] == [
+    assert [outage.should_warn_of_silence(at(seconds)) for seconds in (1, 7.9, 8.5, 9)] == [
         False,
         False,
         True,
         False,
     ]
     outage.end()
-    assert not outage.warns_of_silence(at(100))
+    assert not outage.should_warn_of_silence(at(100))
 
 
 def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from guardwire import ConnectionRefused, connect, link_life
+from guardwire import ConnectionRefused, connect
 from tests.client.http_peer import HttpPeer, next_poll, polling, snapshot, update
 from tests.client.states import status
 from tests.client.waiting import eventually, until
@@ -15,7 +15,7 @@ STATE = {"status": status()}
 HELD = "8:100"
 
 
-async def test_where_streams_are_held_back_the_state_is_polled(
+async def test_the_state_is_polled_where_a_proxy_holds_streams_back(
     http_peer: HttpPeer, no_way_back: None
 ) -> None:
     async with polling(http_peer) as account:
@@ -34,20 +34,20 @@ async def test_where_streams_are_held_back_the_state_is_polled(
 
 
 async def test_an_event_stream_that_is_buffered_on_the_way_falls_back_to_polling(
-    http_peer: HttpPeer, no_way_back: None, monkeypatch: pytest.MonkeyPatch
+    http_peer: HttpPeer, no_way_back: None
 ) -> None:
-    monkeypatch.setattr(link_life, "FIRST_FRAME_WITHIN_SECONDS", 0.5)
+    http_peer.shorten(first_frame_seconds=0.5)
 
     async def answer() -> None:
         (await http_peer.polling.get()).frame(snapshot(100, STATE))
 
     answering = asyncio.ensure_future(answer())
-    async with connect(http_peer.url, token="t", channels=["status"]) as account:
+    async with connect(http_peer.url, token="t", channels=["status"], timing=http_peer.timing) as account:
         assert account.transport == "poll"
     await answering
 
 
-async def test_a_poll_that_does_not_know_its_age_confirms_nothing(
+async def test_an_answer_without_an_age_does_not_make_the_state_fresh(
     http_peer: HttpPeer, no_way_back: None, brisk: None
 ) -> None:
     async with polling(http_peer) as account:
@@ -60,7 +60,7 @@ async def test_a_poll_that_does_not_know_its_age_confirms_nothing(
         await eventually(lambda: account.status == "stale")
 
 
-async def test_history_that_does_not_reach_back_is_answered_with_a_snapshot(
+async def test_a_poll_from_before_the_history_is_answered_with_a_snapshot(
     http_peer: HttpPeer, no_way_back: None, brisk: None
 ) -> None:
     async with polling(http_peer) as account:
@@ -70,7 +70,7 @@ async def test_history_that_does_not_reach_back_is_answered_with_a_snapshot(
         assert (await next_poll(http_peer)).query["since"] == "16:7"
 
 
-async def test_a_gap_while_polling_is_mended_by_a_poll_without_a_position(
+async def test_after_a_missed_frame_the_next_poll_requests_a_snapshot(
     http_peer: HttpPeer, no_way_back: None, brisk: None
 ) -> None:
     async with polling(http_peer) as account:

@@ -14,8 +14,9 @@ from typing import Any
 
 import pytest
 
-from guardwire import Account, StaleState, connect, link_life, snapshot_wait
+from guardwire import Account, StaleState, connect
 from guardwire.errors import ClientError
+from guardwire.timing import Timing
 from tests.client.peer import Peer, Visit
 from tests.client.states import guards, status
 from tests.client.waiting import eventually, until
@@ -57,7 +58,7 @@ async def test_a_killed_node_is_stale_at_once_and_resumed_on_another(peer: Peer)
         assert (account.revision, await syncs(account)) == (105, 8)
 
 
-async def test_resuming_alone_is_not_yet_fresh(peer: Peer) -> None:
+async def test_a_welcome_alone_does_not_make_the_state_fresh(peer: Peer) -> None:
     async with following(peer) as (account, visit):
         visit.cut()
         again = await asyncio.wait_for(peer.visit(), 5)
@@ -81,7 +82,7 @@ async def test_a_server_that_cannot_resume_sends_a_snapshot_and_readers_see_the_
         assert (change.old, change.new, change.revision) == (7, 9, 170)
 
 
-async def test_a_gap_is_never_applied_and_mended_by_a_snapshot(peer: Peer) -> None:
+async def test_after_a_missed_frame_nothing_is_applied_before_a_snapshot(peer: Peer) -> None:
     async with following(peer) as (account, visit):
         await visit.update(104, 105, {"status": {"total_syncs": 99}})
         assert await asyncio.wait_for(visit.heard(), 5) == {"type": "resync"}
@@ -97,11 +98,8 @@ async def test_a_gap_is_never_applied_and_mended_by_a_snapshot(peer: Peer) -> No
         assert account.fresh
 
 
-async def test_a_snapshot_that_does_not_come_is_asked_for_again_but_not_in_a_loop(
-    peer: Peer, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(snapshot_wait, "SNAPSHOT_WITHIN_SECONDS", 0.8)
-    async with following(peer) as (account, visit):
+async def test_a_snapshot_that_does_not_come_is_requested_again_but_not_in_a_loop(peer: Peer) -> None:
+    async with following(peer, timing=Timing(snapshot_seconds=0.8)) as (account, visit):
         began = time.monotonic()
         await visit.update(104, 105, {})
         assert await visit.heard() == {"type": "resync"}
@@ -123,7 +121,7 @@ async def test_another_epoch_replaces_everything_though_its_revision_is_lower(pe
         assert account.fresh
 
 
-async def test_an_older_snapshot_of_the_same_epoch_is_not_believed(peer: Peer) -> None:
+async def test_an_older_snapshot_of_the_same_epoch_is_ignored(peer: Peer) -> None:
     async with following(peer) as (account, visit):
         await visit.snapshot(99, {"status": status(total_syncs=6)})
         assert await asyncio.wait_for(visit.heard(), 5) == {"type": "resync"}
@@ -131,7 +129,7 @@ async def test_an_older_snapshot_of_the_same_epoch_is_not_believed(peer: Peer) -
         assert not account.fresh
 
 
-async def test_an_update_that_this_client_cannot_read_is_not_half_applied(peer: Peer) -> None:
+async def test_an_update_that_cannot_be_read_is_not_applied_in_part(peer: Peer) -> None:
     async with following(peer) as (account, visit):
         await visit.update(100, 101, {"status": {"total_syncs": 8, "source": 5}})
         assert await asyncio.wait_for(visit.heard(), 5) == {"type": "resync"}
@@ -144,7 +142,7 @@ async def test_an_update_that_this_client_cannot_read_is_not_half_applied(peer: 
         assert not account.fresh
 
 
-async def test_something_that_is_no_frame_ends_the_link_and_not_the_client(peer: Peer) -> None:
+async def test_text_that_is_no_frame_ends_the_link_and_not_the_client(peer: Peer) -> None:
     async with following(peer) as (account, visit):
         await visit.connection.send("{not json")
         again = await asyncio.wait_for(peer.visit(), 5)
@@ -154,30 +152,43 @@ async def test_something_that_is_no_frame_ends_the_link_and_not_the_client(peer:
         await until(account, revision=101)
 
 
-async def test_a_link_that_goes_silent_is_given_up_for_another(
-    peer: Peer, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(link_life, "BLIND_AFTER_SECONDS", 1.0)
-    async with following(peer) as (account, visit):
-        # Open, and no frame: as behind a router that forgot the connection.
+async def test_a_silent_link_is_replaced(peer: Peer) -> None:
+    peer.heartbeat_seconds = 0.1
+    async with following(peer, timing=Timing(silence_seconds=1.0)) as (account, visit):
+        # The connection is open and brings no frame, as behind a router that forgot it.
         again = await asyncio.wait_for(peer.visit(), 6)
-        assert account.status == "stale"
+        assert not account.fresh
         await again.welcome(resumed=True)
         await again.heartbeat(100, 100)
         await asyncio.wait_for(account.until_fresh(), 5)
         await asyncio.wait_for(visit.left(), 5)
 
 
-async def test_a_server_that_accepts_and_says_nothing_is_not_waited_for(
-    peer: Peer, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(link_life, "FIRST_FRAME_WITHIN_SECONDS", 0.5)
+async def test_silence_is_measured_by_the_heartbeats_that_the_server_promised(peer: Peer) -> None:
+    peer.heartbeat_seconds = 0.6
+    began = time.monotonic()
+    async with following(peer, timing=Timing(silence_seconds=0.5)) as (account, _):
+        await eventually(lambda: time.monotonic() - began > 0.8)
+        # Silent for longer than 0.5 s, and for less than three heartbeats.
+        assert account.status == "connected"
+        again = await asyncio.wait_for(peer.visit(), 6)
+        assert time.monotonic() - began >= 1.8
+        assert not account.fresh
+        await again.welcome(resumed=True)
+        await again.heartbeat(100, 100)
+        await asyncio.wait_for(account.until_fresh(), 5)
+
+
+async def test_a_link_without_a_first_frame_is_given_up(peer: Peer) -> None:
+    timing = Timing(first_frame_seconds=0.5)
     with pytest.raises(TimeoutError, match="no first frame in time"):
-        async with connect(peer.url, token="t", open_timeout_seconds=2, transports=["websocket"]):
+        async with connect(
+            peer.url, token="t", open_timeout_seconds=2, transports=["websocket"], timing=timing
+        ):
             pass
 
 
-async def test_channels_that_were_chosen_while_disconnected_are_asked_for_with_a_snapshot(peer: Peer) -> None:
+async def test_channels_chosen_while_disconnected_come_with_a_snapshot(peer: Peer) -> None:
     async with following(peer) as (account, visit):
         visit.cut()
         await eventually(lambda: account.transport is None)
@@ -186,7 +197,7 @@ async def test_channels_that_were_chosen_while_disconnected_are_asked_for_with_a
         if "guards" in again.path:
             assert again.path == "/ws?channels=status,guards"
             await again.begin(110, {"status": status(), "guards": guards()})
-        else:  # the next link was being opened already: it is told
+        else:  # the next link was being opened already, and gets a frame
             await again.welcome(resumed=True)
             assert await again.heard() == {"type": "subscribe", "channels": ["guards"]}
             await again.update(100, 100, {"guards": guards()})
@@ -194,7 +205,7 @@ async def test_channels_that_were_chosen_while_disconnected_are_asked_for_with_a
         assert account.state.guards is not None
 
 
-async def test_a_server_that_restarts_finds_its_clients_again(peer: Peer) -> None:
+async def test_clients_reconnect_to_a_restarted_server(peer: Peer) -> None:
     async with following(peer) as (account, visit):
         port = int(peer.url.split(":")[2].split("/")[0])
         visit.cut()
@@ -217,7 +228,7 @@ async def peer_down(peer: Peer) -> AsyncIterator[None]:
     yield
 
 
-async def test_frames_that_waited_while_the_bot_blocked_its_own_loop_are_not_taken_for_new(
+async def test_frames_read_after_a_blocked_event_loop_do_not_count_as_new(
     peer: Peer,
 ) -> None:
     async with following(peer) as (account, visit):
@@ -238,12 +249,12 @@ async def test_frames_that_waited_while_the_bot_blocked_its_own_loop_are_not_tak
 
 SLEEPER = """
 import asyncio, sys
-from guardwire import connect, connection
-
-connection.BLIND_AFTER_SECONDS = 2.0
+from guardwire import connect
+from guardwire.timing import Timing
 
 async def main():
-    async with connect(sys.argv[1], token="t", channels=["status"]) as account:
+    timing = Timing(silence_seconds=2.0)
+    async with connect(sys.argv[1], token="t", channels=["status"], timing=timing) as account:
         print("ready", flush=True)
         async for change in account.changes("status", "total_syncs"):
             print(change.new, flush=True)
@@ -252,7 +263,7 @@ asyncio.run(main())
 """
 
 
-async def test_a_process_that_was_stopped_trusts_no_old_link_when_it_goes_on(peer: Peer) -> None:
+async def test_a_process_that_was_stopped_opens_another_link(peer: Peer) -> None:
     bot = await asyncio.create_subprocess_exec(
         sys.executable, "-c", SLEEPER, peer.url, stdout=asyncio.subprocess.PIPE, cwd=ROOT
     )

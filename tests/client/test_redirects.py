@@ -11,7 +11,7 @@ import pytest
 
 from auth.fetch import DocumentUrl, fetch
 from guardwire import connect
-from guardwire.transports import TransportName
+from guardwire.link import TransportName
 from realtime.errors import UnavailableError
 
 TRANSPORTS: tuple[TransportName, ...] = ("websocket", "sse", "poll")

@@ -1,4 +1,4 @@
-"""What ends a client for good, what makes it wait, and how it comes by its tokens."""
+"""A client is refused for good, waits, or asks for a new token."""
 
 from __future__ import annotations
 
@@ -16,7 +16,9 @@ from tests.client.peer import Peer, Visit, denial
 from tests.client.states import status
 from tests.client.waiting import eventually
 
-TERMINAL = [1002, 1007, 1009, 4400, 4401, 4403]
+TERMINAL = [1002, 1007, 1009, 4400, 4403]
+#: Closes after which only another token helps.
+TOKEN = [4001, 4401]
 STATE = {"status": status()}
 
 
@@ -42,7 +44,7 @@ async def test_a_terminal_close_ends_every_reader_with_its_code(peer: Peer, code
         with pytest.raises(ConnectionRefused, match="because") as refused:
             await asyncio.wait_for(anext(changes), 5)
         assert refused.value.status == code
-        # The last status is told before the end.
+        # The last status comes before the end.
         assert await anext(statuses) == "blind"
         with pytest.raises(ConnectionRefused):
             await anext(statuses)
@@ -67,12 +69,12 @@ async def test_a_terminal_close_before_the_first_state_is_raised_on_entering(pee
     await refusing
 
 
-def test_the_terminal_codes_here_are_those_of_the_protocol() -> None:
+def test_these_terminal_codes_are_those_of_the_protocol() -> None:
     assert {code for code in TERMINAL if code >= 4000} == {code.value for code in CloseCode if code.terminal}
 
 
 @pytest.mark.parametrize(
-    "code", sorted({1000, 1001, 1011, *(c.value for c in CloseCode if not c.terminal)} - {4001})
+    "code", sorted({1000, 1001, 1011, *(c.value for c in CloseCode if not c.terminal)} - set(TOKEN))
 )
 async def test_any_other_close_is_followed_by_another_connection(peer: Peer, code: int) -> None:
     answered = asyncio.ensure_future(opened(peer))
@@ -115,7 +117,7 @@ async def test_a_forbidden_handshake_is_final_and_says_why(peer: Peer) -> None:
 
 
 @pytest.mark.parametrize("status", [404, 426])
-async def test_a_handshake_that_finds_no_websocket_passes_its_sentence_on_and_is_not_final(
+async def test_a_refused_handshake_is_reported_with_the_servers_sentence_and_is_not_final(
     peer: Peer, status: int, caplog: pytest.LogCaptureFixture
 ) -> None:
     peer.deny = denial(status, detail="a proxy drops Upgrade")
@@ -144,25 +146,27 @@ async def test_a_callback_gets_one_more_try_with_a_new_token(peer: Peer) -> None
     assert peer.tokens == ["a", "b"]
 
 
-async def test_the_callback_is_called_before_each_connection(peer: Peer) -> None:
+@pytest.mark.parametrize("code", TOKEN)
+async def test_the_callback_is_called_again_after_the_server_ended_its_token(peer: Peer, code: int) -> None:
     async def fetch() -> str:
         await asyncio.sleep(0)
         return f"token-{len(peer.tokens)}"
 
     answered = asyncio.ensure_future(opened(peer))
     async with follow(peer, token=fetch):
-        await (await answered).close(4001, "the token expired")
+        await (await answered).close(code, "the token is no longer good")
         await asyncio.wait_for(peer.visit(), 5)
     assert peer.tokens == ["token-0", "token-1"]
 
 
-async def test_an_expired_token_is_final_when_there_is_no_other(peer: Peer) -> None:
+@pytest.mark.parametrize("code", TOKEN)
+async def test_a_token_that_the_server_ended_is_final_when_there_is_no_other(peer: Peer, code: int) -> None:
     answered = asyncio.ensure_future(opened(peer))
     async with follow(peer, token="only") as account:
         changes = account.changes("status", "source")
         await anext(changes)
-        await (await answered).close(4001, "the token expired")
-        with pytest.raises(ConnectionRefused, match="the token expired"):
+        await (await answered).close(code, "the token is no longer good")
+        with pytest.raises(ConnectionRefused, match="the token is no longer good"):
             await asyncio.wait_for(anext(changes), 5)
 
 
@@ -196,11 +200,11 @@ async def test_a_callback_that_fails_is_called_again_while_the_old_token_lasts(
         await visit.say(type="auth_required", expires_at=1_700_000_000)
         assert await asyncio.wait_for(visit.heard(), 5) == {"type": "auth", "token": "token-3"}
         assert account.fresh
-    assert "no fresh token could be had: OSError" in caplog.text
+    assert "the token callback failed: OSError" in caplog.text
     assert "secret" not in caplog.text
 
 
-async def test_a_callback_that_fails_at_the_start_is_heard_at_once(peer: Peer) -> None:
+async def test_an_error_of_the_callback_before_the_first_state_is_raised(peer: Peer) -> None:
     def fetch() -> str:
         raise LookupError("no such secret")
 
@@ -209,7 +213,7 @@ async def test_a_callback_that_fails_at_the_start_is_heard_at_once(peer: Peer) -
             pass
 
 
-async def test_a_callback_that_fails_later_leaves_the_bot_stale_and_is_tried_again(peer: Peer) -> None:
+async def test_after_an_error_of_the_callback_the_bot_is_stale_and_calls_it_again(peer: Peer) -> None:
     calls: list[str] = []
 
     async def fetch() -> str:
@@ -230,7 +234,7 @@ async def test_a_callback_that_fails_later_leaves_the_bot_stale_and_is_tried_aga
     assert len(calls) == 3
 
 
-async def test_a_server_out_of_reach_is_waited_for_only_so_long(unused_tcp_port: int) -> None:
+async def test_connect_ends_after_its_timeout_when_the_server_is_out_of_reach(unused_tcp_port: int) -> None:
     with pytest.raises(TimeoutError, match=r"no state in 1\.5 s: unreachable"):
         async with connect(f"ws://127.0.0.1:{unused_tcp_port}/ws", token="t", open_timeout_seconds=1.5):
             pass
@@ -254,7 +258,7 @@ async def test_no_log_of_any_level_holds_a_token(peer: Peer, caplog: pytest.LogC
     assert not any("s3cr3t" in record.getMessage() for record in ours)
 
 
-async def test_leaving_stops_everything_that_was_begun(peer: Peer) -> None:
+async def test_closing_the_account_stops_every_task(peer: Peer) -> None:
     before = asyncio.all_tasks()
     answered = asyncio.ensure_future(opened(peer))
     account: Account

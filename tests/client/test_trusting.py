@@ -12,7 +12,7 @@ from tests.client.states import status
 from tests.client.waiting import eventually, until
 
 
-async def test_a_heartbeat_keeps_pace_and_tells_the_age(peer: Peer) -> None:
+async def test_a_heartbeat_carries_revision_and_age(peer: Peer) -> None:
     answered = opening(peer, {"status": status()})
     async with connect(peer.url, token="t", channels=["status"]) as account:
         visit = await answered
@@ -29,7 +29,7 @@ async def test_a_heartbeat_keeps_pace_and_tells_the_age(peer: Peer) -> None:
         account.require_fresh(max_age_seconds=2)
 
 
-async def test_a_server_that_is_blind_makes_the_state_stale_until_it_sees_again(peer: Peer) -> None:
+async def test_a_stale_heartbeat_makes_the_state_stale_until_the_next_good_one(peer: Peer) -> None:
     answered = opening(peer, {"status": status()})
     async with connect(peer.url, token="t", channels=["status"]) as account:
         visit, statuses = await answered, account.statuses()
@@ -58,7 +58,7 @@ async def test_the_time_of_the_database_needs_no_clock_of_this_machine(peer: Pee
         assert left == pytest.approx(30, abs=1)
 
 
-async def test_a_bot_that_acts_on_fresh_states_is_asked_again_when_it_could_not(peer: Peer) -> None:
+async def test_fresh_states_gives_a_state_again_after_it_was_refused_as_stale(peer: Peer) -> None:
     answered = opening(peer, {"status": status()})
     async with connect(peer.url, token="t", channels=["status"]) as account:
         visit, states = await answered, account.fresh_states()

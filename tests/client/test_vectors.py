@@ -1,4 +1,4 @@
-"""The vectors that every client agrees on, in whatever language it is written (`tests/vectors/`)."""
+"""The vectors that every client passes, in any language (`tests/vectors/`)."""
 
 from __future__ import annotations
 
@@ -10,11 +10,10 @@ import msgspec
 import pytest
 
 from guardwire.clock import Instant
-from guardwire.ending import closed
-from guardwire.freshness import Freshness
-from guardwire.link import decode
-from guardwire.messages import Heartbeat, Snapshot, Update
-from guardwire.mirror import Mirror
+from guardwire.endings import from_close
+from guardwire.link import decode_frame
+from guardwire.messages import Heartbeat, Snapshot, Update, Welcome
+from guardwire.mirror import Mirror, StateAge
 
 VECTORS = Path(__file__).parent.parent / "vectors"
 
@@ -29,29 +28,33 @@ def read(name: str, key: str) -> list[dict[str, Any]]:
 def test_the_mirror_reacts_to_each_frame_as_every_client_does(sequence: dict[str, Any]) -> None:
     mirror = Mirror()
     for step in sequence["steps"]:
-        frame = decode(json.dumps(step["frame"]))
+        frame = decode_frame(json.dumps(step["frame"]))
         assert (frame is None) == step.get("unknown_type", False)
         if frame is not None:
             assert mirror.receive(frame).value == step["reaction"], step["frame"]
         assert mirror.state == step["state"]
-        position = mirror.position
-        held = None if position is None else {"epoch": position.epoch, "revision": position.revision}
+        point = mirror.resume_point
+        held = None if point is None else {"epoch": point.epoch, "revision": point.revision}
         assert held == step["position"]
 
 
 @pytest.mark.parametrize(
     "timeline", read("freshness.json", "timelines"), ids=lambda timeline: timeline["name"]
 )
-def test_the_state_is_worth_what_every_client_says(timeline: dict[str, Any]) -> None:
-    freshness = Freshness()
+def test_every_client_gives_the_state_the_same_status(timeline: dict[str, Any]) -> None:
+    age = StateAge()
     for step in timeline["steps"]:
         now = Instant(step["at_ms"] / 1000, step["at_ms"] / 1000)
         if "confirm" in step:
-            freshness.confirm(msgspec.convert(step["confirm"], Snapshot | Update | Heartbeat), now)
+            age.confirm(msgspec.convert(step["confirm"], Snapshot | Update | Heartbeat), now)
         if step.get("doubt"):
-            freshness.doubt()
-        assert freshness.status(now) == step["level"]
-        age_seconds = freshness.age_seconds(now)
+            age.doubt()
+        if "welcome" in step:
+            age.note_welcome(msgspec.convert(step["welcome"], Welcome))
+        if step.get("link_ended"):
+            age.note_link_ended()
+        assert age.level(now) == step["level"]
+        age_seconds = age.age_seconds(now)
         assert (age_seconds is None) == (step["age_ms"] is None)
         if age_seconds is not None:
             assert round(age_seconds * 1000) == step["age_ms"]
@@ -60,7 +63,7 @@ def test_the_state_is_worth_what_every_client_says(timeline: dict[str, Any]) -> 
 @pytest.mark.parametrize(
     "close", read("close_codes.json", "closes"), ids=lambda close: f"{close['code']} {close['reason']}"
 )
-def test_a_close_means_what_every_client_takes_it_for(close: dict[str, Any]) -> None:
-    ending = closed(close["code"], close["reason"]).ending
+def test_every_client_gives_a_close_the_same_meaning(close: dict[str, Any]) -> None:
+    ending = from_close(close["code"], close["reason"]).ending
     assert ending.verdict == close["verdict"]
     assert ending.retry_after_seconds * 1000 == close["retry_after_ms"]

@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from guardwire import connect
-from guardwire.transports import TransportName
+from guardwire.link import TransportName
 from tests.client.http_peer import HttpPeer, snapshot
 from tests.client.states import status
 
@@ -99,7 +99,7 @@ async def test_every_transport_runs_over_tls_with_a_private_authority(
 
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
-async def test_a_certificate_of_nobody_known_is_not_accepted(
+async def test_a_certificate_of_an_unknown_authority_is_refused(
     certificate: Path, transport: TransportName
 ) -> None:
     async with serving(certificate) as peer:
@@ -215,7 +215,7 @@ async def test_a_proxy_may_be_reached_over_tls_itself(
             monkeypatch.delenv(name, raising=False)
         assert await reaches(peer, "sse")
         proxy.injected = forged("sse")
-        with pytest.raises(TimeoutError, match="bytes came behind the proxy's answer"):
+        with pytest.raises(TimeoutError, match="bytes came after the proxy's answer"):
             await reaches(peer, "sse", within_seconds=1)
 
 
@@ -228,7 +228,7 @@ async def test_hosts_that_the_environment_exempts_are_reached_directly(
     assert proxy.requests == []
 
 
-async def test_a_proxy_that_refuses_is_no_refusal_of_the_server(proxy: Proxy) -> None:
+async def test_a_refusal_of_the_proxy_is_not_final(proxy: Proxy) -> None:
     proxy.refuses = True
     async with serving(None) as peer:
         with pytest.raises(TimeoutError, match="the proxy refused"):
@@ -246,28 +246,26 @@ def forged(transport: TransportName) -> bytes:
 
 @pytest.mark.parametrize("transport", ["sse", "poll"])
 @pytest.mark.parametrize("over_tls", [False, True])
-async def test_bytes_behind_a_proxys_answer_are_not_taken_for_the_servers(
+async def test_bytes_after_the_proxys_answer_never_count_as_the_servers(
     certificate: Path, proxy: Proxy, transport: TransportName, over_tls: bool
 ) -> None:
     proxy.injected = forged(transport)
     async with serving(certificate if over_tls else None) as peer:
         tls = ssl.create_default_context(cafile=str(certificate)) if over_tls else None
-        with pytest.raises(TimeoutError, match="bytes came behind the proxy's answer"):
+        with pytest.raises(TimeoutError, match="bytes came after the proxy's answer"):
             await reaches(peer, transport, tls, within_seconds=1)
         assert peer.streaming.empty()
         assert peer.polling.empty()
 
 
-async def test_one_byte_behind_a_proxys_answer_is_one_too_many(certificate: Path, proxy: Proxy) -> None:
+async def test_one_byte_after_the_proxys_answer_is_refused(certificate: Path, proxy: Proxy) -> None:
     proxy.injected = b"\n"
     async with serving(certificate) as peer:
-        with pytest.raises(TimeoutError, match="bytes came behind the proxy's answer"):
+        with pytest.raises(TimeoutError, match="bytes came after the proxy's answer"):
             await reaches(peer, "sse", ssl.create_default_context(cafile=str(certificate)), within_seconds=1)
 
 
-async def test_bytes_that_come_a_moment_behind_the_answer_fail_in_tls(
-    certificate: Path, proxy: Proxy
-) -> None:
+async def test_bytes_that_come_a_moment_after_the_answer_fail_in_tls(certificate: Path, proxy: Proxy) -> None:
     """They are read as part of the TLS handshake, which they are not."""
     proxy.injected_later = forged("sse")
     async with serving(certificate) as peer:
@@ -276,9 +274,7 @@ async def test_bytes_that_come_a_moment_behind_the_answer_fail_in_tls(
         assert peer.streaming.empty()
 
 
-async def test_a_forged_websocket_behind_a_proxys_answer_is_not_taken_for_the_servers(
-    certificate: Path, proxy: Proxy
-) -> None:
+async def test_a_forged_websocket_after_the_proxys_answer_is_refused(certificate: Path, proxy: Proxy) -> None:
     """The `websockets` library connects through proxies by itself."""
     answer = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n"
     proxy.injected = answer + b"\x81\x02{}"
@@ -286,7 +282,7 @@ async def test_a_forged_websocket_behind_a_proxys_answer_is_not_taken_for_the_se
         assert await reaches(peer, "websocket", ssl.create_default_context(cafile=str(certificate)))
 
 
-async def test_an_answer_of_a_proxy_without_an_end_is_given_up(proxy: Proxy) -> None:
+async def test_an_endless_answer_of_the_proxy_is_given_up(proxy: Proxy) -> None:
     proxy.answer = b"HTTP/1.1 200 OK\r\n" + b"X: " + b"x" * 100_000
     async with serving(None) as peer:
         with pytest.raises(TimeoutError, match="no answer that ends"):

@@ -7,11 +7,13 @@ import random
 from collections.abc import AsyncIterator
 from typing import Any
 
+import msgspec
 import pytest
 
-from guardwire import Account, Change, ConnectionRefused, attempts, connect, ladder, long_poll
+from guardwire import Account, Change, ConnectionRefused, connect
+from guardwire.link import TransportName
 from guardwire.state import CHANNELS, ChannelName
-from guardwire.transports import TransportName
+from guardwire.timing import Timing
 from realtime.snapshot import Snapshot
 from tests.client.states import breach, guards, position, positions, status, whole
 from tests.client.waiting import eventually, until
@@ -19,19 +21,18 @@ from tests.delivery.stream_server import StreamServer, stream_server
 from tests.snapshots import AS_OF, USER
 
 TRANSPORTS: tuple[TransportName, ...] = ("websocket", "sse", "poll")
+#: Links are cut here very often, and growing delays would only make the tests long.
+BRISK = Timing(poll_round_seconds=0.05, proven_seconds=0.0)
 
 
 @pytest.fixture
-async def server(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[StreamServer]:
-    monkeypatch.setattr(long_poll, "_SHORTEST_ROUND_SECONDS", 0.05)
-    # Links are cut here far more often than anywhere: growing pauses would only make the tests long.
-    monkeypatch.setattr(attempts, "_PROVEN_AFTER_SECONDS", 0.0)
+async def server() -> AsyncIterator[StreamServer]:
     async with stream_server() as server:
         yield server
 
 
 class Book:
-    """What the server publishes: one state after another of one account."""
+    """Publishes one state after another of one account."""
 
     def __init__(self, server: StreamServer) -> None:
         self._server = server
@@ -53,9 +54,8 @@ class Book:
 
 
 def following(server: StreamServer, transport: TransportName, **options: Any) -> Any:
-    return connect(
-        f"http://{server.address}", **{"token": lambda: server.token(), "transports": [transport], **options}
-    )
+    usual: dict[str, Any] = {"token": lambda: server.token(), "transports": [transport], "timing": BRISK}
+    return connect(f"http://{server.address}", **(usual | options))
 
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
@@ -74,7 +74,7 @@ async def test_every_transport_brings_the_state_and_its_changes(
 
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
-async def test_a_part_of_the_channels_keeps_pace_while_it_is_quiet(
+async def test_a_quiet_channel_gets_the_revisions_of_the_others(
     server: StreamServer, transport: TransportName
 ) -> None:
     book = Book(server)
@@ -101,7 +101,7 @@ async def test_a_link_that_was_cut_is_resumed_without_a_snapshot(
         assert transport == "poll" or account.state.positions is positions_before
 
 
-async def test_who_missed_nothing_while_it_was_away_is_fresh_at_once(server: StreamServer) -> None:
+async def test_a_client_that_missed_no_update_is_fresh_at_once(server: StreamServer) -> None:
     Book(server)
     async with following(server, "websocket") as account:
         cut(account)
@@ -157,14 +157,11 @@ async def test_channels_come_and_go(server: StreamServer, transport: TransportNa
         await eventually(lambda: book.is_held_by(account))
 
 
-async def test_the_websocket_takes_over_from_a_fallback_without_a_wrong_state(
-    server: StreamServer, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(ladder, "_FIRST_RETURN_SECONDS", 0.5)
-    book = Book(server)
-    async with following(server, "sse", transports=["websocket", "sse"]) as account:
+async def test_the_websocket_takes_over_from_a_fallback_without_a_wrong_state(server: StreamServer) -> None:
+    book, timing = Book(server), msgspec.structs.replace(BRISK, first_return_seconds=0.5)
+    async with following(server, "sse", transports=["websocket", "sse"], timing=timing) as account:
         assert account.transport == "websocket"
-        account._connection._attempts.ladder.failed(certainly=True)
+        account._connection._choice.note_failure(is_certain=True)
         cut(account)
         await eventually(lambda: account.transport == "sse")
         syncs = 8
@@ -177,7 +174,7 @@ async def test_the_websocket_takes_over_from_a_fallback_without_a_wrong_state(
 
 
 @pytest.mark.parametrize("politely", [True, False])
-async def test_a_client_that_leaves_in_the_very_moment_of_news_harms_nobody(
+async def test_a_client_that_leaves_during_an_update_disturbs_no_other(
     server: StreamServer, politely: bool
 ) -> None:
     book = Book(server)
@@ -197,9 +194,8 @@ async def test_a_client_that_leaves_in_the_very_moment_of_news_harms_nobody(
 
 
 def cut(account: Account) -> None:
-    line = account._connection.line
-    if line is not None:
-        line.link.abort()
+    if account._connection.link is not None:
+        account._connection.link.abort()
 
 
 def drawn(dice: random.Random) -> dict[str, Any]:
@@ -240,7 +236,7 @@ def leaves(path: tuple[str, ...], value: Any) -> dict[tuple[str, ...], Any]:
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
 @pytest.mark.parametrize("seed", [1, 2])
-async def test_whatever_happens_in_whatever_order_both_ends_agree(
+async def test_after_any_sequence_of_events_both_ends_agree(
     server: StreamServer, transport: TransportName, seed: int
 ) -> None:
     dice, book = random.Random(seed), Book(server)

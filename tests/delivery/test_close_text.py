@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from websockets.frames import Close
 
-from guardwire.ending import closed
+from guardwire.endings import from_close
 from realtime.delivery.websocket.connection import close_text
 
 
@@ -23,7 +23,7 @@ def test_a_close_text_fits_a_control_frame_and_its_hint_is_whole(reason: str, hi
         said = json.loads(text)
         assert said["retry_after_ms"] == hint
         assert reason.startswith(said["reason"])
-        assert closed(1012, text).ending.retry_after_seconds == hint / 1000
+        assert from_close(1012, text).ending.retry_after_seconds == hint / 1000
 
 
 def test_a_reason_that_fits_is_sent_whole() -> None:

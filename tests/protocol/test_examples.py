@@ -84,7 +84,7 @@ def test_a_conversation_is_one_that_a_mirror_has(block: Block) -> None:
             asked = mirror.receive(decode_server_frame(text)) is Reaction.RESYNC
     assert not asked
     if mirror.state is not None:
-        assert not mirror.waiting
+        assert not mirror.is_waiting
         msgspec.convert(mirror.state, AccountState)
 
 

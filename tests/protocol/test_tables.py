@@ -16,7 +16,7 @@ from auth.compact import MAX_TOKEN_BYTES
 from auth.keys import SharedSecret
 from auth.tokens import Verifier
 from guardwire import messages, state
-from guardwire.ending import closed
+from guardwire.endings import from_close
 from guardwire.errors import CloseCode
 from realtime.delivery.http import poll
 from realtime.delivery.http.responses import freshness_headers
@@ -132,7 +132,7 @@ def test_the_close_codes_are_those_of_the_code_and_so_is_what_they_ask_of_a_clie
     rows = table("Close codes", level=2)
     assert {(int(code), name) for code, name, _, _ in rows} == {(code.value, code.name) for code in CloseCode}
     for code, _, _, reconnect in rows:
-        verdict = closed(int(code), "").ending.verdict
+        verdict = from_close(int(code), "").ending.verdict
         assert (verdict == "refused") == (reconnect == "no"), code
         assert (verdict == "token") == ("with a new token" in reconnect), code
 
@@ -142,8 +142,8 @@ def test_the_clients_take_the_codes_of_the_library_as_documented() -> None:
     final, others = re.search(r"own: (.*) are final; (.*) are not\.", text, re.DOTALL).groups()  # type: ignore[union-attr]
     for words, verdict in ((final, "refused"), (others, "retry")):
         for code in re.findall(r"\b1\d\d\d\b", words):
-            assert closed(int(code), "").ending.verdict == verdict
-    assert closed(4999, "").ending.verdict == "retry"
+            assert from_close(int(code), "").ending.verdict == verdict
+    assert from_close(4999, "").ending.verdict == "retry"
 
 
 def claims_that_the_server_reads() -> set[str]:
