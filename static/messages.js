@@ -3,10 +3,10 @@
  *
  * @typedef {"status" | "positions" | "guards"} Channel
  *
- * @typedef {object} Position where a client stands in an account's history
+ * @typedef {object} ResumePoint the state that a client holds
  * @property {number} epoch
  * @property {number} revision
- * @property {Channel[]} channels those that are held there
+ * @property {Channel[]} channels those that the client holds
  *
  * @typedef {object} Welcome
  * @property {"welcome"} type
@@ -90,7 +90,7 @@ export function decode(text) {
 /**
  * The first frame of a WebSocket.
  *
- * @param {{ token: string, channels: readonly Channel[], resume: Position | null }} opening
+ * @param {{ token: string, channels: readonly Channel[], resume: ResumePoint | null }} opening
  * @returns {string}
  */
 export function hello({ token, channels, resume }) {

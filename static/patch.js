@@ -1,8 +1,8 @@
 /**
  * JSON Merge Patch (RFC 7396) on immutable JSON values.
  *
- * Nothing is ever changed in place, and every part that a patch leaves equal is the very same object afterwards. So `!==`
- * between two states tells exactly what changed, at any depth, without comparing contents.
+ * Nothing is ever changed in place, and every part that a patch leaves equal is the very same object afterwards. `!==` between two
+ * states therefore finds exactly the parts that changed, at any depth, without comparing contents.
  *
  * @typedef {string | number | boolean | null | Json[] | { [key: string]: Json }} Json
  * @typedef {{ readonly [key: string]: Json }} JsonObject
@@ -20,7 +20,7 @@ export function isObject(value) {
 }
 
 /**
- * The value after the patch, sharing with `target` whatever stayed equal.
+ * The value after the patch; equal parts are shared with `target`.
  *
  * @param {Json | undefined} target undefined where there was nothing
  * @param {Json} patch

@@ -1,6 +1,8 @@
 /**
- * Time that survives a sleeping laptop: the monotonic clock alone stands still while some systems sleep, and the wall
- * clock alone may be set. Of the two the larger is taken, so that an age errs towards older and never towards fresher.
+ * The passage of time, also while a laptop sleeps or a tab is frozen.
+ *
+ * Some monotonic clocks stand still while the machine sleeps, and a wall clock may be set. The larger difference counts, so
+ * an age can only come out too old.
  *
  * @typedef {object} Instant
  * @property {number} monotonicMs
@@ -13,6 +15,10 @@
  * @property {() => Instant} now
  * @property {(delayMs: number, callback: () => void) => Timer} after
  */
+
+import { SILENCE_MS } from "./timing.js";
+
+const TICK_MS = 1_000;
 
 /** @type {Clock} */
 export const systemClock = {
@@ -31,4 +37,52 @@ export const systemClock = {
  */
 export function elapsedMs(since, now) {
   return Math.max(now.monotonicMs - since.monotonicMs, now.wallMs - since.wallMs, 0);
+}
+
+/**
+ * Calls back every second, and notices a pause of this program: a closed laptop, a frozen tab. A frame that is read right
+ * after a pause was buffered during it and cannot be dated, so it must not be believed.
+ */
+export class PauseDetector {
+  #clock;
+  #onTick;
+  #onPause;
+  /** @type {Instant} */
+  #lastRun;
+  /** @type {Timer | null} */
+  #timer = null;
+
+  /**
+   * @param {Clock} clock
+   * @param {{ onTick: () => void, onPause: () => void }} callbacks
+   */
+  constructor(clock, { onTick, onPause }) {
+    this.#clock = clock;
+    this.#onTick = onTick;
+    this.#onPause = onPause;
+    this.#lastRun = clock.now();
+  }
+
+  start() {
+    this.#timer = this.#clock.after(TICK_MS, () => this.#tick());
+  }
+
+  stop() {
+    this.#timer?.cancel();
+  }
+
+  /** Whether this program ran without a pause until now; after a pause `onPause` has been called. Call it before each frame. */
+  check() {
+    const before = this.#lastRun;
+    this.#lastRun = this.#clock.now();
+    if (elapsedMs(before, this.#lastRun) < SILENCE_MS) return true;
+    this.#onPause();
+    return false;
+  }
+
+  #tick() {
+    this.start();
+    this.check();
+    this.#onTick();
+  }
 }

@@ -1,12 +1,11 @@
-import { fromResponse, isProblem } from "./ending.js";
+import { fromResponse, isProblem } from "./endings.js";
 
-/** A problem document is a few hundred bytes; more than this is none. */
+/** A problem document has a few hundred bytes, so a longer body is none. */
 const MAX_PROBLEM_CHARACTERS = 65_536;
 const MAX_DETAIL_CHARACTERS = 200;
 
 /**
- * How every request is fetched: from the server itself and from nobody whom an answer names, for a token is meant for
- * one address. In browsers and in Node.js a redirect fails the request.
+ * Options of every request. A redirect fails it, in browsers and in Node.js: a token is meant for one address alone.
  *
  * @type {RequestInit}
  */
@@ -17,7 +16,7 @@ export const ONE_ADDRESS = Object.freeze({ cache: "no-store", redirect: "error" 
  *
  * @param {string | URL} url
  * @param {string} path relative to `url`
- * @param {import("./links.js").LinkOptions} options
+ * @param {import("./link.js").LinkOptions} options
  */
 export function request(url, path, { token, channels }) {
   const address = new URL(path, url);
@@ -26,19 +25,19 @@ export function request(url, path, { token, channels }) {
 }
 
 /**
- * `epoch:revision`, null when there is nothing to resume from. Over HTTP the server takes it that the channels asked for
- * are those that are held, so with others there is nothing to resume from either.
+ * `epoch:revision`; null when there is nothing to resume from. Over HTTP the server assumes that the client holds exactly the
+ * channels that it asks for, so a client that holds others gets null too.
  *
- * @param {import("./links.js").LinkOptions} options
+ * @param {import("./link.js").LinkOptions} options
  */
-export function resumePoint({ resume, channels }) {
+export function resumeText({ resume, channels }) {
   if (!resume || resume.channels.length !== channels.length) return null;
   if (!channels.every((channel) => resume.channels.includes(channel))) return null;
   return `${resume.epoch}:${resume.revision}`;
 }
 
 /**
- * Why a request was refused: its status, and the sentence of the problem document that came with it.
+ * The ending of a refused request: its status, and the sentence of the problem document that came with it.
  *
  * @param {Response} response
  */
@@ -46,7 +45,7 @@ export async function refusalOf(response) {
   return fromResponse(response, isProblem(response.headers) ? await problemDetail(response) : "");
 }
 
-/** The `detail` of a problem document; "" for what is none. @param {Response} response */
+/** The `detail` of a problem document; "" for any other body. @param {Response} response */
 async function problemDetail({ body }) {
   if (!body) return "";
   const reader = body.pipeThrough(new TextDecoderStream()).getReader();

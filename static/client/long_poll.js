@@ -1,46 +1,46 @@
 import { isObject } from "../patch.js";
-import { failed, lost } from "./ending.js";
-import { ONE_ADDRESS, refusalOf, request, resumePoint } from "./http.js";
+import { failed, lost } from "./endings.js";
+import { ONE_ADDRESS, refusalOf, request, resumeText } from "./http.js";
 
-/** How long the server may hold a request: less than the 15 s of silence after which a client calls itself blind. */
+/** How long the server may hold a request: less than the 15 s of silence after which a client is blind. */
 const WAIT_SECONDS = 10;
 /** A busy account answers at once; then this is the pace, in requests begun. */
 const SHORTEST_ROUND_MS = 1_000;
 
 /**
- * The same frames by one request after another, for networks that let nothing else through.
+ * The same frames by one request after another, for networks in which a proxy holds streams back.
  *
- * @param {import("./links.js").Fetch} fetch
+ * @param {import("./link.js").Fetch} fetch
  * @param {string | URL} url
- * @param {import("./links.js").LinkOptions} options
- * @returns {import("./links.js").Link}
+ * @param {import("./link.js").LinkOptions} options
+ * @returns {import("./link.js").OpenTransport}
  */
 export function openLongPoll(fetch, url, options) {
-  const link = new LongPollLink(fetch, url, options);
-  void link.run();
-  return link;
+  const poll = new LongPoll(fetch, url, options);
+  void poll.run();
+  return poll;
 }
 
-class LongPollLink {
+class LongPoll {
   #fetch;
   #url;
   #options;
   #abort = new AbortController();
-  /** @type {string | null} `epoch:revision` of what the client holds */
+  /** @type {string | null} `epoch:revision` of the state that the client holds */
   #since;
-  #settled = false;
+  #hasAsked = false;
   send = null;
 
   /**
-   * @param {import("./links.js").Fetch} fetch
+   * @param {import("./link.js").Fetch} fetch
    * @param {string | URL} url
-   * @param {import("./links.js").LinkOptions} options
+   * @param {import("./link.js").LinkOptions} options
    */
   constructor(fetch, url, options) {
     this.#fetch = fetch;
     this.#url = url;
     this.#options = options;
-    this.#since = resumePoint(options);
+    this.#since = resumeText(options);
   }
 
   close() {
@@ -63,10 +63,10 @@ class LongPollLink {
   async #round() {
     const { address, headers } = request(this.#url, "api/v1/state", this.#options);
     if (this.#since) address.searchParams.set("since", this.#since);
-    // The first round does not wait: it shows that this transport works.
-    if (this.#settled) address.searchParams.set("wait", String(WAIT_SECONDS));
-    this.#settled = true;
-    // Bound: browsers refuse to call a `fetch` that has lost its window.
+    // The first request does not wait, so that its answer shows at once that this transport works.
+    if (this.#hasAsked) address.searchParams.set("wait", String(WAIT_SECONDS));
+    this.#hasAsked = true;
+    // Browsers refuse to call `fetch` as a method of another object than the window.
     const fetch = this.#fetch;
     const response = await fetch(address, { headers, signal: this.#abort.signal, ...ONE_ADDRESS });
     if (response.status !== 304 && !response.ok) return refusalOf(response);
@@ -74,8 +74,8 @@ class LongPollLink {
     if (response.ok && !isObject(frame)) return lost("not a frame");
     if (this.#abort.signal.aborted) return null;
     if (frame) this.#deliver(/** @type {any} */ (frame));
-    // Frames of the state do not say whether the server is blind; their answer does.
-    if (!frame || isStale(response)) this.#beat(response);
+    // The frame does not say whether the state is stale; the headers of its answer do.
+    if (!frame || isStale(response)) this.#deliverHeartbeat(response);
     return null;
   }
 
@@ -87,11 +87,11 @@ class LongPollLink {
   }
 
   /**
-   * What an answer says beside the state, as the heartbeat that it is.
+   * Delivers the age and staleness of an answer as a heartbeat.
    *
    * @param {Response} response
    */
-  #beat(response) {
+  #deliverHeartbeat(response) {
     const { headers } = response;
     const [epoch, base] = (this.#since ?? ":").split(":").map(Number);
     const revision = Number(headers.get("Guardwire-Revision")) || Number(base);
@@ -101,7 +101,7 @@ class LongPollLink {
     this.#options.onFrame({ type: "heartbeat", base: Number(base), revision, as_of, age_ms, stale: isStale(response) });
   }
 
-  /** @param {import("./ending.js").Ending} ending */
+  /** @param {import("./endings.js").Ending} ending */
   #end(ending) {
     if (this.#abort.signal.aborted) return;
     this.close();
@@ -109,7 +109,7 @@ class LongPollLink {
   }
 }
 
-/** Whether the server is blind; an answer without an age does not know. @param {Response} response */
+/** Whether the state may be out of date; an answer without an age counts as stale. @param {Response} response */
 function isStale({ headers }) {
   return headers.get("Guardwire-Stale") !== "false" || !headers.has("Guardwire-Age-Ms");
 }

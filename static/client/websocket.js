@@ -1,8 +1,8 @@
 import { SUBPROTOCOL, decode, hello } from "../messages.js";
-import { fromClose, lost } from "./ending.js";
+import { fromClose, lost } from "./endings.js";
 
 const NORMAL_CLOSURE = 1000;
-/** Browsers keep the reason from pages. */
+/** Browsers hide from a page why a WebSocket could not be opened. */
 const NOT_OPENED = "no connection: the server is out of reach, or GUARDWIRE_ALLOWED_ORIGINS does not name this page's origin";
 
 /**
@@ -10,66 +10,66 @@ const NOT_OPENED = "no connection: the server is out of reach, or GUARDWIRE_ALLO
  *
  * @param {typeof WebSocket} Socket
  * @param {string | URL} url
- * @param {import("./links.js").LinkOptions} options
- * @returns {import("./links.js").Link}
+ * @param {import("./link.js").LinkOptions} options
+ * @returns {import("./link.js").OpenTransport}
  */
 export function openWebSocket(Socket, url, options) {
   const address = new URL("ws", url);
   address.protocol = address.protocol.replace("http", "ws");
-  return new WebSocketLink(() => new Socket(address.href, [SUBPROTOCOL]), options);
+  return new OpenWebSocket(() => new Socket(address.href, [SUBPROTOCOL]), options);
 }
 
-class WebSocketLink {
+class OpenWebSocket {
   /** @type {WebSocket | null} */
   #socket = null;
   #options;
-  #over = false;
-  #opened = false;
+  #isClosed = false;
+  #isOpen = false;
 
   /**
    * @param {() => WebSocket} connect
-   * @param {import("./links.js").LinkOptions} options
+   * @param {import("./link.js").LinkOptions} options
    */
   constructor(connect, options) {
     this.#options = options;
     try {
       this.#socket = connect();
     } catch (error) {
-      // Not now: whoever opens a link does not yet hold it.
+      // Later, because the caller does not hold this object yet.
       queueMicrotask(() => this.#end(lost(String(error))));
       return;
     }
     this.#socket.onopen = () => {
-      this.#opened = true;
+      this.#isOpen = true;
       this.#socket?.send(hello(options));
     };
     this.#socket.onmessage = ({ data }) => this.#receive(data);
-    this.#socket.onclose = ({ code, reason }) => this.#end(fromClose(code, reason || (this.#opened ? "" : NOT_OPENED)));
-    // Browsers say what went wrong in the close event that follows at once; Node 20 sends none when it cannot connect.
-    this.#socket.onerror = () => setTimeout(() => this.#end(lost(this.#opened ? "" : NOT_OPENED)));
+    this.#socket.onclose = ({ code, reason }) => this.#end(fromClose(code, reason || (this.#isOpen ? "" : NOT_OPENED)));
+    // Browsers send a close event right after the error event; Node 20 sends none when it cannot connect.
+    this.#socket.onerror = () => setTimeout(() => this.#end(lost(this.#isOpen ? "" : NOT_OPENED)));
   }
 
   /** @param {object} frame */
   send(frame) {
-    if (!this.#over && this.#socket?.readyState === 1) this.#socket.send(JSON.stringify(frame));
+    if (!this.#isClosed && this.#socket?.readyState === 1) this.#socket.send(JSON.stringify(frame));
   }
 
   close() {
-    this.#over = true;
+    this.#isClosed = true;
     this.#socket?.close(NORMAL_CLOSURE);
   }
 
   /** @param {unknown} data */
   #receive(data) {
-    if (this.#over) return;
+    if (this.#isClosed) return;
     const frame = decode(data);
     if (frame) this.#options.onFrame(frame);
     else this.#end(lost("not a frame"));
   }
 
-  /** @param {import("./ending.js").Ending} ending */
+  /** @param {import("./endings.js").Ending} ending */
   #end(ending) {
-    if (this.#over) return;
+    if (this.#isClosed) return;
     this.close();
     this.#options.onEnd(ending);
   }

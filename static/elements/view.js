@@ -1,11 +1,12 @@
 /**
- * What the page shows at one moment. Types only.
+ * The values that the page shows at one moment. Types only.
  *
  * @typedef {object} View
  * @property {import("../state.js").AccountState} state
- * @property {import("../client/freshness.js").Level} level
+ * @property {import("../client/mirror.js").Level} level
  * @property {import("../client/connection.js").ConnectionStatus} connection
  * @property {boolean} online whether this device has a network, as far as the browser knows
+ * @property {boolean} [isAsking] whether the form for a token is open
  * @property {number | null} ageMs of the state
  * @property {number} databaseNowMs the best there is: the database's time, else this machine's
  *

@@ -30,7 +30,7 @@ test("changes are told by path, with what is now and what was", async () => {
   play.account.onChange("positions.open.*", (path, now, old) => calls.push([path.join("/"), now, old]));
   play.account.onChange("positions.open.*.volume", (path, now, old) => calls.push([path.join("/"), now, old]));
   await play.link.answer(update(100, 101, { positions: { open: { 11: { volume: 5 }, 12: null, 13: { volume: 3 } } } }));
-  // Which of several changed keys is told first is nobody's business.
+  // The order of several changed keys is not defined.
   assert.deepEqual(calls.sort(), [
     ["positions/open/11", { volume: 5 }, { volume: 1 }],
     ["positions/open/11/volume", 5, 1],

@@ -1,4 +1,4 @@
-/** A clock that moves when it is told to; timers fire in order, and whatever they started has settled in between. */
+/** A clock that a test moves; timers fire in order, and promises that they started settle in between. */
 export class FakeClock {
   nowMs = 0;
   #timers = new Set();

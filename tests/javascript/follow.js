@@ -1,8 +1,8 @@
-// A program that follows an account with the client and prints, one JSON object a line, what it is told.
+// A program that follows an account with the client and prints each event as one line of JSON.
 //
 //     node [--experimental-websocket] follow.js URL TOKEN TRANSPORT
 
-import { transportsFor } from "../../static/client/links.js";
+import { transportsFor } from "../../static/client/link.js";
 import { connect } from "../../static/client.js";
 
 const [url, token, name] = process.argv.slice(2);

@@ -1,8 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { Freshness } from "../../static/client/freshness.js";
-import { Mirror } from "../../static/client/mirror.js";
+import { Mirror, StateAge } from "../../static/client/mirror.js";
 import { decode, hello } from "../../static/messages.js";
 import { vectors } from "./vectors.js";
 
@@ -12,7 +11,7 @@ for (const { name, steps } of vectors("mirror").sequences) {
     steps.forEach(({ frame, reaction, state, position }, index) => {
       assert.equal(mirror.receive(frame), reaction, `reaction to frame ${index}`);
       assert.deepEqual(mirror.state, state, `state after frame ${index}`);
-      const held = mirror.position && { epoch: mirror.position.epoch, revision: mirror.position.revision };
+      const held = mirror.resumePoint && { epoch: mirror.resumePoint.epoch, revision: mirror.resumePoint.revision };
       assert.deepEqual(held, position, `position after frame ${index}`);
     });
   });
@@ -20,13 +19,15 @@ for (const { name, steps } of vectors("mirror").sequences) {
 
 for (const { name, steps } of vectors("freshness").timelines) {
   test(`freshness: ${name}`, () => {
-    const freshness = new Freshness();
-    for (const { at_ms, confirm, doubt, level, age_ms } of steps) {
+    const age = new StateAge();
+    for (const { at_ms, confirm, doubt, welcome, link_ended, level, age_ms } of steps) {
       const now = { monotonicMs: 5_000 + at_ms, wallMs: 1_700_000_000_000 + at_ms };
-      if (confirm) freshness.confirm(confirm, now);
-      if (doubt) freshness.doubt();
-      assert.equal(freshness.level(now), level, `level at ${at_ms} ms`);
-      assert.equal(freshness.ageMs(now), age_ms, `age at ${at_ms} ms`);
+      if (confirm) age.confirm(confirm, now);
+      if (doubt) age.doubt();
+      if (welcome) age.noteWelcome(welcome);
+      if (link_ended) age.noteLinkEnded();
+      assert.equal(age.level(now), level, `level at ${at_ms} ms`);
+      assert.equal(age.ageMs(now), age_ms, `age at ${at_ms} ms`);
     }
   });
 }
@@ -34,36 +35,36 @@ for (const { name, steps } of vectors("freshness").timelines) {
 const snapshot = { type: "snapshot", epoch: 8, revision: 1, as_of: "2026-01-05T09:00:00.000000Z", age_ms: 250, state: {} };
 
 test("a monotonic clock that stood still while the machine slept does not make the state young", () => {
-  const freshness = new Freshness();
-  freshness.confirm(snapshot, { monotonicMs: 0, wallMs: 1_000 });
-  assert.equal(freshness.level({ monotonicMs: 10, wallMs: 601_000 }), "blind");
+  const age = new StateAge();
+  age.confirm(snapshot, { monotonicMs: 0, wallMs: 1_000 });
+  assert.equal(age.level({ monotonicMs: 10, wallMs: 601_000 }), "blind");
 });
 
 test("a wall clock that was set back does not make the state young", () => {
-  const freshness = new Freshness();
-  freshness.confirm(snapshot, { monotonicMs: 0, wallMs: 3_600_000 });
-  assert.equal(freshness.ageMs({ monotonicMs: 9_000, wallMs: 9_000 }), 9_250);
+  const age = new StateAge();
+  age.confirm(snapshot, { monotonicMs: 0, wallMs: 3_600_000 });
+  assert.equal(age.ageMs({ monotonicMs: 9_000, wallMs: 9_000 }), 9_250);
 });
 
 test("the database's time is known without any right clock here", () => {
-  const freshness = new Freshness();
-  assert.equal(freshness.databaseNowMs({ monotonicMs: 0, wallMs: 0 }), null);
-  freshness.confirm(snapshot, { monotonicMs: 0, wallMs: 0 });
-  assert.equal(freshness.databaseNowMs({ monotonicMs: 750, wallMs: 750 }), Date.UTC(2026, 0, 5, 9, 0, 1));
+  const age = new StateAge();
+  assert.equal(age.databaseNowMs({ monotonicMs: 0, wallMs: 0 }), null);
+  age.confirm(snapshot, { monotonicMs: 0, wallMs: 0 });
+  assert.equal(age.databaseNowMs({ monotonicMs: 750, wallMs: 750 }), Date.UTC(2026, 0, 5, 9, 0, 1));
 });
 
 test("what is given up is blind, however young", () => {
-  const freshness = new Freshness();
-  freshness.confirm(snapshot, { monotonicMs: 0, wallMs: 0 });
-  freshness.forget();
-  assert.equal(freshness.level({ monotonicMs: 1, wallMs: 1 }), "blind");
+  const age = new StateAge();
+  age.confirm(snapshot, { monotonicMs: 0, wallMs: 0 });
+  age.noteClosed();
+  assert.equal(age.level({ monotonicMs: 1, wallMs: 1 }), "blind");
 });
 
 test("the position names the channels that are held", () => {
   const mirror = new Mirror();
-  assert.equal(mirror.position, null);
+  assert.equal(mirror.resumePoint, null);
   mirror.receive({ ...snapshot, state: { guards: {}, status: {} } });
-  assert.deepEqual(mirror.position, { epoch: 8, revision: 1, channels: ["guards", "status"] });
+  assert.deepEqual(mirror.resumePoint, { epoch: 8, revision: 1, channels: ["guards", "status"] });
 });
 
 for (const broken of [{ epoch: "8" }, { revision: null }, { state: [] }, { state: null }]) {

@@ -9,9 +9,9 @@ import { Tokens, claimsOf } from "../../static/elements/tokens.js";
 
 // The elements themselves are tested in a real browser; here only what they decide.
 globalThis.HTMLElement = class {};
+const { alarmOf } = await import("../../static/elements/alarm.js");
 const { newestFirst } = await import("../../static/elements/positions.js");
 const { sentence } = await import("../../static/elements/notice.js");
-const { silentForMs } = await import("../../static/elements/platform.js");
 const { wordFor } = await import("../../static/elements/connection_state.js");
 
 test("numbers have grouping, a true minus and the decimals asked for", () => {
@@ -42,6 +42,8 @@ test("all prices of a symbol have as many decimals as any of them ever had", () 
   assert.equal(decimals.of({ symbol: "XAUUSD" }), 2);
   assert.equal(decimals.learn([{ symbol: "SHIB", current_price: 0.000000123456 }]), true);
   assert.equal(decimals.learn([{ symbol: "SHIB", current_price: 0.0000001234567 }]), false);
+  decimals.learn([{ symbol: "USDCHF", current_price: 1.0980000000000001 }]);
+  assert.equal(decimals.of({ symbol: "USDCHF" }), 3);
 });
 
 test("durations are as exact as anybody cares", () => {
@@ -109,9 +111,6 @@ const view = (fields) => ({
 
 test("the one word on the connection", () => {
   assert.equal(wordFor(view({})), "Live");
-  const silent = { status: { source: "silent", last_sync_at: "2026-01-05T08:57:00.000000Z" } };
-  assert.equal(wordFor(view({ state: silent })), "Live link", "the link is live, the prices are not");
-  assert.equal(wordFor(view({ state: { status: { source: "silent" } } })), "Live", "there are no prices");
   assert.equal(wordFor(view({ level: "stale" })), "Stale");
   assert.equal(wordFor(view({ level: "stale", connection: { phase: "waiting" } })), "Reconnecting");
   assert.equal(wordFor(view({ level: "blind", connection: { phase: "waiting" } })), "Blind");
@@ -129,22 +128,11 @@ test("whatever takes the numbers their authority is put into words, and nothing 
   const refused = { phase: "closed", ending: { reason: "revoked" } };
   assert.match(sentence(view({ level: "blind", connection: refused })), /revoked/);
   assert.match(sentence(view({ state: { status: { source: "silent", last_sync_at: "2026-01-05T08:00:00.000000Z" } } })), /silent/);
-  const off = (seconds) => view({ state: { status: { source: "live", clock_offset_seconds: seconds } } });
-  assert.match(sentence(off(-10800)), /clock is 3 h ahead: its rows count from their arrival on/);
-  assert.match(sentence(off(7260)), /clock is 2 h 1 min behind: .* too early/);
-  assert.match(sentence(view({ state: { status: { source: "silent", recorded: false } } })), /Nothing was ever recorded/);
   assert.equal(sentence(view({ level: "blind", connection: { phase: "connecting" }, ageMs: null })), "");
   assert.match(sentence(view({ level: "blind", connection: { phase: "waiting" }, ageMs: null })), /cannot be reached/);
 });
 
-test("a platform whose clock is behind synced later than its rows say", () => {
-  const status = { source: "silent", last_sync_at: "2026-01-05T07:00:00.000000Z", clock_offset_seconds: 7200 };
-  assert.equal(silentForMs(view({ state: { status } })), 1_000);
-  assert.equal(silentForMs(view({ state: { status: { ...status, clock_offset_seconds: -7200 } } })), 7_201_000);
-  assert.equal(silentForMs(view({})), null);
-});
-
-/** A tab's storage, an address that answers as told (none without `answers`), and somebody who pastes what is next. */
+/** A tab's storage, an address with scripted answers (none without `answers`), and a user who pastes the next token. */
 function tokensWith({ answers = null, pasted = [] }) {
   const kept = new Map();
   const storage = {
@@ -235,4 +223,90 @@ test("what a token says of itself is read, and a text that is none says nothing"
   const payload = Buffer.from(JSON.stringify({ sub: "3f2a" })).toString("base64url");
   assert.deepEqual(claimsOf(`x.${payload}.y`), { sub: "3f2a" });
   for (const text of ["", "a", "a.b.c", "..", "a.bnVsbA.c"]) assert.equal(claimsOf(text).sub, undefined);
+});
+
+test("a token that the server refused is asked for again, with the server's reason", async () => {
+  const { tokens, asked, kept } = tokensWith({ pasted: [{ token: "a", keep: true }, { token: "b" }] });
+  assert.equal(await tokens.next("connect"), "a");
+  tokens.reject("The token has expired.");
+  assert.equal(kept.size, 0);
+  assert.equal(await tokens.next("connect"), "b");
+  assert.equal(await tokens.next("connect"), "b");
+  assert.deepEqual(asked, ["", "The token has expired."]);
+});
+
+test("a token that an address handed out is not forgotten when it was refused", async () => {
+  const { tokens, asked } = tokensWith({ answers: ["one", new Error("refused")] });
+  await tokens.next("connect");
+  tokens.reject("The token has expired.");
+  assert.equal(await tokens.next("connect"), "one");
+  assert.deepEqual(asked, []);
+});
+
+const DRAWDOWN = {
+  alert_type: "critical",
+  should_close_all: true,
+  current_drawdown_pct: 21.5,
+  critical_pct: 20,
+  minimum_equity: 100,
+  currency: "USD",
+  liquidation_at: "2026-01-05T09:00:44.000000Z",
+};
+const GAP = { symbol: "XAUUSD", condition_type: "price_gap", price_gap_pct: 12.8, should_close_positions: true };
+const guarded = (guards) => view({ state: { guards: { any_positions_should_close: true, alerts: {}, drawdown: {}, ...guards } } });
+
+test("a critical drawdown is the demand to close everything, with the time that is left", () => {
+  assert.deepEqual(alarmOf(guarded({ drawdown: DRAWDOWN })), {
+    demand: "Close all positions",
+    reason: "drawdown 21.50 %, limit 20 %",
+    time: "0:43 left",
+    title: "⚠ 0:43 CLOSE ALL",
+  });
+  const overdue = alarmOf(guarded({ drawdown: { ...DRAWDOWN, liquidation_at: "2026-01-05T09:00:00.000000Z" } }));
+  assert.match(overdue.time, /^due since \d\d:00:00$/);
+  assert.equal(overdue.title, "⚠ OVERDUE CLOSE ALL");
+});
+
+test("equity below the minimum is named as the reason", () => {
+  const alarm = alarmOf(guarded({ drawdown: { ...DRAWDOWN, current_drawdown_pct: 4 } }));
+  assert.equal(alarm.reason, "equity below 100.00 USD");
+});
+
+test("a critical market condition is the demand to close its symbol, and an unnamed one to close all", () => {
+  const alerts = { a: GAP, b: { ...GAP, symbol: "EURUSD", should_close_positions: false } };
+  const alarm = alarmOf(guarded({ alerts }));
+  assert.equal(alarm.demand, "Close XAUUSD");
+  assert.equal(alarm.reason, "XAUUSD: price gap 12.80 %");
+  assert.equal(alarm.time, "");
+  assert.equal(alarm.title, "⚠ CLOSE POSITIONS");
+  assert.equal(alarmOf(guarded({ alerts: { a: { ...GAP, symbol: "*" } } })).demand, "Close all positions");
+});
+
+test("without a demand of the guards there is no alarm", () => {
+  assert.equal(alarmOf(view({})), null);
+  assert.equal(alarmOf(guarded({ any_positions_should_close: false })), null);
+});
+
+test("an account without any row is named as such, and no other is", () => {
+  const empty = { status: { total_syncs: 0, recent_events: {} }, positions: {}, guards: { drawdown: {} } };
+  assert.match(sentence(view({ state: empty })), /Nothing has been recorded/);
+  const recorded = [
+    { status: { total_syncs: 1, recent_events: {} } },
+    { status: { total_syncs: 0, recent_events: { a: {} } } },
+    { positions: { last_updated_at: "2026-01-05T09:00:00.000000Z" } },
+    { guards: { drawdown: { last_checked_at: "2026-01-05T09:00:00.000000Z" } } },
+  ];
+  for (const part of recorded) assert.equal(sentence(view({ state: { ...empty, ...part } })), "");
+});
+
+test("a sentence that ends in a full stop gets no second one", () => {
+  const refused = (reason) => view({ level: "blind", ageMs: null, connection: { phase: "closed", ending: { reason } } });
+  assert.equal(sentence(refused("The token has expired.")), "Disconnected: The token has expired.");
+  assert.equal(sentence(refused("HTTP 403")), "Disconnected: HTTP 403.");
+  assert.equal(sentence(refused("")), "Disconnected: closed.");
+});
+
+test("the page says when a sign-in is about to end, and when it has ended", () => {
+  assert.equal(sentence(view({ isAsking: true })), "Your sign-in ends in a minute.");
+  assert.match(sentence(view({ isAsking: true, level: "stale", connection: { phase: "connecting" } })), /has ended.*from/);
 });

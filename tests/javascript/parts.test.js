@@ -1,12 +1,11 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { Backoff } from "../../static/client/backoff.js";
-import { fromClose } from "../../static/client/ending.js";
+import { parsePattern } from "../../static/client/account.js";
+import { fromClose, fromLastFrame } from "../../static/client/endings.js";
 import { refusalOf } from "../../static/client/http.js";
-import { EventStreamParser } from "../../static/client/event_stream.js";
-import { Ladder } from "../../static/client/ladder.js";
-import { parsePattern } from "../../static/client/watchers.js";
+import { Backoff, TransportChoice } from "../../static/client/retry.js";
+import { EventStreamParser } from "../../static/client/sse.js";
 import { connect } from "../../static/client.js";
 import { vectors } from "./vectors.js";
 
@@ -79,17 +78,17 @@ test("a hint is a floor, with jitter on top", () => {
 });
 
 test("on the best rung nothing better is waited for, on a fallback ever longer", () => {
-  const ladder = new Ladder(3);
-  assert.equal(ladder.fallenBack, false);
-  ladder.failed();
-  assert.equal(ladder.rung, 0);
-  ladder.failed();
-  assert.equal(ladder.rung, 1);
-  assert.ok(ladder.fallenBack);
-  const delays = Array.from({ length: 6 }, () => ladder.nextReturnMs());
+  const choice = new TransportChoice(3);
+  assert.equal(choice.isFallback, false);
+  choice.noteFailure();
+  assert.equal(choice.index, 0);
+  choice.noteFailure();
+  assert.equal(choice.index, 1);
+  assert.ok(choice.isFallback);
+  const delays = Array.from({ length: 6 }, () => choice.nextReturnMs());
   assert.deepEqual(delays, [5_000, 15_000, 45_000, 135_000, 300_000, 300_000]);
-  ladder.climb();
-  assert.equal(ladder.nextReturnMs(), 5_000);
+  choice.useBest();
+  assert.equal(choice.nextReturnMs(), 5_000);
 });
 
 const EVENTS = 'id: 8:100\nevent: snapshot\ndata: {"a":1}\n\n: keep-alive\n\ndata:first\r\ndata: second\r\n\r\ndata\rdata: x\r\r';
@@ -118,4 +117,23 @@ test("patterns are texts with dots or lists", () => {
 
 test("without a page and without a url there is nothing to connect to", () => {
   assert.throws(() => connect({ token: "t" }), /needs the server's url/);
+});
+
+for (const [code, retry, verdict, closeCode] of [
+  ["draining", true, "retry", 1012],
+  ["revoked", false, "refused", 4403],
+  ["token_expired", true, "token", 4001],
+  ["unauthenticated", false, "token", 4401],
+  ["a code that came later", true, "retry", 1006],
+  ["another", false, "refused", 1006],
+]) {
+  test(`an event stream that ends after the error "${code}" ends as a WebSocket with ${closeCode}`, () => {
+    const ending = fromLastFrame({ type: "error", code, message: "because", retry, retry_after_ms: 700 });
+    assert.deepEqual(ending, { verdict, code: closeCode, reason: "because", retryAfterMs: 700 });
+  });
+}
+
+test("an event stream that ends without a reason was lost", () => {
+  assert.equal(fromLastFrame(null).verdict, "retry");
+  assert.equal(fromLastFrame({ type: "heartbeat" }).code, 1006);
 });

@@ -3,7 +3,7 @@ import { once } from "node:events";
 import { createServer } from "node:http";
 import { test } from "node:test";
 
-import { transportsFor } from "../../static/client/links.js";
+import { transportsFor } from "../../static/client/link.js";
 import { heartbeat, snapshot, update } from "./played_server.js";
 
 /**
@@ -203,9 +203,9 @@ test("a WebSocket that fails without ever saying that it is closed ends the link
     transport.open({ token: "t", channels: [], resume: null, onFrame() {}, onEnd: ended.push });
     const { code, reason } = await ended.next();
     assert.equal(code, close?.code ?? 1006);
-    // Browsers do not tell pages why: an author is told where to look.
+    // Browsers hide the reason from pages, so the sentence names the usual causes.
     if (!close) assert.match(reason, /GUARDWIRE_ALLOWED_ORIGINS/);
-    // What the error had put off comes before this.
+    // The callback that the error event deferred runs before this one.
     setTimeout(() => ended.push("nothing else"));
     assert.equal(await ended.next(), "nothing else");
   }
