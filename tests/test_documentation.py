@@ -70,12 +70,9 @@ def test_metrics_have_prometheus_names() -> None:
         assert re.fullmatch(r"guardwire_[a-z_]+", metric.name)
 
 
-@pytest.mark.parametrize(
-    ("language", "example"), [("python", "close_on_guard.py"), ("js", "print_changes.js")]
-)
-def test_the_readme_shows_the_examples_as_they_are(language: str, example: str) -> None:
-    text = (ROOT / "examples" / example).read_text("utf-8")
-    assert f"```{language}\n{text}```" in README
+def test_the_readme_shows_the_example_of_a_page_as_it_is() -> None:
+    text = (ROOT / "examples" / "print_changes.js").read_text("utf-8")
+    assert f"```js\n{text}```" in README
 
 
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
