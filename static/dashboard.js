@@ -1,6 +1,7 @@
 /** The dashboard: one account's client, and the elements of the page that show it. */
 
 import { connect } from "./client.js";
+import { AlarmElement, alarmOf } from "./elements/alarm.js";
 import { AlertsElement } from "./elements/alerts.js";
 import { AnnouncerElement } from "./elements/announcer.js";
 import { BreachesElement } from "./elements/breaches.js";
@@ -16,9 +17,12 @@ import { SyncElement } from "./elements/sync.js";
 import { Tokens } from "./elements/tokens.js";
 
 const TICK_MS = 250;
+/** A title that changes more often flickers, and some screen readers speak each change. */
+const TITLE_MS = 1_000;
 
 const ELEMENTS = {
   "gw-connection": ConnectionElement,
+  "gw-alarm": AlarmElement,
   "gw-notice": NoticeElement,
   "gw-announcer": AnnouncerElement,
   "gw-profit": ProfitElement,
@@ -43,7 +47,7 @@ const accountName = /** @type {HTMLElement} */ (document.getElementById("account
 
 const tokens = new Tokens({
   url: document.querySelector("meta[name=guardwire-token-url]")?.getAttribute("content") ?? "",
-  ask: (problem) => signIn.ask(problem),
+  ask: (problem, reason) => signIn.ask(problem, { focus: reason === "connect" }),
   storage: sessionStorage,
   fetch,
 });
@@ -56,6 +60,7 @@ function view() {
     level: account.freshness,
     connection: account.connection,
     online: navigator.onLine,
+    isAsking: tokens.isAsking,
     ageMs: account.ageMs,
     databaseNowMs: account.databaseNowMs ?? Date.now(),
   };
@@ -93,13 +98,31 @@ function tick() {
   if (document.hidden) render();
   const now = view();
   for (const element of elements) element.tick?.(now);
+  title(now);
 }
 
+let titledAtMs = -Infinity;
+let titledKind = "";
+
 /** @param {import("./elements/view.js").View} now */
-function title({ level, state }) {
+function title(now) {
+  const alarm = alarmOf(now);
+  const kind = `${now.level} ${alarm !== null} ${account.state === null}`;
+  if (kind === titledKind && performance.now() - titledAtMs < TITLE_MS) return;
+  [titledAtMs, titledKind] = [performance.now(), kind];
+  document.title = [...headlines(now, alarm), "Guardwire"].join(" · ");
+}
+
+/**
+ * @param {import("./elements/view.js").View} now
+ * @param {import("./elements/alarm.js").Alarm | null} alarm
+ */
+function headlines({ level, state }, alarm) {
+  if (account.state === null) return [];
   const pnl = state.positions?.total_unrealized_pnl;
-  const headline = level === "connected" && pnl !== undefined ? `${signed(pnl)} ${state.positions?.currency ?? ""}` : level;
-  document.title = account.state === null ? "Guardwire" : `${headline.trim()} · Guardwire`;
+  if (level !== "connected") return alarm ? [alarm.title, level] : [level];
+  if (alarm) return [alarm.title];
+  return pnl === undefined ? [level] : [`${signed(pnl)} ${state.positions?.currency ?? ""}`.trim()];
 }
 
 function leave() {
@@ -107,10 +130,12 @@ function leave() {
   location.reload();
 }
 
+account.on("connection", ({ ending }) => ending?.verdict === "token" && tokens.reject(ending.reason));
 for (const event of /** @type {const} */ (["change", "freshness", "connection"])) account.on(event, plan);
 signOut.addEventListener("click", leave);
 document.querySelector("gw-notice button")?.addEventListener("click", () => {
-  if (account.connection.phase === "closed") leave();
+  if (tokens.isAsking) signIn.focusForm();
+  else if (account.connection.phase === "closed") leave();
   else account.reconnect();
 });
 setInterval(tick, TICK_MS);

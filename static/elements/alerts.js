@@ -61,7 +61,7 @@ function describe(alert) {
 /** @param {import("../state.js").MarketAlert} alert */
 function tagOf({ should_close_positions, alert_type }) {
   if (should_close_positions) return "Close positions";
-  return alert_type === "normal" ? "Within limits" : "";
+  return alert_type === "normal" ? "Within limits" : "Warning";
 }
 
 /**

@@ -2,10 +2,10 @@ import { clock } from "./format.js";
 import { wordFor } from "./connection_state.js";
 import { partsOf, write } from "./parts.js";
 
-/** What lasts less is not worth interrupting anybody. */
+/** A shorter interruption is not announced. */
 const SETTLED_MS = 1_500;
 
-/** Tells screen readers what sighted users cannot overlook: the connection's state, and that a guard became critical. */
+/** Announces to screen readers a changed state of the connection, and a guard that became critical. */
 export class AnnouncerElement extends HTMLElement {
   #parts = partsOf(this);
   #word = "";

@@ -3,7 +3,7 @@ import { entryList, facts } from "./entries.js";
 import { clock, number } from "./format.js";
 import { partsOf, write } from "./parts.js";
 
-/** Guards that became critical, whether or not they still are: kept, so that nobody who was away misses one. */
+/** The guards that became critical. They stay here after they cleared, so that a trader who was away sees them. */
 export class BreachesElement extends HTMLElement {
   #parts = partsOf(this);
   #list = entryList(/** @type {HTMLElement} */ (this.#parts.list), describe);

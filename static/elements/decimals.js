@@ -22,11 +22,16 @@ export class Decimals {
     let grew = false;
     for (const position of positions) {
       const { symbol = "", entry_price, current_price, stop_loss, take_profit } = position;
-      const most = Math.max(...[entry_price, current_price, stop_loss, take_profit].map(decimalsOf));
+      const most = Math.max(...[entry_price, current_price, stop_loss, take_profit].map(decimalsOfPrice));
       if (most <= this.of(position) || this.of(position) === MOST) continue;
       this.#bySymbol.set(symbol, Math.min(most, MOST));
       grew = true;
     }
     return grew;
   }
+}
+
+/** Decimals of a price, without the noise of binary fractions such as 1.0980000000000001. @param {number | undefined} price */
+function decimalsOfPrice(price) {
+  return decimalsOf(price && Number(price.toFixed(MOST)));
 }

@@ -29,7 +29,7 @@ export class DrawdownElement extends HTMLElement {
     if (row) row.hidden = at === undefined;
     if (at === undefined) return;
     const leftMs = Date.parse(at) - databaseNowMs;
-    write(countdownLabel, leftMs > 0 ? "Liquidation in" : "Liquidation due since");
+    write(countdownLabel, leftMs > 0 ? "Time to close" : "Was due at");
     write(remaining, leftMs > 0 ? countdown(leftMs) : clock(at));
   }
 

@@ -14,7 +14,7 @@ const KINDS = {
   market_condition_alert: "warning",
 };
 
-/** What happened to the account, newest first. */
+/** The newest events of the account, newest first. */
 export class EventsElement extends HTMLElement {
   #parts = partsOf(this);
   #list = entryList(/** @type {HTMLElement} */ (this.#parts.list), describe);

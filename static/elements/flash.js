@@ -4,7 +4,7 @@ const FLASH_MS = 900;
 const running = new WeakMap();
 
 /**
- * Lets a cell glow for a moment. What it looks like, and that it is still where motion is unwelcome, is the style sheet's.
+ * Lets a cell glow for a moment. The style sheet defines how, and leaves it still where the user prefers reduced motion.
  *
  * @param {HTMLElement} cell
  * @param {"up" | "down" | "new"} direction

@@ -1,4 +1,4 @@
-/** What a value that is not known looks like. */
+/** Shown in place of a value that is not known. */
 export const UNKNOWN = "–";
 
 const MINUS = "\u2212";
@@ -34,7 +34,7 @@ export function money(value) {
   return number(value, 2);
 }
 
-/** With its sign, so that colour is never all that tells a gain from a loss. @param {number | undefined} value */
+/** A number with its sign, because colour alone must never distinguish a gain from a loss. @param {number | undefined} value */
 export function signed(value) {
   return value !== undefined && value > 0 ? `+${money(value)}` : money(value);
 }

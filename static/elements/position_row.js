@@ -6,7 +6,7 @@ const SIDES = { buy: "Buy", sell: "Sell" };
 const VOLUME_DECIMALS = 2;
 const MOST_VOLUME_DECIMALS = 8;
 
-/** One position's row. It lives as long as the position is open, whatever changes in it. */
+/** One position's row. It is kept while the position is open, and changes in place. */
 export class PositionRow {
   element = fromTemplate("position-row");
   #parts = partsOf(this.element);
@@ -40,13 +40,9 @@ export class PositionRow {
   };
 
   /** @param {import("../state.js").Position} position */
-  #describe(position) {
-    const { symbol = UNKNOWN, instrument, direction, volume, entry_time } = position;
-    const { symbol: name, side, opened, mark } = this.#parts;
-    if (write(name, symbol) && name) name.title = instrument ? `${symbol}: ${instrument}` : symbol;
-    write(mark, markOf(position));
-    if (mark) mark.hidden = markOf(position) === "";
-    this.element.toggleAttribute("data-uncounted", position.matched !== undefined);
+  #describe({ symbol = UNKNOWN, direction, volume, entry_time }) {
+    const { symbol: name, side, opened } = this.#parts;
+    if (write(name, symbol) && name) name.title = symbol;
     write(side, direction ? SIDES[direction] : UNKNOWN);
     if (side) side.className = direction ?? "";
     this.#move("volume", number(volume, VOLUME_DECIMALS, MOST_VOLUME_DECIMALS), volume, this.#shown?.volume);
@@ -76,15 +72,4 @@ export class PositionRow {
     if (!write(this.#parts[part], text) || !cell || now === before || !this.#shown || !this.#lively()) return;
     flash(cell, now === undefined || before === undefined ? "new" : now > before ? "up" : "down");
   }
-}
-
-/**
- * What is wrong with a position, in words; empty when nothing is.
- *
- * @param {import("../state.js").Position} position
- */
-function markOf({ matched, divergence_reason, unconfirmed_since }) {
-  const match = matched === 2 ? "Diverges from the broker" : matched === 0 ? "Not matched yet" : "";
-  const reasoned = match && divergence_reason ? `${match}: ${divergence_reason}` : match;
-  return [reasoned, unconfirmed_since && "No longer mentioned by the platform"].filter(Boolean).join(". ");
 }

@@ -5,20 +5,21 @@ export class SignInElement extends HTMLElement {
   #parts = partsOf(this);
 
   /**
-   * Shows the form until somebody fills it in.
+   * Shows the form until the user fills it in.
    *
-   * @param {string} problem what was wrong with the last token; empty at first
+   * @param {string} problem why the last token is no longer good; empty at first
+   * @param {{ focus: boolean }} options `focus`: whether the form takes the keyboard from the rest of the page
    * @returns {Promise<{ token: string, keep: boolean }>}
    */
-  ask(problem) {
+  ask(problem, { focus }) {
     this.hidden = false;
     write(this.#parts.problem, problem);
     if (this.#parts.problem) this.#parts.problem.hidden = problem === "";
     const form = /** @type {HTMLFormElement} */ (this.#parts.form);
-    form.querySelector("textarea")?.focus();
+    if (focus) this.focusForm();
     return new Promise((resolve) => {
       form.addEventListener("submit", (event) => {
-        // Never sent as a form: the token must not come near an address.
+        // The browser must not send the form, because the token would be in an address.
         event.preventDefault();
         const data = new FormData(form);
         const answer = { token: String(data.get("token")).trim(), keep: data.has("keep") };
@@ -27,5 +28,10 @@ export class SignInElement extends HTMLElement {
         resolve(answer);
       }, { once: true });
     });
+  }
+
+  /** Brings the form into view and the keyboard to it. */
+  focusForm() {
+    this.querySelector("textarea")?.focus();
   }
 }

@@ -4,7 +4,7 @@ const SIGNED_OUT = [401, 403];
 
 /**
  * The source of this page's access token. An address of the page's own origin gives one to users who are signed in there;
- * without such an address somebody pastes one. A pasted token is kept in memory, in the tab's storage only if asked to, and
+ * without such an address the user pastes one. A pasted token is kept in memory, in the tab's storage only if asked to, and
  * never in an address.
  */
 export class Tokens {
@@ -14,13 +14,15 @@ export class Tokens {
   #fetch;
   /** @type {string | null} */
   #token;
-  /** @type {Promise<string> | null} while somebody is asked */
+  /** @type {Promise<string> | null} while the form is open */
   #asking = null;
+  /** Why the server refused the last token; "" when it did not. */
+  #refusal = "";
 
   /**
    * @param {object} parts
    * @param {string} parts.url of this origin; "" for none
-   * @param {(problem: string) => Promise<{ token: string, keep: boolean }>} parts.ask
+   * @param {(problem: string, reason: "connect" | "expiring") => Promise<{ token: string, keep: boolean }>} parts.ask
    * @param {Storage} parts.storage
    * @param {typeof globalThis.fetch} parts.fetch
    */
@@ -32,12 +34,17 @@ export class Tokens {
     this.#token = url === "" ? storage.getItem(KEPT_AS) : null;
   }
 
-  /** Whether somebody pasted a token, and so may sign out. */
+  /** Whether the user pasted the token, and so may sign out. */
   get pasted() {
     return this.#url === "" && this.#token !== null;
   }
 
-  /** The account that the token is for, as far as the token says so itself. */
+  /** Whether the form is open. */
+  get isAsking() {
+    return this.#asking !== null;
+  }
+
+  /** The account that the token names; null where it names none. */
   get account() {
     return this.#token === null ? null : (claimsOf(this.#token).sub ?? null);
   }
@@ -50,10 +57,18 @@ export class Tokens {
    */
   async next(reason) {
     if (this.#url !== "") return this.#handedOut();
-    // Whether a token has ended is the server's to say: this machine's clock may be wrong.
+    // The server decides whether a token has ended, because this machine's clock may be wrong.
     if (this.#token !== null && reason === "connect" && this.#asking === null) return this.#token;
-    this.#asking ??= this.#fromSomebody(reason === "expiring" ? "This token ends in a minute: paste a new one." : "");
+    const problem = reason === "expiring" ? "This token ends in a minute: paste a new one." : this.#refusal;
+    this.#asking ??= this.#fromUser(problem, reason);
     return this.#asking;
+  }
+
+  /** Notes that the server refused the token: the form opens again with its reason. @param {string} reason */
+  reject(reason) {
+    if (!this.pasted) return;
+    this.forget();
+    this.#refusal = reason;
   }
 
   forget() {
@@ -61,10 +76,14 @@ export class Tokens {
     this.#storage.removeItem(KEPT_AS);
   }
 
-  /** @param {string} problem */
-  async #fromSomebody(problem) {
-    const { token, keep } = await this.#ask(problem);
+  /**
+   * @param {string} problem
+   * @param {"connect" | "expiring"} reason
+   */
+  async #fromUser(problem, reason) {
+    const { token, keep } = await this.#ask(problem, reason);
     this.#token = token;
+    this.#refusal = "";
     this.#asking = null;
     if (keep) this.#storage.setItem(KEPT_AS, token);
     else this.#storage.removeItem(KEPT_AS);
@@ -90,7 +109,7 @@ export class Tokens {
 }
 
 /**
- * What a JWT says, unverified: good for showing, and for nothing else.
+ * The claims of a JWT, which are not verified here: they may be shown, and nothing may depend on them.
  *
  * @param {string} token
  * @returns {{ sub?: string }}

@@ -32,7 +32,7 @@ def sign_in(form: Dashboard, token: str, *, keep: bool = False) -> None:
     form.page.get_by_label("Access token").fill(token)
     if keep:
         form.page.get_by_label("Keep it until this tab is closed").check()
-    form.page.get_by_role("button", name="Open").click()
+    form.page.locator("gw-sign-in").get_by_role("button", name="Sign in", exact=True).click()
 
 
 def kept(form: Dashboard) -> str:
@@ -75,11 +75,24 @@ def test_a_token_that_is_not_good_is_told_and_another_may_be_pasted(
     form: Dashboard, trader: Trader, key: DevelopmentKey
 ) -> None:
     sign_in(form, "not.a.token")
-    form.expect_word("Disconnected")
-    expect(form.notice()).to_contain_text("Disconnected")
-    form.notice().get_by_role("button", name="Sign in again").click()
+    expect(form.page.locator("#token-problem")).to_have_text(
+        "The credentials are not one well-formed bearer token."
+    )
+    expect(form.page.get_by_label("Access token")).to_be_focused()
     sign_in(form, key.issue(trader.user_id))
     form.expect_word("Live")
+
+
+def test_after_a_second_token_that_is_not_good_the_page_stops_and_says_why(form: Dashboard) -> None:
+    for token in ("not.a.token", "not.a.token.either"):
+        sign_in(form, token)
+    form.expect_word("Disconnected")
+    expect(form.notice()).to_contain_text(
+        "Disconnected: The credentials are not one well-formed bearer token."
+    )
+    assert ".." not in form.notice().inner_text()
+    form.notice().get_by_role("button", name="Sign in again").click()
+    expect(form.page.get_by_label("Access token")).to_be_visible()
 
 
 def test_the_account_of_another_user_stays_unseen(
@@ -89,6 +102,7 @@ def test_the_account_of_another_user_stays_unseen(
     sign_in(form, key.issue(uuid4()))
     form.expect_word("Live")
     expect(form.page.get_by_text("No open positions")).to_be_visible()
+    expect(form.notice()).to_contain_text("Nothing has been recorded for this account yet.")
     trader.open(7002, "XAUUSD", 1950.50)
     assert form.row(7001).count() == form.row(7002).count() == 0
 
@@ -100,7 +114,12 @@ def test_a_token_that_ends_soon_is_asked_for_again_while_the_page_goes_on(
     sign_in(form, key.issue(trader.user_id, ttl_seconds=50))
     form.expect_word("Live")
     expect(form.page.get_by_text("This token ends in a minute: paste a new one.")).to_be_visible()
+    expect(form.notice()).to_contain_text("Your sign-in ends in a minute.")
+    expect(form.page.get_by_label("Access token")).not_to_be_focused()
+    form.notice().get_by_role("button", name="Sign in", exact=True).click()
+    expect(form.page.get_by_label("Access token")).to_be_focused()
     expect(form.row(7001)).to_be_visible()
-    sign_in(form, key.issue(trader.user_id))
+    form.page.get_by_label("Access token").fill(key.issue(trader.user_id))
+    form.page.locator("gw-sign-in").get_by_role("button", name="Sign in", exact=True).click()
     expect(form.page.locator("gw-sign-in")).to_be_hidden()
     form.expect_word("Live")
