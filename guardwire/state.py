@@ -12,7 +12,7 @@ from typing import Final, Literal
 import msgspec
 
 #: It is raised when the meaning of the state changes, so that two releases side by side never serve each other's state.
-STATE_VERSION: Final = 1
+STATE_VERSION: Final = 2
 
 ChannelName = Literal["status", "positions", "guards"]
 CHANNELS: Final[tuple[ChannelName, ...]] = ("status", "positions", "guards")
@@ -52,6 +52,8 @@ class Event(_Part, frozen=True):
     matched: int | None = None
     pnl_gbp: float | None = None
     divergence_reason: str | None = None
+    #: What the server itself found; None for what the platform reported. An open list.
+    notice: str | None = None
 
 
 class Status(_Part, frozen=True):
@@ -67,10 +69,15 @@ class Status(_Part, frozen=True):
     last_sync_at: str | None = None
     last_sync_duration_ms: float | None = None
     error_message: str | None = None
+    clock_offset_seconds: int | None = None
+    recorded: bool = True
 
 
 class Position(_Part, frozen=True):
-    """One open position that broker and bot agree on; its ticket is the key of `Positions.open`."""
+    """One open position; its ticket is the key of `Positions.open` or `Positions.unmatched`.
+
+    ``matched`` is None where broker and bot agree on it, 0 where that is not decided, 2 where they diverge.
+    """
 
     position_id: str
     entry_time: str
@@ -86,13 +93,18 @@ class Position(_Part, frozen=True):
     take_profit: float | None = None
     stop_loss: float | None = None
     contract_size_assumed: bool = False
+    instrument: str | None = None
+    unconfirmed_since: str | None = None
+    matched: Literal[0, 2] | None = None
+    divergence_reason: str | None = None
 
 
 class Positions(_Part, frozen=True):
-    """Channel ``positions``: the open positions and what they are worth."""
+    """Channel ``positions``: the open positions and what they are worth; ``unmatched`` ones are in no sum."""
 
     total_positions: int
     open: dict[str, Position]
+    unmatched: dict[str, Position] | None = None
     total_unrealized_pnl: float | None = None
     total_unrealized_pnl_pct: float | None = None
     currency: str | None = None

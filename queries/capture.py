@@ -12,8 +12,8 @@ from uuid import UUID
 
 import asyncpg
 
-#: Ends alerts whose window has passed and notes platforms that fell silent.
-HOUSEKEEP: Final = "SELECT alerts_ended, fell_silent FROM guardwire.housekeep()"
+#: Ends alerts whose window has passed, and notes platforms that fell silent and positions that they no longer mention.
+HOUSEKEEP: Final = "SELECT alerts_ended, fell_silent, unconfirmed FROM guardwire.housekeep()"
 #: Gives every account with history a row that is not ready, unless it has a row; the number added.
 LIST_ACCOUNTS: Final = "SELECT guardwire.list_accounts()"
 #: Removes the row that `guardwire uninstall --triggers-only` set aside for all accounts.
@@ -51,6 +51,8 @@ class Housekeeping(NamedTuple):
 
     alerts_ended: int
     fell_silent: int
+    #: Positions that the platform no longer mentions.
+    unconfirmed: int = 0
 
 
 async def housekeep(driver: asyncpg.Connection, *, timeout_seconds: float = 10.0) -> Housekeeping:

@@ -82,8 +82,11 @@ def state_after(before: State, delta: Delta) -> tuple[State, State] | None:
         total_syncs, last_sync_at, duration_ms, last_position_at, balance, equity, equity_at, peak_equity,
         drawdown_pct,
     ) = delta.account  # fmt: skip
-    moved = _moved(before["positions"]["open"], delta.positions)
-    if moved is None:
+    held = before["positions"]
+    matched, unmatched = _by_match(delta.positions)
+    moved = _moved(held["open"], matched)
+    moved_unmatched = _moved(held.get("unmatched", {}), unmatched)
+    if moved is None or moved_unmatched is None:
         return None
     status = _changes(
         before["status"],
@@ -98,10 +101,12 @@ def state_after(before: State, delta: Delta) -> tuple[State, State] | None:
         peak_equity=float(peak_equity),
         current_drawdown_pct=float(drawdown_pct),
     )  # fmt: skip
-    positions = _changes(before["positions"], last_updated_at=_moment_or_none(last_position_at))
+    positions = _changes(held, last_updated_at=_moment_or_none(last_position_at))
     positions |= _sums(before, moved, balance)
     if moved:
         positions["open"] = moved
+    if moved_unmatched:
+        positions["unmatched"] = moved_unmatched
     patch: State = {}
     if status:
         patch["status"] = status
@@ -128,25 +133,28 @@ def _changes(before: State, **values: Any) -> State:
     return {name: value for name, value in values.items() if before.get(name) != value}
 
 
-def _moved(book: State, items: list[str]) -> State | None:
+def _by_match(items: list[str]) -> tuple[list[list[str]], list[list[str]]]:
+    """The fields of the positions in a delta: of those that are matched, and of the others."""
+    fields = [item.split(" ") for item in items]
+    return [each for each in fields if each[1] == "1"], [each for each in fields if each[1] != "1"]
+
+
+def _moved(book: State, items: list[list[str]]) -> State | None:
     """The changed fields of the positions in ``book``, by ticket; None when another book is meant."""
     moved: State = {}
-    for item in items:
-        ticket, matched, current_price, profit, pct, updated_at = item.split(" ")
+    for ticket, _, current_price, profit, pct, updated_at in items:
         held = book.get(ticket)
-        # Positions that are not matched are not in the book, and a plain sync does not change that.
-        if (held is not None) != (matched == "1"):
+        if held is None:
             return None
-        if held is not None:
-            fields = _changes(
-                held,
-                current_price=float(current_price),
-                unrealized_pnl=float(profit),
-                unrealized_pnl_pct=float(pct),
-                last_updated_at=moment(updated_at),
-            )
-            if fields:
-                moved[ticket] = fields
+        fields = _changes(
+            held,
+            current_price=float(current_price),
+            unrealized_pnl=float(profit),
+            unrealized_pnl_pct=float(pct),
+            last_updated_at=moment(updated_at),
+        )
+        if fields:
+            moved[ticket] = fields
     return moved
 
 
@@ -164,8 +172,7 @@ def _sums(before: State, moved: State, balance: str) -> State:
         if "unrealized_pnl" in fields
     )
     pct = None
-    is_in_account_currency = positions.get("currency") == before["guards"]["drawdown"].get("currency")
-    if balance and float(balance) > 0 and is_in_account_currency:
+    if balance and float(balance) > 0:
         pct = percent(total_cents / 100, float(balance))
     return _changes(positions, total_unrealized_pnl=total_cents / 100, total_unrealized_pnl_pct=pct)
 

@@ -13,7 +13,10 @@ from queries.records import Remembered, read
 # The applier decides levels; nothing here looks at the clock.
 _COLUMNS = """
        record_send(ROW(
-           account.drawdown_level, account.equity, account.peak_equity, account.drawdown_pct,
+           -- While the platform's clock may have gone back nobody knows that all is normal.
+           CASE WHEN account.clock_doubted_at IS NULL OR account.drawdown_level <> 'normal'
+                THEN account.drawdown_level END,
+           account.equity, account.peak_equity, account.drawdown_pct,
            account.currency, account.liquidation_at, account.equity_at,
            round(coalesce(limits.drawdown_warning_pct, defaults.drawdown_warning_pct), 15),
            round(coalesce(limits.drawdown_critical_pct, defaults.drawdown_critical_pct), 15),

@@ -24,7 +24,7 @@ STATEMENT: Final = f"""
 SELECT p.user_id, p.ticket, p.position_id, p.is_open, p.matched, p.symbol, p.direction,
        p.volume::float8, p.entry_price::float8, p.current_price::float8, p.closed_price::float8,
        p.take_profit::float8, p.stop_loss::float8, p.entry_time, p.updated_at, p.contract_size_assumed,
-       p.pnl_pct::float8,
+       p.pnl_pct::float8, p.instrument, p.divergence_reason, p.unconfirmed_since,
        {PROFIT_CURRENCY} AS pnl_currency, ({PROFIT})::float8 AS pnl,
        account.revision, epoch.epoch AS database_epoch, statement_timestamp() AS as_of,
        (SELECT coalesce(bool_or(w.is_old), false)
@@ -87,6 +87,11 @@ class FoundPosition(NamedTuple):
     pnl: float | None
     pnl_pct: float | None
     pnl_currency: str
+    #: The symbol of instruments that the position's symbol means; None when it is in none.
+    instrument: str | None
+    divergence_reason: str | None
+    #: Of a position that the platform no longer mentions while it syncs others.
+    unconfirmed_since: str | None
 
 
 async def find_position(engine: AsyncEngine, *, user_id: UUID, position_id: UUID) -> FoundPosition | None:
@@ -113,6 +118,6 @@ async def find_position(engine: AsyncEngine, *, user_id: UUID, position_id: UUID
 def _found(row: RowMapping) -> FoundPosition:
     fields: dict[str, Any] = dict(row)
     fields["epoch"] = wire_epoch(fields.pop("database_epoch"))
-    for name in ("as_of", "entry_time", "updated_at"):
-        fields[name] = iso(fields[name])
+    for name in ("as_of", "entry_time", "updated_at", "unconfirmed_since"):
+        fields[name] = None if fields[name] is None else iso(fields[name])
     return FoundPosition(**fields)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from decimal import ROUND_HALF_UP, Context, Decimal
+from string import ascii_lowercase, ascii_uppercase
 from typing import Any, Final
 
 from guardwire.patch import State
@@ -25,22 +26,32 @@ _EXACT_HUNDREDTHS: Final = 1e6
 _NEAR_A_TIE: Final = 1e-6
 _ROOMY: Final = Context(prec=80, rounding=ROUND_HALF_UP)
 
+_MATCHED: Final = 1
+_ASCII_UPPER: Final = str.maketrans(ascii_lowercase, ascii_uppercase)
 #: Records of open positions that are shared between reads.
 _POSITIONS_REMEMBERED: Final = 65_536
 
 
+def fold(symbol: str) -> str:
+    """A symbol as it is compared: in upper case, ASCII letters alone, as `guardwire.fold` has it."""
+    return symbol.translate(_ASCII_UPPER)
+
+
 def _shape(row: Mapping[str, Any]) -> State:
-    book = dict(map(_remembered, row["open_positions"] or ()))
+    positions = dict(map(position_of, row["open_positions"] or ()))
+    book = {ticket: position for ticket, position in positions.items() if "matched" not in position}
     state: State = {"total_positions": len(book), "open": book}
+    if len(book) < len(positions):
+        state["unmatched"] = {ticket: positions[ticket] for ticket in positions.keys() - book.keys()}
     if row["last_position_at"] is not None:
         state["last_updated_at"] = iso(row["last_position_at"])
-    total, currency = _total(book, row["account_currency"])
-    if currency is not None:
-        state["currency"] = currency
+    total = _total(book, row["account_currency"])
+    if row["account_currency"] is not None:
+        state["currency"] = row["account_currency"]
     if total is not None:
         state["total_unrealized_pnl"] = total
         balance = row["account_balance"]
-        if balance is not None and balance > 0 and currency == row["account_currency"]:
+        if balance is not None and balance > 0:
             state["total_unrealized_pnl_pct"] = percent(total, balance)
     return state
 
@@ -56,22 +67,24 @@ def percent(part: float, whole: float) -> float:
     return float(share.quantize(Decimal("0.01"), context=_ROOMY))
 
 
-def _total(book: Mapping[str, State], account_currency: str | None) -> tuple[float | None, str | None]:
-    """Sum and its currency; the sum is None where it would mix currencies or leave out a position."""
-    if not book:
-        return 0.0, account_currency
-    currencies = {position["pnl_currency"] for position in book.values()}
-    profits = [position.get("unrealized_pnl") for position in book.values()]
-    if len(currencies) > 1 or None in profits:
-        return None, account_currency
-    return round(math.fsum(profits), 2), currencies.pop()  # type: ignore[arg-type]
+def _total(book: Mapping[str, State], currency: str | None) -> float | None:
+    """Sum in the account's ``currency``; None where a profit is unknown, assumed or in another currency."""
+    profits = [
+        position.get("unrealized_pnl")
+        for position in book.values()
+        if position["pnl_currency"] == currency and "contract_size_assumed" not in position
+    ]
+    if len(profits) < len(book) or None in profits:
+        return None
+    return round(math.fsum(profits), 2)  # type: ignore[arg-type]
 
 
 def _position(record: bytes) -> tuple[str, State]:
     # Most of a book has not changed since the last read: then the same state is shared, not made again,
     # which also makes comparing two states a comparison of pointers.
     (ticket, position_id, symbol, direction, volume, entry_price, entry_time, current_price, take_profit,
-     stop_loss, contract_size_assumed, updated_at, pnl_pct, pnl_currency, pnl) = read(record)  # fmt: skip
+     stop_loss, contract_size_assumed, updated_at, pnl_pct, pnl_currency, pnl, instrument, unconfirmed_since,
+     matched, divergence_reason) = read(record)  # fmt: skip
     state: State = {
         "position_id": position_id,
         "symbol": symbol,
@@ -86,11 +99,16 @@ def _position(record: bytes) -> tuple[str, State]:
         "take_profit": take_profit,
         "stop_loss": stop_loss,
         "last_updated_at": updated_at,
+        "unconfirmed_since": unconfirmed_since,
+        "instrument": None if symbol is None or instrument == fold(symbol) else instrument,
     }
     if contract_size_assumed:
         state["contract_size_assumed"] = True
+    if matched != _MATCHED:
+        state |= {"matched": matched, "divergence_reason": divergence_reason}
     return str(ticket), {name: value for name, value in state.items() if value is not None}
 
 
-_remembered = Remembered(_position, most=_POSITIONS_REMEMBERED)
+#: Ticket and state of a position by its record.
+position_of: Final = Remembered(_position, most=_POSITIONS_REMEMBERED)
 POSITIONS = LiveQuery("positions", _COLUMNS, _shape)

@@ -211,6 +211,14 @@ class Metrics:
             "guardwire_unread_accounts",
             "Accounts whose history has not been read; they are stale. Every 5 s.",
         )
+        self.clocks_off = Gauge(
+            "guardwire_clocks_off_accounts",
+            "Accounts whose platform's clock is off by more than a minute. Every 5 s.",
+        )
+        self.doubted_accounts = Gauge(
+            "guardwire_doubted_accounts",
+            "Accounts whose platform's clock may have gone back; they are stale. Every 5 s.",
+        )
         self.forged_notifications = Counter(
             "guardwire_forged_notifications_total",
             "Notifications on the delta channel that were not authentic.",

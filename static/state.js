@@ -13,6 +13,7 @@
  * @property {0 | 1 | 2} [matched]
  * @property {number} [pnl_gbp]
  * @property {string} [divergence_reason]
+ * @property {string} [notice] what the server itself found: `clock_offset`, `position_unconfirmed`, …
  *
  * @typedef {object} Status
  * @property {"healthy" | "idle" | "warning" | "unknown"} status
@@ -24,7 +25,9 @@
  * @property {{ [eventId: string]: AccountEvent }} recent_events
  * @property {string} [last_sync_at]
  * @property {number} [last_sync_duration_ms]
- * @property {string} [error_message]
+ * @property {string} [error_message] never absent while `status` is `warning`
+ * @property {number} [clock_offset_seconds] how far the platform's clock is behind (below 0: ahead), beyond a minute
+ * @property {false} [recorded] the platform never wrote a row of this account
  *
  * @typedef {object} Position
  * @property {string} position_id
@@ -41,11 +44,16 @@
  * @property {number} [take_profit]
  * @property {number} [stop_loss]
  * @property {true} [contract_size_assumed] the symbol is not in the instruments table
+ * @property {string} [instrument] what the symbol means, where it is decorated
+ * @property {string} [unconfirmed_since] the platform no longer mentions it while it syncs others
+ * @property {0 | 2} [matched] only in `unmatched`: 2 when broker and bot diverge
+ * @property {string} [divergence_reason] only in `unmatched`
  *
  * @typedef {object} Positions
  * @property {number} total_positions
  * @property {{ [ticket: string]: Position }} open
- * @property {number} [total_unrealized_pnl] absent when the positions are in several currencies without a rate
+ * @property {{ [ticket: string]: Position }} [unmatched] open, but broker and bot do not agree: in no sum
+ * @property {number} [total_unrealized_pnl] absent when a profit is unknown, assumed or not converted
  * @property {number} [total_unrealized_pnl_pct] of the balance
  * @property {string} [currency]
  * @property {string} [last_updated_at]

@@ -20,7 +20,7 @@ from sqlalchemy.pool import NullPool
 from queries.capture import backfill, forget_removal, list_accounts
 from queries.migrations.code import install_code
 from queries.migrations.existing import READ_COLUMNS, check_existing_tables, check_server
-from queries.migrations.script import execute_script
+from queries.migrations.script import execute_script, read_sql
 from queries.search_path import connect_safely
 from realtime.errors import MigrationError
 
@@ -61,6 +61,10 @@ WHERE c.relnamespace = 'public'::regnamespace AND c.relname = ANY (:tables)
   AND l.granted AND l.mode NOT IN ('AccessShareLock', 'RowShareLock') AND a.pid <> pg_backend_pid()
 """)
 
+_REVISION = text("SELECT version_num FROM guardwire.migrations")
+_FIRST_INBOX: Final = "0005"
+#: Scripts of a revision that call functions of this release, by the revision: they are run when those are there.
+_AFTER_CODE: Final = {_FIRST_INBOX: "0005_waiting_rows.sql", "0007": "0007_positions.sql"}
 _SURROUNDINGS = text("SELECT sentence FROM guardwire.check_surroundings() AS sentence")
 _CONFIGURE_NOTIFY = text("UPDATE guardwire.configuration SET notify = :notify WHERE notify <> :notify")
 
@@ -248,9 +252,15 @@ async def _upgrade_once(connection: AsyncConnection, progress: Callable[[str], N
         await connection.run_sync(execute_script, _VERSION_TABLE)
     await connection.commit()
     await connection.execute(text(_ONE_AT_A_TIME))
+    before = (await connection.execute(_REVISION)).scalar_one_or_none() or ""
     await connection.run_sync(_upgrade)
-    for repaired in await connection.run_sync(lambda sync: install_code(sync, roles=roles)):
-        progress(repaired)
+    repaired = await connection.run_sync(lambda sync: install_code(sync, roles=roles))
+    # Before its first inbox a database has none of these triggers.
+    for sentence in repaired if before >= _FIRST_INBOX else ():
+        progress(sentence)
+    for revision, name in _AFTER_CODE.items():
+        if before < revision:
+            await connection.run_sync(execute_script, read_sql("tables", name))
     if problems := (await connection.execute(_SURROUNDINGS)).scalars().all():
         await connection.rollback()
         raise MigrationError("; ".join(problems))

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal, localcontext
+from string import ascii_lowercase, punctuation
 from typing import Any
 
 from realtime.audit import values
@@ -17,63 +18,83 @@ _LARGEST_PROFIT = Decimal(10) ** 13
 
 @dataclass(frozen=True)
 class Reference:
-    """Instruments by symbol, and the newest usable rate of each pair of currencies."""
+    """Instruments by symbol, and the newest usable rate of each pair of currencies with the time at which it counts."""
 
     instruments: dict[str, Instrument]
-    rates: dict[tuple[str, str], Decimal]
+    rates: dict[tuple[str, str], tuple[datetime, Decimal]]
 
     @classmethod
     def of(cls, history: Iterable[Arrival], seeded: Iterable[Instrument]) -> Reference:
         instruments = {instrument.symbol: instrument for instrument in seeded}
-        newest: dict[tuple[str, str], tuple[datetime, int]] = {}
-        rates: dict[tuple[str, str], Decimal] = {}
+        rates: dict[tuple[str, str], tuple[datetime, Decimal]] = {}
         for arrival in history:
             change = arrival.change
             if isinstance(change, Instrument):
                 instruments[change.symbol] = change
-            if isinstance(change, FxRate) and (rate := values.number(change.rate)) is not None and rate > 0:
-                pair = values.currency(change.base) or "", values.currency(change.quote) or ""
-                if pair not in newest or arrival.recency > newest[pair]:
-                    newest[pair], rates[pair] = arrival.recency, rate
+            if isinstance(change, FxRate) and change.usable and not arrival.is_older:
+                rate, pair = values.number(change.rate), (change.pair[0] or "", change.pair[1] or "")
+                assert rate is not None
+                if pair not in rates or arrival.shows_step or arrival.time >= rates[pair][0]:
+                    rates[pair] = arrival.time, rate
         return cls(instruments, rates)
 
+    def find(self, symbol: str | None) -> Instrument | None:
+        """The instrument that a symbol means: of its name, or of the name that a broker decorated."""
+        name = symbol or ""
+        bare = name.removeprefix("#")
+        for candidate in (
+            name,
+            bare,
+            *(bare[:-cut] for cut in range(1, min(6, len(bare))) if _decorates(bare[-cut:])),
+        ):
+            if (found := self.instruments.get(values.fold(candidate))) is not None:
+                return found
+        return None
+
     def convert(self, amount: Decimal, quote: str, currency: str | None) -> tuple[Decimal, str]:
-        """``amount`` in ``currency``; without a rate it stays in ``quote``, and the answer says so."""
+        """``amount`` in ``currency`` by the newest rate in either direction; without one it stays in ``quote``."""
         if currency is None or quote == currency:
             return amount, quote
+        direct, inverse = self.rates.get((quote, currency)), self.rates.get((currency, quote))
         with localcontext(values.EXACT):
-            if (quote, currency) in self.rates:
-                return amount * self.rates[quote, currency], currency
-            if (currency, quote) in self.rates:
-                return amount / self.rates[currency, quote], currency
+            if direct is not None and (inverse is None or direct[0] >= inverse[0]):
+                return amount * direct[1], currency
+            if inverse is not None:
+                return amount / inverse[1], currency
         return amount, quote
 
 
-def profit(row: LogRow, instrument: Instrument) -> Decimal | None:
-    """(current − entry) × volume × contract size, against it for a sell; None when it cannot be known."""
+def _decorates(ending: str) -> bool:
+    """Whether brokers append such an ending to a symbol: it begins with a punctuation mark, or is lower case."""
+    return ending[0] in punctuation or all(letter in ascii_lowercase for letter in ending)
+
+
+def profit(row: LogRow, price: Decimal | None, instrument: Instrument) -> Decimal | None:
+    """(price - entry) x volume x contract size, against it for a sell; None when it cannot be known.
+
+    Without a price the entry stands in for it.
+    """
     entry, size, side = (
-        values.number(row.entry_price),
+        values.price(row.entry_price),
         values.volume(row.volume),
         values.direction(row.direction),
     )
     if entry is None or size is None or side is None:
         return None
-    current = values.number(row.current_price)
     with localcontext(values.EXACT):
-        move = (entry if current is None else current) - entry
+        move = (entry if price is None else price) - entry
         amount = move * size * instrument.contract_size * (1 if side == "buy" else -1)
     return amount if abs(amount) < _LARGEST_PROFIT else None
 
 
-def profit_pct(row: LogRow) -> Decimal | None:
-    """The move since entry in percent of the entry price; None beyond any that means something."""
-    entry, side = values.number(row.entry_price), values.direction(row.direction)
-    if entry is None or entry <= 0 or side is None:
+def profit_pct(row: LogRow, price: Decimal | None) -> Decimal | None:
+    """The move since entry in percent of the entry price's absolute value; None beyond any that means something."""
+    entry, side = values.price(row.entry_price), values.direction(row.direction)
+    if entry is None or side is None:
         return None
-    current = values.number(row.current_price)
     with localcontext(values.EXACT):
-        move = (entry if current is None else current) - entry
-        pct = move * 100 * (1 if side == "buy" else -1) / entry
+        move = (entry if price is None else price) - entry
+        pct = move * 100 * (1 if side == "buy" else -1) / abs(entry)
     return values.rounded(pct) if abs(pct) < _LARGEST_PROFIT else None
 
 
@@ -84,13 +105,13 @@ def position(ticket: Ticket, reference: Reference, currency: str | None) -> dict
     row = arrival.change
     assert isinstance(row, LogRow)
     symbol = values.symbol(row.symbol)
-    known = reference.instruments.get(values.folded(symbol or ""))
+    known = reference.find(symbol)
     # One lot of an unknown symbol is taken for one unit that pays in the account's currency.
     instrument = known or Instrument(symbol="", contract_size=Decimal(1), quote_currency=currency or "USD")
-    amount = profit(row, instrument)
+    amount = profit(row, ticket.price, instrument)
     worth, worth_in = reference.convert(amount or Decimal(0), instrument.quote_currency, currency)
-    entry = values.number(row.entry_price)
-    current = values.number(row.current_price)
+    entry = values.price(row.entry_price)
+    is_decorated = known is not None and symbol is not None and known.symbol != values.fold(symbol)
     return {
         "position_id": ticket.position_id,
         "symbol": symbol,
@@ -98,26 +119,32 @@ def position(ticket: Ticket, reference: Reference, currency: str | None) -> dict
         "volume": values.volume(row.volume),
         "entry_price": entry,
         "entry_time": values.iso(ticket.entry_time),
-        "current_price": entry if current is None else current,
+        "current_price": entry if ticket.price is None else ticket.price,
         "unrealized_pnl": None if amount is None else values.rounded(worth),
-        "unrealized_pnl_pct": profit_pct(row),
+        "unrealized_pnl_pct": profit_pct(row, ticket.price),
         "pnl_currency": worth_in,
-        "take_profit": values.number(row.take_profit),
-        "stop_loss": values.number(row.stop_loss),
+        "take_profit": values.price(row.take_profit),
+        "stop_loss": values.price(row.stop_loss),
         "contract_size_assumed": None if known else True,
-        "last_updated_at": values.iso(values.moment(row.updated_at) or arrival.time),
+        "instrument": known.symbol if known is not None and is_decorated else None,
+        "last_updated_at": values.iso(arrival.updated_at),
+        "unconfirmed_since": None
+        if ticket.unconfirmed_since is None
+        else values.iso(ticket.unconfirmed_since),
+        "matched": None if row.match == 1 else row.match,
+        "divergence_reason": None if row.match == 1 else values.text(row.divergence_reason),
     }
 
 
-def total(shown: Iterable[dict[str, Any]], currency: str | None) -> tuple[Decimal | None, str | None]:
-    """The sum of what is shown, and its currency; no sum that mixes currencies or leaves one out."""
+def total(shown: Iterable[dict[str, Any]], currency: str | None) -> Decimal | None:
+    """The sum of what is shown in the account's ``currency``; None where one is unknown, assumed or not converted."""
     positions = list(shown)
-    if not positions:
-        return Decimal(0), currency
-    currencies = {each["pnl_currency"] for each in positions}
-    if len(currencies) > 1 or any(each["unrealized_pnl"] is None for each in positions):
-        return None, currency
-    return sum((each["unrealized_pnl"] for each in positions), Decimal(0)), currencies.pop()
+    if any(
+        each["unrealized_pnl"] is None or each["contract_size_assumed"] or each["pnl_currency"] != currency
+        for each in positions
+    ):
+        return None
+    return sum((each["unrealized_pnl"] for each in positions), Decimal(0))
 
 
 def positions_channel(
@@ -128,26 +155,27 @@ def positions_channel(
     balance: Decimal | None,
 ) -> dict[str, Any]:
     """Channel ``positions`` of one user."""
-    open_book = {
-        str(each.number): position(each, reference, currency)
-        for each in tickets
-        if each.state is not None and isinstance(each.state.change, LogRow) and each.state.change.match == 1
+    shown = {
+        str(each.number): position(each, reference, currency) for each in tickets if each.state is not None
     }
-    amount, amount_in = total(open_book.values(), currency)
+    open_book = {ticket: each for ticket, each in shown.items() if each["matched"] is None}
+    unmatched = {ticket: each for ticket, each in shown.items() if each["matched"] is not None}
+    amount = total(open_book.values(), currency)
     updates = [
-        values.moment(arrival.change.updated_at) or arrival.time
+        arrival.updated_at
         for arrival in history
         if isinstance(arrival.change, LogRow) and arrival.change.bears_position
     ]
     percent = None
-    if amount is not None and balance is not None and balance > 0 and amount_in == currency:
+    if amount is not None and balance is not None and balance > 0:
         with localcontext(values.EXACT):
             percent = values.rounded(amount * 100 / balance)
     return {
         "total_positions": len(open_book),
         "open": open_book,
+        "unmatched": unmatched or None,
         "total_unrealized_pnl": amount,
         "total_unrealized_pnl_pct": percent,
-        "currency": amount_in,
+        "currency": currency,
         "last_updated_at": values.iso(max(updates)) if updates else None,
     }

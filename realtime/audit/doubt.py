@@ -32,10 +32,8 @@ class Doubt:
                 self._by_ticket.setdefault(str(row.ticket), []).append((arrival, row))
         self._states = {str(ticket.number): ticket.state for ticket in Tickets(each for each, _ in log).all()}
         self._rows = {row.id: row for _, row in log}
-        self._good_syncs = [
-            (arrival, row) for arrival, row in log if row.kind == "sync" and row.usable and not row.failed
-        ]
-        counted = sum(row.kind == "sync" and row.usable for _, row in log)
+        self._good_syncs = [(arrival, row) for arrival, row in log if arrival.is_alive]
+        counted = sum(row.kind == "sync" and (row.usable or row.is_loop) for _, row in log)
         #: Rows have been removed, or were not read: there was more than is on record.
         self.of_the_past: bool = (
             record.log_begins is not None
@@ -121,6 +119,31 @@ class Doubt:
         is_later: bool = shown["last_updated_at"] >= values.iso(state.time)
         return self._record.gone_until is not None or is_later
 
+    def of_price(self, ticket: str) -> bool:
+        """Whether the last price that was known may be one of a row that is not on record."""
+        state = self._states.get(ticket)
+        row = None if state is None else state.change
+        has_none = isinstance(row, LogRow) and values.price(row.current_price) is None
+        rows = self._by_ticket.get(ticket, [])
+        return has_none and (
+            self.of_the_past
+            or self._has_lost_versions(ticket)
+            or any(each.id not in self._record.applied for _, each in rows)
+        )
+
+    def of_update(self, ticket: str, shown: str) -> bool:
+        """Whether the state's row may have arrived before its `updated_at`, so that the arrival is shown."""
+        state = self._states.get(ticket)
+        if state is None or not isinstance(state.change, LogRow):
+            return False
+        is_between = values.iso(state.time) <= shown <= values.iso(state.updated_at)
+        return is_between and self.is_uncapped((state, state.change))
+
+    def is_uncapped(self, entry: tuple[Arrival, LogRow]) -> bool:
+        """Whether it is not on record that a row arrived after its `updated_at`."""
+        arrival, row = entry
+        return row.id not in self._record.applied and arrival.updated_at > arrival.time
+
     def of_earlier_rows(self, ticket: str) -> bool:
         """Whether a ticket may have had an earlier row than those on record."""
         return self.of_the_past or self._was_changed(ticket)
@@ -145,7 +168,12 @@ class Doubt:
     def _was_forgotten(self, arrival: Arrival, row: LogRow) -> bool:
         """Whether it is not on record when the row arrived, or whether it was changed since."""
         is_unseen = row.id not in self._record.applied
-        return is_unseen and self._record.forgets and arrival.time < self._record.arrivals_since
+        # Of a row that lies in the future nothing is known but that it arrived.
+        may_be_old = (
+            arrival.time >= self._record.now
+            or self._record.arrived(arrival.time) < self._record.arrivals_since
+        )
+        return is_unseen and self._record.forgets and may_be_old
 
     def of_position_id(self, ticket: str, shown: str) -> bool:
         """Whether the ticket's first row may have been the one that is shown."""
@@ -164,7 +192,7 @@ class Doubt:
         unsure = self._record.unsure_rates
         if self.of_money:
             return True
-        known = (each for each in self._record.instruments if each.symbol == values.folded(symbol or ""))
+        known = (each for each in self._record.instruments if each.symbol == values.fold(symbol))
         quote = next((each.quote_currency for each in known), currency)
         if quote is None or currency is None or quote == currency:
             return False
@@ -194,6 +222,9 @@ class Doubt:
         """Whether the record does not show which sync was the last."""
         if self.timeless or self.of_altered or (self.of_the_past and not self._good_syncs):
             return True
+        # A sync that came after a later row of its ticket was no sign of life; their order may be forgotten.
+        if self._record.forgets and any(self._is_unordered(str(row.ticket)) for _, row in self._good_syncs):
+            return True
         speaking = [(arrival, row) for arrival, row in self._log if _speaks(row)]
         applied = max(
             (self._record.applied.get(row.id, arrival.at) for arrival, row in speaking),
@@ -210,12 +241,21 @@ class Doubt:
         tied = [row for arrival, row in rows if arrival.time == latest and row.id not in self._record.applied]
         return len(tied) > 1 or self._is_before_the_record(latest)
 
+    @cached_property
+    def of_clock(self) -> bool:
+        """Whether the record does not show by how much each sync differed from its arrival."""
+        unseen = any(row.id not in self._record.applied for _, row in self._log if row.kind == "sync")
+        return unseen or self.timeless or self.of_altered or self.of_the_past or self.of_lost_rows
+
     def last_sync(self) -> list[datetime]:
-        """Times by which the last good sync may be judged: its own, and that of its arrival where it is on record."""
-        if not self._good_syncs:
+        """Times by which the last sign of life may be judged: its own, and that of its arrival if on record."""
+        signs = [arrival for arrival in self._record.history if arrival.is_alive]
+        if not signs:
             return []
-        own = max(arrival.time for arrival, _ in self._good_syncs)
-        arrived = [arrival.at for arrival, row in self._good_syncs if row.id in self._record.applied]
+        own = max(arrival.time for arrival in signs)
+        arrived = [
+            arrival.at for arrival in signs if getattr(arrival.change, "id", "") in self._record.applied
+        ]
         return [own, max(arrived)] if arrived else [own]
 
     def of_event(self, event_id: str) -> bool:
@@ -239,7 +279,7 @@ class Doubt:
         return (self.of_the_past and before[0].id == event_id) or self._is_unordered(ticket)
 
     def _is_unordered(self, ticket: str) -> bool:
-        unseen = [row for _, row in self._by_ticket[ticket] if row.id not in self._record.applied]
+        unseen = [row for _, row in self._by_ticket.get(ticket, ()) if row.id not in self._record.applied]
         return len(unseen) > 1
 
     @cached_property

@@ -46,11 +46,11 @@ class LogRow:
     @cached_property
     def kind(self) -> str:
         """The event type as it is compared: trimmed and lower-case."""
-        return values.trimmed(self.event_type).lower()
+        return values.lowered(values.trimmed(self.event_type))
 
     @cached_property
     def failed(self) -> bool:
-        return values.trimmed(self.status).lower() == "failed"
+        return values.lowered(values.trimmed(self.status)) == "failed"
 
     @cached_property
     def owner(self) -> UUID | None:
@@ -63,10 +63,10 @@ class LogRow:
         return (
             values.volume(self.volume),
             values.direction(self.direction),
-            values.symbol(self.symbol),
-            values.number(self.entry_price),
-            values.number(self.take_profit),
-            values.number(self.stop_loss),
+            values.fold(values.symbol(self.symbol)),
+            values.price(self.entry_price),
+            values.price(self.take_profit),
+            values.price(self.stop_loss),
             self.match,
             values.text(self.divergence_reason),
         )
@@ -77,9 +77,30 @@ class LogRow:
         return self.owner is not None and values.ticket(self.ticket) is not None
 
     @cached_property
+    def names_position(self) -> bool:
+        """Whether it would say something about a position had it not failed."""
+        return self.usable and self.kind in _OPEN_TYPES | _CLOSE_TYPES
+
+    @cached_property
     def bears_position(self) -> bool:
         """Whether the row says something about a position of a known user and ticket."""
-        return self.usable and not self.failed and self.kind in _OPEN_TYPES | _CLOSE_TYPES
+        return self.names_position and not self.failed
+
+    @cached_property
+    def opens(self) -> bool:
+        """Whether the row says that a position is open."""
+        return self.bears_position and not self.closes
+
+    @cached_property
+    def is_loop(self) -> bool:
+        """Whether it is a sync without a ticket, which says that the reconciliation ran."""
+        return (
+            self.owner is not None
+            and self.ticket in (None, 0)
+            and self.kind == "sync"
+            and not self.failed
+            and not self.closes
+        )
 
     @cached_property
     def closes(self) -> bool:
@@ -142,6 +163,17 @@ class FxRate:
     rate: Any
     created_at: datetime | str | None = None
 
+    @cached_property
+    def pair(self) -> tuple[str | None, str | None]:
+        """Base and quote as they are compared."""
+        return values.currency(self.base), values.currency(self.quote)
+
+    @cached_property
+    def usable(self) -> bool:
+        """Whether it converts something."""
+        rate = values.number(self.rate)
+        return None not in self.pair and rate is not None and rate > 0
+
 
 @dataclass(frozen=True)
 class WentSilent:
@@ -157,7 +189,17 @@ class AlertsEnded:
     user_id: UUID
 
 
-Change = LogRow | EquityRow | Limits | Instrument | FxRate | WentSilent | AlertsEnded
+@dataclass(frozen=True)
+class GhostsNoted:
+    """Housekeeping looked for positions of ``user_id`` that are no longer mentioned while others are synced."""
+
+    user_id: UUID
+    sync_overdue_seconds: int = 60
+    #: Tickets that were looked at; None stands for all.
+    tickets: frozenset[int] | None = None
+
+
+Change = LogRow | EquityRow | Limits | Instrument | FxRate | WentSilent | AlertsEnded | GhostsNoted
 
 
 @dataclass(frozen=True)
@@ -167,11 +209,32 @@ class Arrival:
     change: Change
     order: int
     at: datetime
+    #: Whether the order is on record; it is not of history that nobody saw arrive.
+    is_recorded: bool = True
+    #: When a row of history was read.
+    read_at: datetime | None = None
+    #: As settled by `clock.settle`: the time at which it counts, whether it was ignored because there was a later row,
+    #: whether it shows that the clock went back, and whether it is a sign of life.
+    counts_at: datetime | None = None
+    #: When the window of a guard trigger begins; None for its time.
+    window_from: datetime | None = None
+    is_older: bool = False
+    shows_step: bool = False
+    is_alive: bool = False
 
     @cached_property
     def time(self) -> datetime:
-        """The time that the platform gave the row; that of the arrival where it gave none."""
-        return values.moment(getattr(self.change, "created_at", None)) or self.at
+        """The time at which it counts: the row's own, but never later than its arrival."""
+        if self.counts_at is not None:
+            return self.counts_at
+        created_at = values.moment(getattr(self.change, "created_at", None))
+        return self.at if created_at is None else min(created_at, self.at)
+
+    @property
+    def updated_at(self) -> datetime:
+        """When the platform was done with the row: `updated_at`, never later than the arrival, or its time."""
+        updated_at = values.moment(getattr(self.change, "updated_at", None))
+        return self.time if updated_at is None else min(updated_at, self.read_at or self.at)
 
     @cached_property
     def recency(self) -> tuple[datetime, int]:
@@ -191,4 +254,7 @@ def backfill_order(rows: Sequence[LogRow | EquityRow], at: datetime) -> list[Arr
         return arrival.time, isinstance(row, LogRow) and row.closes, row.id
 
     arrivals = sorted((Arrival(row, 0, at) for row in rows), key=position)
-    return [Arrival(arrival.change, order, at) for order, arrival in enumerate(arrivals, 1)]
+    return [
+        Arrival(arrival.change, order, at, is_recorded=False, read_at=at)
+        for order, arrival in enumerate(arrivals, 1)
+    ]

@@ -17,7 +17,7 @@ from typing import Any, Final
 from realtime.audit import values
 from realtime.audit.difference import ABSENT, Findings, same
 from realtime.audit.doubt import Doubt
-from realtime.audit.history import Limits
+from realtime.audit.history import Arrival, GhostsNoted, Limits
 from realtime.audit.money import drawdown_pct, level
 from realtime.audit.occurrences import LISTED_EVENTS, log_events, newest
 from realtime.audit.record import Record
@@ -28,9 +28,10 @@ State = Mapping[str, Any]
 _BOOK: Final = ("status", "open_positions_count", "matched_positions", "divergences_detected")
 _TOTALS: Final = ("total_positions", "total_unrealized_pnl", "total_unrealized_pnl_pct", "currency")
 _POSITION: Final = (
-    "symbol", "direction", "volume", "entry_price", "current_price", "unrealized_pnl_pct",
-    "take_profit", "stop_loss", "last_updated_at",
+    "symbol", "direction", "volume", "entry_price", "take_profit", "stop_loss", "instrument", "matched",
+     "divergence_reason",
 )  # fmt: skip
+_PRICE: Final = ("current_price", "unrealized_pnl_pct")
 _PROFIT: Final = ("unrealized_pnl", "pnl_currency")
 _OVERALL: Final = ("system_status", "any_positions_should_close")
 _LATEST: Final = ("current_equity", "currency", "last_checked_at")
@@ -54,9 +55,11 @@ class _Judge:
     def __init__(self, record: Record, shown: State) -> None:
         self._record = record
         self._shown = shown
-        self._expected = Oracle(record.user_id, record.instruments).state(record.history)
-        self._doubt = Doubt(record, shown)
         self._limits = record.limits or Limits(user_id=record.user_id)
+        self._expected = Oracle(record.user_id, record.instruments, record.stepped_at).state(
+            [*record.history, self._look()]
+        )
+        self._doubt = Doubt(record, shown)
         self._found = Findings()
 
     def judge(self) -> Findings:
@@ -68,19 +71,37 @@ class _Judge:
         self._breaches()
         return self._found
 
+    def _look(self) -> Arrival:
+        """Housekeeping's last look for positions that are no longer mentioned: as shown, unless it is long due."""
+        positions = self._shown["positions"]
+        shown = {
+            int(ticket)
+            for ticket, position in {**positions["open"], **positions.get("unmatched", {})}.items()
+            if "unconfirmed_since" in position
+        }
+        overdue = timedelta(seconds=self._limits.sync_overdue_seconds)
+        signs = [arrival.at for arrival in self._record.history if arrival.is_alive]
+        if signs and self._record.now - max(signs) > overdue + _OVERDUE:
+            shown |= {each.number for each in self._record.clock.tickets.all()}
+        change = GhostsNoted(self._record.user_id, self._limits.sync_overdue_seconds, frozenset(shown))
+        return Arrival(change, len(self._record.history) + 1, self._record.now)
+
     # Positions.
 
     def _positions(self) -> None:
         expected, shown = self._expected["positions"], self._shown["positions"]
         begun = len(self._found.doubts)
-        for ticket in sorted(expected["open"].keys() | shown["open"].keys(), key=int):
-            self._position(ticket, expected["open"].get(ticket), shown["open"].get(ticket))
+        for book in ("open", "unmatched"):
+            due, found = expected.get(book, {}), shown.get(book, {})
+            for ticket in sorted(due.keys() | found.keys(), key=int):
+                self._position(f"positions/{book}/{ticket}", ticket, due.get(ticket), found.get(ticket))
         # A sum of something doubtful is doubtful.
         doubtful = len(self._found.doubts) > begun or self._doubt.of_money
         self._found.compare("positions", expected, shown, _TOTALS, doubtful=doubtful)
         self._book(doubtful=doubtful or self._doubt.of_some_ticket)
         later = str(shown.get("last_updated_at", "")) > str(expected.get("last_updated_at", ""))
-        doubtful = self._doubt.timeless or (later and self._doubt.of_last_update)
+        capped = any(map(self._doubt.is_uncapped, self._record.log))
+        doubtful = self._doubt.timeless or capped or (later and self._doubt.of_last_update)
         self._found.compare("positions", expected, shown, ["last_updated_at"], doubtful=doubtful)
 
     def _book(self, *, doubtful: bool) -> None:
@@ -90,17 +111,22 @@ class _Judge:
         doubtful = doubtful or (more and self._doubt.of_the_past)
         self._found.compare("status", expected, shown, _BOOK, doubtful=doubtful)
 
-    def _position(self, ticket: str, expected: State | None, shown: State | None) -> None:
-        path = f"positions/open/{ticket}"
+    def _position(self, path: str, ticket: str, expected: State | None, shown: State | None) -> None:
         doubtful = self._doubt.of_ticket(ticket) or self._doubt.of_lost_versions(ticket, expected, shown)
         if expected is None or shown is None:
             self._found.add(path, expected or ABSENT, shown or ABSENT, doubtful=doubtful)
             return
         self._found.compare(path, expected, shown, _POSITION, doubtful=doubtful)
+        self._found.compare(path, expected, shown, _PRICE, doubtful=doubtful or self._doubt.of_price(ticket))
+        unsure = self._doubt.of_syncs or self._doubt.of_the_past or self._doubt.of_lost_rows
+        self._found.compare(path, expected, shown, ["unconfirmed_since"], doubtful=doubtful or unsure)
+        capped = self._doubt.of_update(ticket, shown["last_updated_at"])
+        self._found.compare(path, expected, shown, ["last_updated_at"], doubtful=doubtful or capped)
         self._found.compare(path, expected, shown, ["contract_size_assumed"],
                             doubtful=doubtful or self._doubt.of_money)  # fmt: skip
         currency = self._expected["guards"]["drawdown"].get("currency")
         unsure = self._doubt.of_rate(expected.get("symbol"), shown["pnl_currency"], currency)
+        unsure = unsure or self._doubt.of_price(ticket)
         self._found.compare(path, expected, shown, _PROFIT, doubtful=doubtful or unsure)
         earlier = shown["entry_time"] < expected["entry_time"]
         self._found.compare(path, expected, shown, ["entry_time"],
@@ -118,6 +144,7 @@ class _Judge:
                             doubtful=doubt.of_syncs or (later and doubt.of_lost_rows))  # fmt: skip
         self._found.compare("status", expected, shown, ["error_message"],
                             doubtful=doubt.of_syncs or doubt.of_lost_rows)  # fmt: skip
+        self._found.compare("status", expected, shown, ["clock_offset_seconds"], doubtful=doubt.of_clock)
         # Rows that are gone were counted.
         missing = expected["total_syncs"] - shown["total_syncs"]
         doubtful = missing < 0 or missing <= doubt.changed_syncs or doubt.of_altered
@@ -130,6 +157,7 @@ class _Judge:
         overdue = timedelta(seconds=self._limits.sync_overdue_seconds)
         if shown == "live" and all(now - each > overdue + _OVERDUE for each in times):
             doubtful = self._doubt.of_syncs or len(times) == 1 or self._doubt.of_time or self._doubt.of_limits
+            doubtful = doubtful or self._doubt.of_the_past or self._record.equity_gone_until is not None
             self._found.add("status/source", "silent", shown, doubtful=doubtful)
         elif shown == "silent" and times and all(now - each < overdue - _CLOCK_STEP for each in times):
             # The account may have fallen silent by limits that have changed since.
@@ -142,8 +170,8 @@ class _Judge:
         oldest = min((event["created_at"] for event in shown.values()), default="")
         for event_id, event in shown.items():
             path, doubtful = f"status/recent_events/{event_id}", self._doubt.of_event(event_id)
-            if event["event_type"] == "drawdown_alert":
-                continue  # what limits held at the time is not on record
+            if event["event_type"] == "drawdown_alert" or "notice" in event:
+                continue  # what limits held at the time, and when housekeeping looked, is not on record
             if event_id not in caused:
                 self._found.add(path, ABSENT, event, doubtful=doubtful)
                 continue
@@ -180,6 +208,7 @@ class _Judge:
             self._found.add(f"{path}/peak_equity", peak, shown_peak, doubtful=doubtful or lost)
             if lost:
                 expected = self._measured_from(shown_peak, expected)
+        doubtful = doubtful or self._doubt.of_clock or self._record.equity_gone_until is not None
         self._found.compare(path, expected, shown, _MEASURED, doubtful=doubtful)
         if ("liquidation_at" in shown) is not (expected["alert_type"] == "critical"):
             self._found.add(f"{path}/liquidation_at", expected.get("liquidation_at", ABSENT),
@@ -220,7 +249,8 @@ class _Judge:
 
     def _long_over(self, alert: State) -> bool:
         """Whether housekeeping should have ended it, or no row ever was the cause of it."""
-        detected = datetime.fromisoformat(alert["detected_at"])
+        behind = max(0, self._shown["status"].get("clock_offset_seconds", 0))
+        detected = datetime.fromisoformat(alert["detected_at"]) + timedelta(seconds=behind)
         window = timedelta(seconds=self._limits.alert_window_seconds)
         return not detected + window <= self._record.now < detected + window + _OVERDUE
 
@@ -231,7 +261,7 @@ class _Judge:
             _named(breach) for breach in guards["breaches"].values() if "cleared_at" not in breach
         )
         critical = (alert for alert in guards["alerts"].values() if alert["alert_type"] == "critical")
-        due = {f"{values.folded(alert['symbol'])}:{alert['condition_type']}" for alert in critical}
+        due = {f"{values.fold(alert['symbol'])}:{alert['condition_type']}" for alert in critical}
         if guards["drawdown"]["alert_type"] == "critical":
             due.add("drawdown")
         for name in sorted(due | standing.keys()):
@@ -246,4 +276,4 @@ def _named(breach: State) -> str:
     """Name of the guard that raised a breach: the drawdown, or an alert by its key."""
     if breach["kind"] == "drawdown":
         return "drawdown"
-    return f"{values.folded(breach['symbol'])}:{breach['condition_type']}"
+    return f"{values.fold(breach['symbol'])}:{breach['condition_type']}"

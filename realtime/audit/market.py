@@ -30,6 +30,7 @@ class Condition:
     condition_type: str
     level: str
     detected_at: datetime
+    window_from: datetime
     expires_at: datetime
     order: int
     before: Decimal | None = None
@@ -38,7 +39,7 @@ class Condition:
     @property
     def key(self) -> tuple[str, str]:
         """Names the condition: symbols are compared without case."""
-        return values.folded(self.symbol), self.condition_type
+        return values.fold(self.symbol), self.condition_type
 
     @property
     def pct(self) -> Decimal | None:
@@ -65,14 +66,15 @@ def condition_type(reason: str | None) -> str:
 def condition(arrival: Arrival, row: LogRow, limits: Limits) -> Condition:
     """The condition that the guard trigger ``row`` reports, judged by ``limits``."""
     kind = condition_type(row.divergence_reason)
-    first, second = _price(row.entry_price), _price(row.current_price)
+    first, second = values.price(row.entry_price), values.price(row.current_price)
     reported = Condition(
         row_id=row.id if row.inserted else f"{row.id}.{arrival.order}",
         symbol=values.symbol(row.symbol) or "*",
         condition_type=kind,
         level="warning",
         detected_at=arrival.time,
-        expires_at=arrival.time + timedelta(seconds=limits.alert_window_seconds),
+        window_from=arrival.window_from or arrival.time,
+        expires_at=(arrival.window_from or arrival.time) + timedelta(seconds=limits.alert_window_seconds),
         order=arrival.order,
         before=first if kind in _MEASURED else None,
         after=second if kind in _MEASURED else None,
@@ -81,11 +83,6 @@ def condition(arrival: Arrival, row: LogRow, limits: Limits) -> Condition:
 
 
 _MEASURED: Final = ("price_gap", "bid_ask_spread")
-
-
-def _price(value: object) -> Decimal | None:
-    """A price; 0 is MetaTrader's way to say that there is none."""
-    return values.number(value) or None
 
 
 def observed(reported: Condition) -> Decimal | None:
@@ -162,7 +159,7 @@ class Conditions:
             new = self.remembered[key] = replace(
                 old,
                 level=_level(old, limits),
-                expires_at=old.detected_at + timedelta(seconds=limits.alert_window_seconds),
+                expires_at=old.window_from + timedelta(seconds=limits.alert_window_seconds),
             )
             risen = replace(new, row_id=f"{new.row_id.partition('.')[0]}.{arrival.order}")
             self._compare(old, risen, arrival.at)

@@ -3,30 +3,66 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 from uuid import UUID
 
 from realtime.audit import values
+from realtime.audit.clock import Clock
 from realtime.audit.history import Arrival, History, LogRow
 from realtime.audit.market import Raised, is_guard_trigger
 from realtime.audit.money import Step
 from realtime.audit.ticket import Tickets
 
 LISTED_EVENTS: Final = 5
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 #: An event with its place among the others: by time, then by arrival.
 Placed = tuple[tuple[datetime, int], dict[str, Any]]
 
 
-def recent_events(history: History, user_id: UUID, drawdowns: list[Step]) -> dict[str, dict[str, Any]]:
-    """The newest events of ``user_id`` by id; a row that was updated in place has one event, its last."""
-    found = log_events(history, user_id)
+def recent_events(
+    history: History, user_id: UUID, drawdowns: list[Step], clock: Clock
+) -> dict[str, dict[str, Any]]:
+    """The newest events of ``user_id`` by id; a row that was updated in place has one event, its last.
+
+    ``history`` is settled, and ``clock`` is what it says of the platform's clock.
+    """
+    found = log_events(history, user_id) | _notices(clock)
     for step in drawdowns:
         if step.worsened:
             event = {"event_type": "drawdown_alert", "created_at": values.iso(step.moment)}
             found[step.cause] = (step.moment, step.arrival.order), event
     return newest(found, LISTED_EVENTS)
+
+
+def _notices(clock: Clock) -> dict[str, Placed]:
+    """What the server itself found: positions that are no longer mentioned, and a clock that is off."""
+    found: dict[str, Placed] = {}
+    for ghost in clock.tickets.ghosts:
+        row = ghost.state.change
+        assert isinstance(row, LogRow)
+        moment = int((ghost.state.time - _EPOCH) / timedelta(microseconds=1))
+        found[f"unconfirmed-{ghost.position_id}-{moment}"] = (
+            (ghost.look.at, ghost.look.order),
+            {
+                "event_type": "divergence_detected",
+                "created_at": values.iso(ghost.look.at),
+                "symbol": values.symbol(row.symbol),
+                "mt5_ticket": str(row.ticket),
+                "matched": row.match,
+                "notice": "position_unconfirmed",
+            },
+        )
+    for arrival in clock.offset_events:
+        assert isinstance(arrival.change, LogRow)
+        event = {
+            "event_type": "position_synced",
+            "created_at": values.iso(arrival.at),
+            "notice": "clock_offset",
+        }
+        found[f"clock-{arrival.change.id}"] = (arrival.at, arrival.order), event
+    return found
 
 
 def newest(events: dict[str, Placed], most: int) -> dict[str, dict[str, Any]]:

@@ -8,13 +8,14 @@ that were applied last. A row that waits in the inbox is on record as it was app
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any, Final
 from uuid import UUID
 
 from realtime.audit import values
+from realtime.audit.clock import Clock, settle
 from realtime.audit.history import (
     AlertsEnded,
     Arrival,
@@ -49,6 +50,9 @@ SELECT statement_timestamp() AS now,
                WHERE i.account IN ($1, guardwire.no_account()) AND i.source = 'g') AS limits_wait,
        EXISTS (SELECT FROM guardwire.inbox AS i
                WHERE i.account = guardwire.no_account() AND i.source IN ('i', 'x')) AS reference_waits,
+       (SELECT a.clock_stepped_at FROM guardwire.accounts AS a WHERE a.user_id = $1) AS clock_stepped_at,
+       ARRAY(SELECT ROW(f.base, f.quote) FROM guardwire.fx_current AS f WHERE f.clock_stepped_at IS NOT NULL)
+           AS stepped_pairs,
        ARRAY(SELECT s.new_row ->> 'id' FROM guardwire.set_aside AS s WHERE s.account = $1) AS set_aside,
        ARRAY(SELECT u.written FROM guardwire.log_users AS u WHERE u.user_id = $1) AS written,
        ARRAY(SELECT ROW(CASE WHEN l.peak_since < '9999-12-31 00:00:00+00' THEN l.peak_since END, {limits})
@@ -75,8 +79,12 @@ class Record:
     arrivals_since: datetime
     #: Arrivals before ``arrivals_since`` were recorded too, and may have been forgotten since.
     forgets: bool
-    #: Everything in the order in which it counts.
+    #: Everything in the order in which it counts, settled.
     history: list[Arrival] = field(default_factory=list)
+    #: Since this arrival the platform's clock is known to have gone back, where the rows that showed it are forgotten.
+    stepped_at: datetime | None = None
+    #: What the history says of the platform's clock.
+    clock: Clock = field(init=False)
     #: None where the account has never been given limits of its own.
     limits: Limits | None = None
     instruments: list[Instrument] = field(default_factory=list)
@@ -121,6 +129,10 @@ class Record:
         """The newest rates of all pairs."""
         return [each.change for each in self.history if isinstance(each.change, FxRate)]
 
+    def arrived(self, created_at: datetime) -> datetime:
+        """About when a row of this time arrived, by what is known of the platform's clock."""
+        return created_at + timedelta(seconds=self.clock.offset_seconds or 0)
+
     @property
     def passed_by(self) -> int:
         """How many rows were written past the triggers: they are young, and no trigger copied them."""
@@ -130,7 +142,7 @@ class Record:
         rows = [change for _, change in self.log] + [change for _, change in self.equity]
         return sum(
             row.id not in self.applied.keys() | self.set_aside and (moment := values.moment(row.created_at)) is not None
-            and since < moment <= self.now
+            and since < self.arrived(moment) <= self.now
             for row in rows
         )  # fmt: skip
 
@@ -148,12 +160,17 @@ async def read_record(
     record = Record(user_id, found["now"], found["ready"], found["arrivals_since"], found["forgets"])
     record.limits_wait, record.reference_waits = found["limits_wait"], found["reference_waits"]
     record.held_up_until = found["now"] if found["rows_wait"] else None
+    if found["clock_stepped_at"] is not None and found["clock_stepped_at"] < record.arrivals_since:
+        record.stepped_at = found["clock_stepped_at"]
     record.set_aside = set(found["set_aside"])
     record.instruments = [each for row in found["instruments"] if (each := _instrument(*row)) is not None]
     record.limits = next((_limits(user_id, row) for row in found["limits"]), None)
     rows = Rows(record)
     if found["rates_are_few"]:
         rows.rates = _rates(found["rates"], record)
+        assert record.unsure_rates is not None
+        # Which rate came last is not on record, only which has the latest time.
+        record.unsure_rates |= {(base, quote) for base, quote in found["stepped_pairs"]}
     for kind, statement, parameters in (
         (LogRow, sources.log, (user_id, _forms(user_id, found["written"]), most_rows)),
         (EquityRow, sources.equity, (user_id, most_rows)),
@@ -165,6 +182,7 @@ async def read_record(
             arrivals = row.get("arrivals", 0)
         if kind is LogRow and max(read, arrivals) >= most_rows:
             record.log_begins = rows.complete_since()
+            rows.has_all_arrivals = arrivals < most_rows
         record.rows += read
     rows.leave_out_early_equity()
     return rows
@@ -178,6 +196,8 @@ class Rows:
     placed: list[tuple[int, int, datetime, LogRow | EquityRow]] = field(default_factory=list)
     unplaced: list[LogRow | EquityRow] = field(default_factory=list)
     times: list[datetime] = field(default_factory=list)
+    #: Whether every recorded arrival of a row of the log was read.
+    has_all_arrivals: bool = True
     #: None where they were not read.
     rates: list[FxRate] | None = None
 
@@ -247,17 +267,26 @@ class Rows:
             record.unsure_rates = None
         found = [] if record.limits is None else [Arrival(record.limits, 0, _EPOCH)]
         found += [Arrival(rate, 0, record.now) for rate in self.rates or ()]
-        found += [
-            Arrival(each.change, 0, values.moment(getattr(each.change, "created_at", None)) or each.at)
-            for each in backfill_order(self.unplaced, record.now)
-        ]
+        found += [self._unseen(each) for each in backfill_order(self.unplaced, record.now)]
         found += [
             Arrival(change, 0, arrived_at)
             for _, _, arrived_at, change in sorted(self.placed, key=lambda each: each[:2])
         ]
         found.append(Arrival(AlertsEnded(record.user_id), 0, record.now))
-        record.history = [Arrival(each.change, order, each.at) for order, each in enumerate(found, 1)]
+        record.history, record.clock = settle(
+            [replace(each, order=order) for order, each in enumerate(found, 1)],
+            record.user_id,
+            record.stepped_at,
+        )
         return record
+
+    def _unseen(self, arrival: Arrival) -> Arrival:
+        """A row whose arrival was not read: of the log, it is earlier than the arrivals that were."""
+        moment = arrival.time
+        if isinstance(arrival.change, LogRow) and not self.has_all_arrivals:
+            listed = (at for _, _, at, change in self.placed if isinstance(change, LogRow))
+            moment = min(moment, min(listed, default=moment))
+        return replace(arrival, at=moment)
 
 
 def _moment(revision: int) -> datetime:
@@ -280,7 +309,7 @@ def _instrument(
     )
     if name is None or size is None or size <= 0 or currency is None:
         return None
-    return Instrument(symbol=values.folded(name), contract_size=size, quote_currency=currency)
+    return Instrument(symbol=values.fold(name), contract_size=size, quote_currency=currency)
 
 
 def _limits(user_id: UUID, row: Sequence[Any]) -> Limits:
@@ -302,7 +331,7 @@ def _rates(rows: Iterable[Sequence[Any]], record: Record) -> list[FxRate]:
     for base, quote, number, at in rows:
         pair = base, quote
         rate = FxRate(base=base, quote=quote, rate=Decimal(number), created_at=at)
-        if at is None or (pair in rates and rates[pair].rate != rate.rate):
+        if at is None or at > record.now or (pair in rates and rates[pair].rate != rate.rate):
             record.unsure_rates.add(pair)
         rates[pair] = rate
     return list(rates.values())

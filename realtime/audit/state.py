@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
-from datetime import timedelta
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
 from realtime.audit import values
 from realtime.audit.book import Reference, positions_channel
-from realtime.audit.history import Arrival, History, Instrument, LogRow, WentSilent
-from realtime.audit.market import Condition, conditions
+from realtime.audit.clock import Clock, settle
+from realtime.audit.history import Arrival, EquityRow, History, Instrument, LogRow, WentSilent
+from realtime.audit.market import Condition, conditions, is_guard_trigger
 from realtime.audit.money import Money, Step, limits_of, money, steps
 from realtime.audit.occurrences import breaches, recent_events
-from realtime.audit.ticket import Ticket, Tickets
+from realtime.audit.ticket import Ticket
 
 
 @dataclass(frozen=True)
@@ -24,37 +25,38 @@ class Oracle:
 
     user_id: UUID
     instruments: Iterable[Instrument] = field(default=())
+    #: Since when the platform's clock is known to have gone back, before the history begins.
+    stepped_at: datetime | None = None
 
     def state(self, history: History) -> dict[str, Any]:
         """All three channels after ``history``, which may speak of other users too."""
+        history, clock = settle(history, self.user_id, self.stepped_at)
         own = [arrival for arrival in history if self._is_own(arrival)]
-        tickets = Tickets(own).all()
+        tickets = clock.tickets.all()
         account = money(history, self.user_id)
         drawdowns = steps(history, self.user_id)
         reference = Reference.of(history, self.instruments)
         channels = {
-            "status": self._status(own, tickets, history, drawdowns),
+            "status": self._status(own, history, drawdowns, clock),
             "positions": positions_channel(tickets, own, reference, account.currency, account.balance),
-            "guards": self._guards(history, account, drawdowns),
+            "guards": self._guards(history, account, drawdowns, is_doubted=clock.doubted_at is not None),
         }
         return {name: wire(channel) for name, channel in channels.items()}
 
     def _is_own(self, arrival: Arrival) -> bool:
         return isinstance(arrival.change, LogRow) and arrival.change.owner == self.user_id
 
-    def _status(
-        self, own: History, tickets: list[Ticket], history: History, drawdowns: list[Step]
-    ) -> dict[str, Any]:
-        states = [ticket.state.change for ticket in tickets if ticket.state is not None]
-        matches = [row.match for row in states if isinstance(row, LogRow)]
+    def _status(self, own: History, history: History, drawdowns: list[Step], clock: Clock) -> dict[str, Any]:
+        tickets = [ticket for ticket in clock.tickets.all() if ticket.state is not None]
+        matches = [_match(ticket) for ticket in tickets]
         matched, diverging = matches.count(1), matches.count(2)
+        unconfirmed = sum(ticket.unconfirmed_since is not None for ticket in tickets)
         syncs = [arrival for arrival in own if _is_sync(arrival)]
-        good = [
-            arrival for arrival in syncs if isinstance(arrival.change, LogRow) and not arrival.change.failed
-        ]
+        good = [arrival for arrival in syncs if arrival.is_alive]
+        status = "warning" if diverging or unconfirmed else "healthy" if matched else "idle"
         return {
-            "status": "warning" if diverging else "healthy" if matched else "idle",
-            "source": self._source(good, history),
+            "status": status,
+            "source": self._source(history),
             "last_sync_at": values.iso(max(arrival.time for arrival in good)) if good else None,
             "last_sync_duration_ms": _duration_ms(max(good, key=lambda arrival: arrival.recency))
             if good
@@ -63,16 +65,31 @@ class Oracle:
             "open_positions_count": matched,
             "matched_positions": matched,
             "divergences_detected": diverging,
-            "error_message": _error_message(own),
-            "recent_events": recent_events(history, self.user_id, drawdowns),
+            "error_message": _error_message(own) or (_warning(tickets) if status == "warning" else None),
+            "clock_offset_seconds": clock.offset_seconds,
+            "recorded": None if any(map(self._records, history)) else False,
+            "recent_events": recent_events(history, self.user_id, drawdowns, clock),
         }
 
-    def _source(self, good_syncs: History, history: History) -> str:
-        silent = [each.order for each in history if each.change == WentSilent(self.user_id)]
-        last_sync = max((arrival.order for arrival in good_syncs), default=None)
-        return "live" if last_sync is not None and last_sync > max(silent, default=0) else "silent"
+    def _records(self, arrival: Arrival) -> bool:
+        """Whether the platform recorded something of the account that is shown."""
+        match arrival.change:
+            case EquityRow(user_id=self.user_id) as row:
+                return values.number(row.equity) is not None
+            case LogRow(owner=self.user_id) as row:
+                return row.bears_position or _is_sync(arrival) or is_guard_trigger(row, self.user_id)
+        return False
 
-    def _guards(self, history: History, account: Money, drawdowns: list[Step]) -> dict[str, Any]:
+    def _source(self, history: History) -> str:
+        silent = [each.order for each in history if each.change == WentSilent(self.user_id)]
+        sign_of_life = max((arrival.order for arrival in history if arrival.is_alive), default=None)
+        return "live" if sign_of_life is not None and sign_of_life > max(silent, default=0) else "silent"
+
+    def _guards(
+        self, history: History, account: Money, drawdowns: list[Step], *, is_doubted: bool
+    ) -> dict[str, Any]:
+        if is_doubted and account.level == "normal":
+            account = replace(account, level=None)
         market = conditions(history, self.user_id)
         reported = list(market.remembered.values())
         live = [each for each in reported if each.level != "normal"]
@@ -110,7 +127,34 @@ class Oracle:
 
 def _is_sync(arrival: Arrival) -> bool:
     row = arrival.change
-    return isinstance(row, LogRow) and row.kind == "sync" and row.usable
+    return isinstance(row, LogRow) and row.kind == "sync" and (row.usable or row.is_loop)
+
+
+def _match(ticket: Ticket) -> int | None:
+    row = None if ticket.state is None else ticket.state.change
+    return row.match if isinstance(row, LogRow) else None
+
+
+def _warning(tickets: list[Ticket]) -> str:
+    """What is wrong with the book, in a sentence."""
+    found = []
+    for one, many, concerned in (
+        ("diverges from the broker", "diverge from the broker", [each for each in tickets if _match(each) == 2]),
+        ("is no longer mentioned by the platform", "are no longer mentioned by the platform",
+         [each for each in tickets if each.unconfirmed_since is not None]),
+    ):  # fmt: skip
+        if concerned:
+            how_many = "1 position " + one if len(concerned) == 1 else f"{len(concerned)} positions {many}"
+            names = [_name(each) for each in concerned[:3]]
+            rest = f" and {len(concerned) - 3} more" if len(concerned) > 3 else ""
+            found.append(f"{how_many}: {', '.join(names)}{rest}")
+    return "; ".join(found)
+
+
+def _name(ticket: Ticket) -> str:
+    row = None if ticket.state is None else ticket.state.change
+    symbol = values.symbol(row.symbol) if isinstance(row, LogRow) else None
+    return f"{symbol} #{ticket.number}" if symbol else f"#{ticket.number}"
 
 
 def _duration_ms(arrival: Arrival) -> Decimal | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from datetime import UTC, datetime
 from decimal import ROUND_HALF_UP, Context, Decimal, localcontext
+from string import ascii_lowercase, ascii_uppercase
 from typing import Any, Final
 from uuid import UUID
 
@@ -12,6 +13,8 @@ EXACT: Final = Context(prec=400)
 _LARGEST_NUMBER: Final = Decimal(10) ** 15
 _FIRST_MOMENT: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _LAST_MOMENT: Final = datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC)
+_UPPER: Final = str.maketrans(ascii_lowercase, ascii_uppercase)
+_LOWER: Final = str.maketrans(ascii_uppercase, ascii_lowercase)
 _LARGEST_TICKET: Final = 2**63 - 1
 
 
@@ -23,6 +26,11 @@ def number(value: Any) -> Decimal | None:
     if not decimal.is_finite() or abs(decimal) >= _LARGEST_NUMBER:
         return None
     return rounded(decimal, 15) if decimal.as_tuple().exponent < -15 else decimal  # type: ignore[operator]
+
+
+def price(value: Any) -> Decimal | None:
+    """A number that is not 0, which is how MetaTrader writes that there is none."""
+    return number(value) or None
 
 
 def volume(value: Any) -> Decimal | None:
@@ -54,7 +62,7 @@ def ticket(value: int | None) -> int | None:
 
 def direction(value: Any) -> str | None:
     """``buy`` or ``sell``, also from 0 and 1 and in any case."""
-    return {"buy": "buy", "0": "buy", "sell": "sell", "1": "sell"}.get(str(value).strip().lower())
+    return {"buy": "buy", "0": "buy", "sell": "sell", "1": "sell"}.get(lowered(str(value).strip()))
 
 
 def symbol(value: str | None) -> str | None:
@@ -69,12 +77,17 @@ def text(value: str | None) -> str | None:
 
 def currency(value: str | None) -> str | None:
     """A currency's code: trimmed, at most 16 characters, in upper case; None when nothing is left."""
-    return folded(trimmed(value)[:16]) or None
+    return fold(trimmed(value)[:16]) or None
 
 
-def folded(value: str) -> str:
-    """``value`` with its ASCII letters in upper case, as the database folds names in every locale."""
-    return value.encode().upper().decode()
+def fold(value: str | None) -> str:
+    """In upper case, ASCII letters alone: what a database's locale or Python would do with others differs."""
+    return (value or "").translate(_UPPER)
+
+
+def lowered(value: str) -> str:
+    """In lower case, ASCII letters alone."""
+    return value.translate(_LOWER)
 
 
 def trimmed(value: str | None) -> str:

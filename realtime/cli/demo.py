@@ -15,7 +15,7 @@ from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final
 from urllib.parse import urlsplit, urlunsplit
 
 import msgspec
@@ -25,8 +25,12 @@ from realtime import logs
 from realtime.cli.database import check_database, open_database
 from realtime.cli.development import data_folder, development_key, read_settings
 from realtime.cli.process import allow_many_connections, check_port, collect_garbage_seldom, report_progress
+from realtime.cli.simulate import CLOCK_HELP, platform_clock
 from realtime.errors import ConfigurationError
 from realtime.settings import Settings
+
+if TYPE_CHECKING:
+    from realtime.simulator import SimulatorOptions
 
 USERS: Final = 3
 FOREIGN_ROWS: Final = "SELECT EXISTS (SELECT FROM public.reconciliation_logs WHERE user_id::text <> ALL ($1))"
@@ -48,6 +52,7 @@ def demo(
         typer.Option(help="Port of the dashboard.", show_default="GUARDWIRE_PORT, else 8000", min=1),
     ] = None,
     wipe: Annotated[bool, typer.Option("--wipe", help="Start from an empty database.")] = False,
+    clock: Annotated[str, typer.Option(help=CLOCK_HELP, show_default="right")] = "",
 ) -> None:
     """Show a live trading dashboard, fed by the rows of a simulated platform.
 
@@ -61,9 +66,12 @@ def demo(
 
     GUARDWIRE_PORT=8001 guardwire demo --wipe
     """
+    from realtime import simulator
+
     began = time.monotonic()
     read = read_settings()
     read = msgspec.structs.replace(read, port=port or read.port)
+    options = simulator.SimulatorOptions(users=USERS, clock=platform_clock(clock))
     if "MAKELEVEL" in os.environ:  # when make is killed, its commands run on
         from realtime.embedded.child import end_with_parent
 
@@ -73,7 +81,7 @@ def demo(
     signal.signal(signal.SIGTERM, _interrupt)
     logs.configure(level="WARNING", style="text", node="demo")
     with _imported_meanwhile("app"):  # the import takes as long as the start of the servers
-        _with_servers(read, wipe, began)
+        _with_servers(read, wipe, began, options)
 
 
 @contextmanager
@@ -86,7 +94,7 @@ def _imported_meanwhile(name: str) -> Iterator[None]:
         thread.join()  # an interpreter that exits during an import prints long tracebacks
 
 
-def _with_servers(read: Settings, wipe: bool, began: float) -> None:
+def _with_servers(read: Settings, wipe: bool, began: float, options: SimulatorOptions) -> None:
     from realtime.embedded import EmbeddedServers
 
     folder = data_folder(read)
@@ -100,7 +108,7 @@ def _with_servers(read: Settings, wipe: bool, began: float) -> None:
         if read.database_url:
             _run(_refuse_foreign_rows(read.database_url))
         read = msgspec.structs.replace(read, database_url=servers.database_url, redis_url=servers.redis_url)
-        _run(_demo(read, folder, began, ours=servers.postgres is not None))
+        _run(_demo(read, folder, began, options, ours=servers.postgres is not None))
 
 
 def _interrupt(_: int, __: FrameType | None) -> None:
@@ -114,10 +122,10 @@ def _run(main: Coroutine[Any, Any, None]) -> None:
         runner.run(main)
 
 
-async def _demo(read: Settings, folder: Path, began: float, *, ours: bool) -> None:
+async def _demo(read: Settings, folder: Path, began: float, options: SimulatorOptions, *, ours: bool) -> None:
     import app
     from queries.migrations.run import migrate
-    from realtime.simulator import SimulatorOptions, demo_user_id, simulate
+    from realtime.simulator import demo_user_id, simulate
 
     stop = _stop_on_signals()
     users = [demo_user_id(index) for index in range(USERS)]
@@ -130,9 +138,7 @@ async def _demo(read: Settings, folder: Path, began: float, *, ours: bool) -> No
     key = development_key(folder)
     collect_garbage_seldom()
     async with app.serving(served, development=app.Development(key=key, demo_user=users[0])) as url:
-        platform = asyncio.create_task(
-            simulate(read.database_url, SimulatorOptions(users=USERS), stop=stop), name="platform"
-        )
+        platform = asyncio.create_task(simulate(read.database_url, options, stop=stop), name="platform")
         announcing = asyncio.create_task(_announce(url, read, folder, began), name="announce")
         try:
             await _wait_for_end(platform, asyncio.create_task(stop.wait(), name="stop"), announcing)

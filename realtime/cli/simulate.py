@@ -10,11 +10,13 @@ import typer
 
 from realtime.cli.database import check_database, read_database_settings
 from realtime.cli.process import report_progress
+from realtime.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from realtime.simulator import SimulatorOptions, SimulatorReport
+    from realtime.simulator import PlatformClock, SimulatorOptions, SimulatorReport
 
 HOURLY = "Events an hour"
+CLOCK_HELP = "The platform's clock: +3h, -2h, or step, which goes back an hour after half a minute."
 
 
 def simulate(
@@ -32,6 +34,7 @@ def simulate(
     closes: Annotated[float, typer.Option(min=0, rich_help_panel=HOURLY)] = 60.0,
     drawdowns: Annotated[float, typer.Option(min=0, rich_help_panel=HOURLY)] = 6.0,
     guard_triggers: Annotated[float, typer.Option(min=0, rich_help_panel=HOURLY)] = 40.0,
+    clock: Annotated[str, typer.Option(help=CLOCK_HELP, show_default="right")] = "",
 ) -> None:
     """Write a trading platform's rows to the database at DATABASE_URL.
 
@@ -57,11 +60,22 @@ def simulate(
         closes=closes,
         drawdowns=drawdowns,
         guard_triggers=guard_triggers,
+        clock=platform_clock(clock),
     )
     report = asyncio.run(_until_interrupted(database_url, options))
     report_progress(
         f"{report.log_rows:,} log rows in {report.seconds:.0f} s, {report.rows_per_second:,.1f} a second"
     )
+
+
+def platform_clock(text: str) -> PlatformClock:
+    """The clock that an option ``--clock`` names; raises ConfigurationError where that is none."""
+    from realtime.simulator import PlatformClock
+
+    try:
+        return PlatformClock.parse(text) if text else PlatformClock()
+    except ValueError as error:
+        raise ConfigurationError([f"--clock: {error}."]) from error
 
 
 async def _until_interrupted(database_url: str, options: SimulatorOptions) -> SimulatorReport:

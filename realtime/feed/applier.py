@@ -41,7 +41,7 @@ _APPLY_BATCH: Final = _APPLY.format("apply")
 _APPLY_SINGLY: Final = _APPLY.format("apply_singly")
 # A server that may prepare transactions gets no notification of the platform's rows: guardwire.copy_row sends none.
 _STATUS: Final = """
-SELECT s.waiting, s.oldest_seconds, s.set_aside, s.unread_accounts,
+SELECT s.waiting, s.oldest_seconds, s.set_aside, s.unread_accounts, s.clocks_off, s.doubted_accounts,
        c.notify AND current_setting('max_prepared_transactions') = '0' AS notifies
 FROM guardwire.inbox_status() AS s CROSS JOIN guardwire.configuration AS c
 """
@@ -282,6 +282,8 @@ class Applier:
         METRICS.inbox_oldest.set(status["oldest_seconds"])
         METRICS.set_aside_now.set(status["set_aside"])
         METRICS.unread_accounts.set(status["unread_accounts"])
+        METRICS.clocks_off.set(status["clocks_off"])
+        METRICS.doubted_accounts.set(status["doubted_accounts"])
         self._rows_notify = status["notifies"]
 
     async def _release(self, connection: asyncpg.Connection[Any]) -> None:

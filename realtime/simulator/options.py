@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import uuid
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
+
+from realtime.simulator.clock import PlatformClock
 
 #: The demo has the same accounts on every machine, so that an old token fits a demo with new data.
 _DEMO_NAMESPACE: Final = uuid.uuid5(uuid.NAMESPACE_URL, "guardwire:demo")
@@ -54,6 +56,8 @@ class SimulatorOptions:
     updates_in_place: float = 0.0
     #: Share of rows beside which a row is written that no platform should write.
     odd_rows: float = 0.0
+    #: What stamps the rows.
+    clock: PlatformClock = field(default_factory=PlatformClock)
 
     def __post_init__(self) -> None:
         problems = [

@@ -6,7 +6,6 @@ import asyncio
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from random import Random
 from typing import Final
 from uuid import UUID
@@ -57,7 +56,7 @@ async def simulate(
 
 
 async def _open(writer: Writer, platform: SimulatedPlatform, user_ids: Sequence[UUID]) -> None:
-    now = datetime.now(UTC)
+    now = platform.options.clock.now(0.0)
     leftovers = await writer.left_open(user_ids, now)
     size = platform.options.rows_per_commit
     for start in range(0, len(leftovers), size):
@@ -89,7 +88,8 @@ class _Run:
                 step += 1
                 if await self._wait_until(started + step * STEP_SECONDS):
                     break
-                await self._commit_all(self.platform.step(datetime.now(UTC)), late)
+                now = self.options.clock.now(time.monotonic() - started)
+                await self._commit_all(self.platform.step(now), late)
                 if time.monotonic() - reported_at >= _PROGRESS_SECONDS:
                     reported_at = time.monotonic()
                     self.progress(self._sentence(reported_at - started, opening_rows))

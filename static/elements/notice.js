@@ -1,5 +1,6 @@
 import { clock } from "./format.js";
 import { partsOf, write } from "./parts.js";
+import { clockOff, syncedAtMs } from "./platform.js";
 
 /** A short interruption greys the numbers, and only a longer one is put into words. */
 const PATIENCE_MS = 800;
@@ -46,25 +47,29 @@ export function sentence({ state, level, connection, online, isAsking, ageMs, da
   if (level === "blind") return `No connection. The account may look different by now.${from}`;
   if (level === "stale" && connection.phase === "open") return `The server has lost sight of its database.${from}`;
   if (level === "stale") return `Reconnecting.${from}`;
-  if (isEmpty(state)) return "Nothing has been recorded for this account yet.";
-  if (state.status?.source !== "silent" || !state.status.last_sync_at) return "";
-  return `The trading platform is silent: prices are from ${clock(state.status.last_sync_at, databaseNowMs)}.`;
+  return platformSentence(state.status, databaseNowMs);
+}
+
+/**
+ * The sentence about a trading platform that is silent, or whose clock is off.
+ *
+ * @param {import("../state.js").Status | undefined} status
+ * @param {number} databaseNowMs
+ */
+function platformSentence(status, databaseNowMs) {
+  if (!status) return "";
+  if (status.recorded === false) return "Nothing was ever recorded for this account: is it the right one?";
+  const syncedMs = syncedAtMs(status);
+  if (status.source === "silent" && syncedMs !== null)
+    return `The trading platform is silent: prices are from ${clock(new Date(syncedMs).toISOString(), databaseNowMs)}.`;
+  const offset = status.clock_offset_seconds;
+  if (offset === undefined) return "";
+  const effect = offset < 0 ? "its rows count from their arrival on" : "the times of its rows are that much too early";
+  return `The trading platform's clock is ${clockOff(offset)}: ${effect}. Its operator can set it right.`;
 }
 
 /** A reason as a sentence: some come with a full stop, and some without. @param {string | undefined} reason */
 function closing(reason = "") {
   const text = reason || "closed";
   return text.endsWith(".") ? text : `${text}.`;
-}
-
-/**
- * Whether the platform has never written a row for the account. A wrong account in a token looks like this, and would
- * otherwise look like a healthy account without positions.
- *
- * @param {import("../state.js").AccountState} state
- */
-function isEmpty({ status, positions, guards }) {
-  if (!status || !positions || !guards) return false;
-  const hasRows = status.total_syncs > 0 || positions.last_updated_at || guards.drawdown.last_checked_at;
-  return !hasRows && Object.keys(status.recent_events).length === 0;
 }

@@ -40,9 +40,13 @@ export class PositionRow {
   };
 
   /** @param {import("../state.js").Position} position */
-  #describe({ symbol = UNKNOWN, direction, volume, entry_time }) {
-    const { symbol: name, side, opened } = this.#parts;
-    if (write(name, symbol) && name) name.title = symbol;
+  #describe(position) {
+    const { symbol = UNKNOWN, instrument, direction, volume, entry_time } = position;
+    const { symbol: name, side, opened, mark } = this.#parts;
+    if (write(name, symbol) && name) name.title = instrument ? `${symbol}: ${instrument}` : symbol;
+    write(mark, markOf(position));
+    if (mark) mark.hidden = markOf(position) === "";
+    this.element.toggleAttribute("data-uncounted", position.matched !== undefined);
     write(side, direction ? SIDES[direction] : UNKNOWN);
     if (side) side.className = direction ?? "";
     this.#move("volume", number(volume, VOLUME_DECIMALS, MOST_VOLUME_DECIMALS), volume, this.#shown?.volume);
@@ -72,4 +76,15 @@ export class PositionRow {
     if (!write(this.#parts[part], text) || !cell || now === before || !this.#shown || !this.#lively()) return;
     flash(cell, now === undefined || before === undefined ? "new" : now > before ? "up" : "down");
   }
+}
+
+/**
+ * What is wrong with a position, in words; empty when nothing is.
+ *
+ * @param {import("../state.js").Position} position
+ */
+function markOf({ matched, divergence_reason, unconfirmed_since }) {
+  const match = matched === 2 ? "Diverges from the broker" : matched === 0 ? "Not matched yet" : "";
+  const reasoned = match && divergence_reason ? `${match}: ${divergence_reason}` : match;
+  return [reasoned, unconfirmed_since && "No longer mentioned by the platform"].filter(Boolean).join(". ");
 }

@@ -22,7 +22,8 @@ export class PositionsElement extends HTMLElement {
     if (positions === this.#shown || !positions) return;
     this.#lively = level === "connected" && this.#shown !== undefined;
     this.#shown = positions;
-    const entries = Object.entries(positions.open).sort(newestFirst);
+    // Those that broker and bot do not agree on stand among the others, because they need a look the most.
+    const entries = Object.entries({ ...positions.open, ...positions.unmatched }).sort(newestFirst);
     const list = entries.map(([, position]) => position);
     this.#rows.update(entries, { all: this.#decimals.learn(list) });
     this.#frame(list);
@@ -31,7 +32,8 @@ export class PositionsElement extends HTMLElement {
   /** @param {import("../state.js").Position[]} positions */
   #frame(positions) {
     const { count, nothing, table, assumed, currency } = this.#parts;
-    write(count, String(positions.length));
+    const unmatched = positions.filter(({ matched }) => matched !== undefined).length;
+    write(count, unmatched === 0 ? String(positions.length) : `${positions.length - unmatched} + ${unmatched} not matched`);
     for (const [element, shown] of /** @type {const} */ ([
       [nothing, positions.length === 0],
       [table, positions.length > 0],

@@ -16,13 +16,13 @@ export class ProfitElement extends HTMLElement {
     if (!positions) return;
     const { total, currency, share, chart } = this.#parts;
     const { total_unrealized_pnl: pnl, total_unrealized_pnl_pct: percent, currency: unit } = positions;
-    write(total, pnl === undefined ? subtotals(positions.open) : signed(pnl));
+    write(total, pnl === undefined ? subtotals(positions) : signed(pnl));
     total?.toggleAttribute("data-several", pnl === undefined);
     if (total) total.dataset.tone = tone(pnl);
     if (chart) chart.hidden = pnl === undefined;
     write(currency, pnl === undefined ? "" : (unit ?? ""));
-    if (pnl === undefined) write(share, "No total: a rate between these currencies is not known.");
-    else write(share, percent === undefined ? "" : `${signed(percent)} % of the balance`);
+    const known = percent === undefined ? "" : `${signed(percent)} % of the balance`;
+    write(share, [pnl === undefined ? whyNoTotal(positions) : known, uncounted(positions)].filter(Boolean).join(" · "));
   }
 
   /** @param {import("./view.js").View} view */
@@ -54,16 +54,32 @@ export class ProfitElement extends HTMLElement {
   }
 }
 
+/** @param {import("../state.js").Positions} positions */
+function whyNoTotal({ open, currency }) {
+  const all = Object.values(open);
+  const assumed = all.filter(({ contract_size_assumed }) => contract_size_assumed).length;
+  if (assumed > 0) return `No total: ${assumed} of ${all.length} positions ${assumed === 1 ? "has" : "have"} no known contract size.`;
+  if (all.some(({ unrealized_pnl }) => unrealized_pnl === undefined)) return "No total: a position's P&L is not known.";
+  if (currency === undefined) return "No total: the account's currency is not known yet.";
+  return "No total: a rate between these currencies is not known.";
+}
+
+/** @param {import("../state.js").Positions} positions */
+function uncounted({ unmatched = {} }) {
+  const count = Object.keys(unmatched).length;
+  return count === 0 ? "" : `+${count} not counted`;
+}
+
 /**
  * The sum for each currency, where one sum of all would be wrong.
  *
- * @param {{ [ticket: string]: import("../state.js").Position }} open
+ * @param {import("../state.js").Positions} positions
  */
-function subtotals(open) {
+function subtotals({ open }) {
   /** @type {Map<string, number>} */
   const sums = new Map();
-  for (const { unrealized_pnl, pnl_currency } of Object.values(open)) {
-    if (unrealized_pnl === undefined || !pnl_currency) return UNKNOWN;
+  for (const { unrealized_pnl, pnl_currency, contract_size_assumed } of Object.values(open)) {
+    if (unrealized_pnl === undefined || !pnl_currency || contract_size_assumed) return UNKNOWN;
     sums.set(pnl_currency, (sums.get(pnl_currency) ?? 0) + unrealized_pnl);
   }
   return [...sums].map(([currency, sum]) => `${signed(Number(sum.toFixed(2)))} ${currency}`).join(" · ") || number(undefined);

@@ -1,7 +1,8 @@
 import { UNKNOWN, clock, duration, number } from "./format.js";
 import { partsOf, write } from "./parts.js";
+import { clockOff, syncedAtMs } from "./platform.js";
 
-const STATUSES = { healthy: "Healthy", idle: "Idle", warning: "Divergence", unknown: "Not known yet" };
+const STATUSES = { healthy: "Healthy", idle: "Idle", warning: "Warning", unknown: "Not known yet" };
 const SOURCES = { live: "live", silent: "silent" };
 
 /** Whether the reconciliation of this account is alive, and agrees with the broker. */
@@ -19,7 +20,10 @@ export class SyncElement extends HTMLElement {
     const stopped = status.source === "silent" && status.last_sync_at !== undefined;
     if (health) health.dataset.status = stopped ? "silent" : status.status;
     if (source) source.dataset.source = status.source;
-    write(this.#parts.status, stopped ? "Platform silent" : STATUSES[status.status]);
+    write(this.#parts.status, stopped ? "Platform silent" : wordOf(status));
+    const { clockRow } = this.#parts;
+    if (clockRow) clockRow.hidden = status.clock_offset_seconds === undefined;
+    write(this.#parts.clock, status.clock_offset_seconds === undefined ? "" : clockOff(status.clock_offset_seconds));
     write(source, SOURCES[status.source]);
     write(this.#parts.duration, status.last_sync_duration_ms === undefined ? UNKNOWN : `${number(status.last_sync_duration_ms)} ms`);
     write(this.#parts.syncs, number(status.total_syncs));
@@ -32,12 +36,18 @@ export class SyncElement extends HTMLElement {
 
   /** @param {import("./view.js").View} view */
   tick({ databaseNowMs }) {
-    const at = this.#shown?.last_sync_at;
+    const atMs = this.#shown ? syncedAtMs(this.#shown) : null;
     const { lastSync } = this.#parts;
     if (!lastSync) return;
-    write(lastSync, at === undefined ? "never" : `${ago(databaseNowMs - Date.parse(at))}`);
-    lastSync.title = at === undefined ? "" : clock(at, databaseNowMs);
+    write(lastSync, atMs === null ? "never" : ago(databaseNowMs - atMs));
+    lastSync.title = atMs === null ? "" : clock(new Date(atMs).toISOString(), databaseNowMs);
   }
+}
+
+/** @param {import("../state.js").Status} status */
+function wordOf({ status, divergences_detected, recorded }) {
+  if (recorded === false) return "Nothing recorded";
+  return status === "warning" && divergences_detected > 0 ? "Divergence" : STATUSES[status];
 }
 
 /** Whole seconds, because tenths would flicker. @param {number} ms */

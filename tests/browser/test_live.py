@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from datetime import UTC, datetime, timedelta
 
 from playwright.sync_api import expect
 
@@ -183,14 +184,16 @@ def test_a_platform_that_falls_silent_takes_the_prices_their_colour(
 ) -> None:
     trader.insert("guard_limits", sync_overdue_seconds=1)
     trader.open(7001, "XAUUSD", 1950.50, current_price=1955.75)
-    dashboard.open()
+    dashboard.show()
     expect(dashboard.notice()).to_contain_text("The trading platform is silent", timeout=15_000)
     expect(dashboard.part("gw-sync", "status")).to_have_text("Platform silent")
     assert dashboard.colour(dashboard.part("gw-profit", "total")) == _grey(dashboard)
-    dashboard.expect_word("Live")
+    dashboard.expect_word("Live link")
+    expect(dashboard.part("gw-connection", "age")).to_contain_text("prices")
 
 
 def test_everything_shown_follows_a_burst_to_its_end(dashboard: Dashboard, trader: Trader) -> None:
+    trader.equity(10_000)
     for ticket in range(7001, 7011):
         trader.open(ticket, "EURUSD", 1.0842)
     dashboard.open()
@@ -219,3 +222,50 @@ def _sum(amounts: list[str]) -> float:
 
 def _grey(dashboard: Dashboard) -> str:
     return dashboard.colour(dashboard.page.locator("gw-profit h2"))
+
+
+def test_positions_that_do_not_match_are_seen_and_marked_and_in_no_sum(
+    dashboard: Dashboard, trader: Trader
+) -> None:
+    trader.equity(10_000)
+    trader.open(7001, "XAUUSD", 1950.50, current_price=1955.75)
+    trader.open(7002, "XAUUSD", 1950.50, current_price=1955.75, matched=2, divergence_reason="volume differs")
+    dashboard.open()
+    expect(dashboard.part("gw-profit", "total")).to_have_text("+52.50")
+    expect(dashboard.part("gw-profit", "share")).to_contain_text("+1 not counted")
+    expect(dashboard.part("gw-positions", "count")).to_have_text("1 + 1 not matched")
+    expect(dashboard.row(7002)).to_contain_text("Diverges from the broker: volume differs")
+    expect(dashboard.part("gw-sync", "error")).to_have_text(
+        "1 position diverges from the broker: XAUUSD #7002"
+    )
+
+
+def test_an_assumed_contract_size_leaves_no_total(dashboard: Dashboard, trader: Trader) -> None:
+    trader.equity(10_000)
+    trader.open(7001, "XAUUSD.r", 1950.50, current_price=1955.75)
+    trader.open(7002, "NOSUCH", 10, current_price=11)
+    dashboard.open()
+    expect(dashboard.part("gw-profit", "share")).to_contain_text(
+        "1 of 2 positions has no known contract size"
+    )
+    expect(dashboard.cell(7001, "pnl")).to_contain_text("+52.50")
+
+
+def test_a_platform_whose_clock_is_off_is_named(dashboard: Dashboard, trader: Trader) -> None:
+    ahead = datetime.now(UTC) + timedelta(hours=3)
+    trader.equity(10_000)
+    for price in (1951, 1952, 1953, 1954):
+        trader.append(
+            7001, symbol="XAUUSD", direction="buy", volume=0.1, entry_price=1950, current_price=price, matched=1,
+            created_at=ahead,
+        )  # fmt: skip
+    dashboard.open()
+    expect(dashboard.cell(7001, "price")).to_have_text("1,954.00")
+    expect(dashboard.part("gw-sync", "clock")).to_have_text("3 h ahead")
+    expect(dashboard.notice()).to_contain_text("The trading platform's clock is 3 h ahead")
+
+
+def test_an_account_that_was_never_recorded_says_so(dashboard: Dashboard) -> None:
+    dashboard.open()
+    expect(dashboard.notice()).to_contain_text("Nothing was ever recorded for this account")
+    expect(dashboard.part("gw-sync", "status")).to_have_text("Nothing recorded")

@@ -102,7 +102,7 @@ def test_the_account_of_another_user_stays_unseen(
     sign_in(form, key.issue(uuid4()))
     form.expect_word("Live")
     expect(form.page.get_by_text("No open positions")).to_be_visible()
-    expect(form.notice()).to_contain_text("Nothing has been recorded for this account yet.")
+    expect(form.notice()).to_contain_text("Nothing was ever recorded for this account")
     trader.open(7002, "XAUUSD", 1950.50)
     assert form.row(7001).count() == form.row(7002).count() == 0
 

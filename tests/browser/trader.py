@@ -31,7 +31,9 @@ class Trader:
         """Open a position of 0.1 lot at ``price``, ``minutes`` after the others."""
         opened = _OPENED + timedelta(minutes=minutes)
         row = {"entry_price": price, "current_price": price, "direction": "buy", "volume": 0.1, "matched": 1}
-        self.append(ticket, symbol=symbol, created_at=opened, **{**row, **columns})
+        # Only the row of now is a sync: a sync of two hours ago would tell of a clock that is off.
+        self.append(ticket, event_type="warning", symbol=symbol, created_at=opened, **{**row, **columns})
+        self.append(ticket, symbol=symbol, **{**row, **columns})
 
     def move(
         self, ticket: int, price: float, *, symbol: str = "XAUUSD", entry_price: float = 1950.50

@@ -84,6 +84,9 @@ async def test_an_open_position_has_every_field_of_the_contract(
         "status": "open",
         "matched_with_bot": True,
         "last_updated_at": "2025-01-15T09:00:00.000000Z",
+        "instrument": None,
+        "divergence_reason": None,
+        "unconfirmed_since": None,
     }
 
 

@@ -80,6 +80,8 @@ def test_what_is_absent_on_the_stream_is_null_in_rest() -> None:
         "divergences_detected": 0,
         "recent_events": [],
         "error_message": None,
+        "clock_offset_seconds": None,
+        "recorded": True,
     }
     assert opened(EMPTY["positions"]) == {
         "user_id": USER,
@@ -88,6 +90,7 @@ def test_what_is_absent_on_the_stream_is_null_in_rest() -> None:
         "total_unrealized_pnl_pct": None,
         "currency": None,
         "positions": [],
+        "unmatched_positions": [],
         "last_updated_at": None,
     }
     guards = documents.guards_status(
@@ -134,6 +137,9 @@ def test_a_position_has_every_field_of_the_contract() -> None:
         "status": "open",
         "matched_with_bot": True,
         "last_updated_at": "2025-01-15T10:30:10.000000Z",
+        "instrument": None,
+        "divergence_reason": None,
+        "unconfirmed_since": None,
     }
 
 
@@ -172,6 +178,7 @@ def test_a_symbol_is_matched_as_a_whole(asked: str) -> None:
         "total_unrealized_pnl_pct": None,
         "currency": "USD",
         "positions": [],
+        "unmatched_positions": [],
         "last_updated_at": "2025-01-15T10:30:10.000000Z",
     }
 
@@ -197,7 +204,24 @@ def test_totals_of_one_symbol_are_of_the_positions_listed() -> None:
     whole, gold, index = opened(state), opened(state, "XAUUSD"), opened(state, "de40")
     assert (whole["total_positions"], whole["total_unrealized_pnl"], whole["currency"]) == (3, None, "USD")
     assert (gold["total_positions"], gold["total_unrealized_pnl"], gold["currency"]) == (2, 52.43, "USD")
-    assert (index["total_positions"], index["total_unrealized_pnl"], index["currency"]) == (1, 10.0, "EUR")
+    assert (index["total_positions"], index["total_unrealized_pnl"], index["currency"]) == (1, None, "USD")
+
+
+def test_positions_that_do_not_match_are_listed_apart_and_in_no_total() -> None:
+    agreed = book(t1=position(symbol="XAUUSD", unrealized_pnl=52.5, pnl_currency="USD"))
+    differing = position(
+        symbol="XAUUSD", matched=2, divergence_reason="volume", unconfirmed_since="2025-01-15T09:00:00Z"
+    )
+    state = {**agreed, "unmatched": {"2": differing}, "total_unrealized_pnl": 52.5, "currency": "USD"}
+    for shown in (opened(state), opened(state, "xauusd")):
+        assert (shown["total_positions"], shown["total_unrealized_pnl"]) == (1, 52.5)
+        (apart,) = shown["unmatched_positions"]
+        assert (apart["ticket"], apart["matched_with_bot"], apart["divergence_reason"]) == (
+            2,
+            False,
+            "volume",
+        )
+    assert opened(state, "EURUSD")["unmatched_positions"] == []
 
 
 def test_the_percentage_is_of_the_whole_book_or_null() -> None:
@@ -237,7 +261,8 @@ def test_a_total_never_errs_by_a_cent(cents: list[int]) -> None:
         f"t{n}": position(symbol="A", unrealized_pnl=c / 100, pnl_currency="USD")
         for n, c in enumerate(cents, 1)
     }
-    total = opened(book(**positions, t999=position()), "A")["total_unrealized_pnl"]
+    listed = {**book(**positions, t999=position()), "currency": "USD"}
+    total = opened(listed, "A")["total_unrealized_pnl"]
     assert Decimal(repr(total)) == Decimal(sum(cents)) / 100
 
 
@@ -265,6 +290,7 @@ def test_an_event_has_every_field_of_the_contract() -> None:
         "user_id": USER,
         "created_at": "2025-01-15T10:30:10.000000Z",
         "divergence_reason": "volume_mismatch",
+        "notice": None,
         "description": "EURUSD #2147483655 diverges from the broker: volume_mismatch",
         "metadata": {"symbol": "EURUSD", "mt5_ticket": 2147483655, "matched": 2, "pnl_gbp": None},
     }

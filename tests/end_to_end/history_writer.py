@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from queries.capture import housekeep
-from realtime.audit.history import AlertsEnded, Arrival, Change, Limits, LogRow
+from realtime.audit.history import AlertsEnded, Arrival, Change, GhostsNoted, Limits, LogRow
 from tests.end_to_end import tables
 from tests.end_to_end.naming import Names
 from tests.end_to_end.statements import (
@@ -29,6 +29,11 @@ from tests.inbox import apply_batches, wait_for_empty_inbox
 
 #: The inbox is applied after every commit except each so many-th, so that some batches hold several commits.
 _APPLIED_LATER = 3
+_MAKE_DUE = "UPDATE guardwire.accounts SET sync_due_at = clock_timestamp() WHERE sync_due_at IS NOT NULL"
+#: The clock at which the triggers copied the last rows of this transaction, the last one first.
+_ARRIVED = (
+    "SELECT arrived_at FROM guardwire.inbox WHERE xid = pg_current_xact_id() ORDER BY nth DESC LIMIT $1"
+)
 
 
 @dataclass(frozen=True)
@@ -137,10 +142,13 @@ class HistoryWriter:
         if self.node_applies or self._begun % _APPLIED_LATER:
             await self.apply()
 
-    def _copy(self, opened: _Open, at: datetime, *changes: Change) -> None:
-        for change in changes:
+    async def _copy(self, opened: _Open, at: datetime, *changes: Change) -> None:
+        """Note what a statement changed, in the order of the rows, with the clock that the trigger noted for each."""
+        arrived = await opened.connection.fetch(_ARRIVED, len(changes))
+        noted = [row["arrived_at"] for row in reversed(arrived)] if len(arrived) == len(changes) else []
+        for change, moment in zip(changes, noted or [at] * len(changes), strict=True):
             self._statements += 1
-            opened.copied.append(_Copied(self._statements, at, change))
+            opened.copied.append(_Copied(self._statements, moment, change))
 
     async def _execute(self, opened: _Open, statement: Statement) -> None:
         names, rows, at = self.names, self._rows | opened.rows, datetime.now(UTC)
@@ -162,7 +170,7 @@ class HistoryWriter:
             case SetInstrument():
                 instrument = names.instrument(statement)
                 await tables.set_instrument(opened.connection, instrument)
-                self._copy(opened, at, instrument)
+                await self._copy(opened, at, instrument)
             case Housekeeping():
                 await self._housekeep()
             case RolledBack(statements):
@@ -171,31 +179,37 @@ class HistoryWriter:
     async def _housekeep(self) -> None:
         """Run a node's housekeeping in a transaction of its own."""
         await self.apply()
+        # An account is looked at when its sync may be overdue.
+        await self.applier.execute(_MAKE_DUE)
         at = datetime.now(UTC)
         await housekeep(self.applier)
-        for user_id in self.names.users:
-            self.arrivals.append(Arrival(AlertsEnded(user_id), len(self.arrivals) + 1, at))
+        for change in (
+            change(user_id) for change in (GhostsNoted, AlertsEnded) for user_id in self.names.users
+        ):
+            self.arrivals.append(Arrival(change, len(self.arrivals) + 1, at))
 
     async def _insert(self, opened: _Open, table: tables.Table, rows: Sequence[Any]) -> None:
         at = datetime.now(UTC)
         await table.insert(opened.connection, rows)
-        self._copy(opened, at, *rows)
+        await self._copy(opened, at, *rows)
         opened.rows |= {row.id: row for row in rows if isinstance(row, LogRow)}
 
     async def _update(self, opened: _Open, ids: Sequence[str], columns: Columns) -> None:
         rows, changes, at = self._rows | opened.rows, self.names.changes(columns), datetime.now(UTC)
+        changed: list[Change] = []
         for row_id in await tables.LOG.update(opened.connection, ids, changes):
             row = replace(rows[row_id], inserted=False, **changes)
             opened.rows[row_id] = row
-            self._copy(opened, at, row)
+            changed.append(row)
+        await self._copy(opened, at, *changed)
 
     async def _set_limits(self, opened: _Open, limits: Limits, *, forget: bool) -> None:
         at = datetime.now(UTC)
-        if forget:
-            await tables.forget_limits(opened.connection, limits.user_id)
-        else:
+        if forget and not await tables.forget_limits(opened.connection, limits.user_id):
+            return
+        if not forget:
             await tables.set_limits(opened.connection, limits)
-        self._copy(opened, at, limits)
+        await self._copy(opened, at, limits)
 
     async def _roll_back(self, opened: _Open, statements: Sequence[Statement]) -> None:
         kept = list(opened.copied), dict(opened.rows)

@@ -15,6 +15,8 @@ from tests.end_to_end.statements import USERS, Columns, SetInstrument
 _histories = itertools.count()
 #: Rows are older than any event during a test, so that none of their times is taken for the clock's.
 _AGO: Final = timedelta(minutes=30)
+#: Different seconds of a drawn history are further apart than the 5 s within which a clock that went back is steady.
+_SPREAD: Final = 7
 _ODD_TIMES: Final[dict[str, datetime | str]] = {
     "old": datetime(1960, 1, 1, tzinfo=UTC),
     "infinity": "infinity",
@@ -101,13 +103,21 @@ class Names:
     def symbol(self, symbol: int | str | None) -> str | None:
         if symbol == "lower":
             return f"s{self.number}x0"
+        if isinstance(symbol, str) and "@" in symbol:
+            return symbol.replace("@", f"S{self.number}X0")
         return f"S{self.number}X{symbol}" if isinstance(symbol, int) else symbol
 
     def currency(self, currency: int) -> str:
         return f"C{self.number}X{currency}"
 
-    def at(self, second: float | str | None) -> datetime | str | None:
-        """The time of a row: so many seconds after the start, or an unusable one."""
+    def at(self, second: float | str | timedelta | None) -> datetime | str | None:
+        """The time of a row: seconds after the start, what a clock that is off shows now, or an unusable one."""
         if second is None:
             return None
-        return _ODD_TIMES[second] if isinstance(second, str) else self.start + timedelta(seconds=second)
+        if isinstance(second, timedelta):
+            return datetime.now(UTC) + second
+        return (
+            _ODD_TIMES[second]
+            if isinstance(second, str)
+            else self.start + timedelta(seconds=second * _SPREAD)
+        )

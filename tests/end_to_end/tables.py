@@ -109,9 +109,10 @@ async def set_limits(connection: Any, limits: Limits) -> None:
     )
 
 
-async def forget_limits(connection: Any, user_id: UUID) -> None:
-    """Remove a user's limits; the defaults apply again."""
-    await connection.execute("DELETE FROM guard_limits WHERE user_id = $1", user_id)
+async def forget_limits(connection: Any, user_id: UUID) -> bool:
+    """Remove a user's limits; the defaults apply again. Whether there were any."""
+    done: str = await connection.execute("DELETE FROM guard_limits WHERE user_id = $1", user_id)
+    return done != "DELETE 0"
 
 
 async def set_instrument(connection: Any, instrument: Instrument) -> None:

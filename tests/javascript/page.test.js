@@ -12,6 +12,7 @@ globalThis.HTMLElement = class {};
 const { alarmOf } = await import("../../static/elements/alarm.js");
 const { newestFirst } = await import("../../static/elements/positions.js");
 const { sentence } = await import("../../static/elements/notice.js");
+const { silentForMs } = await import("../../static/elements/platform.js");
 const { wordFor } = await import("../../static/elements/connection_state.js");
 
 test("numbers have grouping, a true minus and the decimals asked for", () => {
@@ -111,6 +112,9 @@ const view = (fields) => ({
 
 test("the one word on the connection", () => {
   assert.equal(wordFor(view({})), "Live");
+  const silent = { status: { source: "silent", last_sync_at: "2026-01-05T08:57:00.000000Z" } };
+  assert.equal(wordFor(view({ state: silent })), "Live link", "the link is live, the prices are not");
+  assert.equal(wordFor(view({ state: { status: { source: "silent" } } })), "Live", "there are no prices");
   assert.equal(wordFor(view({ level: "stale" })), "Stale");
   assert.equal(wordFor(view({ level: "stale", connection: { phase: "waiting" } })), "Reconnecting");
   assert.equal(wordFor(view({ level: "blind", connection: { phase: "waiting" } })), "Blind");
@@ -128,8 +132,19 @@ test("whatever takes the numbers their authority is put into words, and nothing 
   const refused = { phase: "closed", ending: { reason: "revoked" } };
   assert.match(sentence(view({ level: "blind", connection: refused })), /revoked/);
   assert.match(sentence(view({ state: { status: { source: "silent", last_sync_at: "2026-01-05T08:00:00.000000Z" } } })), /silent/);
+  const off = (seconds) => view({ state: { status: { source: "live", clock_offset_seconds: seconds } } });
+  assert.match(sentence(off(-10800)), /clock is 3 h ahead: its rows count from their arrival on/);
+  assert.match(sentence(off(7260)), /clock is 2 h 1 min behind: .* too early/);
+  assert.match(sentence(view({ state: { status: { source: "silent", recorded: false } } })), /Nothing was ever recorded/);
   assert.equal(sentence(view({ level: "blind", connection: { phase: "connecting" }, ageMs: null })), "");
   assert.match(sentence(view({ level: "blind", connection: { phase: "waiting" }, ageMs: null })), /cannot be reached/);
+});
+
+test("a platform whose clock is behind synced later than its rows say", () => {
+  const status = { source: "silent", last_sync_at: "2026-01-05T07:00:00.000000Z", clock_offset_seconds: 7200 };
+  assert.equal(silentForMs(view({ state: { status } })), 1_000);
+  assert.equal(silentForMs(view({ state: { status: { ...status, clock_offset_seconds: -7200 } } })), 7_201_000);
+  assert.equal(silentForMs(view({})), null);
 });
 
 /** A tab's storage, an address with scripted answers (none without `answers`), and a user who pastes the next token. */
@@ -285,18 +300,6 @@ test("a critical market condition is the demand to close its symbol, and an unna
 test("without a demand of the guards there is no alarm", () => {
   assert.equal(alarmOf(view({})), null);
   assert.equal(alarmOf(guarded({ any_positions_should_close: false })), null);
-});
-
-test("an account without any row is named as such, and no other is", () => {
-  const empty = { status: { total_syncs: 0, recent_events: {} }, positions: {}, guards: { drawdown: {} } };
-  assert.match(sentence(view({ state: empty })), /Nothing has been recorded/);
-  const recorded = [
-    { status: { total_syncs: 1, recent_events: {} } },
-    { status: { total_syncs: 0, recent_events: { a: {} } } },
-    { positions: { last_updated_at: "2026-01-05T09:00:00.000000Z" } },
-    { guards: { drawdown: { last_checked_at: "2026-01-05T09:00:00.000000Z" } } },
-  ];
-  for (const part of recorded) assert.equal(sentence(view({ state: { ...empty, ...part } })), "");
 });
 
 test("a sentence that ends in a full stop gets no second one", () => {

@@ -31,6 +31,12 @@ from tests.operations.exposition import parse
 USER = UUID(int=0xA11CE)
 TESTS = Path(__file__).parents[1]
 
+#: A sync whose platform's clock is so many seconds behind.
+_LATE_SYNC = """
+INSERT INTO reconciliation_logs (user_id, mt5_position_id, symbol, matched, event_type, created_at)
+VALUES ($1, $2, 'XAUUSD', 1, 'sync', now() - make_interval(secs => $3))
+"""
+
 
 async def samples(running: Node) -> dict[str, float]:
     """The samples of /metrics by name, and by the value of the label when there is one."""
@@ -153,6 +159,26 @@ async def test_rows_that_wait(running: Node, database: asyncpg.Connection[Any]) 
     await database.execute("SELECT guardwire.read_history($1)", USER)
     await until(none_waits)
     assert (await samples(running))["guardwire_inbox_oldest_seconds"] == 0
+
+
+async def test_a_platform_whose_clock_is_off_or_may_have_gone_back(
+    running: Node, database: asyncpg.Connection[Any]
+) -> None:
+    for _ in range(3):
+        await database.execute(_LATE_SYNC, USER, 1, 7200)
+    await wait_for_empty_inbox(database)
+
+    async def is_off() -> bool:
+        return (await samples(running))["guardwire_clocks_off_accounts"] == 1
+
+    await until(is_off)
+    await database.execute(_LATE_SYNC, USER, 1, 14_400)
+    await wait_for_empty_inbox(database)
+
+    async def is_doubted() -> bool:
+        return (await samples(running))["guardwire_doubted_accounts"] == 1
+
+    await until(is_doubted)
 
 
 async def test_rows_that_cannot_be_applied(running: Node, database: asyncpg.Connection[Any]) -> None:

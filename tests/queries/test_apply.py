@@ -365,6 +365,7 @@ async def test_what_rows_come_to_does_not_depend_on_the_size_of_batches(writer: 
 PLAIN: list[dict[str, Any]] = [
     {},
     {"current_price": "1951.123456"},
+    {"current_price": "-37.63"},
     {"updated_at": 1.5},
     {"updated_at": 0.5},
     {"slippage_pips": "0.4"},
@@ -396,7 +397,7 @@ NOT_PLAIN: list[dict[str, Any]] = [
     {"current_price": None},
     {"current_price": "NaN"},
     {"current_price": "1e9"},
-    {"current_price": "-1"},
+    {"current_price": 0},
 ]
 
 PLAIN_EQUITY: list[dict[str, Any]] = [

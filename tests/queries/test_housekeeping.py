@@ -115,7 +115,7 @@ async def test_two_nodes_note_a_silence_once(writer: DatabaseWriter, connect: Co
 
 async def test_arrivals_and_ignored_rows_that_are_old_are_deleted(writer: DatabaseWriter) -> None:
     await writer.sync()
-    await writer.sync(ticket=None)
+    await writer.sync(ticket=-7)
     await writer.equity(1000)
     await writer.equity(1001, created_at=None)
     await writer.connection.execute(

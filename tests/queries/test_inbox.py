@@ -578,7 +578,7 @@ async def test_no_setting_of_a_session_changes_what_is_copied(
         await other.sync(
             ticket=ticket,
             created_at="1970-01-01 00:00:00.000001+00",
-            updated_at="9999-12-31 23:59:59.999999+00",
+            updated_at="2019-12-31 23:59:59.999999+00",
             current_price="1955.123456789",
             symbol="A\x01",
         )
@@ -586,7 +586,7 @@ async def test_no_setting_of_a_session_changes_what_is_copied(
     for ticket, setting in enumerate(SETTINGS, 1):
         position = await writer.position(ticket)
         assert position["entry_time"].isoformat() == "1970-01-01T00:00:00.000001+00:00", setting
-        assert position["updated_at"].isoformat() == "9999-12-31T23:59:59.999999+00:00", setting
+        assert position["updated_at"].isoformat() == "2019-12-31T23:59:59.999999+00:00", setting
         assert (position["current_price"], position["symbol"]) == (Decimal("1955.123456789"), "A\x01"), (
             setting
         )

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import random
+import time
 from typing import Any
+from uuid import UUID
 
 import asyncpg
 import pytest
 
+from tests.inbox import apply_batch
 from tests.queries.conftest import Connect
 from tests.queries.database_writer import DatabaseWriter
 
@@ -17,6 +21,8 @@ RELEASE = "SELECT guardwire.release_lease($1)"
 APPLY = "SELECT (guardwire.apply($1, 1000)).applied"
 SCAN_FROM = "SELECT scan_from FROM guardwire.applier WHERE shard = 0"
 LAST_NTH = "SELECT last_value FROM guardwire.inbox_nth_seq"
+#: How long writers write side by side.
+WRITE_SECONDS = 3.0
 
 
 @pytest.fixture
@@ -222,6 +228,48 @@ async def test_rows_of_writers_that_end_at_different_times_are_all_found(
         await renew(writer.connection, renewals)
     assert set(await writer.book()) == {"1", "10", "11", "12"}
     assert await renew(writer.connection) == await writer.value(LAST_NTH)
+
+
+async def write_slowly(connection: Any, users: list[UUID], seed: int) -> None:
+    """Transactions of some seconds and of none, with savepoints, some of them rolled back."""
+    chance = random.Random(seed)
+    accounts = [DatabaseWriter(connection, user, applies=False) for user in users]
+    ends_at = time.monotonic() + WRITE_SECONDS
+    while time.monotonic() < ends_at:
+        is_slow = chance.random() < 0.2
+        transaction = connection.transaction(isolation=chance.choice(["read_committed", "repeatable_read"]))
+        await transaction.start()
+        for _ in range(chance.choice([1, 2, 10])):
+            if chance.random() < 0.1:
+                await connection.execute("SAVEPOINT here")
+            await chance.choice(accounts).sync(ticket=chance.randint(1, 5))
+            await asyncio.sleep(chance.uniform(0, 0.2) if is_slow else 0)
+        await (transaction.rollback() if chance.random() < 0.15 else transaction.commit())
+
+
+@pytest.mark.parametrize("seed", range(2))
+async def test_while_the_scan_passes_open_transactions_every_row_is_applied_once(
+    writer: DatabaseWriter, connect: Connect, seed: int
+) -> None:
+    chance, users = random.Random(seed), [UUID(int=number) for number in range(1, 5)]
+    writing = asyncio.gather(*[write_slowly(await connect(), users, 10 * seed + each) for each in range(5)])
+    passed = 0
+    while not writing.done():
+        await renew(writer.connection, 1)
+        passed += await writer.value("SELECT cardinality(passed_xids) FROM guardwire.applier")
+        for _ in range(chance.randint(0, 5)):
+            await apply_batch(writer.connection, batch_rows=chance.choice([1, 3, 10, 1000]))
+            await asyncio.sleep(chance.uniform(0, 0.02))
+    await writing
+    assert passed > 0, "no transaction was open when the lease was renewed"
+    await renew(writer.connection)
+    await writer.apply()
+    assert await writer.inbox() == []
+    applied = [
+        row["log_id"] for row in await writer.connection.fetch("SELECT log_id FROM guardwire.arrivals")
+    ]
+    written = [row["id"] for row in await writer.connection.fetch("SELECT id FROM reconciliation_logs")]
+    assert sorted(applied) == sorted(written)
 
 
 async def test_a_transaction_that_the_scan_passed_is_taken_whole(

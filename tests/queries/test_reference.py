@@ -203,10 +203,10 @@ async def test_a_price_counts_by_the_instrument_as_it_was_applied(writer: Databa
 
 
 async def test_an_instrument_that_is_renamed_is_another_one(writer: DatabaseWriter) -> None:
-    await writer.sync(symbol="GOLD")
-    await writer.execute("UPDATE instruments SET symbol = 'GOLD' WHERE symbol = 'XAUUSD'")
+    await writer.sync(symbol="BULLION")
+    await writer.execute("UPDATE instruments SET symbol = 'BULLION' WHERE symbol = 'XAUUSD'")
     assert (await writer.position())["contract_size"] == 100
-    await writer.execute("UPDATE instruments SET symbol = 'XAUUSD' WHERE symbol = 'GOLD'")
+    await writer.execute("UPDATE instruments SET symbol = 'XAUUSD' WHERE symbol = 'BULLION'")
     assert (await writer.position())["contract_size_assumed"]
 
 

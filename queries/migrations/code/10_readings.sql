@@ -27,6 +27,11 @@ RETURN CASE jsonb_typeof(value)
                                               THEN (value #>> '{}')::bigint END END
 END;
 
+-- Whether a row names no ticket at all: null, 0 or an empty text. Any other value that is no ticket cannot be used.
+CREATE OR REPLACE FUNCTION guardwire.has_no_ticket(value jsonb) RETURNS boolean
+LANGUAGE sql IMMUTABLE PARALLEL SAFE
+RETURN coalesce(value #>> '{}', '') COLLATE "C" ~ '^\s*0*(\.0*)?\s*$';
+
 -- A number below 10^15 in size, with at most 15 decimals: more decimals would be too small for the floating point that
 -- clients read. NaN and infinity are no JSON numbers.
 CREATE OR REPLACE FUNCTION guardwire.read_number(value jsonb) RETURNS numeric
@@ -37,6 +42,11 @@ RETURN CASE jsonb_typeof(value)
                                  AND (value #>> '{}') COLLATE "C" ~ '^\s*[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d{1,3})?\s*$'
                                 THEN CASE WHEN abs((value #>> '{}')::numeric) < 1e15 THEN round((value #>> '{}')::numeric, 15) END END
 END;
+
+-- A price or level. MetaTrader writes 0 where there is none; prices below 0 are real.
+CREATE OR REPLACE FUNCTION guardwire.read_price(value jsonb) RETURNS numeric
+LANGUAGE sql IMMUTABLE PARALLEL SAFE
+RETURN nullif(guardwire.read_number(value), 0);
 
 -- Whole seconds from 0 to `most`.
 CREATE OR REPLACE FUNCTION guardwire.read_seconds(value jsonb, most integer) RETURNS integer
@@ -92,6 +102,46 @@ RETURN upper(guardwire.read_text(value, characters) COLLATE "C");
 CREATE OR REPLACE FUNCTION guardwire.fold(symbol text) RETURNS text
 LANGUAGE sql IMMUTABLE PARALLEL SAFE
 RETURN upper(symbol COLLATE "C");
+
+-- The time at which a row of the platform counts: its own, but never later than its arrival, because whole platforms have clocks
+-- that are hours ahead. Where the platform's clock is known to have gone back (guardwire.accounts.clock_stepped_at) a row counts at
+-- its arrival, unless it is so much older that no clock explains it. A row without a time counts at its arrival.
+CREATE OR REPLACE FUNCTION guardwire.effective_time(created_at timestamptz, arrived_at timestamptz, stepped_at timestamptz)
+RETURNS timestamptz
+LANGUAGE sql IMMUTABLE PARALLEL SAFE
+RETURN CASE WHEN arrived_at >= stepped_at AND arrived_at - created_at <= '26:00:00'::interval THEN arrived_at
+            ELSE least(created_at, arrived_at) END;
+
+-- Adds a row that was ignored as older to the run of such rows before it (`positions.older_rows`). A row that no clock explains
+-- ends the run; of rows that disagree by more than 5 s the earlier ones are dropped.
+CREATE OR REPLACE FUNCTION guardwire.note_older(run bigint[], created_at timestamptz, arrived_at timestamptz) RETURNS bigint[]
+LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE AS $$
+DECLARE
+    -- Both are exact to the microsecond, as their difference is.
+    late_us bigint := (extract(epoch FROM arrived_at - created_at) * 1000000)::bigint;
+BEGIN
+    IF arrived_at - created_at > '26:00:00'::interval THEN
+        RETURN NULL;
+    END IF;
+    run := coalesce(run, '{}') || late_us;
+    WHILE (SELECT max(u.late) - min(u.late) FROM unnest(run) AS u (late)) > 5000000 LOOP
+        run := run[2:];
+    END LOOP;
+    RETURN run;
+END
+$$;
+
+-- Whether a run of rows that were ignored as older shows that the platform's clock went back: three that agree. Rows of an import
+-- do not agree.
+CREATE OR REPLACE FUNCTION guardwire.has_stepped(run bigint[]) RETURNS boolean
+LANGUAGE sql IMMUTABLE PARALLEL SAFE
+RETURN cardinality(run) >= 3;
+
+-- Whether a row that was ignored as older puts its account in doubt: a clock that went back would explain it, and the few seconds
+-- by which rows overtake each other would not.
+CREATE OR REPLACE FUNCTION guardwire.is_doubtful(created_at timestamptz, arrived_at timestamptz) RETURNS boolean
+LANGUAGE sql IMMUTABLE PARALLEL SAFE
+RETURN arrived_at - created_at > '00:00:05'::interval AND arrived_at - created_at <= '26:00:00'::interval;
 
 -- The date of a moment as microseconds since 1970.
 CREATE OR REPLACE FUNCTION guardwire.unix_us(at timestamptz) RETURNS bigint

@@ -137,6 +137,7 @@ CREATE TYPE guardwire.log_row AS (
     kind text,
     failed boolean,
     is_sync boolean,
+    created_at timestamptz,
     at timestamptz,
     updated_at timestamptz,
     duration_ms double precision,
@@ -157,16 +158,24 @@ CREATE TYPE guardwire.log_row AS (
     arrived_at timestamptz,
     revision bigint,
     ordinal integer,
-    inserted boolean
+    inserted boolean,
+    is_loop boolean,
+    is_older boolean,
+    window_from timestamptz
 );
 COMMENT ON TYPE guardwire.log_row IS 'A row of reconciliation_logs as read, and how it arrived';
 COMMENT ON COLUMN guardwire.log_row.kind IS 'open or close (a row about a position), guard, or null';
-COMMENT ON COLUMN guardwire.log_row.at IS 'created_at; the time of arrival where that is unusable';
+COMMENT ON COLUMN guardwire.log_row.created_at IS 'As the platform wrote it; null where that is unusable';
+COMMENT ON COLUMN guardwire.log_row.at IS 'Time at which the row counts (guardwire.effective_time)';
+COMMENT ON COLUMN guardwire.log_row.updated_at IS 'Of the platform, but not later than the arrival; null where that is unusable';
 COMMENT ON COLUMN guardwire.log_row.duration_ms IS 'updated_at - created_at; null unless positive';
 COMMENT ON COLUMN guardwire.log_row.fingerprint IS 'guardwire.fingerprint of the row where a plain sync may follow it; else null';
 COMMENT ON COLUMN guardwire.log_row.revision IS 'Revision that the row is applied at; 0 for history';
 COMMENT ON COLUMN guardwire.log_row.ordinal IS 'Order among the rows of that revision';
 COMMENT ON COLUMN guardwire.log_row.inserted IS 'False where the row was updated in place';
+COMMENT ON COLUMN guardwire.log_row.is_loop IS 'A sync without a ticket: it says that the reconciliation ran, and nothing about a position';
+COMMENT ON COLUMN guardwire.log_row.window_from IS 'When the window of a guard trigger begins: at, but later where the platform''s clock is known to be behind';
+COMMENT ON COLUMN guardwire.log_row.is_older IS 'The row was ignored, because the position had a later row';
 
 -- A hash of all that a row of the log says besides prices, times and ids. Two syncs of one ticket with the same fingerprint
 -- differ only in these: the second is a plain sync.
@@ -199,10 +208,11 @@ BEGIN
     r.kind := guardwire.log_kind(event_type, r.close_reason);
     r.failed := coalesce(guardwire.read_word(log ->> 'status') = 'failed', false);
     r.is_sync := coalesce(event_type = 'sync', false);
-    r.at := guardwire.read_time(log ->> 'created_at');
+    r.created_at := guardwire.read_time(log ->> 'created_at');
     r.updated_at := guardwire.read_time(log ->> 'updated_at');
-    r.duration_ms := CASE WHEN r.updated_at > r.at THEN extract(epoch FROM r.updated_at - r.at) * 1000 END;
-    r.at := coalesce(r.at, arrived_at);
+    r.duration_ms := CASE WHEN r.updated_at > r.created_at THEN extract(epoch FROM r.updated_at - r.created_at) * 1000 END;
+    r.updated_at := CASE WHEN r.updated_at IS NOT NULL THEN least(r.updated_at, CASE revision WHEN 0 THEN statement_timestamp() ELSE arrived_at END) END;
+    r.at := guardwire.effective_time(r.created_at, arrived_at, NULL);
     r.matched := coalesce(guardwire.read_matched(log -> 'matched'),
                           CASE WHEN event_type IN ('divergence', 'warning', 'unmatched_position') THEN 2 ELSE 0 END);
     r.symbol := guardwire.read_text(log ->> 'symbol', 64);
@@ -210,11 +220,11 @@ BEGIN
                        WHEN 'buy' THEN 'buy' WHEN '0' THEN 'buy' WHEN 'sell' THEN 'sell' WHEN '1' THEN 'sell' END;
     r.volume := guardwire.read_number(log -> 'volume');
     r.volume := CASE WHEN r.volume >= 0 THEN r.volume END;
-    r.entry_price := guardwire.read_number(log -> 'entry_price');
-    r.current_price := guardwire.read_number(log -> 'current_price');
-    r.take_profit := guardwire.read_number(log -> 'take_profit');
-    r.stop_loss := guardwire.read_number(log -> 'stop_loss');
-    r.closed_price := guardwire.read_number(log -> 'closed_price');
+    r.entry_price := guardwire.read_price(log -> 'entry_price');
+    r.current_price := guardwire.read_price(log -> 'current_price');
+    r.take_profit := guardwire.read_price(log -> 'take_profit');
+    r.stop_loss := guardwire.read_price(log -> 'stop_loss');
+    r.closed_price := guardwire.read_price(log -> 'closed_price');
     r.pnl_gbp := guardwire.read_number(log -> 'pnl_gbp');
     r.divergence_reason := guardwire.read_text(log ->> 'divergence_reason', 500);
     r.error_message := guardwire.read_text(log ->> 'error_message', 500);
@@ -224,6 +234,9 @@ BEGIN
     r.revision := revision;
     r.ordinal := ordinal;
     r.inserted := inserted;
+    r.is_loop := r.is_sync AND r.kind = 'open' AND NOT r.failed AND guardwire.has_no_ticket(log -> 'mt5_position_id');
+    r.is_older := false;
+    r.window_from := r.at;
     RETURN r;
 END
 $$;
@@ -236,6 +249,7 @@ CREATE TYPE guardwire.equity_row AS (
     balance numeric,
     currency text,
     cash_flow numeric,
+    created_at timestamptz,
     at timestamptz,
     arrived_at timestamptz,
     revision bigint,
@@ -253,5 +267,6 @@ RETURN ROW(
     guardwire.read_user(snapshot ->> 'id'), guardwire.read_user(snapshot ->> 'user_id'),
     guardwire.read_number(snapshot -> 'equity'), guardwire.read_number(snapshot -> 'balance'),
     guardwire.read_code(snapshot ->> 'currency', 16), coalesce(guardwire.read_number(snapshot -> 'cash_flow'), 0),
-    coalesce(guardwire.read_time(snapshot ->> 'created_at'), arrived_at), arrived_at, revision, ordinal, inserted, nth
+    guardwire.read_time(snapshot ->> 'created_at'),
+    guardwire.effective_time(guardwire.read_time(snapshot ->> 'created_at'), arrived_at, NULL), arrived_at, revision, ordinal, inserted, nth
 )::guardwire.equity_row;

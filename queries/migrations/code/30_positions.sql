@@ -8,8 +8,7 @@ RETURN CASE direction WHEN 'buy' THEN volume * contract_size WHEN 'sell' THEN -v
 -- Price change that is 1 % in the position's favour; null when unknown.
 CREATE OR REPLACE FUNCTION guardwire.pct_unit(direction text, entry_price numeric) RETURNS numeric
 LANGUAGE sql IMMUTABLE PARALLEL SAFE
-RETURN CASE WHEN entry_price > 0
-                THEN CASE direction WHEN 'buy' THEN entry_price * 0.01 WHEN 'sell' THEN entry_price * -0.01 END END;
+RETURN CASE direction WHEN 'buy' THEN abs(entry_price) * 0.01 WHEN 'sell' THEN abs(entry_price) * -0.01 END;
 
 -- A position's floating profit in its quote currency, exact; null when unknown.
 CREATE OR REPLACE FUNCTION guardwire.pnl(entry_price numeric, current_price numeric, point_value numeric) RETURNS numeric
@@ -27,26 +26,25 @@ RETURN CASE WHEN abs(coalesce(current_price, entry_price) - entry_price) < abs(p
 CREATE OR REPLACE FUNCTION guardwire.convert(pnl numeric, quote_currency text, account_currency text) RETURNS numeric
 LANGUAGE plpgsql STABLE AS $$
 DECLARE
-    found_rate numeric;
+    direct guardwire.fx_current;
+    inverse guardwire.fx_current;
 BEGIN
     IF quote_currency <> account_currency THEN
-        SELECT fx.rate INTO found_rate FROM guardwire.fx_current AS fx
+        SELECT fx.* INTO direct FROM guardwire.fx_current AS fx
         WHERE fx.base = quote_currency AND fx.quote = account_currency;
-        IF FOUND THEN
-            RETURN round(pnl * found_rate, 2);
-        END IF;
-        SELECT fx.rate INTO found_rate FROM guardwire.fx_current AS fx
+        SELECT fx.* INTO inverse FROM guardwire.fx_current AS fx
         WHERE fx.base = account_currency AND fx.quote = quote_currency;
-        IF FOUND THEN
-            RETURN round(pnl * 1.00000000 / found_rate, 2);
-        END IF;
+        RETURN round(CASE WHEN direct.as_of >= coalesce(inverse.as_of, direct.as_of) THEN pnl * direct.rate
+                          WHEN inverse.rate IS NOT NULL THEN pnl * 1.00000000 / inverse.rate
+                          ELSE pnl END, 2);
     END IF;
     RETURN round(pnl, 2);
 END
 $$;
 
 -- Computes the columns that follow from a position's state. A plain sync is applied without the bounds of pnl and pnl_pct,
--- so a position that could reach them loses its fingerprint.
+-- so a position that could reach them loses its fingerprint. A position that the platform no longer mentioned loses it too, because
+-- its next row ends the mark.
 CREATE OR REPLACE FUNCTION guardwire.recompute_position(p guardwire.positions) RETURNS guardwire.positions
 LANGUAGE plpgsql IMMUTABLE AS $$
 BEGIN
@@ -54,30 +52,53 @@ BEGIN
     p.pct_unit := guardwire.pct_unit(p.direction, p.entry_price);
     p.pnl := guardwire.pnl(p.entry_price, p.current_price, p.point_value);
     p.pnl_pct := guardwire.pnl_pct(p.entry_price, p.current_price, p.pct_unit);
-    IF NOT p.is_open OR (abs(p.point_value) < 1e7 AND p.entry_price < 1e6 AND p.pct_unit IS NOT NULL) IS NOT TRUE THEN
+    IF NOT p.is_open OR p.unconfirmed_since IS NOT NULL
+       OR (abs(p.point_value) < 1e7 AND abs(p.entry_price) < 1e6 AND abs(p.pct_unit) >= 2e-7) IS NOT TRUE THEN
         p.fingerprint := NULL;
     END IF;
     RETURN p;
 END
 $$;
 
+-- The contract that a symbol means: the one of that name, else of the name without a leading #, else of the longest name that the
+-- symbol begins with. The rest is a broker's decoration: up to five characters that begin with a punctuation mark or are lower case.
+CREATE OR REPLACE FUNCTION guardwire.find_contract(written text) RETURNS guardwire.contracts LANGUAGE plpgsql STABLE AS $$
+DECLARE
+    bare text := CASE WHEN left(written, 1) = '#' THEN substr(written, 2) ELSE written END;
+    c guardwire.contracts;
+BEGIN
+    SELECT i.* INTO c
+    FROM (SELECT 0 AS cut, guardwire.fold(written) AS name
+          UNION ALL SELECT 1, guardwire.fold(bare)
+          UNION ALL SELECT 1 + s.cut, guardwire.fold(left(bare, -s.cut)) FROM generate_series(1, 5) AS s (cut)
+                    WHERE right(bare, s.cut) COLLATE "C" ~ '^([!-/:-@[-`{-~]|[a-z]+$)') AS n
+    JOIN guardwire.contracts AS i ON i.symbol = n.name
+    ORDER BY n.cut LIMIT 1;
+    RETURN c;
+END
+$$;
+
 -- Sets what one lot of the position's symbol is.
 CREATE OR REPLACE FUNCTION guardwire.set_instrument(p guardwire.positions) RETURNS guardwire.positions
 LANGUAGE plpgsql STABLE AS $$
+DECLARE
+    c guardwire.contracts := guardwire.find_contract(p.symbol);
 BEGIN
-    SELECT i.contract_size, i.quote_currency, false INTO p.contract_size, p.quote_currency, p.contract_size_assumed
-    FROM guardwire.contracts AS i WHERE i.symbol = upper(p.symbol COLLATE "C");
-    IF NOT FOUND THEN
+    p.instrument := c.symbol;
+    p.contract_size := c.contract_size;
+    p.quote_currency := c.quote_currency;
+    p.contract_size_assumed := c.symbol IS NULL;
+    IF p.contract_size_assumed THEN
         p.contract_size := 1;
         p.quote_currency := coalesce((SELECT a.currency FROM guardwire.accounts AS a WHERE a.user_id = p.user_id), 'USD');
-        p.contract_size_assumed := true;
     END IF;
     RETURN p;
 END
 $$;
 
--- Makes a row the position's state; the instrument is looked up where the symbol may be another one.
-CREATE OR REPLACE FUNCTION guardwire.set_state(p guardwire.positions, r guardwire.log_row, look_up boolean)
+-- Makes a row the position's state. The first row of a position that opens brings its price with it; a later row without a usable
+-- price keeps the last one that was known.
+CREATE OR REPLACE FUNCTION guardwire.set_state(p guardwire.positions, r guardwire.log_row, opens boolean)
 RETURNS guardwire.positions LANGUAGE plpgsql STABLE AS $$
 BEGIN
     IF p.position_id IS NULL THEN
@@ -93,7 +114,8 @@ BEGIN
     p.direction := r.direction;
     p.volume := r.volume;
     p.entry_price := r.entry_price;
-    p.current_price := r.current_price;
+    p.current_price := CASE WHEN opens OR guardwire.fold(p.symbol) IS DISTINCT FROM guardwire.fold(r.symbol) THEN r.current_price
+                            ELSE coalesce(r.current_price, p.current_price) END;
     p.take_profit := r.take_profit;
     p.stop_loss := r.stop_loss;
     p.divergence_reason := r.divergence_reason;
@@ -102,7 +124,9 @@ BEGIN
     p.state_revision := r.revision;
     p.state_ordinal := r.ordinal;
     p.updated_at := coalesce(r.updated_at, r.at);
-    IF look_up OR p.symbol IS DISTINCT FROM r.symbol THEN
+    p.older_rows := NULL;
+    p.unconfirmed_since := NULL;
+    IF opens OR p.symbol IS DISTINCT FROM r.symbol THEN
         p.symbol := r.symbol;
         p := guardwire.set_instrument(p);
     END IF;
@@ -118,7 +142,7 @@ BEGIN
     END IF;
     INSERT INTO guardwire.events AS e
     SELECT n.user_id, n.event_id, n.event_type, n.created_at, n.revision, n.ordinal, n.symbol, n.ticket, n.matched, n.pnl_gbp,
-           n.divergence_reason
+           n.divergence_reason, n.notice, n.detail
     FROM (SELECT u.*, row_number() OVER (PARTITION BY user_id ORDER BY created_at DESC, revision DESC, ordinal DESC) AS place,
                  row_number() OVER (PARTITION BY user_id, event_id ORDER BY revision DESC, ordinal DESC) AS version
           FROM unnest(added) AS u) AS n
@@ -126,7 +150,8 @@ BEGIN
     ON CONFLICT (user_id, event_id) DO UPDATE
         SET event_type = excluded.event_type, created_at = excluded.created_at, revision = excluded.revision,
             ordinal = excluded.ordinal, symbol = excluded.symbol, ticket = excluded.ticket, matched = excluded.matched,
-            pnl_gbp = excluded.pnl_gbp, divergence_reason = excluded.divergence_reason;
+            pnl_gbp = excluded.pnl_gbp, divergence_reason = excluded.divergence_reason, notice = excluded.notice,
+            detail = excluded.detail;
     DELETE FROM guardwire.events AS e
     USING (SELECT o.user_id, o.event_id,
                   row_number() OVER (PARTITION BY o.user_id
@@ -150,7 +175,8 @@ BEGIN
             last_close_at = p.last_close_at, close_reason = p.close_reason, closed_price = p.closed_price,
             closed_at = p.closed_at, divergence_reason = p.divergence_reason, quote_currency = p.quote_currency,
             contract_size = p.contract_size, contract_size_assumed = p.contract_size_assumed,
-            point_value = p.point_value, pct_unit = p.pct_unit, fingerprint = p.fingerprint, pnl = p.pnl, pnl_pct = p.pnl_pct
+            point_value = p.point_value, pct_unit = p.pct_unit, fingerprint = p.fingerprint, pnl = p.pnl, pnl_pct = p.pnl_pct,
+            older_rows = p.older_rows, unconfirmed_since = p.unconfirmed_since, instrument = p.instrument
         FROM unnest(changed) AS p
         WHERE o.user_id = p.user_id AND o.ticket = p.ticket;
     END IF;
@@ -164,7 +190,7 @@ $$;
 CREATE OR REPLACE FUNCTION guardwire.open_event(p guardwire.positions, r guardwire.log_row, opens boolean) RETURNS text
 LANGUAGE plpgsql IMMUTABLE AS $$
 BEGIN
-    IF NOT opens AND p.matched = r.matched AND p.symbol IS NOT DISTINCT FROM r.symbol
+    IF NOT opens AND p.matched = r.matched AND guardwire.fold(p.symbol) IS NOT DISTINCT FROM guardwire.fold(r.symbol)
        AND p.direction IS NOT DISTINCT FROM r.direction AND p.volume IS NOT DISTINCT FROM r.volume
        AND p.entry_price IS NOT DISTINCT FROM r.entry_price AND p.take_profit IS NOT DISTINCT FROM r.take_profit
        AND p.stop_loss IS NOT DISTINCT FROM r.stop_loss AND p.divergence_reason IS NOT DISTINCT FROM r.divergence_reason THEN
@@ -213,6 +239,8 @@ BEGIN
                     p.closed_at := NULL;
                 END IF;
                 p := guardwire.set_state(p, r, opens);
+            ELSE
+                p.older_rows := NULL;
             END IF;
         ELSE
             IF p.position_id IS NULL THEN
@@ -228,13 +256,15 @@ BEGIN
                 p.updated_at := coalesce(r.updated_at, r.at);
             END IF;
             p.is_open := false;
+            p.older_rows := NULL;
+            p.unconfirmed_since := NULL;
             p.last_close_at := greatest(p.last_close_at, r.at);
         END IF;
         p.entry_time := least(p.entry_time, r.at);
 
         IF event IS NOT NULL THEN
             events := events || ROW(r.user_id, r.id::text, event, r.at, r.revision, r.ordinal, r.symbol, r.ticket,
-                                    r.matched, r.pnl_gbp, r.divergence_reason)::guardwire.events;
+                                    r.matched, r.pnl_gbp, r.divergence_reason, NULL, NULL)::guardwire.events;
         END IF;
     END LOOP;
     IF known THEN
@@ -244,6 +274,249 @@ BEGIN
     END IF;
     PERFORM guardwire.write_positions(opened, changed);
     PERFORM guardwire.add_events(events);
+END
+$$;
+
+-- ---------------------------------------------------------------- the platform's clock
+
+-- Notes that a row was ignored as older: from the first such row on the account is in doubt, if a clock that went back can explain
+-- it.
+CREATE OR REPLACE FUNCTION guardwire.doubt_clock(account uuid, created_at timestamptz, arrived_at timestamptz) RETURNS void
+LANGUAGE plpgsql AS $$
+BEGIN
+    UPDATE guardwire.accounts AS a SET clock_doubted_at = coalesce(a.clock_doubted_at, doubt_clock.arrived_at)
+    WHERE a.user_id = account AND guardwire.is_doubtful(created_at, doubt_clock.arrived_at);
+END
+$$;
+
+-- Ends the doubt when a row counts at a time that is not before any row of the account: the clock did not go back, or is known.
+CREATE OR REPLACE FUNCTION guardwire.end_doubt(account uuid, at timestamptz) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+    UPDATE guardwire.accounts AS a SET clock_doubted_at = NULL
+    WHERE a.user_id = account AND a.clock_doubted_at IS NOT NULL AND (at < greatest(a.error_at, a.equity_at)) IS NOT TRUE;
+END
+$$;
+
+-- Notes that the platform's clock went back: from this arrival on the account's rows count at their arrival.
+CREATE OR REPLACE FUNCTION guardwire.note_step(account uuid, arrived_at timestamptz) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+    UPDATE guardwire.accounts AS a
+    SET clock_stepped_at = least(a.clock_stepped_at, note_step.arrived_at), clock_doubted_at = NULL
+    WHERE a.user_id = account;
+END
+$$;
+
+-- Settles at what time a row counts, by the account's clock as it is known now. The window of a guard trigger is measured by the
+-- clock of this database: by a clock that is hours behind it would be over when the row arrives.
+CREATE OR REPLACE FUNCTION guardwire.date_row(r guardwire.log_row) RETURNS guardwire.log_row LANGUAGE plpgsql STABLE AS $$
+DECLARE
+    a guardwire.accounts;
+BEGIN
+    SELECT o.* INTO a FROM guardwire.accounts AS o WHERE o.user_id = r.user_id;
+    r.at := guardwire.effective_time(r.created_at, r.arrived_at, a.clock_stepped_at);
+    r.window_from := least(r.at + make_interval(secs => greatest(a.clock_offset_seconds, 0)), r.arrived_at);
+    RETURN r;
+END
+$$;
+
+-- Whether what is known of an account's clock can change with these rows, which also hold a guard trigger of the account.
+CREATE OR REPLACE FUNCTION guardwire.clock_moves(rows guardwire.log_row[]) RETURNS boolean LANGUAGE plpgsql STABLE AS $$
+BEGIN
+    RETURN EXISTS (
+        SELECT FROM unnest(rows) AS g JOIN guardwire.accounts AS a ON a.user_id = g.user_id
+        WHERE g.kind = 'guard'
+          AND (a.recent_offsets IS NOT NULL OR EXISTS (
+               SELECT FROM unnest(rows) AS u
+               WHERE u.user_id = g.user_id AND u.is_sync AND NOT guardwire.clock_agrees(
+                         (extract(epoch FROM u.arrived_at - u.created_at) * 1000000)::bigint, a.clock_offset_seconds))));
+END
+$$;
+
+-- Whether some row is older than one that was applied before it, or than one before it in `rows`: of its position, or of the
+-- syncs without a ticket.
+CREATE OR REPLACE FUNCTION guardwire.any_older(rows guardwire.log_row[]) RETURNS boolean LANGUAGE plpgsql STABLE AS $$
+BEGIN
+    RETURN EXISTS (
+        SELECT FROM (SELECT u.user_id, u.ticket, u.at,
+                            max(u.at) OVER (PARTITION BY u.user_id, u.ticket ORDER BY u.revision, u.ordinal
+                                            ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS before
+                     FROM unnest(rows) AS u
+                     WHERE (u.kind = 'open' AND u.ticket IS NOT NULL AND NOT u.failed) OR (u.kind = 'close' AND u.ticket IS NOT NULL)
+                           OR u.is_loop) AS r
+        LEFT JOIN guardwire.positions AS p ON p.user_id = r.user_id AND p.ticket = r.ticket
+        JOIN guardwire.accounts AS a ON a.user_id = r.user_id
+        WHERE r.at < greatest(r.before, CASE WHEN r.ticket IS NULL THEN a.last_loop_at
+                                             WHEN p.is_open THEN p.state_at ELSE p.last_close_at END));
+END
+$$;
+
+-- Applies the rows about positions, and returns all rows as settled: at what time each counts, and whether it was ignored as
+-- older. Rows are sorted by account, ticket and arrival. Where one is older, or shows another clock, what becomes of the next ones
+-- depends on it, so all are taken one by one, in the order of their arrival.
+CREATE OR REPLACE FUNCTION guardwire.settle_rows(rows guardwire.log_row[]) RETURNS guardwire.log_row[] LANGUAGE plpgsql AS $$
+DECLARE
+    settled guardwire.log_row[] := '{}';
+    r guardwire.log_row;
+BEGIN
+    IF EXISTS (SELECT FROM unnest(rows) AS u JOIN guardwire.accounts AS a ON a.user_id = u.user_id
+               WHERE a.clock_stepped_at IS NOT NULL OR a.clock_offset_seconds > 0) THEN
+        rows := ARRAY(SELECT guardwire.date_row(u) FROM unnest(rows) AS u ORDER BY u.user_id, u.ticket, u.revision, u.ordinal);
+    END IF;
+    IF guardwire.any_older(rows) OR guardwire.clock_moves(rows) THEN
+        FOR r IN SELECT u.* FROM unnest(rows) AS u ORDER BY u.user_id, u.revision, u.ordinal LOOP
+            r := guardwire.settle_row(r);
+            PERFORM guardwire.follow_clock(ARRAY[r]);
+            settled := settled || r;
+        END LOOP;
+        RETURN settled;
+    END IF;
+    PERFORM guardwire.end_doubt(u.user_id, max(u.at)) FROM unnest(rows) AS u
+    WHERE u.kind IN ('open', 'close') AND (u.ticket IS NOT NULL OR u.is_loop) GROUP BY u.user_id;
+    PERFORM guardwire.apply_positions(rows);
+    UPDATE guardwire.accounts AS a SET older_syncs = NULL, last_loop_at = greatest(a.last_loop_at, o.at)
+    FROM (SELECT u.user_id, max(u.at) AS at FROM unnest(rows) AS u WHERE u.is_loop GROUP BY u.user_id) AS o
+    WHERE a.user_id = o.user_id;
+    PERFORM guardwire.follow_clock(rows);
+    RETURN rows;
+END
+$$;
+
+-- The same of one row.
+CREATE OR REPLACE FUNCTION guardwire.settle_row(r guardwire.log_row) RETURNS guardwire.log_row LANGUAGE plpgsql AS $$
+BEGIN
+    r := guardwire.date_row(r);
+    IF r.kind IS NULL OR r.kind = 'guard' OR (r.ticket IS NULL AND NOT r.is_loop) THEN
+        RETURN r;
+    END IF;
+    IF NOT r.failed AND r.kind = 'open' THEN
+        r := CASE WHEN r.ticket IS NULL THEN guardwire.place_loop(r) ELSE guardwire.place_row(r) END;
+    END IF;
+    IF NOT r.is_older THEN
+        PERFORM guardwire.end_doubt(r.user_id, r.at);
+        PERFORM guardwire.apply_positions(ARRAY[r]);
+        UPDATE guardwire.accounts AS a SET error_at = greatest(a.error_at, r.at)
+        WHERE a.user_id = r.user_id AND r.ticket IS NOT NULL;
+    END IF;
+    RETURN r;
+END
+$$;
+
+-- Compares an open row with its position. A row that is ignored as older is noted in the position. The third one that agrees shows
+-- that the clock went back, and becomes the state although the position has a later time.
+CREATE OR REPLACE FUNCTION guardwire.place_row(r guardwire.log_row) RETURNS guardwire.log_row LANGUAGE plpgsql AS $$
+DECLARE
+    p guardwire.positions;
+    run bigint[];
+BEGIN
+    SELECT o.* INTO p FROM guardwire.positions AS o WHERE o.user_id = r.user_id AND o.ticket = r.ticket;
+    IF (r.at < CASE WHEN p.is_open THEN p.state_at ELSE p.last_close_at END) IS NOT TRUE THEN
+        RETURN r;
+    END IF;
+    run := guardwire.note_older(p.older_rows, r.created_at, r.arrived_at);
+    IF guardwire.has_stepped(run) THEN
+        PERFORM guardwire.note_step(r.user_id, r.arrived_at);
+        r.at := r.arrived_at;
+        UPDATE guardwire.positions AS o
+        SET older_rows = NULL, state_at = least(o.state_at, r.at), last_close_at = least(o.last_close_at, r.at - interval '1 microsecond')
+        WHERE o.user_id = r.user_id AND o.ticket = r.ticket;
+    ELSE
+        r.is_older := true;
+        PERFORM guardwire.doubt_clock(r.user_id, r.created_at, r.arrived_at);
+        UPDATE guardwire.positions AS o SET older_rows = run, entry_time = least(o.entry_time, r.at)
+        WHERE o.user_id = r.user_id AND o.ticket = r.ticket;
+    END IF;
+    RETURN r;
+END
+$$;
+
+-- The same of a sync without a ticket, which is compared with the last one of its kind.
+CREATE OR REPLACE FUNCTION guardwire.place_loop(r guardwire.log_row) RETURNS guardwire.log_row LANGUAGE plpgsql AS $$
+DECLARE
+    a guardwire.accounts;
+    run bigint[];
+BEGIN
+    SELECT o.* INTO a FROM guardwire.accounts AS o WHERE o.user_id = r.user_id;
+    IF r.at < a.last_loop_at THEN
+        run := guardwire.note_older(a.older_syncs, r.created_at, r.arrived_at);
+        r.is_older := guardwire.has_stepped(run) IS NOT TRUE;
+        IF r.is_older THEN
+            PERFORM guardwire.doubt_clock(r.user_id, r.created_at, r.arrived_at);
+        ELSE
+            PERFORM guardwire.note_step(r.user_id, r.arrived_at);
+            r.at := r.arrived_at;
+            run := NULL;
+        END IF;
+    END IF;
+    UPDATE guardwire.accounts AS o
+    SET older_syncs = run, last_loop_at = CASE WHEN r.is_older THEN o.last_loop_at ELSE r.at END
+    WHERE o.user_id = r.user_id;
+    RETURN r;
+END
+$$;
+
+-- Whether a sync's offset (arrival less created_at, in microseconds) agrees with what is said of the clock: within 30 s of it, or
+-- within a minute of 0 where nothing is said.
+CREATE OR REPLACE FUNCTION guardwire.clock_agrees(late_us bigint, said integer) RETURNS boolean
+LANGUAGE sql IMMUTABLE PARALLEL SAFE
+RETURN abs(late_us - coalesce(said, 0) * 1000000::bigint) <= CASE WHEN said IS NULL THEN 60000000 ELSE 30000000 END;
+
+-- A clock's offset in words.
+CREATE OR REPLACE FUNCTION guardwire.describe_offset(seconds integer) RETURNS text LANGUAGE sql IMMUTABLE PARALLEL SAFE
+RETURN CASE WHEN seconds IS NULL THEN 'The platform''s clock is right again'
+            ELSE concat('The platform''s clock is ',
+                        nullif(concat_ws(' ', CASE WHEN abs(seconds) >= 3600 THEN abs(seconds) / 3600 || ' h' END,
+                                         CASE WHEN abs(seconds) % 3600 >= 60 THEN abs(seconds) % 3600 / 60 || ' min' END), ''),
+                        CASE WHEN seconds < 0 THEN ' ahead' ELSE ' behind' END) END;
+
+-- Follows the median of the last five syncs' offsets. A sync that is more than 26 h old is an import and says nothing about the
+-- clock. While every one of the five agrees with what is said they are not kept: the median of five cannot leave the range
+-- before three of them have.
+CREATE OR REPLACE FUNCTION guardwire.follow_clock(rows guardwire.log_row[]) RETURNS void LANGUAGE plpgsql AS $$
+DECLARE
+    r record;
+BEGIN
+    FOR r IN
+        SELECT s.*
+        FROM (SELECT u.user_id, u.id, u.ticket, u.symbol, u.revision, u.ordinal, u.arrived_at,
+                     (extract(epoch FROM u.arrived_at - u.created_at) * 1000000)::bigint AS late_us,
+                     bool_or(a.recent_offsets IS NOT NULL OR NOT guardwire.clock_agrees(
+                                 (extract(epoch FROM u.arrived_at - u.created_at) * 1000000)::bigint, a.clock_offset_seconds))
+                         OVER (PARTITION BY u.user_id) AS is_needed
+              FROM unnest(rows) AS u JOIN guardwire.accounts AS a ON a.user_id = u.user_id
+              WHERE u.is_sync AND u.inserted AND u.revision > 0 AND NOT u.failed AND (u.ticket IS NOT NULL OR u.is_loop)
+                AND u.arrived_at - u.created_at <= interval '26 hours') AS s
+        WHERE s.is_needed ORDER BY s.user_id, s.revision, s.ordinal
+    LOOP
+        PERFORM guardwire.add_offset(r.user_id, r.late_us, concat('clock-', r.id), r.arrived_at, r.revision, r.ordinal);
+    END LOOP;
+END
+$$;
+
+CREATE OR REPLACE FUNCTION guardwire.add_offset(
+    account uuid, late_us bigint, cause text, arrived_at timestamptz, revision bigint, ordinal integer
+) RETURNS void LANGUAGE plpgsql AS $$
+DECLARE
+    said integer;
+    recent bigint[];
+    median bigint;
+    new_said integer;
+BEGIN
+    SELECT a.clock_offset_seconds, a.recent_offsets INTO said, recent FROM guardwire.accounts AS a WHERE a.user_id = account;
+    new_said := said;
+    recent := (coalesce(recent, array_fill(coalesce(said, 0) * 1000000::bigint, ARRAY[5])))[2:5] || late_us;
+    median := (SELECT o.late FROM unnest(recent) AS o (late) ORDER BY o.late OFFSET 2 LIMIT 1);
+    IF abs(median - coalesce(said, 0) * 1000000::bigint) > 30000000 THEN
+        new_said := CASE WHEN abs(median) > 60000000 THEN round(median / 1000000.0) END;
+    END IF;
+    IF (SELECT bool_and(guardwire.clock_agrees(o.late, new_said)) FROM unnest(recent) AS o (late)) THEN
+        recent := NULL;
+    END IF;
+    UPDATE guardwire.accounts AS a SET clock_offset_seconds = new_said, recent_offsets = recent WHERE a.user_id = account;
+    IF new_said IS DISTINCT FROM said THEN
+        PERFORM guardwire.add_events(ARRAY[ROW(
+            account, cause, 'position_synced', arrived_at, revision, ordinal, NULL, NULL, NULL, NULL, NULL, 'clock_offset',
+            guardwire.describe_offset(new_said))::guardwire.events]);
+    END IF;
 END
 $$;
 
@@ -266,39 +539,19 @@ COMMENT ON TYPE guardwire.sync_sums IS 'What rows about positions add to their a
 CREATE OR REPLACE FUNCTION guardwire.sum_syncs(rows guardwire.log_row[]) RETURNS SETOF guardwire.sync_sums
 LANGUAGE sql STABLE AS $$
     SELECT r.user_id,
-           count(*) FILTER (WHERE r.is_sync AND r.inserted AND r.ticket IS NOT NULL),
-           max(r.at) FILTER (WHERE r.is_sync AND NOT r.failed AND r.ticket IS NOT NULL),
-           max(r.arrived_at) FILTER (WHERE r.is_sync AND NOT r.failed AND r.ticket IS NOT NULL),
-           (array_agg(r.duration_ms ORDER BY r.at DESC, r.revision DESC, r.ordinal DESC)
-               FILTER (WHERE r.is_sync AND NOT r.failed AND r.ticket IS NOT NULL))[1],
+           count(*) FILTER (WHERE r.is_sync AND r.inserted AND (r.ticket IS NOT NULL OR r.is_loop)),
+           max(r.at) FILTER (WHERE r.is_alive),
+           max(r.arrived_at) FILTER (WHERE r.is_alive),
+           (array_agg(r.duration_ms ORDER BY r.at DESC, r.revision DESC, r.ordinal DESC) FILTER (WHERE r.is_alive))[1],
            max(coalesce(r.updated_at, r.at)) FILTER (WHERE NOT r.failed AND r.ticket IS NOT NULL),
            max(r.at) FILTER (WHERE r.ticket IS NOT NULL),
            (array_agg(r.error_message ORDER BY r.at DESC, r.revision DESC, r.ordinal DESC)
                FILTER (WHERE r.ticket IS NOT NULL))[1],
-           count(*) FILTER (WHERE r.ticket IS NULL)
-    FROM unnest(rows) AS r
-    WHERE r.kind IN ('open', 'close')
+           count(*) FILTER (WHERE r.ticket IS NULL AND NOT r.is_loop)
+    -- A row that was ignored as older is no sign of life: the platform may go on with a clock that went back.
+    FROM (SELECT u.*, u.is_sync AND NOT u.failed AND NOT u.is_older AND (u.ticket IS NOT NULL OR u.is_loop) AS is_alive
+          FROM unnest(rows) AS u WHERE u.kind IN ('open', 'close')) AS r
     GROUP BY r.user_id
-$$;
-
--- Adds the sums of a batch to those of the batches before. The batch arrived later, so it wins where times are equal.
-CREATE OR REPLACE FUNCTION guardwire.add_sums(before guardwire.sync_sums, batch guardwire.sync_sums)
-RETURNS guardwire.sync_sums LANGUAGE plpgsql IMMUTABLE AS $$
-BEGIN
-    IF batch.last_sync_at >= coalesce(before.last_sync_at, batch.last_sync_at) THEN
-        before.duration_ms := batch.duration_ms;
-    END IF;
-    IF batch.error_at >= coalesce(before.error_at, batch.error_at) THEN
-        before.error_message := batch.error_message;
-    END IF;
-    before.syncs := coalesce(before.syncs, 0) + batch.syncs;
-    before.last_sync_at := greatest(before.last_sync_at, batch.last_sync_at);
-    before.last_sync_arrived_at := greatest(before.last_sync_arrived_at, batch.last_sync_arrived_at);
-    before.last_position_at := greatest(before.last_position_at, batch.last_position_at);
-    before.error_at := greatest(before.error_at, batch.error_at);
-    before.ignored := coalesce(before.ignored, 0) + batch.ignored;
-    RETURN before;
-END
 $$;
 
 CREATE OR REPLACE FUNCTION guardwire.apply_syncs(rows guardwire.log_row[]) RETURNS void LANGUAGE plpgsql AS $$

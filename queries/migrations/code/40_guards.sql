@@ -33,6 +33,11 @@ BEGIN
         RETURN;
     END IF;
     PERFORM guardwire.commit_durably();
+    -- History that is read again comes to the breach that there is.
+    UPDATE guardwire.breaches AS b SET cleared_at = NULL WHERE b.user_id = account AND b.breach_id = id AND b.raised_at = at;
+    IF FOUND THEN
+        RETURN;
+    END IF;
     INSERT INTO guardwire.breaches AS b (user_id, breach_id, kind, symbol, condition_type, raised_at, observed_pct)
     SELECT account, CASE WHEN EXISTS (SELECT FROM guardwire.breaches AS o WHERE o.user_id = account AND o.breach_id = id)
                          THEN concat(id, '.', guardwire.unix_us(clock_timestamp())) ELSE id END,
@@ -118,7 +123,8 @@ BEGIN
     END IF;
     m.alert_type := guardwire.market_level(m, l);
     m.detected_at := r.at;
-    m.expires_at := r.at + make_interval(secs => l.alert_window_seconds);
+    m.window_from := r.window_from;
+    m.expires_at := r.window_from + make_interval(secs => l.alert_window_seconds);
     m.revision := r.revision;
     m.ordinal := r.ordinal;
     m.log_id := r.id;
@@ -161,7 +167,7 @@ DECLARE
 BEGIN
     FOR r IN SELECT u.* FROM unnest(rows) AS u WHERE u.kind = 'guard' ORDER BY u.user_id, u.revision, u.ordinal LOOP
         events := events || ROW(r.user_id, r.id::text, 'market_condition_alert', r.at, r.revision, r.ordinal, r.symbol,
-                                r.ticket, r.matched, r.pnl_gbp, r.divergence_reason)::guardwire.events;
+                                r.ticket, r.matched, r.pnl_gbp, r.divergence_reason, NULL, NULL)::guardwire.events;
         IF limits.user_id IS DISTINCT FROM r.user_id THEN
             limits := guardwire.limits_of(r.user_id);
         END IF;
@@ -229,7 +235,7 @@ BEGIN
     IF level <> 'normal' AND (coalesce(a.drawdown_level, 'normal') = 'normal'
                               OR (level = 'critical' AND a.drawdown_level = 'warning')) THEN
         PERFORM guardwire.add_events(ARRAY[ROW(account, cause, 'drawdown_alert', at, revision, ordinal, NULL, NULL, NULL, NULL,
-                                               NULL)::guardwire.events]);
+                                               NULL, NULL, NULL)::guardwire.events]);
     END IF;
     UPDATE guardwire.accounts AS o
     SET peak_equity = peak, drawdown_pct = pct, drawdown_level = level, liquidation_at = a.liquidation_at

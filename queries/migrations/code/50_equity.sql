@@ -20,7 +20,7 @@ CREATE OR REPLACE FUNCTION guardwire.equity_history(of_account uuid, batch guard
                WHERE s.user_id = of_account AND s.source = 'e'
                ORDER BY s.log_id, s.revision DESC, s.ordinal DESC) AS a ON a.log_id = e.id
     CROSS JOIN LATERAL guardwire.read_equity(
-        e.snapshot, coalesce(a.arrived_at, to_timestamp(coalesce(a.revision, 0) / 1000000.0)), coalesce(a.revision, 0),
+        e.snapshot, coalesce(a.arrived_at, to_timestamp(a.revision / 1000000.0), statement_timestamp()), coalesce(a.revision, 0),
         coalesce(a.ordinal, 0), true, NULL) AS r
     WHERE r.equity IS NOT NULL
 $$;

@@ -1,5 +1,21 @@
 -- The requirements on the database around schema guardwire.
 
+-- Fails where row level security applies to the caller, who would take a table that is emptied for one without rows. Functions that
+-- read the platform's tables run as their owner, whom the check of a node's login does not cover.
+CREATE OR REPLACE FUNCTION guardwire.refuse_hidden_rows() RETURNS void LANGUAGE plpgsql STABLE AS $$
+DECLARE
+    hidden text := (SELECT string_agg(t.name, ', ')
+                    FROM unnest(ARRAY['public.reconciliation_logs', 'public.equity_snapshots', 'public.guard_limits',
+                                      'public.instruments', 'public.fx_rates']) AS t (name)
+                    WHERE to_regclass(t.name) IS NOT NULL AND row_security_active(t.name));
+BEGIN
+    IF hidden IS NOT NULL THEN
+        RAISE EXCEPTION 'row level security hides rows of % from %: nothing is read', hidden, current_user
+            USING ERRCODE = 'insufficient_privilege', HINT = format('ALTER ROLE %I BYPASSRLS', current_user);
+    END IF;
+END
+$$;
+
 -- A sentence for each circumstance in which account state would silently be wrong, as the caller's rights are.
 CREATE OR REPLACE FUNCTION guardwire.check_surroundings() RETURNS SETOF text LANGUAGE sql STABLE AS $$
     -- A SELECT that row level security empties looks like a table without rows.

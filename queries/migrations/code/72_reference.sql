@@ -1,33 +1,102 @@
 -- Copies of rates, instruments and limits, and what their changes do to accounts.
 
+DROP TYPE IF EXISTS guardwire.rate_row CASCADE;
+CREATE TYPE guardwire.rate_row AS (
+    nth bigint, id text, base text, quote text, rate numeric, created_at timestamptz, arrived_at timestamptz, at timestamptz
+);
+COMMENT ON TYPE guardwire.rate_row IS 'A row of fx_rates as read; at is the time at which it counts';
+
+CREATE OR REPLACE FUNCTION guardwire.read_rates(rows guardwire.copied_row[]) RETURNS guardwire.rate_row[] LANGUAGE plpgsql STABLE AS $$
+BEGIN
+    RETURN (
+        WITH read AS (
+            SELECT r.nth, r.new_row ->> 'id' AS id, guardwire.read_code(r.new_row ->> 'base', 16) AS base,
+                   guardwire.read_code(r.new_row ->> 'quote', 16) AS quote, guardwire.read_number(r.new_row -> 'rate') AS rate,
+                   guardwire.read_time(r.new_row ->> 'created_at') AS created_at, r.arrived_at
+            FROM unnest(rows) AS r WHERE r.source = 'x' AND r.new_row IS NOT NULL
+        )
+        SELECT array_agg(ROW(r.*, guardwire.effective_time(r.created_at, r.arrived_at, c.clock_stepped_at))::guardwire.rate_row
+                         ORDER BY r.nth)
+        FROM read AS r LEFT JOIN guardwire.fx_current AS c ON c.base = r.base AND c.quote = r.quote);
+END
+$$;
+
 -- Makes the newest usable rate of each pair current; the accounts whose open positions it converts.
 CREATE OR REPLACE FUNCTION guardwire.apply_rates(rows guardwire.copied_row[]) RETURNS uuid[] LANGUAGE plpgsql AS $$
 DECLARE
-    concerned uuid[];
+    rates guardwire.rate_row[] := guardwire.read_rates(rows);
+    usable guardwire.rate_row[] := ARRAY(
+        SELECT r FROM unnest(rates) AS r WHERE r.base IS NOT NULL AND r.quote IS NOT NULL AND r.rate > 0 ORDER BY r.nth);
+    moved guardwire.rate_row[] := usable;
+    r guardwire.rate_row;
 BEGIN
-    WITH rates AS (
-        SELECT r.nth, r.new_row ->> 'id' AS id, guardwire.read_code(r.new_row ->> 'base', 16) AS base,
-               guardwire.read_code(r.new_row ->> 'quote', 16) AS quote, guardwire.read_number(r.new_row -> 'rate') AS rate,
-               coalesce(guardwire.read_time(r.new_row ->> 'created_at'), r.arrived_at) AS at
-        FROM unnest(rows) AS r WHERE r.source = 'x' AND r.new_row IS NOT NULL
-    ), ignored AS (
+    IF cardinality(rates) > cardinality(usable) THEN
         INSERT INTO guardwire.ignored_rows (source, row_key, reason)
-        SELECT 'fx', coalesce(r.id, ''), 'rate' FROM rates AS r
-        WHERE r.base IS NULL OR r.quote IS NULL OR r.rate IS NULL OR r.rate <= 0
-    ), moved AS (
-        INSERT INTO guardwire.fx_current AS c (base, quote, rate, as_of)
-        SELECT DISTINCT ON (r.base, r.quote) r.base, r.quote, r.rate, r.at FROM rates AS r
-        WHERE r.base IS NOT NULL AND r.quote IS NOT NULL AND r.rate > 0
-        ORDER BY r.base, r.quote, r.at DESC, r.nth DESC
-        ON CONFLICT ON CONSTRAINT fx_current_pkey DO UPDATE SET rate = excluded.rate, as_of = excluded.as_of
-            WHERE c.as_of <= excluded.as_of
-        RETURNING c.base, c.quote
-    )
-    SELECT array_agg(DISTINCT p.user_id) INTO concerned
-    FROM moved AS m
-    JOIN guardwire.positions AS p ON p.is_open AND p.quote_currency IN (m.base, m.quote)
-    JOIN guardwire.accounts AS a ON a.user_id = p.user_id AND a.currency IN (m.base, m.quote) AND a.currency <> p.quote_currency;
-    RETURN concerned;
+        SELECT 'fx', coalesce(o.id, ''), 'rate' FROM unnest(rates) AS o
+        WHERE o.base IS NULL OR o.quote IS NULL OR o.rate IS NULL OR o.rate <= 0;
+    END IF;
+    IF guardwire.any_older_rate(usable) THEN
+        moved := '{}';
+        FOREACH r IN ARRAY usable LOOP
+            IF guardwire.place_rate(r) THEN
+                moved := moved || r;
+            END IF;
+        END LOOP;
+    ELSE
+        PERFORM guardwire.set_rates(usable);
+    END IF;
+    RETURN (
+        SELECT array_agg(DISTINCT p.user_id)
+        FROM (SELECT DISTINCT u.base, u.quote FROM unnest(moved) AS u) AS m
+        JOIN guardwire.positions AS p ON p.is_open AND p.quote_currency IN (m.base, m.quote)
+        JOIN guardwire.accounts AS a
+            ON a.user_id = p.user_id AND a.currency IN (m.base, m.quote) AND a.currency <> p.quote_currency);
+END
+$$;
+
+-- Whether a rate is older than the one that is current, or than one before it in `rates`.
+CREATE OR REPLACE FUNCTION guardwire.any_older_rate(rates guardwire.rate_row[]) RETURNS boolean LANGUAGE plpgsql STABLE AS $$
+BEGIN
+    RETURN EXISTS (
+        SELECT FROM (SELECT u.*, max(u.at) OVER (PARTITION BY u.base, u.quote ORDER BY u.nth
+                                                 ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS before
+                     FROM unnest(rates) AS u) AS r
+        LEFT JOIN guardwire.fx_current AS c ON c.base = r.base AND c.quote = r.quote
+        WHERE r.at < greatest(r.before, c.as_of));
+END
+$$;
+
+-- Makes rates current, none of which is older than the one before it.
+CREATE OR REPLACE FUNCTION guardwire.set_rates(rates guardwire.rate_row[]) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+    INSERT INTO guardwire.fx_current AS c (base, quote, rate, as_of)
+    SELECT DISTINCT ON (r.base, r.quote) r.base, r.quote, r.rate, r.at FROM unnest(rates) AS r
+    ORDER BY r.base, r.quote, r.nth DESC
+    ON CONFLICT ON CONSTRAINT fx_current_pkey DO UPDATE SET rate = excluded.rate, as_of = excluded.as_of, older_rates = NULL;
+END
+$$;
+
+-- Makes a rate current unless it is older; the third older one that agrees shows that the clock of the pair's rates went back.
+-- Whether it is current now.
+CREATE OR REPLACE FUNCTION guardwire.place_rate(r guardwire.rate_row) RETURNS boolean LANGUAGE plpgsql AS $$
+DECLARE
+    c guardwire.fx_current;
+    run bigint[];
+BEGIN
+    SELECT o.* INTO c FROM guardwire.fx_current AS o WHERE o.base = r.base AND o.quote = r.quote;
+    r.at := guardwire.effective_time(r.created_at, r.arrived_at, c.clock_stepped_at);
+    IF r.at < c.as_of THEN
+        run := guardwire.note_older(c.older_rates, r.created_at, r.arrived_at);
+        IF guardwire.has_stepped(run) IS NOT TRUE THEN
+            UPDATE guardwire.fx_current AS o SET older_rates = run WHERE o.base = r.base AND o.quote = r.quote;
+            RETURN false;
+        END IF;
+        r.at := r.arrived_at;
+        UPDATE guardwire.fx_current AS o SET clock_stepped_at = least(o.clock_stepped_at, r.arrived_at)
+        WHERE o.base = r.base AND o.quote = r.quote;
+    END IF;
+    PERFORM guardwire.set_rates(ARRAY[r]);
+    RETURN true;
 END
 $$;
 
@@ -76,13 +145,22 @@ BEGIN
 END
 $$;
 
+-- The open positions whose symbols may mean one of these instruments: each begins with its name, or with # and its name.
+CREATE OR REPLACE FUNCTION guardwire.positions_of(symbols text[]) RETURNS SETOF guardwire.positions LANGUAGE sql STABLE AS $$
+    SELECT DISTINCT p.*
+    FROM unnest(symbols) AS s (name)
+    CROSS JOIN LATERAL (VALUES (s.name), ('#' || s.name)) AS b (beginning)
+    JOIN guardwire.positions AS p
+        ON p.is_open AND guardwire.fold(p.symbol) COLLATE "C" >= b.beginning COLLATE "C"
+           AND guardwire.fold(p.symbol) COLLATE "C" < (b.beginning || chr(1114111)) COLLATE "C"
+$$;
+
 -- Recomputes the open positions of these symbols, in accounts that are locked and ready.
 CREATE OR REPLACE FUNCTION guardwire.apply_instruments(symbols text[]) RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
     PERFORM guardwire.write_positions('{}', ARRAY(
         SELECT guardwire.recompute_position(guardwire.set_instrument(p))
-        FROM guardwire.positions AS p JOIN guardwire.accounts AS a ON a.user_id = p.user_id AND a.ready
-        WHERE p.is_open AND upper(p.symbol COLLATE "C") = ANY (symbols)));
+        FROM guardwire.positions_of(symbols) AS p JOIN guardwire.accounts AS a ON a.user_id = p.user_id AND a.ready));
 END
 $$;
 
@@ -170,7 +248,7 @@ BEGIN
     FOR held IN SELECT o.* FROM guardwire.market_alerts AS o WHERE o.user_id = account LOOP
         m := held;
         m.alert_type := guardwire.market_level(m, l);
-        m.expires_at := m.detected_at + make_interval(secs => l.alert_window_seconds);
+        m.expires_at := coalesce(m.window_from, m.detected_at) + make_interval(secs => l.alert_window_seconds);
         UPDATE guardwire.market_alerts AS o SET alert_type = m.alert_type, expires_at = m.expires_at
         WHERE o.user_id = account AND o.symbol = m.symbol AND o.condition_type = m.condition_type;
         PERFORM guardwire.follow_market_level(
@@ -187,7 +265,7 @@ DECLARE
 BEGIN
     symbols := guardwire.copy_instruments(rows);
     concerned := guardwire.apply_rates(rows) || ARRAY(
-        SELECT DISTINCT p.user_id FROM guardwire.positions AS p WHERE p.is_open AND upper(p.symbol COLLATE "C") = ANY (symbols));
+        SELECT DISTINCT p.user_id FROM guardwire.positions_of(symbols) AS p);
     FOREACH r IN ARRAY rows LOOP
         CONTINUE WHEN r.source <> 'g';
         IF r.operation = 't' THEN

@@ -13,6 +13,7 @@ CREATE TYPE guardwire.batch_row AS (
     arrived_at timestamptz,
     at timestamptz,
     updated_at timestamptz,
+    duration_ms double precision,
     ticket bigint,
     price numeric,
     equity numeric,
@@ -21,6 +22,9 @@ CREATE TYPE guardwire.batch_row AS (
 COMMENT ON TYPE guardwire.batch_row IS 'A row of reconciliation_logs or equity_snapshots in a batch, as far as a plain change needs it';
 COMMENT ON COLUMN guardwire.batch_row.ordinal IS 'Order among the account''s rows of the batch';
 COMMENT ON COLUMN guardwire.batch_row.is_plain IS 'The row moves no more than prices, times and amounts';
+COMMENT ON COLUMN guardwire.batch_row.at IS 'Time at which the row counts';
+COMMENT ON COLUMN guardwire.batch_row.updated_at IS 'updated_at of the row, or at; never later than the arrival';
+COMMENT ON COLUMN guardwire.batch_row.duration_ms IS 'As in guardwire.log_row';
 COMMENT ON COLUMN guardwire.batch_row.seen_revision IS 'Revision of the account when that was decided';
 
 DROP TYPE IF EXISTS guardwire.change CASCADE;
@@ -59,7 +63,8 @@ BEGIN
         SELECT r.account, r.nth, r.source, r.operation, r.arrived_at, r.new_row,
                row_number() OVER (PARTITION BY r.account ORDER BY r.nth)::integer AS ordinal,
                guardwire.read_user(r.id) AS id,
-               guardwire.read_time(r.created_at) AS at,
+               least(guardwire.read_time(r.created_at), r.arrived_at) AS at,
+               guardwire.read_time(r.created_at) AS created_at,
                guardwire.read_time(r.updated_at) AS updated_at,
                CASE r.source WHEN 'l' THEN guardwire.read_ticket(r.ticket) END AS ticket,
                CASE r.source WHEN 'l' THEN guardwire.read_number(r.price) END AS price,
@@ -81,22 +86,31 @@ BEGIN
     )
     SELECT array_agg(ROW(
                r.account, r.nth, r.ordinal, r.source, r.id, r.operation = 'i',
-               r.operation = 'i' AND r.id IS NOT NULL AND r.at >= coalesce(r.at_before, r.at) AND a.ready
+               r.operation = 'i' AND r.id IS NOT NULL AND r.created_at IS NOT NULL AND r.at >= coalesce(r.at_before, r.at) AND a.ready
+               AND a.source = 'live' AND a.clock_doubted_at IS NULL
                AND CASE r.source
-                   WHEN 'l' THEN a.source = 'live' AND a.error_message IS NULL AND r.price > 0 AND r.price < 1e6
-                                 AND p.state_at <= r.at AND p.fingerprint = guardwire.fingerprint(r.new_row)
-                   ELSE a.equity_at <= r.at AND a.peak_adjusted IS NOT NULL AND r.equity > 0 AND r.balance IS NOT NULL
+                   WHEN 'l' THEN a.error_message IS NULL AND r.price <> 0 AND abs(r.price) < 1e6
+                                 AND p.state_at <= c.at AND p.fingerprint = guardwire.fingerprint(r.new_row)
+                                 AND p.older_rows IS NULL AND a.recent_offsets IS NULL
+                                 AND (r.arrived_at - r.created_at > interval '26 hours' OR guardwire.clock_agrees(
+                                         (extract(epoch FROM r.arrived_at - r.created_at) * 1000000)::bigint,
+                                         a.clock_offset_seconds))
+                   ELSE a.older_equity IS NULL AND a.equity_at <= r.at AND a.peak_adjusted IS NOT NULL AND r.equity > 0 AND r.balance IS NOT NULL
                         AND a.currency = guardwire.read_code(r.new_row ->> 'currency', 16)
                         AND coalesce(guardwire.read_number(r.new_row -> 'cash_flow'), 0) = 0
                         AND a.peak_since IS NOT DISTINCT FROM l.peak_since AND (l.peak_since IS NULL OR r.at >= l.peak_since)
                         AND a.drawdown_level = guardwire.drawdown_level(
                                 guardwire.drawdown_pct(greatest(a.peak_equity, r.highest), r.equity), r.equity, l)
                    END IS TRUE,
-               a.revision, r.arrived_at, r.at, coalesce(r.updated_at, r.at), r.ticket, r.price, r.equity, r.balance
+               a.revision, r.arrived_at, c.at, least(coalesce(r.updated_at, c.at), r.arrived_at),
+               CASE WHEN r.updated_at > r.created_at THEN extract(epoch FROM r.updated_at - r.created_at) * 1000 END,
+               r.ticket, r.price, r.equity, r.balance
            )::guardwire.batch_row ORDER BY r.account, r.nth)
     INTO classified
     FROM placed AS r
     LEFT JOIN guardwire.accounts AS a ON a.user_id = r.account
+    CROSS JOIN LATERAL (SELECT CASE WHEN a.clock_stepped_at IS NULL OR r.source = 'e' THEN r.at
+                                    ELSE guardwire.effective_time(r.created_at, r.arrived_at, a.clock_stepped_at) END) AS c (at)
     LEFT JOIN guardwire.positions AS p ON p.user_id = r.account AND p.ticket = r.ticket
     LEFT JOIN guardwire.limits AS l
         ON r.source = 'e' AND l.user_id = (SELECT coalesce(max(o.user_id::text)::uuid, guardwire.no_account())
@@ -119,7 +133,8 @@ BEGIN
                count(*) FILTER (WHERE r.source = 'l') AS syncs,
                max(r.at) FILTER (WHERE r.source = 'l') AS sync_at,
                max(r.arrived_at) FILTER (WHERE r.source = 'l') AS sync_arrived_at,
-               (array_agg(r.updated_at ORDER BY r.at DESC, r.nth DESC) FILTER (WHERE r.source = 'l'))[1] AS sync_updated_at,
+               max(r.arrived_at) AS arrived_at,
+               (array_agg(r.duration_ms ORDER BY r.at DESC, r.nth DESC) FILTER (WHERE r.source = 'l'))[1] AS duration_ms,
                max(r.updated_at) FILTER (WHERE r.source = 'l') AS updated_at,
                (array_agg(r.equity ORDER BY r.nth DESC) FILTER (WHERE r.source = 'e'))[1] AS equity,
                (array_agg(r.balance ORDER BY r.nth DESC) FILTER (WHERE r.source = 'e'))[1] AS balance,
@@ -131,11 +146,13 @@ BEGIN
         SET revision = greatest(o.revision + 1, guardwire.unix_us(clock_timestamp())),
             base_revision = o.revision,
             total_syncs = o.total_syncs + s.syncs,
-            last_sync_duration_ms = CASE WHEN s.sync_at >= o.last_sync_at
-                THEN CASE WHEN s.sync_updated_at > s.sync_at THEN extract(epoch FROM s.sync_updated_at - s.sync_at) * 1000 END
-                ELSE o.last_sync_duration_ms END,
+            last_sync_duration_ms = CASE WHEN s.sync_at >= o.last_sync_at THEN s.duration_ms ELSE o.last_sync_duration_ms END,
             last_sync_at = greatest(o.last_sync_at, s.sync_at),
-            last_sync_arrived_at = greatest(o.last_sync_arrived_at, s.sync_arrived_at),
+            -- Equity is a sign of life only of an account without positions.
+            last_sync_arrived_at = CASE
+                WHEN s.syncs > 0 THEN greatest(o.last_sync_arrived_at, s.sync_arrived_at)
+                WHEN EXISTS (SELECT FROM guardwire.positions AS p WHERE p.user_id = o.user_id AND p.is_open) THEN o.last_sync_arrived_at
+                ELSE greatest(o.last_sync_arrived_at, s.arrived_at) END,
             last_position_at = greatest(o.last_position_at, s.updated_at),
             error_at = greatest(o.error_at, s.sync_at),
             equity = coalesce(s.equity, o.equity),
@@ -211,6 +228,7 @@ BEGIN
             FROM unnest(run.rows::guardwire.placed_row[]) AS u
             CROSS JOIN LATERAL guardwire.read_equity(u.new_row, u.arrived_at, u.revision, u.ordinal, u.operation = 'i', u.nth) AS o;
             PERFORM guardwire.apply_equity(equity, batch);
+            PERFORM guardwire.note_life(equity);
         ELSIF run.source = 'g' THEN
             FOREACH r IN ARRAY run.rows::guardwire.placed_row[] LOOP
                 PERFORM guardwire.copy_limits(r.account, r.new_row, r.nth);
@@ -221,13 +239,34 @@ BEGIN
 END
 $$;
 
+-- Equity is a sign of life of an account without positions. Of one with positions the reconciliation has to show that it runs. A row
+-- that was not accepted as the latest shows nothing. One that is not before any row of the account ends a doubt of its clock.
+CREATE OR REPLACE FUNCTION guardwire.note_life(rows guardwire.equity_row[]) RETURNS void LANGUAGE plpgsql AS $$
+DECLARE
+    e record;
+BEGIN
+    FOR e IN
+        SELECT u.user_id, max(u.arrived_at) AS arrived_at, max(o.equity_at) AS at,
+               NOT EXISTS (SELECT FROM guardwire.positions AS p WHERE p.user_id = u.user_id AND p.is_open) AS is_flat
+        FROM unnest(rows) AS u JOIN guardwire.accounts AS o ON o.user_id = u.user_id AND o.equity_at IN (u.at, u.arrived_at)
+        WHERE u.inserted AND u.equity IS NOT NULL GROUP BY u.user_id
+    LOOP
+        PERFORM guardwire.end_doubt(e.user_id, e.at);
+        UPDATE guardwire.accounts AS a
+        SET source = 'live', last_sync_arrived_at = greatest(a.last_sync_arrived_at, e.arrived_at),
+            sync_due_at = coalesce(a.sync_due_at, e.arrived_at)
+        WHERE a.user_id = e.user_id AND e.is_flat;
+    END LOOP;
+END
+$$;
+
 -- Applies rows of the log, sorted by account, ticket and arrival.
 CREATE OR REPLACE FUNCTION guardwire.apply_log(rows guardwire.log_row[]) RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
     INSERT INTO guardwire.ignored_rows (source, row_key, user_id, reason)
     SELECT 'log', coalesce(r.id::text, ''), r.user_id, 'ticket' FROM unnest(rows) AS r
-    WHERE r.kind IN ('open', 'close') AND r.ticket IS NULL;
-    PERFORM guardwire.apply_positions(rows);
+    WHERE r.kind IN ('open', 'close') AND r.ticket IS NULL AND NOT r.is_loop;
+    rows := guardwire.settle_rows(rows);
     PERFORM guardwire.apply_syncs(rows);
     PERFORM guardwire.apply_market(rows, NULL);
 END
@@ -244,6 +283,9 @@ DECLARE
     revisions bigint[];
     unready uuid[];
     placed guardwire.placed_row[];
+    has_corrections boolean := EXISTS (
+        SELECT FROM unnest(rows) AS r
+        WHERE r.operation = 'u' AND r.source = 'l' AND r.new_row -> 'created_at' IS DISTINCT FROM r.old_row -> 'created_at');
 BEGIN
     SELECT array_agg(a.user_id), array_agg(a.revision), array_agg(a.user_id) FILTER (WHERE NOT a.ready)
     INTO users, revisions, unready
@@ -257,12 +299,22 @@ BEGIN
     placed := ARRAY(
         SELECT ROW(u.nth, u.account, u.source, u.operation, u.new_row, u.arrived_at, l.revision,
                    row_number() OVER (PARTITION BY u.account ORDER BY u.nth))::guardwire.placed_row
-        FROM unnest(rows) AS u JOIN unnest(users, revisions) AS l (user_id, revision) ON l.user_id = u.account);
+        FROM unnest(rows) AS u JOIN unnest(users, revisions) AS l (user_id, revision) ON l.user_id = u.account
+        WHERE NOT (has_corrections AND guardwire.corrects_time(u)));
     INSERT INTO guardwire.arrivals (user_id, revision, ordinal, log_id, source, inserted, arrived_at)
     SELECT r.account, r.revision, r.ordinal, guardwire.read_user(r.new_row ->> 'id'), r.source, r.operation = 'i', r.arrived_at
     FROM unnest(placed) AS r
     WHERE r.source IN ('l', 'e') AND guardwire.read_user(r.new_row ->> 'id') IS NOT NULL;
     PERFORM guardwire.apply_runs(placed, batch);
+    IF has_corrections THEN
+        PERFORM guardwire.reread_tickets(c.account, c.tickets, batch, c.last_nth)
+        FROM (SELECT u.account, max(u.nth) AS last_nth,
+                     array_agg(DISTINCT guardwire.read_ticket(u.new_row -> 'mt5_position_id'))
+                         FILTER (WHERE u.operation = 'u' AND u.new_row -> 'created_at' IS DISTINCT FROM u.old_row -> 'created_at')
+                         AS tickets
+              FROM unnest(rows) AS u WHERE u.source = 'l' GROUP BY u.account) AS c
+        WHERE c.tickets IS NOT NULL;
+    END IF;
     RETURN QUERY SELECT l.* FROM unnest(users, revisions) AS l (user_id, revision);
 END
 $$;

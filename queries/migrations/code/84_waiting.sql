@@ -25,6 +25,9 @@ BEGIN
                  WHERE s.account = ANY (watched)
                     OR (s.account = guardwire.no_account() AND (s.source NOT IN ('l', 'e') OR s.sqlstate = '42703'));
     RETURN QUERY SELECT a.user_id, true FROM guardwire.accounts AS a WHERE NOT a.ready AND a.user_id = ANY (watched);
+    -- The platform's clock may have gone back: rows that were ignored may be newer than the state.
+    RETURN QUERY SELECT a.user_id, true FROM guardwire.accounts AS a
+                 WHERE a.clock_doubted_at IS NOT NULL AND a.user_id = ANY (watched);
     IF (SELECT count(*) FROM (SELECT FROM guardwire.inbox AS i WHERE i.nth > from_nth LIMIT few) AS o) < few THEN
         RETURN QUERY
         SELECT nullif(i.account, guardwire.no_account()),
@@ -48,9 +51,11 @@ BEGIN
 END
 $$;
 
--- Figures for operators: rows that wait, the age of the oldest in seconds, rows set aside, accounts that are not ready.
+-- Figures for operators: rows that wait, the age of the oldest in seconds, rows set aside, accounts that are not ready, accounts
+-- whose platform's clock is off, and accounts whose clock may have gone back.
 CREATE OR REPLACE FUNCTION guardwire.inbox_status(
-    OUT waiting bigint, OUT oldest_seconds double precision, OUT set_aside bigint, OUT unread_accounts bigint, OUT term bigint
+    OUT waiting bigint, OUT oldest_seconds double precision, OUT set_aside bigint, OUT unread_accounts bigint, OUT term bigint,
+    OUT clocks_off bigint, OUT doubted_accounts bigint
 ) LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET enable_seqscan = off AS $$
 DECLARE
     scan_from bigint := guardwire.scan_from();
@@ -63,5 +68,7 @@ BEGIN
     oldest_seconds := coalesce(greatest(oldest_seconds, 0), 0);
     SELECT count(*) INTO set_aside FROM guardwire.set_aside;
     SELECT count(*) INTO unread_accounts FROM guardwire.accounts AS a WHERE NOT a.ready;
+    SELECT count(*) INTO clocks_off FROM guardwire.accounts AS a WHERE a.clock_offset_seconds IS NOT NULL;
+    SELECT count(*) INTO doubted_accounts FROM guardwire.accounts AS a WHERE a.clock_doubted_at IS NOT NULL;
 END
 $$;

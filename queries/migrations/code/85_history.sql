@@ -60,10 +60,10 @@ $$;
 
 -- An account's history in the order in which it counts: first the rows whose arrival nobody recorded, by time and closes
 -- last, then the recorded ones. A row that was updated counts where it arrived last. Changes that wait in the inbox are left out.
-CREATE OR REPLACE FUNCTION guardwire.history_of(of_account uuid, read_at timestamptz) RETURNS SETOF guardwire.log_row
-LANGUAGE sql STABLE AS $$
+CREATE OR REPLACE FUNCTION guardwire.history_of(of_account uuid, read_at timestamptz, batch guardwire.inbox[], after_nth bigint)
+RETURNS SETOF guardwire.log_row LANGUAGE sql STABLE AS $$
     WITH waiting AS MATERIALIZED (
-        SELECT w.* FROM guardwire.waiting_rows(of_account, 'l', '{}', 0) AS w
+        SELECT w.* FROM guardwire.waiting_rows(of_account, 'l', batch, after_nth) AS w
     ), logged AS (
         SELECT h.log FROM guardwire.log_of(of_account) AS h (log)
         WHERE NOT EXISTS (SELECT FROM waiting AS w WHERE w.id = guardwire.read_user(h.log ->> 'id'))
@@ -72,9 +72,9 @@ LANGUAGE sql STABLE AS $$
     )
     SELECT r.*
     FROM (SELECT h.log, a.revision, a.arrived_at,
-                 coalesce(guardwire.read_time(h.log ->> 'created_at'), read_at) AS at,
+                 least(guardwire.read_time(h.log ->> 'created_at'), read_at) AS at,
                  coalesce(a.ordinal, row_number() OVER (
-                     ORDER BY coalesce(guardwire.read_time(h.log ->> 'created_at'), read_at),
+                     ORDER BY least(guardwire.read_time(h.log ->> 'created_at'), read_at),
                               guardwire.log_kind(guardwire.read_word(h.log ->> 'event_type'),
                                                  guardwire.read_text(h.log ->> 'close_reason', 500)) = 'close',
                               h.log ->> 'id'))::integer AS ordinal
@@ -83,9 +83,35 @@ LANGUAGE sql STABLE AS $$
                      WHERE s.user_id = of_account AND s.source = 'l'
                      ORDER BY s.log_id, s.revision DESC, s.ordinal DESC) AS a ON a.log_id = guardwire.read_user(h.log ->> 'id')) AS found
     CROSS JOIN LATERAL guardwire.read_log(
-        found.log, coalesce(found.arrived_at, to_timestamp(found.revision / 1000000.0), least(found.at, read_at)),
+        found.log, coalesce(found.arrived_at, to_timestamp(found.revision / 1000000.0), found.at),
         coalesce(found.revision, 0), found.ordinal, true) AS r
     ORDER BY coalesce(found.revision, 0), found.ordinal
+$$;
+
+-- Whether an update in place did no more than correct a row's time. Such a row is not one more arrival: it counts where it arrived.
+CREATE OR REPLACE FUNCTION guardwire.corrects_time(r guardwire.copied_row) RETURNS boolean LANGUAGE sql IMMUTABLE AS $$
+    SELECT r.operation = 'u' AND r.source = 'l' AND r.new_row -> 'created_at' IS DISTINCT FROM r.old_row -> 'created_at'
+           AND r.new_row - 'created_at' - 'updated_at' = r.old_row - 'created_at' - 'updated_at'
+$$;
+
+-- Makes positions anew from the log, because times of their rows were corrected in place. Rows of the batch after `after_nth` are
+-- still to be applied. The log of the account is read, as in a rebuild: corrections are rare.
+CREATE OR REPLACE FUNCTION guardwire.reread_tickets(of_account uuid, tickets bigint[], batch guardwire.inbox[], after_nth bigint)
+RETURNS void LANGUAGE plpgsql AS $$
+DECLARE
+    held guardwire.positions[] := ARRAY(
+        SELECT p FROM guardwire.positions AS p WHERE p.user_id = of_account AND p.ticket = ANY (tickets));
+    rows guardwire.log_row[] := ARRAY(
+        SELECT guardwire.date_row(h) FROM guardwire.history_of(of_account, clock_timestamp(), batch, after_nth) AS h
+        WHERE h.ticket = ANY (tickets) ORDER BY h.ticket, h.revision, h.ordinal);
+BEGIN
+    DELETE FROM guardwire.positions AS p WHERE p.user_id = of_account AND p.ticket = ANY (tickets);
+    DELETE FROM guardwire.events AS e WHERE e.user_id = of_account AND e.ticket = ANY (tickets) AND e.notice IS NULL;
+    PERFORM guardwire.apply_positions(rows);
+    -- A position keeps its id, also when the row that gave it was pruned.
+    UPDATE guardwire.positions AS p SET position_id = h.position_id
+    FROM unnest(held) AS h WHERE p.user_id = of_account AND p.ticket = h.ticket;
+END
 $$;
 
 -- Makes an account's derived rows from its history, and the account ready. Writers are never held up. The number of rows
@@ -95,18 +121,20 @@ LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET jit 
 DECLARE
     read_at timestamptz := clock_timestamp();
     equity guardwire.equity_sums;
-    sums guardwire.sync_sums;
+    before guardwire.accounts;
     rows guardwire.log_row[] := '{}';
     r guardwire.log_row;
     seen bigint := 0;
 BEGIN
-    PERFORM FROM guardwire.accounts AS a WHERE a.user_id = of_account AND NOT a.ready FOR UPDATE SKIP LOCKED;
+    PERFORM guardwire.refuse_hidden_rows();
+    SELECT a.* INTO before FROM guardwire.accounts AS a WHERE a.user_id = of_account AND NOT a.ready FOR UPDATE SKIP LOCKED;
     IF NOT FOUND THEN
         RETURN NULL;
     END IF;
+    PERFORM guardwire.forget_syncs(of_account);
     DELETE FROM guardwire.positions AS p WHERE p.user_id = of_account;
-    -- Events that equity caused are not in the log: they stay.
-    DELETE FROM guardwire.events AS e WHERE e.user_id = of_account AND e.event_type <> 'drawdown_alert';
+    -- Events that equity caused, and what Guardwire found itself, are not in the log: they stay.
+    DELETE FROM guardwire.events AS e WHERE e.user_id = of_account AND e.event_type <> 'drawdown_alert' AND e.notice IS NULL;
     DELETE FROM guardwire.market_alerts AS m WHERE m.user_id = of_account;
     IF EXISTS (SELECT FROM guardwire.set_aside AS s WHERE s.account = of_account AND s.source = 'g') THEN
         PERFORM guardwire.copy_limits(
@@ -114,54 +142,67 @@ BEGIN
     END IF;
     DELETE FROM guardwire.set_aside AS s WHERE s.account = of_account;
     -- One statement is one snapshot: the rows of the log that it sees, and those that wait in the inbox, fit together.
-    FOR r IN SELECT h.* FROM guardwire.history_of(of_account, read_at) AS h LOOP
+    FOR r IN SELECT h.* FROM guardwire.history_of(of_account, read_at, '{}', 0) AS h LOOP
         rows := rows || r;
         seen := seen + 1;
         IF cardinality(rows) >= 2000 THEN
-            sums := guardwire.apply_history(rows, sums, read_at);
+            PERFORM guardwire.apply_history(rows, read_at);
             rows := '{}';
         END IF;
     END LOOP;
-    sums := guardwire.apply_history(rows, sums, read_at);
+    PERFORM guardwire.apply_history(rows, read_at);
     equity := guardwire.sum_equity(of_account, '{}', 0);
-    PERFORM guardwire.finish_history(of_account, sums, equity, read_at);
+    PERFORM guardwire.finish_history(of_account, before, equity, read_at);
     RETURN seen;
 END
 $$;
 
--- Applies a chunk of history, later in order than the chunks before it, and adds its syncs to theirs.
-CREATE OR REPLACE FUNCTION guardwire.apply_history(chunk guardwire.log_row[], before guardwire.sync_sums, read_at timestamptz)
-RETURNS guardwire.sync_sums LANGUAGE plpgsql AS $$
-DECLARE
-    batch guardwire.sync_sums;
+-- Takes back what an account's row holds of its log, before the log is read again. That the platform's clock went back stays
+-- known: arrivals are forgotten after some days.
+CREATE OR REPLACE FUNCTION guardwire.forget_syncs(of_account uuid) RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
-    IF cardinality(chunk) = 0 THEN
-        RETURN before;
-    END IF;
-    PERFORM guardwire.apply_positions(ARRAY(SELECT r FROM unnest(chunk) AS r ORDER BY r.ticket, r.revision, r.ordinal));
+    UPDATE guardwire.accounts AS a
+    SET total_syncs = 0, last_sync_at = NULL, last_sync_arrived_at = NULL, last_sync_duration_ms = NULL, last_position_at = NULL,
+        last_loop_at = NULL, error_at = NULL, error_message = NULL, ignored_rows = 0, clock_doubted_at = NULL, recent_offsets = NULL,
+        clock_offset_seconds = NULL,
+        older_syncs = NULL
+    WHERE a.user_id = of_account;
+END
+$$;
+
+-- Applies a chunk of history, later in order than the chunks before it.
+CREATE OR REPLACE FUNCTION guardwire.apply_history(chunk guardwire.log_row[], read_at timestamptz) RETURNS void
+LANGUAGE plpgsql AS $$
+BEGIN
+    chunk := guardwire.settle_rows(ARRAY(SELECT r FROM unnest(chunk) AS r ORDER BY r.ticket, r.revision, r.ordinal));
+    PERFORM guardwire.apply_syncs(chunk);
     PERFORM guardwire.apply_market(chunk, read_at);
-    FOR batch IN SELECT s.* FROM guardwire.sum_syncs(chunk) AS s LOOP
-        before := guardwire.add_sums(before, batch);
-    END LOOP;
-    RETURN before;
 END
 $$;
 
 -- Makes a locked account ready, with what its history says.
 CREATE OR REPLACE FUNCTION guardwire.finish_history(
-    of_account uuid, sums guardwire.sync_sums, equity guardwire.equity_sums, read_at timestamptz
+    of_account uuid, before guardwire.accounts, equity guardwire.equity_sums, read_at timestamptz
 ) RETURNS void LANGUAGE plpgsql AS $$
 DECLARE
     limits guardwire.limits := guardwire.limits_of(of_account);
-    is_live boolean := sums.last_sync_at > read_at - make_interval(secs => limits.sync_overdue_seconds);
     given bigint;
 BEGIN
     PERFORM guardwire.lock_accounts(ARRAY[of_account]);
+    -- Equity is a sign of life of an account without positions.
+    IF NOT EXISTS (SELECT FROM guardwire.positions AS p WHERE p.user_id = of_account AND p.is_open) THEN
+        UPDATE guardwire.accounts AS a
+        SET last_sync_arrived_at = greatest(a.last_sync_arrived_at, equity.at)
+        WHERE a.user_id = of_account;
+    END IF;
     UPDATE guardwire.accounts AS a
-    SET ready = true, total_syncs = greatest(a.total_syncs, sums.syncs), last_sync_at = sums.last_sync_at,
-        last_sync_arrived_at = NULL, last_sync_duration_ms = sums.duration_ms, last_position_at = sums.last_position_at,
-        error_at = sums.error_at, error_message = sums.error_message, ignored_rows = greatest(a.ignored_rows, sums.ignored),
-        source = CASE WHEN is_live THEN 'live' ELSE 'silent' END, sync_due_at = CASE WHEN is_live THEN read_at END,
+    SET ready = true, total_syncs = greatest(a.total_syncs, before.total_syncs),
+        ignored_rows = greatest(a.ignored_rows, before.ignored_rows),
+        clock_offset_seconds = CASE WHEN EXISTS (SELECT FROM guardwire.arrivals AS s WHERE s.user_id = of_account AND s.source = 'l')
+                                    THEN a.clock_offset_seconds ELSE before.clock_offset_seconds END,
+        source = CASE WHEN a.last_sync_arrived_at > read_at - make_interval(secs => limits.sync_overdue_seconds) THEN 'live'
+                      ELSE 'silent' END,
+        sync_due_at = read_at,
         equity = equity.equity, balance = equity.balance, currency = equity.currency, equity_at = equity.at,
         equity_flow = coalesce(equity.flow, 0), peak_adjusted = equity.peak, peak_since = limits.peak_since
     WHERE a.user_id = of_account
@@ -223,6 +264,7 @@ DECLARE
     -- Rows up to this one are older than the tables as they are read below.
     last_nth bigint := guardwire.last_nth();
 BEGIN
+    PERFORM guardwire.refuse_hidden_rows();
     DELETE FROM guardwire.contracts;
     INSERT INTO guardwire.contracts (symbol, contract_size, quote_currency)
     SELECT c.* FROM public.instruments AS i CROSS JOIN LATERAL guardwire.read_contract(guardwire.parse_copy('i', guardwire.copy_of('i', i))) AS c
@@ -238,22 +280,22 @@ BEGIN
     WHERE s.nth <= last_nth
       AND (s.source IN ('g', 'i', 'x') OR (s.account = guardwire.no_account() AND s.sqlstate = '42703'));
     WITH newest AS (
-        SELECT DISTINCT ON (r.base, r.quote) r.*
+        SELECT DISTINCT ON (r.base, r.quote) r.base, r.quote, r.rate, r.created_at, least(r.created_at, clock_timestamp()) AS at
         FROM (SELECT guardwire.read_code(f.base::text, 16) AS base, guardwire.read_code(f.quote::text, 16) AS quote,
-                     guardwire.read_number(to_jsonb(f.rate)) AS rate, guardwire.read_time(to_jsonb(f) ->> 'created_at') AS at
+                     guardwire.read_number(to_jsonb(f.rate)) AS rate, guardwire.read_time(to_jsonb(f) ->> 'created_at') AS created_at
               FROM public.fx_rates AS f) AS r
-        WHERE r.base IS NOT NULL AND r.quote IS NOT NULL AND r.rate > 0 AND r.at IS NOT NULL
-        ORDER BY r.base, r.quote, r.at DESC
+        WHERE r.base IS NOT NULL AND r.quote IS NOT NULL AND r.rate > 0 AND r.created_at IS NOT NULL
+        ORDER BY r.base, r.quote, r.created_at DESC
     )
     INSERT INTO guardwire.fx_current AS c (base, quote, rate, as_of)
     SELECT n.base, n.quote, n.rate, n.at FROM newest AS n
-    -- Among rates of one time the one that arrived last is current; that is not on record.
+    -- Among rates of one time the one that arrived last is current; that is not on record. Nor is it after their clock went back.
     ON CONFLICT ON CONSTRAINT fx_current_pkey DO UPDATE SET rate = excluded.rate, as_of = excluded.as_of
-        WHERE c.as_of <> excluded.as_of OR NOT EXISTS (
+        WHERE c.clock_stepped_at IS NULL AND (c.as_of <> excluded.as_of OR NOT EXISTS (
             SELECT FROM public.fx_rates AS f
             WHERE guardwire.read_code(f.base::text, 16) = c.base AND guardwire.read_code(f.quote::text, 16) = c.quote
               AND guardwire.read_number(to_jsonb(f.rate)) = c.rate
-              AND guardwire.read_time(to_jsonb(f) ->> 'created_at') = c.as_of);
+              AND least(guardwire.read_time(to_jsonb(f) ->> 'created_at'), c.as_of) = c.as_of));
 END
 $$;
 

@@ -2,7 +2,7 @@
 
 -- Ends alerts whose window has passed, and notes platforms that fell silent. When nothing is due this reads a few small indexes
 -- and nothing else.
-CREATE OR REPLACE FUNCTION guardwire.housekeep() RETURNS TABLE (alerts_ended integer, fell_silent integer)
+CREATE OR REPLACE FUNCTION guardwire.housekeep() RETURNS TABLE (alerts_ended integer, fell_silent integer, unconfirmed integer)
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET jit = off SET enable_seqscan = off AS $$
 DECLARE
     due uuid[];
@@ -11,11 +11,13 @@ DECLARE
 BEGIN
     alerts_ended := 0;
     fell_silent := 0;
+    unconfirmed := 0;
     PERFORM guardwire.correct_due_times(now_at);
     IF EXISTS (SELECT FROM guardwire.market_alerts AS m WHERE m.expires_at <= now_at)
        OR EXISTS (SELECT FROM guardwire.accounts AS a WHERE a.sync_due_at <= now_at) THEN
         due := guardwire.lock_due(now_at, 1000);
         alerts_ended := guardwire.end_alerts(due, now_at);
+        unconfirmed := guardwire.note_ghosts(due, now_at);
         fell_silent := guardwire.note_silence(due, now_at);
     END IF;
     RETURN NEXT;
@@ -73,6 +75,43 @@ BEGIN
 END
 $$;
 
+-- After how long without a sync an account is silent, and a position unconfirmed.
+CREATE OR REPLACE FUNCTION guardwire.overdue_of(account uuid) RETURNS interval LANGUAGE plpgsql STABLE AS $$
+BEGIN
+    RETURN make_interval(secs => (guardwire.limits_of(account)).sync_overdue_seconds);
+END
+$$;
+
+-- Marks positions that the platform no longer mentions while it goes on syncing others: a reversal, a swap or a partial close may
+-- have given the position another ticket. The next row about one ends the mark, and until then no row of it is plain.
+CREATE OR REPLACE FUNCTION guardwire.note_ghosts(due uuid[], now_at timestamptz) RETURNS integer LANGUAGE plpgsql AS $$
+DECLARE
+    ghosts guardwire.positions[] := ARRAY(
+        SELECT p
+        FROM guardwire.accounts AS a
+        CROSS JOIN LATERAL guardwire.overdue_of(a.user_id) AS o (overdue)
+        JOIN guardwire.positions AS p ON p.user_id = a.user_id AND p.is_open AND p.unconfirmed_since IS NULL
+        WHERE a.user_id = ANY (due) AND a.sync_due_at <= now_at AND a.last_sync_at - p.state_at > o.overdue);
+    users uuid[];
+    revisions bigint[];
+BEGIN
+    IF cardinality(ghosts) = 0 THEN
+        RETURN 0;
+    END IF;
+    SELECT array_agg(a.user_id), array_agg(a.revision) INTO users, revisions
+    FROM guardwire.lock_accounts(ARRAY(SELECT g.user_id FROM unnest(ghosts) AS g)) AS a;
+    UPDATE guardwire.positions AS p SET unconfirmed_since = p.state_at, fingerprint = NULL
+    FROM unnest(ghosts) AS g WHERE p.user_id = g.user_id AND p.ticket = g.ticket;
+    PERFORM guardwire.add_events(ARRAY(
+        SELECT ROW(g.user_id, concat('unconfirmed-', g.position_id, '-', guardwire.unix_us(g.state_at)), 'divergence_detected', now_at,
+                   l.revision, row_number() OVER (PARTITION BY g.user_id ORDER BY g.ticket), g.symbol, g.ticket, g.matched, NULL, NULL,
+                   'position_unconfirmed', 'the platform no longer mentions it')::guardwire.events
+        FROM unnest(ghosts) AS g JOIN unnest(users, revisions) AS l (user_id, revision) ON l.user_id = g.user_id));
+    PERFORM guardwire.send_notices(users, revisions);
+    RETURN cardinality(ghosts);
+END
+$$;
+
 -- Looks at accounts whose sync is due: those without one for too long are silent, the others are due again when they would
 -- be. The due time of an account is never later than its last arrival and its limit allow, whatever the clock did meanwhile.
 CREATE OR REPLACE FUNCTION guardwire.note_silence(due uuid[], now_at timestamptz) RETURNS integer LANGUAGE plpgsql AS $$
@@ -82,14 +121,16 @@ DECLARE
     revisions bigint[];
 BEGIN
     WITH looked AS (
-        SELECT a.user_id, coalesce(a.last_sync_arrived_at, a.last_sync_at)
-                          + make_interval(secs => coalesce(l.sync_overdue_seconds, d.sync_overdue_seconds)) AS overdue_at
-        FROM guardwire.accounts AS a
-        JOIN guardwire.limits AS d ON d.user_id = guardwire.no_account()
-        LEFT JOIN guardwire.limits AS l ON l.user_id = a.user_id
+        SELECT a.user_id, coalesce(a.last_sync_arrived_at, a.last_sync_at) + o.overdue AS overdue_at,
+               -- By the times of rows, because the account's clock may be behind this one.
+               least(o.overdue - (a.last_sync_at - (SELECT min(p.state_at) FROM guardwire.positions AS p
+                                                    WHERE p.user_id = a.user_id AND p.is_open AND p.unconfirmed_since IS NULL)),
+                     o.overdue) AS ghost_in
+        FROM guardwire.accounts AS a CROSS JOIN LATERAL guardwire.overdue_of(a.user_id) AS o (overdue)
         WHERE a.user_id = ANY (due) AND a.sync_due_at <= now_at
     ), later AS (
-        UPDATE guardwire.accounts AS a SET sync_due_at = looked.overdue_at
+        UPDATE guardwire.accounts AS a
+        SET sync_due_at = least(looked.overdue_at, now_at + greatest(looked.ghost_in, interval '1 second'))
         FROM looked WHERE a.user_id = looked.user_id AND looked.overdue_at > now_at
     )
     SELECT array_agg(looked.user_id) INTO overdue FROM looked WHERE coalesce(looked.overdue_at, '-infinity') <= now_at;

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from alembic import op
-
-from queries.migrations.code import install_code
 from queries.migrations.script import run_tables
 
 revision = "0005"
@@ -14,7 +11,9 @@ depends_on = None
 
 
 def upgrade() -> None:
-    """Replaces the capture of 0.1.0 in one transaction, so that no row is missed in between."""
+    """Removes the capture of 0.1.0.
+
+    In the same transaction `queries.migrations.run` installs the functions and triggers of this release, which need
+    the tables of later revisions too, and then runs ``0005_waiting_rows.sql``: no row is missed in between.
+    """
     run_tables("0005_inbox.sql")
-    install_code(op.get_bind())
-    run_tables("0005_waiting_rows.sql")

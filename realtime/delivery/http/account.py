@@ -21,6 +21,7 @@ from starlette.types import Receive, Scope, Send
 
 from guardwire.messages import encode
 from queries.position_by_id import FoundPosition, find_position
+from queries.positions import fold
 from queries.timestamps import iso
 from realtime.delivery.http import documents
 from realtime.delivery.http.documents import PositionRecord, TradingHealth
@@ -220,4 +221,7 @@ def record_of(found: FoundPosition) -> PositionRecord:
         status="open" if found.is_open else "closed",
         matched_with_bot=found.matched == 1,
         last_updated_at=found.updated_at,
+        instrument=None if found.instrument == fold(found.symbol or "") else found.instrument,
+        divergence_reason=None if found.matched == 1 else found.divergence_reason,
+        unconfirmed_since=found.unconfirmed_since,
     )

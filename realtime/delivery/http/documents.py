@@ -45,13 +45,19 @@ class RecentEvent(Struct, frozen=True, kw_only=True):
     created_at: Timestamp
     divergence_reason: str | None
     description: str
+    notice: (
+        Annotated[str, Meta(description="what the server itself found; null for what the platform reported")]
+        | None
+    )
     metadata: EventMetadata
 
 
 class ReconciliationStatus(Struct, frozen=True, kw_only=True):
     """Is the reconciliation of the account alive, and does it agree with the broker?
 
-    ``source`` is ``silent`` when no sync came for longer than the account's limit.
+    ``source`` is ``silent`` when no sync came for longer than the account's limit. ``clock_offset_seconds`` is how far
+    the platform's clock is behind (or, below 0, ahead), when it is off by more than a minute. ``recorded`` is false for
+    an account that the platform never wrote a row of.
     """
 
     user_id: Identifier
@@ -65,6 +71,8 @@ class ReconciliationStatus(Struct, frozen=True, kw_only=True):
     divergences_detected: Count
     recent_events: Annotated[list[RecentEvent], Meta(max_length=5, description="newest first")]
     error_message: str | None
+    clock_offset_seconds: int | None
+    recorded: bool
 
 
 class PositionRecord(Struct, frozen=True, kw_only=True):
@@ -91,21 +99,30 @@ class PositionRecord(Struct, frozen=True, kw_only=True):
     status: Literal["open", "closed"]
     matched_with_bot: bool
     last_updated_at: Timestamp
+    instrument: (
+        Annotated[str, Meta(description="what the symbol means, where that is not the symbol itself")] | None
+    )
+    divergence_reason: str | None
+    unconfirmed_since: (
+        Annotated[Timestamp, Meta(description="last row of a position that the platform no longer mentions")]
+        | None
+    )
 
 
 class OpenPositions(Struct, frozen=True, kw_only=True):
     """The open book, or the part of it that was asked for; totals are of the positions listed.
 
-    A total is null where it would mix currencies or leave out a position. The percentage is of the account's
-    balance.
+    A total is null where a profit is unknown, assumed, or not converted to the account's currency. The percentage is of
+    the account's balance. ``unmatched_positions`` are open, and in no total: broker and bot do not agree on them.
     """
 
     user_id: Identifier
     total_positions: Count
     total_unrealized_pnl: float | None
     total_unrealized_pnl_pct: float | None
-    currency: Annotated[str, Meta(description="of the total, where there is one")] | None
+    currency: Annotated[str, Meta(description="the account's")] | None
     positions: Annotated[list[PositionRecord], Meta(description="newest first, by entry time, then ticket")]
+    unmatched_positions: Annotated[list[PositionRecord], Meta(description="in the same order")]
     last_updated_at: Timestamp | None
 
 
@@ -186,6 +203,8 @@ def reconciliation_status(user_id: str, status: State) -> ReconciliationStatus:
         divergences_detected=status["divergences_detected"],
         recent_events=[_event(user_id, event_id, event) for event_id, event in events[:RECENT_EVENTS]],
         error_message=status.get("error_message"),
+        clock_offset_seconds=status.get("clock_offset_seconds"),
+        recorded=status.get("recorded", True),
     )
 
 
@@ -198,6 +217,7 @@ def _event(user_id: str, event_id: str, event: State) -> RecentEvent:
         created_at=event["created_at"],
         divergence_reason=event.get("divergence_reason"),
         description=event["description"],
+        notice=event.get("notice"),
         metadata=EventMetadata(
             symbol=event.get("symbol"),
             mt5_ticket=None if ticket is None else int(ticket),
@@ -215,19 +235,28 @@ def open_positions(user_id: str, positions: State, *, symbol: str | None = None)
     account's balance is not part of the state, so the percentage of a part of the book is null.
     """
     book: State = positions["open"]
-    listed = book if symbol is None else {t: p for t, p in book.items() if _is_named(p.get("symbol"), symbol)}
+    listed = _named(book, symbol)
     whole = len(listed) == len(book)
-    total = positions.get("total_unrealized_pnl") if whole else _total(listed.values())
-    currency = positions.get("currency") if whole else _currency(listed.values(), positions.get("currency"))
+    currency = positions.get("currency")
     return OpenPositions(
         user_id=user_id,
         total_positions=len(listed),
-        total_unrealized_pnl=total,
+        total_unrealized_pnl=positions.get("total_unrealized_pnl")
+        if whole
+        else _total(listed.values(), currency),
         total_unrealized_pnl_pct=positions.get("total_unrealized_pnl_pct") if whole else None,
         currency=currency,
         positions=[_position(ticket, position) for ticket, position in _newest_first(listed)],
+        unmatched_positions=[
+            _position(ticket, position)
+            for ticket, position in _newest_first(_named(positions.get("unmatched", {}), symbol))
+        ],
         last_updated_at=positions.get("last_updated_at"),
     )
+
+
+def _named(book: State, symbol: str | None) -> State:
+    return book if symbol is None else {t: p for t, p in book.items() if _is_named(p.get("symbol"), symbol)}
 
 
 def _is_named(symbol: str | None, wanted: str) -> bool:
@@ -241,24 +270,17 @@ def _newest_first(book: State) -> list[tuple[int, State]]:
     return sorted(tickets, key=lambda entry: (entry[1]["entry_time"], entry[0]), reverse=True)
 
 
-def _total(listed: Iterable[State]) -> float | None:
+def _total(listed: Iterable[State], currency: str | None) -> float | None:
     """Their profit in cents, summed as whole numbers so that it never errs by one; None where a sum would
     be wrong.
     """
     cents = 0
-    currencies = set()
     for position in listed:
         pnl = position.get("unrealized_pnl")
-        if pnl is None:
+        if pnl is None or position.get("contract_size_assumed") or position.get("pnl_currency") != currency:
             return None
         cents += round(pnl * 100)
-        currencies.add(position.get("pnl_currency"))
-    return cents / 100 if len(currencies) < 2 else None
-
-
-def _currency(listed: Iterable[State], account_currency: str | None) -> str | None:
-    currencies = {position.get("pnl_currency") for position in listed}
-    return currencies.pop() if len(currencies) == 1 else account_currency
+    return cents / 100
 
 
 def _position(ticket: int, position: State) -> PositionRecord:
@@ -278,9 +300,12 @@ def _position(ticket: int, position: State) -> PositionRecord:
         take_profit=position.get("take_profit"),
         stop_loss=position.get("stop_loss"),
         status="open",
-        # Only what broker and bot agree on is listed.
-        matched_with_bot=True,
+        # The state names a match only where broker and bot do not agree.
+        matched_with_bot="matched" not in position,
         last_updated_at=position["last_updated_at"],
+        instrument=position.get("instrument"),
+        divergence_reason=position.get("divergence_reason"),
+        unconfirmed_since=position.get("unconfirmed_since"),
     )
 
 

@@ -1,0 +1,202 @@
+"""The platform's clock: at what time a row counts, and what is known of the clock that stamps an account's rows.
+
+A row counts at its own time, but never later than its arrival. A clock that went back is known by three consecutive
+rows of one ticket, of the syncs without a ticket or of one pair's rates that were ignored as older, and whose
+offsets (arrival less `created_at`) agree. From then on rows count at their arrival.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from typing import Any, Final
+from uuid import UUID
+
+from realtime.audit import values
+from realtime.audit.history import Arrival, EquityRow, FxRate, GhostsNoted, History, LogRow
+from realtime.audit.ticket import Tickets
+
+#: A row that came later than this was imported: no clock explains it.
+_IMPORTED: Final = timedelta(hours=26)
+#: Rows of one clock agree within this; a row that is late by less puts nothing in doubt.
+_STEADY: Final = timedelta(seconds=5)
+_ROWS_OF_A_STEP: Final = 3
+#: The median of so many syncs' offsets is the clock's.
+_SYNCS: Final = 5
+_LEAST_OFFSET: Final = timedelta(seconds=60)
+_LEAST_MOVE: Final = timedelta(seconds=30)
+
+
+@dataclass
+class Run:
+    """Offsets of the last consecutive rows that were ignored as older."""
+
+    offsets: list[timedelta] = field(default_factory=list)
+
+    def add(self, offset: timedelta) -> bool:
+        """Add one more; whether the rows show that the clock went back."""
+        if offset > _IMPORTED:
+            self.offsets.clear()
+            return False
+        self.offsets.append(offset)
+        while max(self.offsets) - min(self.offsets) > _STEADY:
+            del self.offsets[0]
+        return len(self.offsets) >= _ROWS_OF_A_STEP
+
+
+@dataclass
+class Series:
+    """Rows that follow each other in time, as those of one ticket do, and those of them that did not."""
+
+    latest: datetime | None = None
+    run: Run = field(default_factory=Run)
+
+    def place(self, arrival: Arrival, stepped_at: datetime | None) -> Arrival:
+        """The next arrival, with the time at which it counts."""
+        placed = dated(arrival, stepped_at)
+        if self.latest is None or placed.time >= self.latest:
+            self.run.offsets.clear()
+            return placed
+        created_at = values.moment(getattr(arrival.change, "created_at", None)) or arrival.at
+        if not self.run.add(arrival.at - created_at):
+            return replace(placed, is_older=True)
+        self.run.offsets.clear()
+        return replace(placed, counts_at=arrival.at, shows_step=True)
+
+
+@dataclass
+class Clock:
+    """The clock that stamps the rows of one account, as far as the rows before show it."""
+
+    user_id: UUID
+    #: Since this arrival the clock is known to have gone back.
+    stepped_at: datetime | None = None
+    #: Arrival of the first row that was ignored, and that a clock which went back would explain.
+    doubted_at: datetime | None = None
+    #: Arrival less `created_at` in seconds; None within a minute of 0.
+    offset_seconds: int | None = None
+    #: The syncs that changed `offset_seconds`.
+    offset_events: list[Arrival] = field(default_factory=list)
+    tickets: Tickets = field(default_factory=Tickets)
+    _series: dict[int | None, Series] = field(default_factory=dict)
+    _latest: datetime | None = None
+    _latest_equity: datetime | None = None
+    _offsets: list[timedelta] = field(default_factory=lambda: [timedelta(0)] * _SYNCS)
+
+    def settle(self, arrival: Arrival) -> Arrival:
+        """Apply one more arrival; it with the time at which it counts."""
+        match arrival.change:
+            case LogRow(owner=self.user_id) as row:
+                return self._settle_row(arrival, row)
+            case EquityRow(user_id=self.user_id) as equity if values.number(equity.equity) is not None:
+                return self._settle_equity(arrival)
+            case GhostsNoted(user_id=self.user_id) as ghosts:
+                self.tickets.note_ghosts(
+                    timedelta(seconds=ghosts.sync_overdue_seconds), arrival, ghosts.tickets
+                )
+        return arrival
+
+    def _settle_row(self, arrival: Arrival, row: LogRow) -> Arrival:
+        if not (row.names_position or row.is_loop):
+            settled = dated(arrival, self.stepped_at)
+            # By a clock that is hours behind, the window would be over when the row arrives.
+            behind = timedelta(seconds=max(0, self.offset_seconds or 0))
+            return replace(settled, window_from=min(settled.time + behind, settled.at))
+        series = self._series.setdefault(None if row.is_loop else row.ticket, Series())
+        if row.opens or row.is_loop:
+            settled = series.place(arrival, self.stepped_at)
+        else:
+            settled = dated(arrival, self.stepped_at)
+        self._follow(settled, row)
+        if not settled.is_older:
+            self._end_doubt(settled.time)
+            if row.names_position:
+                self._latest = _later(self._latest, settled.time)
+        self.tickets.take(settled)
+        if row.bears_position:
+            series.latest = self.tickets.latest(row.ticket)
+        elif row.is_loop and not settled.is_older:
+            series.latest = settled.time
+        if row.bears_position and row.closes:
+            series.run.offsets.clear()
+        is_sync = row.kind == "sync" and not row.failed
+        return replace(settled, is_alive=is_sync and not settled.is_older)
+
+    def _settle_equity(self, arrival: Arrival) -> Arrival:
+        settled = dated(arrival, None)
+        if self._latest_equity is not None and settled.time < self._latest_equity:
+            return settled
+        self._latest_equity = settled.time
+        self._end_doubt(settled.time)
+        return replace(settled, is_alive=not self.tickets.any_open)
+
+    def _follow(self, settled: Arrival, row: LogRow) -> None:
+        """Take note of a row that was ignored, of a step, and of a sync's offset."""
+        created_at = values.moment(row.created_at)
+        offset = settled.at - (created_at or settled.at)
+        if settled.is_older and _STEADY < offset <= _IMPORTED:
+            self.doubted_at = self.doubted_at or settled.at
+        if settled.shows_step:
+            self.stepped_at, self.doubted_at = self.stepped_at or settled.at, None
+        says_the_time = row.kind == "sync" and row.inserted and not row.failed and created_at is not None
+        if says_the_time and settled.is_recorded and offset <= _IMPORTED:
+            self._add_offset(offset, settled)
+
+    def _add_offset(self, offset: timedelta, settled: Arrival) -> None:
+        self._offsets = [*self._offsets[1:], offset]
+        median = sorted(self._offsets)[_SYNCS // 2]
+        if abs(median - timedelta(seconds=self.offset_seconds or 0)) > _LEAST_MOVE:
+            said = _whole_seconds(median) if abs(median) > _LEAST_OFFSET else None
+            if said != self.offset_seconds:
+                self.offset_seconds = said
+                self.offset_events.append(settled)
+
+    def _end_doubt(self, moment: datetime) -> None:
+        latest = max(filter(None, (self._latest, self._latest_equity)), default=moment)
+        if moment >= latest:
+            self.doubted_at = None
+
+
+def dated(arrival: Arrival, stepped_at: datetime | None) -> Arrival:
+    """The arrival with the time at which it counts."""
+    created_at = values.moment(getattr(arrival.change, "created_at", None)) or arrival.at
+    is_behind = stepped_at is not None and arrival.at >= stepped_at and arrival.at - created_at <= _IMPORTED
+    return replace(arrival, counts_at=arrival.at if is_behind else min(created_at, arrival.at))
+
+
+def settle(
+    history: History, user_id: UUID, stepped_at: datetime | None = None
+) -> tuple[list[Arrival], Clock]:
+    """``history`` with the times at which the rows of ``user_id`` and all rates count, and the clock after it.
+
+    ``stepped_at`` is since when the clock is known to have gone back, before the history begins.
+    """
+    clock = Clock(user_id, stepped_at)
+    return list(_settled(history, clock)), clock
+
+
+def _settled(history: History, clock: Clock) -> Iterator[Arrival]:
+    pairs: dict[tuple[Any, Any], tuple[Series, list[datetime]]] = {}
+    for arrival in history:
+        change = arrival.change
+        if not isinstance(change, FxRate) or not change.usable:
+            yield clock.settle(arrival)
+            continue
+        series, stepped = pairs.setdefault(change.pair, (Series(), []))
+        settled = series.place(arrival, stepped[0] if stepped else None)
+        if settled.shows_step:
+            stepped.append(settled.at)
+        if not settled.is_older:
+            series.latest = settled.time
+        yield settled
+
+
+def _later(moment: datetime | None, other: datetime) -> datetime:
+    return other if moment is None else max(moment, other)
+
+
+def _whole_seconds(offset: timedelta) -> int:
+    """Rounded half away from zero."""
+    size = (abs(offset) + timedelta(milliseconds=500)) // timedelta(seconds=1)
+    return size if offset > timedelta(0) else -size

@@ -1,0 +1,41 @@
+"""The clock that a simulated platform stamps its rows with: right, ahead, behind, or one that steps back."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Final, Self
+
+#: As at the end of summer time, for a platform that writes its local time.
+_STEP: Final = timedelta(hours=-1)
+_STEP_AFTER_SECONDS: Final = 30.0
+_OFFSET: Final = re.compile(r"(?P<sign>[+-])(?P<number>\d{1,6})(?P<unit>[hms])")
+_UNITS: Final = {"h": "hours", "m": "minutes", "s": "seconds"}
+
+
+@dataclass(frozen=True, slots=True)
+class PlatformClock:
+    """A clock that is off by ``offset``, from ``after_seconds`` of the run on."""
+
+    offset: timedelta = timedelta(0)
+    after_seconds: float = 0.0
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """``+3h``, ``-2h``, ``+90s`` …, or ``step``: right for half a minute, then an hour behind.
+
+        Raises ValueError for anything else.
+        """
+        if text == "step":
+            return cls(_STEP, _STEP_AFTER_SECONDS)
+        found = _OFFSET.fullmatch(text)
+        if found is None:
+            raise ValueError(f"the clock {text!r} is none of +3h, -2h (or m, s) and step")
+        size = timedelta(**{_UNITS[found["unit"]]: int(found["number"])})
+        return cls(size if found["sign"] == "+" else -size)
+
+    def now(self, run_seconds: float) -> datetime:
+        """What the clock shows, so many seconds after the run began."""
+        now = datetime.now(UTC)
+        return now + self.offset if run_seconds >= self.after_seconds else now
