@@ -33,8 +33,8 @@ Value = TypeVar("Value")
 class Remembered(Generic[Key, Value]):
     """A pure function with a cache of the values that were asked for since the call of `forget_unused` before the last.
 
-    The cache grows with the accounts that are being read. Of an account that is read once and then idle, it keeps one
-    number. More than ``most`` values between two calls age faster.
+    The cache grows with the accounts that are being read. An account that is read once
+    and then idle takes one number. More than ``most`` values between two calls age faster.
     """
 
     def __init__(self, make: Callable[[Key], Value], *, most: int) -> None:

@@ -227,7 +227,7 @@ def check_files(limit: int) -> str | None:
 
 
 async def check_redis(redis: Redis) -> str | None:
-    """What is wrong with Redis; None when nothing is."""
+    """The problem with the settings of Redis; None without one."""
     try:
         memory = await redis.info("memory")
     except (RedisError, OSError, TimeoutError) as error:

@@ -1,4 +1,4 @@
-"""A task waits for a connection that it cannot get, whatever error the server answers with."""
+"""A task waits for a connection that it cannot get, with every error of the server."""
 
 from __future__ import annotations
 
