@@ -10,14 +10,11 @@ from datetime import datetime
 from typing import Final
 from uuid import UUID
 
-from asyncpg.exceptions import InterfaceError, InternalClientError, PostgresError
 from sqlalchemy import text
-from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
+from realtime.database import DATABASE_ERRORS
 from realtime.errors import UnavailableError
-
-_OUTAGES: Final = (SQLAlchemyError, PostgresError, InterfaceError, InternalClientError, OSError, TimeoutError)
 
 #: Rows written by transactions that ``since`` did not see yet, and the horizon for the next call.
 #: Every transaction that is invisible to this statement has an id of at least the horizon.
@@ -162,5 +159,5 @@ class RevokedRows:
         try:
             async with asyncio.timeout(self._timeout_seconds), self._engine.connect() as connection:
                 yield connection
-        except _OUTAGES as error:
+        except DATABASE_ERRORS as error:
             raise UnavailableError(f"PostgreSQL did not answer ({type(error).__name__}).") from None

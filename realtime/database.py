@@ -1,10 +1,12 @@
-"""The pool of connections to PostgreSQL."""
+"""The pool of connections to PostgreSQL, and the errors of a database that does not answer."""
 
 from __future__ import annotations
 
 from typing import Any, Final
 
 import asyncpg
+from sqlalchemy.dialects.postgresql.asyncpg import AsyncAdapt_asyncpg_dbapi
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from queries.search_path import connect
@@ -12,6 +14,19 @@ from queries.search_path import connect
 _CONNECT_SECONDS: Final = 2.0
 _STATEMENT_SECONDS: Final = 10
 _POOL_WAIT_SECONDS: Final = 3.0
+
+#: The errors of a broken connection, a stopped server, or a statement past its deadline.
+DATABASE_ERRORS: Final = (
+    OSError,
+    TimeoutError,
+    asyncpg.PostgresError,
+    asyncpg.InterfaceError,
+    # asyncpg raises this when a connection is cut while it prepares a statement.
+    asyncpg.InternalClientError,
+    SQLAlchemyError,
+    # `raw_connection` raises the dialect's own errors, without wrapping them in a SQLAlchemyError.
+    AsyncAdapt_asyncpg_dbapi.Error,
+)
 
 
 def engine_for(database_url: str, *, pool_size: int, pooled: bool) -> AsyncEngine:

@@ -7,23 +7,11 @@ import contextlib
 from collections.abc import AsyncIterator
 from typing import Any
 
-import asyncpg
-from sqlalchemy.dialects.postgresql.asyncpg import AsyncAdapt_asyncpg_dbapi
-from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-#: The errors of a broken connection, a stopped server, or a statement past its deadline.
-DATABASE_ERRORS = (
-    OSError,
-    TimeoutError,
-    asyncpg.PostgresError,
-    asyncpg.InterfaceError,
-    # asyncpg raises this when a connection is cut while it prepares a statement.
-    asyncpg.InternalClientError,
-    SQLAlchemyError,
-    # `raw_connection` raises the dialect's own errors, without wrapping them in a SQLAlchemyError.
-    AsyncAdapt_asyncpg_dbapi.Error,
-)
+from realtime.database import DATABASE_ERRORS
+
+__all__ = ["DATABASE_ERRORS", "KeptConnection"]
 
 
 class KeptConnection:
