@@ -295,8 +295,7 @@ class HttpProtocol(HttpToolsProtocol):
         if cycle.response_started:
             # A second answer would be taken for a part of the first.
             self.transport.abort()
-        cycle.disconnected = cycle.response_complete = True
-        cycle.message_event.set()
+        cycle.abandon()
 
     def _encode_problem(self, problem: ProblemResponse) -> bytes:
         """The encoded answer, with the headers that every answer has."""

@@ -60,6 +60,11 @@ class RequestCycle(RequestResponseCycle):
             self.expected_content_length = len(message.get("body", b""))
         await super().send(message)
 
+    def abandon(self) -> None:
+        """End the cycle without an answer: its request turned out to be malformed, and its route need not go on."""
+        self.disconnected = self.response_complete = True
+        self.message_event.set()
+
     def _hold(self, start: Any) -> bool:
         """Make the head of an answer that says its length; False for an answer that uvicorn is to send.
 
