@@ -179,8 +179,9 @@ class Stream:
         return self._sent.snapshot
 
     def look_by(self, at: float) -> None:
-        """Have `tick` called by ``at``."""
-        self.next_due = min(self.next_due, at)
+        """Have `tick` called by ``at``, unless the stream has ended."""
+        if not self.has_ended:
+            self.next_due = min(self.next_due, at)
 
     # The client says who it is.
 
@@ -414,7 +415,7 @@ class Stream:
 
     def end(self) -> None:
         """The connection is gone; nothing of the account is kept."""
-        self.has_ended, self._sent = True, None
+        self.has_ended, self._sent, self.next_due = True, None, float("inf")
 
     def close(self, last: Close) -> Outputs:
         """End the stream with ``last``, unless it has ended."""

@@ -357,6 +357,13 @@ def test_a_resync_gets_the_newest_state() -> None:
 # The end.
 
 
+def test_of_a_stream_that_has_ended_nothing_is_due() -> None:
+    stream = opened()
+    stream.draining(150)
+    stream.look_by(START)
+    assert stream.next_due == float("inf")
+
+
 def test_a_draining_node_says_when_to_come_back_and_says_it_once() -> None:
     stream = opened()
     assert stream.draining(150) == (Close(CloseCode.DRAINING, "the server is restarting", 150),)
