@@ -34,13 +34,13 @@ async def server() -> AsyncIterator[StreamServer]:
 
 
 @contextlib.asynccontextmanager
-async def strangers(server: StreamServer, count: int) -> AsyncIterator[list[Wire]]:
+async def anonymous_sockets(server: StreamServer, count: int) -> AsyncIterator[list[Wire]]:
     """A number of silent sockets."""
     async with contextlib.AsyncExitStack() as stack:
         yield [await stack.enter_async_context(Wire.open(server.address)) for _ in range(count)]
 
 
-async def until_strangers(count: int) -> None:
+async def until_anonymous(count: int) -> None:
     """Wait until the server counts so many anonymous connections."""
     async with asyncio.timeout(10):
         while METRICS.anonymous_sockets.get() != count:
@@ -62,17 +62,17 @@ async def test_one_address_may_hold_only_so_many_that_have_not_said_who_they_are
     server: StreamServer,
 ) -> None:
     refused = METRICS.anonymous_refused.get("address")
-    async with strangers(server, PER_ADDRESS):
+    async with anonymous_sockets(server, PER_ADDRESS):
         assert await status(server) == 429
         # A client that says hello at once is accepted.
         assert await status(server, **server.headers()) == 101
     assert METRICS.anonymous_refused.get("address") == refused + 1
-    await until_strangers(0)
+    await until_anonymous(0)
 
 
 async def test_all_addresses_together_may_hold_only_so_many() -> None:
     limit = AnonymousLimit(most=PER_ADDRESS, most_per_address=PER_ADDRESS)
-    async with stream_server(anonymous=limit) as server, strangers(server, PER_ADDRESS):
+    async with stream_server(anonymous=limit) as server, anonymous_sockets(server, PER_ADDRESS):
         assert await status(server) == 503
         assert await status(server, **server.headers()) == 101
 
@@ -98,29 +98,29 @@ async def test_many_at_once_do_not_all_pass(server: StreamServer) -> None:
 
 
 async def test_a_place_is_free_again_once_its_holder_has_said_hello(server: StreamServer) -> None:
-    async with strangers(server, PER_ADDRESS) as (first, _):
+    async with anonymous_sockets(server, PER_ADDRESS) as (first, _):
         assert await status(server) == 429
         await first.send(frame(TEXT, json.dumps({"type": "hello", "token": server.token()}).encode()))
         await server.watched()
-        await until_strangers(PER_ADDRESS - 1)
-        async with strangers(server, 1):
-            await until_strangers(PER_ADDRESS)
+        await until_anonymous(PER_ADDRESS - 1)
+        async with anonymous_sockets(server, 1):
+            await until_anonymous(PER_ADDRESS)
 
 
 async def test_a_place_is_free_again_once_its_holder_is_gone_or_sent_away(server: StreamServer) -> None:
-    async with strangers(server, PER_ADDRESS) as (gone, late):
+    async with anonymous_sockets(server, PER_ADDRESS) as (gone, late):
         gone.writer.transport.abort()
-        await until_strangers(PER_ADDRESS - 1)
+        await until_anonymous(PER_ADDRESS - 1)
         assert (await late.goodbye()).code == 4008
-        await until_strangers(0)
+        await until_anonymous(0)
         assert await status(server) == 101
 
 
 async def test_a_hello_that_is_refused_holds_no_place_for_long(server: StreamServer) -> None:
-    async with strangers(server, 1) as (wire,):
+    async with anonymous_sockets(server, 1) as (wire,):
         await wire.send(frame(TEXT, b'{"type":"hello","token":"nonsense"}'))
         assert (await wire.goodbye()).code == 4401
-    await until_strangers(0)
+    await until_anonymous(0)
 
 
 async def test_whoever_has_said_hello_does_not_count_when_he_goes(server: StreamServer) -> None:
@@ -131,7 +131,7 @@ async def test_whoever_has_said_hello_does_not_count_when_he_goes(server: Stream
 
 
 async def test_an_address_that_a_client_makes_up_is_not_believed(server: StreamServer) -> None:
-    async with strangers(server, PER_ADDRESS):
+    async with anonymous_sockets(server, PER_ADDRESS):
         for header in ("X-Forwarded-For", "Forwarded", "X-Real-IP", "CF-Connecting-IP", "True-Client-IP"):
             for value in ("10.1.2.3", "for=10.1.2.3", "127.0.0.1", "::1"):
                 assert await status(server, **{header: value}) == 429
