@@ -159,7 +159,7 @@ async def lay_traps(database_url: str, role: str) -> None:
 
 @contextlib.asynccontextmanager
 async def watched(database_url: str) -> AsyncIterator[Traps]:
-    """Who calls the functions of a database in which they were laid, while the context lasts."""
+    """The stranger's functions in this database, with the logins that call them, while the context lasts."""
     async with connected(database_url, server_settings={"search_path": "pg_catalog"}) as owner:
         yield Traps(owner)
 

@@ -47,8 +47,8 @@ SELECT c.relname AS "table", i.indpred IS NULL AS is_whole,
 FROM pg_class AS c JOIN pg_index AS i ON i.indrelid = c.oid AND i.indisvalid
 WHERE c.relnamespace = 'public'::regnamespace AND c.relname = ANY ($1)
 """
-# Whether the policies of a table let a role read every row. Such a policy is permissive, for SELECT, for the role or
-# for all roles, and its condition is true.
+# Whether the policies of a table let a role read every row: one permissive policy for SELECT, for this role or for all
+# roles, has a condition that is true.
 _POLICIES: Final = """
 SELECT c.relname AS "table",
        bool_or(p.polpermissive AND p.polcmd IN ('r', '*') AND pg_get_expr(p.polqual, p.polrelid) = 'true'

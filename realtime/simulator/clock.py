@@ -1,4 +1,4 @@
-"""The clock that a simulated platform stamps its rows with: right, ahead, behind, or one that steps back."""
+"""The clock of a simulated platform, which gives its rows their times: right, ahead, behind, or stepping back."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Final, Self
 
-#: As at the end of summer time, for a platform that writes its local time.
+#: The step of local time at the end of summer time.
 _STEP: Final = timedelta(hours=-1)
 _STEP_AFTER_SECONDS: Final = 30.0
 _OFFSET: Final = re.compile(r"(?P<sign>[+-])(?P<number>\d{1,6})(?P<unit>[hms])")
@@ -16,16 +16,16 @@ _UNITS: Final = {"h": "hours", "m": "minutes", "s": "seconds"}
 
 @dataclass(frozen=True, slots=True)
 class PlatformClock:
-    """A clock that is off by ``offset``, from ``after_seconds`` of the run on."""
+    """A clock that differs from the right time by ``offset``, from ``after_seconds`` of the run on."""
 
     offset: timedelta = timedelta(0)
     after_seconds: float = 0.0
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """``+3h``, ``-2h``, ``+90s`` …, or ``step``: right for half a minute, then an hour behind.
+        """The clock that ``text`` names: ``+3h``, ``-2h``, ``+90s`` …, or ``step``.
 
-        Raises ValueError for anything else.
+        ``step`` is right for half a minute, and then an hour behind. Raises ValueError for any other text.
         """
         if text == "step":
             return cls(_STEP, _STEP_AFTER_SECONDS)
@@ -36,6 +36,6 @@ class PlatformClock:
         return cls(size if found["sign"] == "+" else -size)
 
     def now(self, run_seconds: float) -> datetime:
-        """What the clock shows, so many seconds after the run began."""
+        """The time on the clock ``run_seconds`` after the start of the run."""
         now = datetime.now(UTC)
         return now + self.offset if run_seconds >= self.after_seconds else now

@@ -56,7 +56,7 @@ class SimulatorOptions:
     updates_in_place: float = 0.0
     #: Share of rows beside which a row is written that no platform should write.
     odd_rows: float = 0.0
-    #: What stamps the rows.
+    #: The clock that gives the rows their times.
     clock: PlatformClock = field(default_factory=PlatformClock)
 
     def __post_init__(self) -> None:

@@ -79,7 +79,7 @@ export class PositionRow {
 }
 
 /**
- * What is wrong with a position, in words; empty when nothing is.
+ * The problem with a position in words; empty without one.
  *
  * @param {import("../state.js").Position} position
  */

@@ -31,7 +31,7 @@ class Trader:
         """Open a position of 0.1 lot at ``price``, ``minutes`` after the others."""
         opened = _OPENED + timedelta(minutes=minutes)
         row = {"entry_price": price, "current_price": price, "direction": "buy", "volume": 0.1, "matched": 1}
-        # Only the row of now is a sync: a sync of two hours ago would tell of a clock that is off.
+        # Only the present row is a sync, because a sync of two hours ago would mean that the clock is wrong.
         self.append(ticket, event_type="warning", symbol=symbol, created_at=opened, **{**row, **columns})
         self.append(ticket, symbol=symbol, **{**row, **columns})
 

@@ -64,7 +64,7 @@ def database_url(
 
 @pytest.fixture
 async def traps(database_url: str) -> AsyncIterator[Traps]:
-    """Who calls the stranger's functions."""
+    """The stranger's functions, with the logins that call them."""
     async with watched(database_url) as traps:
         yield traps
 

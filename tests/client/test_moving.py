@@ -71,7 +71,7 @@ async def test_a_token_that_cannot_be_had_ends_nothing(peer: Peer) -> None:
         await first.say(type="move", within_ms=1000)
         await first.update(100, 101, {"status": {"total_syncs": 8}})
         await until(account, revision=101)
-        # Of five tries the first may have failed by now.
+        # The client tries five times, and the first attempt may have failed by now.
         tokens += ["t"] * 5
         await (await peer.visit()).welcome(resumed=True)
         await first.left()

@@ -209,7 +209,7 @@ async def test_a_node_that_knows_only_the_pooler_shows_what_others_apply(
 async def test_a_listener_behind_a_pooler_that_takes_settings_hears_nothing_and_says_so_once(
     migrated_url: str, empty_folder: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Such a pooler takes LISTEN and lets no notification through."""
+    """A pooler in transaction mode accepts LISTEN, and no notification passes."""
     missed = METRICS.canary_misses.get()
     ignored = "search_path,default_transaction_isolation,statement_timeout,jit"
     with pgbouncer(migrated_url, empty_folder, ignored=ignored) as pooler:

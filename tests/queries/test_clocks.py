@@ -18,7 +18,7 @@ SELECT (guardwire.classify_rows(guardwire.parse_copies(array_agg(i))))[1] FROM g
 
 
 def shown_by(clock: timedelta) -> datetime:
-    """What a clock that is off by so much shows now."""
+    """The present time on a clock that differs from the right time by ``clock``."""
     return datetime.now(UTC) + clock
 
 

@@ -1,4 +1,4 @@
-"""What `guardwire migrate --roles` and `guardwire rotate-channel` do about other logins of the database."""
+"""`guardwire migrate --roles` and `guardwire rotate-channel`, with other logins of the database at work."""
 
 from __future__ import annotations
 

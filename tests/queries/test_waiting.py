@@ -24,7 +24,7 @@ async def writer(writer: DatabaseWriter) -> DatabaseWriter:
 
 
 async def waiting(writer: DatabaseWriter, earlier: str, *watched: DatabaseWriter) -> dict[UUID | None, bool]:
-    """Of the watched accounts those with rows that wait, and whether ``earlier`` saw one of these rows.
+    """The watched accounts with waiting rows, each with whether ``earlier`` saw one of these rows.
 
     All rows arrived two seconds ago.
     """
@@ -262,7 +262,7 @@ async def test_with_many_rows_waiting_a_long_transaction_waits_from_its_commit_o
 async def test_the_question_costs_the_accounts_that_are_watched_and_not_the_rows_that_wait(
     writer: DatabaseWriter,
 ) -> None:
-    """And it is answered by indexes alone, whatever the statistics of a table that is empty most of the time."""
+    """Indexes alone answer it, with any statistics of a table that is empty most of the time."""
     watched = [writer.of() for _ in range(20)]
     users = [each.user_id for each in watched]
     for each in watched:

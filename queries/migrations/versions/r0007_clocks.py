@@ -1,4 +1,4 @@
-"""What is known of the platform's clock, of positions that it no longer mentions, and of symbols with decorations."""
+"""Columns about the platform's clock, about positions that it no longer mentions, and about decorated symbols."""
 
 from __future__ import annotations
 
