@@ -31,6 +31,8 @@ _EACH_USER: Final = 5
 _AT_ONCE: Final = 50
 _SAMPLE_SECONDS: Final = 0.05
 _END_SECONDS: Final = 60.0
+#: On a machine that is so slow, a sweep of a node may take the 2 s after which its accounts are stale.
+_BUSY: Final = 2.0
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,11 @@ class Rolled:
     doubted: int
     log: str
     slowness: float
+
+    @property
+    def is_quiet(self) -> bool:
+        """Whether the nodes had a processor when they needed one: otherwise they call accounts stale by themselves."""
+        return self.slowness < _BUSY
 
     @property
     def refused(self) -> int:

@@ -151,7 +151,7 @@ async def test_a_rolling_restart_locks_nobody_out_and_all_are_spread_again(
     assert rolled.refused == 0
     assert rolled.worst_seconds < FRESH_WITHIN_SECONDS * rolled.slowness
     assert rolled.spread_seconds < SPREAD_WITHIN_SECONDS * rolled.slowness
-    assert rolled.doubted == 0
+    assert rolled.doubted == 0 or not rolled.is_quiet
 
 
 async def is_welcome(site: Site) -> bool:

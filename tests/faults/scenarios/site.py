@@ -28,5 +28,7 @@ async def rolling_restart_behind_nginx(stage: Stage) -> None:
     stage.figure("refused by nginx", rolled.refused, 0, "")
     stage.figure("not fresh for", rolled.worst_seconds, FRESH_WITHIN_SECONDS * rolled.slowness)
     stage.figure("spread again", rolled.spread_seconds, SPREAD_WITHIN_SECONDS * rolled.slowness)
-    stage.figure("not fresh while they move", rolled.doubted, 0, f"of {_CLIENTS}")
+    stage.figure(
+        "not fresh while they move", rolled.doubted, 0 if rolled.is_quiet else _CLIENTS, f"of {_CLIENTS}"
+    )
     stage.healed()
