@@ -328,7 +328,7 @@ async def test_functions_of_another_release_are_replaced_under_writers_that_are_
         await writer.apply()
         await other.execute("""
             UPDATE guardwire.code SET digest = 'another release';
-            DROP FUNCTION guardwire.take_rows(bigint, integer);
+            DROP FUNCTION guardwire.take_rows(integer);
             CREATE FUNCTION guardwire.take_rows(a text, b text, c text) RETURNS text LANGUAGE sql AS 'SELECT a';
             CREATE FUNCTION guardwire.gone(integer) RETURNS integer LANGUAGE sql AS 'SELECT 1'""")
         await migrate(migrated_url)
