@@ -19,7 +19,9 @@ def must_go(position: Position, breach: Breach, guards: Guards) -> bool:
         for a in guards.alerts.values()
         if (a.symbol.upper(), a.condition_type) == (named, breach.condition_type)
     ]
-    return any(a.should_close_positions for a in meant) and named in ("*", (position.symbol or "").upper())
+    # A broker's decorated symbol means an instrument, which an alert may name.
+    names = ("*", (position.symbol or "").upper(), position.instrument)
+    return any(a.should_close_positions for a in meant) and named in names
 
 
 def orders(state: AccountState) -> set[tuple[str, str]]:
