@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Final, Self
 
 #: The step of local time at the end of summer time.
@@ -35,7 +35,6 @@ class PlatformClock:
         size = timedelta(**{_UNITS[found["unit"]]: int(found["number"])})
         return cls(size if found["sign"] == "+" else -size)
 
-    def now(self, run_seconds: float) -> datetime:
-        """The time on the clock ``run_seconds`` after the start of the run."""
-        now = datetime.now(UTC)
-        return now + self.offset if run_seconds >= self.after_seconds else now
+    def offset_at(self, run_seconds: float) -> timedelta:
+        """The offset of the clock ``run_seconds`` after the start of the run."""
+        return self.offset if run_seconds >= self.after_seconds else timedelta(0)

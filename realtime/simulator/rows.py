@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from decimal import Decimal
 from random import Random
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, TypeVar
 from uuid import UUID
 
 # Without a seed: a platform that runs again with the same seed adds new rows to the present ones.
@@ -92,6 +92,9 @@ LOG_COLUMN_TYPES: Final[dict[str, str]] = {
 }  # fmt: skip
 
 
+Row = TypeVar("Row", LogRow, EquityRow, FxRow, InPlaceClose)
+
+
 @dataclass(slots=True)
 class Transaction:
     """The rows that the platform commits together."""
@@ -102,6 +105,18 @@ class Transaction:
     closes: list[InPlaceClose] = field(default_factory=list)
     #: Rows that no platform should write. Each is inserted alone, because the table itself may refuse it.
     odd: list[LogRow] = field(default_factory=list)
+
+    def shifted(self, offset: timedelta) -> Transaction:
+        """The same rows as a clock that is off by ``offset`` stamps them."""
+        if not offset:
+            return self
+        return Transaction(
+            log=[_shifted(row, offset, "created_at", "updated_at") for row in self.log],
+            equity=[_shifted(row, offset, "created_at") for row in self.equity],
+            fx=[_shifted(row, offset, "created_at") for row in self.fx],
+            closes=[_shifted(row, offset, "updated_at") for row in self.closes],
+            odd=[_shifted(row, offset, "created_at", "updated_at") for row in self.odd],
+        )
 
     def __bool__(self) -> bool:
         return bool(self.log or self.equity or self.fx or self.closes or self.odd)
@@ -164,3 +179,9 @@ def odd_row(random: Random, user_id: UUID, near_ticket: int | None, now: datetim
         updated_at=now,
     )
     return random.choice(ODDITIES)(row)
+
+
+def _shifted(row: Row, offset: timedelta, *times: str) -> Row:
+    """``row`` with these of its times moved."""
+    moved = {name: getattr(row, name) + offset for name in times if isinstance(getattr(row, name), datetime)}
+    return row._replace(**moved)

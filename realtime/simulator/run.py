@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from random import Random
 from typing import Final
 from uuid import UUID
@@ -56,13 +57,13 @@ async def simulate(
 
 
 async def _open(writer: Writer, platform: SimulatedPlatform, user_ids: Sequence[UUID]) -> None:
-    now = platform.options.clock.now(0.0)
+    now, offset = datetime.now(UTC), platform.options.clock.offset_at(0.0)
     leftovers = await writer.left_open(user_ids, now)
     size = platform.options.rows_per_commit
     for start in range(0, len(leftovers), size):
-        await writer.commit(Transaction(log=leftovers[start : start + size]))
+        await writer.commit(Transaction(log=leftovers[start : start + size]).shifted(offset))
     for transaction in platform.opening(now):
-        await writer.commit(transaction)
+        await writer.commit(transaction.shifted(offset))
 
 
 @dataclass(slots=True)
@@ -88,8 +89,9 @@ class _Run:
                 step += 1
                 if await self._wait_until(started + step * STEP_SECONDS):
                     break
-                now = self.options.clock.now(time.monotonic() - started)
-                await self._commit_all(self.platform.step(now), late)
+                offset = self.options.clock.offset_at(time.monotonic() - started)
+                written = self.platform.step(datetime.now(UTC))
+                await self._commit_all([each.shifted(offset) for each in written], late)
                 if time.monotonic() - reported_at >= _PROGRESS_SECONDS:
                     reported_at = time.monotonic()
                     self.progress(self._sentence(reported_at - started, opening_rows))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 
 import asyncpg
 import pytest
@@ -19,13 +19,14 @@ from tests.inbox import apply_inbox
 def test_a_clock_is_off_from_the_beginning(text: str, offset: timedelta) -> None:
     clock = PlatformClock.parse(text)
     for run_seconds in (0.0, 100.0):
-        assert abs(clock.now(run_seconds) - datetime.now(UTC) - offset) < timedelta(seconds=1)
+        assert clock.offset_at(run_seconds) == offset
 
 
 def test_a_step_goes_back_an_hour_after_half_a_minute() -> None:
     clock = PlatformClock.parse("step")
-    assert abs(clock.now(29.0) - datetime.now(UTC)) < timedelta(seconds=1)
-    assert abs(clock.now(31.0) - datetime.now(UTC) + timedelta(hours=1)) < timedelta(seconds=1)
+    assert [clock.offset_at(seconds) for seconds in (0.0, 29.0, 31.0)] == [timedelta(0)] * 2 + [
+        timedelta(hours=-1)
+    ]
 
 
 @pytest.mark.parametrize("text", ["", "3h", "+h", "+3d", "steps", "+3h "])
@@ -34,12 +35,19 @@ def test_anything_else_is_refused(text: str) -> None:
         PlatformClock.parse(text)
 
 
-@pytest.mark.parametrize(("text", "said"), [("+3h", -10800), ("-2h", 7200)])
+STEP = PlatformClock(timedelta(hours=-1), after_seconds=1.0)
+
+
+@pytest.mark.parametrize(
+    ("clock", "said"),
+    [(PlatformClock.parse("+3h"), -10800), (PlatformClock.parse("-2h"), 7200), (STEP, 3600)],
+    ids=["ahead", "behind", "a step"],
+)
 async def test_the_state_is_right_and_says_that_the_clock_is_off(
-    migrated_url: str, text: str, said: int
+    migrated_url: str, clock: PlatformClock, said: int
 ) -> None:
-    clock = PlatformClock.parse(text)
-    await simulate(migrated_url, SimulatorOptions(users=1, seconds=2, rows_per_second=40, clock=clock))
+    options = SimulatorOptions(users=1, positions=3, seconds=4, rows_per_second=40, closes=0, clock=clock)
+    await simulate(migrated_url, options)
     connection = await asyncpg.connect(migrated_url)
     try:
         await apply_inbox(connection)
