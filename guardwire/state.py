@@ -70,6 +70,7 @@ class Status(_Part, frozen=True):
     last_sync_duration_ms: float | None = None
     error_message: str | None = None
     clock_offset_seconds: int | None = None
+    counts_at_arrival: bool = False
     recorded: bool = True
 
 

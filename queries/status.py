@@ -26,6 +26,7 @@ _COLUMNS = """
        book.diverging,
        book.unconfirmed,
        account.clock_offset_seconds,
+       account.clock_stepped_at IS NOT NULL AS counts_at_arrival,
        coalesce(account.total_syncs > 0 OR account.last_position_at IS NOT NULL OR account.equity IS NOT NULL,
                 false)
            OR EXISTS (SELECT FROM guardwire.events AS e WHERE e.user_id = watched.user_id) AS recorded,
@@ -70,6 +71,8 @@ def _shape(row: Mapping[str, Any]) -> State:
     for name in ("last_sync_duration_ms", "clock_offset_seconds"):
         if row[name] is not None:
             state[name] = row[name]
+    if row["counts_at_arrival"]:
+        state["counts_at_arrival"] = True
     if not row["recorded"]:
         state["recorded"] = False
     error_message = row["error_message"] or (_warning(row) if state["status"] == "warning" else None)

@@ -27,6 +27,7 @@
  * @property {number} [last_sync_duration_ms]
  * @property {string} [error_message] never absent while `status` is `warning`
  * @property {number} [clock_offset_seconds] how far the platform's clock is behind (below 0: ahead), beyond a minute
+ * @property {true} [counts_at_arrival] the platform's clock went back, and rows count at their arrival since
  * @property {false} [recorded] the platform never wrote a row of this account
  *
  * @typedef {object} Position

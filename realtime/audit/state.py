@@ -67,6 +67,7 @@ class Oracle:
             "divergences_detected": diverging,
             "error_message": _error_message(own) or (_warning(tickets) if status == "warning" else None),
             "clock_offset_seconds": clock.offset_seconds,
+            "counts_at_arrival": True if clock.stepped_at is not None else None,
             "recorded": None if any(map(self._records, history)) else False,
             "recent_events": recent_events(history, self.user_id, drawdowns, clock),
         }

@@ -64,7 +64,7 @@ function platformSentence(status, databaseNowMs) {
     return `The trading platform is silent: prices are from ${clock(new Date(syncedMs).toISOString(), databaseNowMs)}.`;
   const offset = status.clock_offset_seconds;
   if (offset === undefined) return "";
-  const effect = offset < 0 ? "its rows count from their arrival on" : "the times of its rows are that much too early";
+  const effect = offset < 0 || status.counts_at_arrival ? "its rows count from their arrival on" : "the times of its rows are that much too early";
   return `The trading platform's clock is ${clockOff(offset)}: ${effect}. Its operator can set it right.`;
 }
 

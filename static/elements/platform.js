@@ -6,8 +6,9 @@ import { duration } from "./format.js";
  * @param {import("../state.js").Status} status
  * @returns {number | null} null when it never did
  */
-export function syncedAtMs({ last_sync_at, clock_offset_seconds = 0 }) {
-  return last_sync_at === undefined ? null : Date.parse(last_sync_at) + Math.max(0, clock_offset_seconds) * 1000;
+export function syncedAtMs({ last_sync_at, clock_offset_seconds = 0, counts_at_arrival }) {
+  if (last_sync_at === undefined) return null;
+  return Date.parse(last_sync_at) + (counts_at_arrival ? 0 : Math.max(0, clock_offset_seconds) * 1000);
 }
 
 /**

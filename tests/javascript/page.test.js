@@ -144,6 +144,8 @@ test("a platform whose clock is behind synced later than its rows say", () => {
   const status = { source: "silent", last_sync_at: "2026-01-05T07:00:00.000000Z", clock_offset_seconds: 7200 };
   assert.equal(silentForMs(view({ state: { status } })), 1_000);
   assert.equal(silentForMs(view({ state: { status: { ...status, clock_offset_seconds: -7200 } } })), 7_201_000);
+  const stepped = { ...status, last_sync_at: "2026-01-05T08:59:00.000000Z", counts_at_arrival: true };
+  assert.equal(silentForMs(view({ state: { status: stepped } })), 61_000, "these times are those of arrival");
   assert.equal(silentForMs(view({})), null);
 });
 

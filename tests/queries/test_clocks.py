@@ -107,8 +107,10 @@ async def test_the_third_row_that_is_late_by_as_much_shows_that_the_clock_went_b
         await writer.sync(created_at=shown_by(-HOUR), current_price=price)
         assert (await writer.book())["1"]["current_price"] == 1960
         assert await is_stale(writer)
+    assert "counts_at_arrival" not in await status_of(writer)
     await writer.sync(created_at=shown_by(-HOUR), current_price=1943)
     assert (await writer.book())["1"]["current_price"] == 1943
+    assert (await status_of(writer))["counts_at_arrival"] is True
     assert not await is_stale(writer)
     await writer.sync(created_at=shown_by(-HOUR), current_price=1944)
     assert (await writer.book())["1"]["current_price"] == 1944, "rows count at their arrival from then on"
