@@ -165,10 +165,30 @@ def test_a_total_is_never_the_sum_of_different_currencies() -> None:
 
 def test_an_unknown_symbol_is_counted_as_one_unit_and_says_so() -> None:
     history = HistoryBuilder()
-    history.sync(0, symbol="XAUUSD.pro")
+    history.sync(0, symbol="XAUUSDPRO")
     position = history.book()["1"]
     assert (position["unrealized_pnl"], position["pnl_currency"]) == (0.53, "USD")
     assert position["contract_size_assumed"] is True
+
+
+def test_a_symbol_with_a_brokers_decoration_means_its_instrument() -> None:
+    for symbol in ("XAUUSD.pro", "XAUUSD-ecn", "XAUUSDm", "#XAUUSD", "xauusd"):
+        history = HistoryBuilder()
+        history.sync(0, symbol=symbol)
+        position = history.book()["1"]
+        assert position["unrealized_pnl"] == 52.5, symbol
+        assert position["symbol"] == symbol
+        assert position.get("instrument") == (None if symbol == "xauusd" else "XAUUSD")
+
+
+def test_a_sync_without_a_price_keeps_the_last_one_and_zero_is_no_price() -> None:
+    history = HistoryBuilder()
+    history.sync(0, current_price=Decimal(1940))
+    for second, price in ((10, None), (20, Decimal(0))):
+        history.sync(second, current_price=price, stop_loss=Decimal(0))
+        position = history.book()["1"]
+        assert (position["current_price"], position["unrealized_pnl"]) == (1940.0, -105.0)
+        assert "stop_loss" not in position
 
 
 def test_numbers_that_are_none_are_absent() -> None:
