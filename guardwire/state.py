@@ -54,6 +54,8 @@ class Event(_Part, frozen=True):
     divergence_reason: str | None = None
     #: What the server itself found; None for what the platform reported. An open list.
     notice: str | None = None
+    #: Of a drawdown alert: ``warning`` or ``critical``.
+    alert_type: str | None = None
 
 
 class Status(_Part, frozen=True):
@@ -127,6 +129,9 @@ class Drawdown(_Part, frozen=True):
     currency: str | None = None
     liquidation_at: str | None = None
     last_checked_at: str | None = None
+    #: Why the equity cannot be trusted: ``implausible``, ``older`` or ``overdue``; a newer server may say another word.
+    doubt: str | None = None
+    doubted_equity: float | None = None
 
 
 class MarketAlert(_Part, frozen=True):

@@ -94,7 +94,8 @@ def state_after(before: State, delta: Delta) -> tuple[State, State] | None:
         last_sync_at=_moment_or_none(last_sync_at),
         last_sync_duration_ms=float(duration_ms) if duration_ms else None,
     )
-    drawdown = {} if not equity else _changes(
+    # Equity in doubt is no plain change, so a drawdown that is unknown stays as it is.
+    drawdown = {} if not equity or "doubt" in before["guards"]["drawdown"] else _changes(
         before["guards"]["drawdown"],
         current_equity=float(equity),
         last_checked_at=_moment_or_none(equity_at),

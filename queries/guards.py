@@ -20,7 +20,11 @@ _COLUMNS = """
            account.currency, account.liquidation_at, account.equity_at,
            round(coalesce(limits.drawdown_warning_pct, defaults.drawdown_warning_pct), 15),
            round(coalesce(limits.drawdown_critical_pct, defaults.drawdown_critical_pct), 15),
-           round(coalesce(limits.minimum_equity, defaults.minimum_equity), 15))) AS drawdown,
+           round(coalesce(limits.minimum_equity, defaults.minimum_equity), 15),
+           CASE WHEN (account.doubted).row_id IS NOT NULL THEN 'implausible'
+                WHEN account.clock_doubted_at IS NOT NULL THEN 'older'
+                WHEN account.equity_overdue THEN 'overdue' END,
+           (account.doubted).equity)) AS drawdown,
        ARRAY(SELECT record_send(ROW(m.symbol, m.condition_type, m.alert_type, m.detected_at, m.gap_pct,
                                     m.spread_pct, m.open_price, m.close_price, m.bid, m.ask,
                                     m.user_id = watched.user_id))
@@ -45,11 +49,12 @@ def _shape(row: Mapping[str, Any]) -> State:
 def _guards(records: tuple[bytes, tuple[bytes, ...], tuple[bytes, ...]]) -> State:
     # Prices move all the time, guards seldom.
     drawdown_record, alert_records, breach_records = records
-    drawdown = _drawdown(*read(drawdown_record))
+    level, *values = read(drawdown_record)
+    drawdown = _drawdown(level, *values)
     reported = dict(map(_alert, alert_records))
     alerts = {key: alert for key, alert in reported.items() if alert["alert_type"] != "normal"}
     state: State = {
-        "system_status": _system_status(drawdown["alert_type"], bool(alerts)),
+        "system_status": _system_status(drawdown["alert_type"], level, drawdown.get("doubt"), bool(alerts)),
         "any_positions_should_close": drawdown["should_close_all"]
         or any(alert["should_close_positions"] for alert in alerts.values()),
         "drawdown": drawdown,
@@ -62,11 +67,12 @@ def _guards(records: tuple[bytes, tuple[bytes, ...], tuple[bytes, ...]]) -> Stat
     return state
 
 
-def _system_status(drawdown_level: str, any_alert: bool) -> str:
-    if any_alert or drawdown_level in ("warning", "critical"):
+def _system_status(alert_type: str, level: str | None, doubt: str | None, any_alert: bool) -> str:
+    # What is not known never makes a warning that was measured disappear.
+    if any_alert or level in ("warning", "critical") or doubt == "implausible":
         return "warning"
-    # Without equity on record nothing is known, and unknown is never called healthy.
-    return "healthy" if drawdown_level == "normal" else "unknown"
+    # Without equity that is known to be good nothing is known, and unknown is never called healthy.
+    return "healthy" if alert_type == "normal" else "unknown"
 
 
 def _drawdown(
@@ -80,9 +86,13 @@ def _drawdown(
     warning_pct: float,
     critical_pct: float,
     minimum_equity: float,
+    doubt: str | None,
+    doubted_equity: float | None,
 ) -> State:
+    # Unknown is no level: it never takes the place of critical.
+    alert_type = level if level is not None and (doubt is None or level == "critical") else "unknown"
     state: State = {
-        "alert_type": level or "unknown",
+        "alert_type": alert_type,
         "should_close_all": level == "critical",
         "alert_threshold_pct": critical_pct if level == "critical" else warning_pct,
         "warning_pct": warning_pct,
@@ -90,10 +100,12 @@ def _drawdown(
         "minimum_equity": minimum_equity,
         "current_equity": equity,
         "peak_equity": peak_equity,
-        "current_drawdown_pct": drawdown_pct,
+        "current_drawdown_pct": None if alert_type == "unknown" else drawdown_pct,
         "currency": currency,
         "liquidation_at": liquidation_at,
         "last_checked_at": equity_at,
+        "doubt": doubt if equity is not None or doubt == "implausible" else None,
+        "doubted_equity": doubted_equity,
     }
     return _without_none(state)
 

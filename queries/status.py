@@ -40,6 +40,8 @@ _COLUMNS = """
 """
 
 _DIVERGES: Final = 2
+#: What the notice of a drawdown alert may be; other notices are of what the server itself found.
+_LEVELS: Final = ("warning", "critical")
 _DIVERGE: Final = ("diverges from the broker", "diverge from the broker")
 _UNCONFIRMED: Final = ("is no longer mentioned by the platform", "are no longer mentioned by the platform")
 #: Positions that a warning names.
@@ -120,10 +122,14 @@ def _event(record: bytes) -> tuple[str, State]:
         "event_type": event_type,
         "created_at": created_at,
         "description": _describe_notice(symbol, ticket, detail)
+        if notice is not None and event_type != "drawdown_alert"
+        else _describe(event_type, None, None, detail)
         if notice is not None
         else _describe(event_type, symbol, ticket, divergence_reason),
     }
-    if notice is not None:
+    if notice in _LEVELS:
+        state["alert_type"] = notice
+    elif notice is not None:
         state["notice"] = notice
     if symbol is not None:
         state["symbol"] = symbol

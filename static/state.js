@@ -72,6 +72,8 @@
  * @property {string} [currency]
  * @property {string} [liquidation_at] only while critical
  * @property {string} [last_checked_at]
+ * @property {string} [doubt] why the equity cannot be trusted: `implausible`, `older`, `overdue`, …
+ * @property {number} [doubted_equity] what was read and is implausible
  *
  * @typedef {object} MarketAlert
  * @property {string} symbol `*` when the platform named none

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-REVISIONS: Final = ("0001", "0002", "0003", "0004", "0005", "0006", "0007")
+REVISIONS: Final = ("0001", "0002", "0003", "0004", "0005", "0006", "0007", "0008")
 
 _REVISION: Final = "SELECT version_num FROM guardwire.migrations"
 _IS_THERE: Final = "SELECT to_regclass('guardwire.migrations') IS NOT NULL"

@@ -66,7 +66,9 @@ class Reference:
 
 def _decorates(ending: str) -> bool:
     """Whether brokers append such an ending to a symbol: it begins with a punctuation mark, or is lower case."""
-    return ending[0] in punctuation or all(letter in ascii_lowercase for letter in ending)
+    return (bool(ending) and ending[0] in punctuation) or (
+        bool(ending) and all(letter in ascii_lowercase for letter in ending)
+    )
 
 
 def profit(row: LogRow, price: Decimal | None, instrument: Instrument) -> Decimal | None:

@@ -1,8 +1,8 @@
 """The platform's clock: at what time a row counts, and what is known of the clock that stamps an account's rows.
 
 A row counts at its own time, but never later than its arrival. A clock that went back is known by three consecutive
-rows of one ticket, of the syncs without a ticket or of one pair's rates that were ignored as older, and whose
-offsets (arrival less `created_at`) agree. From then on rows count at their arrival.
+rows of one ticket, of the syncs without a ticket, of equity or of one pair's rates that were ignored as older, and
+whose offsets (arrival less `created_at`) agree. From then on rows count at their arrival.
 """
 
 from __future__ import annotations
@@ -14,55 +14,25 @@ from typing import Any, Final
 from uuid import UUID
 
 from realtime.audit import values
-from realtime.audit.history import Arrival, EquityRow, FxRate, GhostsNoted, History, LogRow
+from realtime.audit.history import (
+    AlertsEnded,
+    Arrival,
+    EquityRow,
+    FxRate,
+    GhostsNoted,
+    History,
+    Limits,
+    LogRow,
+    WentSilent,
+)
+from realtime.audit.purse import Entry, Purse
+from realtime.audit.series import IMPORTED, STEADY, Series, dated
 from realtime.audit.ticket import Tickets
 
-#: A row that came later than this was imported: no clock explains it.
-_IMPORTED: Final = timedelta(hours=26)
-#: Rows of one clock agree within this; a row that is late by less puts nothing in doubt.
-_STEADY: Final = timedelta(seconds=5)
-_ROWS_OF_A_STEP: Final = 3
 #: The median of so many syncs' offsets is the clock's.
 _SYNCS: Final = 5
 _LEAST_OFFSET: Final = timedelta(seconds=60)
 _LEAST_MOVE: Final = timedelta(seconds=30)
-
-
-@dataclass
-class Run:
-    """Offsets of the last consecutive rows that were ignored as older."""
-
-    offsets: list[timedelta] = field(default_factory=list)
-
-    def add(self, offset: timedelta) -> bool:
-        """Add one more; whether the rows show that the clock went back."""
-        if offset > _IMPORTED:
-            self.offsets.clear()
-            return False
-        self.offsets.append(offset)
-        while max(self.offsets) - min(self.offsets) > _STEADY:
-            del self.offsets[0]
-        return len(self.offsets) >= _ROWS_OF_A_STEP
-
-
-@dataclass
-class Series:
-    """Rows that follow each other in time, as those of one ticket do, and those of them that did not."""
-
-    latest: datetime | None = None
-    run: Run = field(default_factory=Run)
-
-    def place(self, arrival: Arrival, stepped_at: datetime | None) -> Arrival:
-        """The next arrival, with the time at which it counts."""
-        placed = dated(arrival, stepped_at)
-        if self.latest is None or placed.time >= self.latest:
-            self.run.offsets.clear()
-            return placed
-        created_at = values.moment(getattr(arrival.change, "created_at", None)) or arrival.at
-        if not self.run.add(arrival.at - created_at):
-            return replace(placed, is_older=True)
-        self.run.offsets.clear()
-        return replace(placed, counts_at=arrival.at, shows_step=True)
 
 
 @dataclass
@@ -79,18 +49,32 @@ class Clock:
     #: The syncs that changed `offset_seconds`.
     offset_events: list[Arrival] = field(default_factory=list)
     tickets: Tickets = field(default_factory=Tickets)
+    purse: Purse = field(init=False)
+    _is_live: bool = False
     _series: dict[int | None, Series] = field(default_factory=dict)
     _latest: datetime | None = None
     _latest_equity: datetime | None = None
     _offsets: list[timedelta] = field(default_factory=lambda: [timedelta(0)] * _SYNCS)
 
+    def __post_init__(self) -> None:
+        self.purse = Purse(self.user_id)
+
     def settle(self, arrival: Arrival) -> Arrival:
         """Apply one more arrival; it with the time at which it counts."""
+        settled = self._settle(arrival)
+        self._is_live = (self._is_live or settled.is_alive) and arrival.change != WentSilent(self.user_id)
+        return settled
+
+    def _settle(self, arrival: Arrival) -> Arrival:
         match arrival.change:
             case LogRow(owner=self.user_id) as row:
                 return self._settle_row(arrival, row)
-            case EquityRow(user_id=self.user_id) as equity if values.number(equity.equity) is not None:
-                return self._settle_equity(arrival)
+            case EquityRow(user_id=self.user_id) as equity:
+                return self._settle_equity(arrival, equity)
+            case Limits(user_id=self.user_id) as limits:
+                self.purse.set_limits(arrival, limits)
+            case AlertsEnded(user_id=self.user_id):
+                self.purse.age(arrival)
             case GhostsNoted(user_id=self.user_id) as ghosts:
                 self.tickets.note_ghosts(
                     timedelta(seconds=ghosts.sync_overdue_seconds), arrival, ghosts.tickets
@@ -123,9 +107,21 @@ class Clock:
         is_sync = row.kind == "sync" and not row.failed
         return replace(settled, is_alive=is_sync and not settled.is_older)
 
-    def _settle_equity(self, arrival: Arrival) -> Arrival:
-        settled = dated(arrival, None)
-        if self._latest_equity is not None and settled.time < self._latest_equity:
+    def _settle_equity(self, arrival: Arrival, row: EquityRow) -> Arrival:
+        offset = None if self.offset_seconds is None else timedelta(seconds=self.offset_seconds)
+        is_synced = self._is_live and self.tickets.any_priced
+        outcome = self.purse.take(Entry(arrival, row, offset, is_synced), self.stepped_at)
+        if outcome is None:
+            return dated(arrival, self.stepped_at)
+        settled = outcome.reading.arrival
+        if settled.shows_step:
+            self.stepped_at, self.doubted_at = self.stepped_at or settled.at, None
+        if outcome.kind == "older":
+            created_at = values.moment(row.created_at) or settled.at
+            if STEADY < settled.at - created_at <= IMPORTED:
+                self.doubted_at = self.doubted_at or settled.at
+            return replace(settled, is_older=True)
+        if outcome.kind != "accepted":
             return settled
         self._latest_equity = settled.time
         self._end_doubt(settled.time)
@@ -135,12 +131,12 @@ class Clock:
         """Take note of a row that was ignored, of a step, and of a sync's offset."""
         created_at = values.moment(row.created_at)
         offset = settled.at - (created_at or settled.at)
-        if settled.is_older and _STEADY < offset <= _IMPORTED:
+        if settled.is_older and STEADY < offset <= IMPORTED:
             self.doubted_at = self.doubted_at or settled.at
         if settled.shows_step:
             self.stepped_at, self.doubted_at = self.stepped_at or settled.at, None
         says_the_time = row.kind == "sync" and row.inserted and not row.failed and created_at is not None
-        if says_the_time and settled.is_recorded and offset <= _IMPORTED:
+        if says_the_time and settled.is_recorded and offset <= IMPORTED:
             self._add_offset(offset, settled)
 
     def _add_offset(self, offset: timedelta, settled: Arrival) -> None:
@@ -156,13 +152,6 @@ class Clock:
         latest = max(filter(None, (self._latest, self._latest_equity)), default=moment)
         if moment >= latest:
             self.doubted_at = None
-
-
-def dated(arrival: Arrival, stepped_at: datetime | None) -> Arrival:
-    """The arrival with the time at which it counts."""
-    created_at = values.moment(getattr(arrival.change, "created_at", None)) or arrival.at
-    is_behind = stepped_at is not None and arrival.at >= stepped_at and arrival.at - created_at <= _IMPORTED
-    return replace(arrival, counts_at=arrival.at if is_behind else min(created_at, arrival.at))
 
 
 def settle(

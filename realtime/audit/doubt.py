@@ -18,6 +18,8 @@ State = Mapping[str, Any]
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 #: Housekeeping, which turns time into commits, runs every few seconds; this is long past that.
 _CATCHING_UP: Final = timedelta(seconds=60)
+#: Housekeeping and the audit may disagree about the clock by this much.
+_CLOCK_STEP: Final = timedelta(seconds=6)
 
 
 class Doubt:
@@ -330,6 +332,34 @@ class Doubt:
         gone = self._record.equity_gone_until
         applied = (self._record.applied.get(row.id, _EPOCH) for _, row in self._record.equity)
         return gone is not None and any(each < gone for each in applied)
+
+    @cached_property
+    def equity_is_simple(self) -> bool:
+        """Whether the rows of equity on record would have counted whatever was before them, as no flow scaled them."""
+        purse, rows = self._record.clock.purse, [row for _, row in self._record.equity]
+        return not (
+            purse.notices
+            or purse.fold.limits.peak_since
+            or self._record.equity_was_corrected
+            or any(values.number(row.cash_flow) for row in rows)
+            or len({values.currency(row.currency) for row in rows}) > 1
+        )
+
+    @cached_property
+    def of_folded_equity(self) -> bool:
+        """Whether what the equity rows come to hangs on rows that are gone, or on a moment that is near."""
+        record = self._record
+        if record.equity_begins is not None or record.equity_gone_until is not None or self.of_time:
+            return True
+        fold = record.clock.purse.fold
+        edges = (
+            []
+            if fold.fresh_at is None
+            else [fold.fresh_at + timedelta(seconds=fold.limits.equity_overdue_seconds)]
+        )
+        if fold.doubted is not None:
+            edges.append(fold.doubted.arrival.at + timedelta(seconds=60))
+        return any(record.now - _CATCHING_UP <= edge <= record.now + _CLOCK_STEP for edge in edges)
 
 
 def _speaks(row: LogRow) -> bool:

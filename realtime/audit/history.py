@@ -116,7 +116,7 @@ class LogRow:
 
 @dataclass(frozen=True, kw_only=True)
 class EquityRow:
-    """A row of ``equity_snapshots``."""
+    """One version of a row of ``equity_snapshots``; ``inserted`` is False for what an in-place update left."""
 
     id: str
     user_id: UUID
@@ -125,6 +125,13 @@ class EquityRow:
     currency: str | None = None
     cash_flow: Any = Decimal(0)
     created_at: datetime | str | None = None
+    inserted: bool = True
+
+    def says_the_same_money(self, other: EquityRow) -> bool:
+        """Whether two versions differ in no more than the balance."""
+        return (self.equity, self.cash_flow, self.currency, self.created_at) == (
+            other.equity, other.cash_flow, other.currency, other.created_at,
+        )  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -142,6 +149,7 @@ class Limits:
     spread_critical_pct: Decimal = Decimal(1)
     alert_window_seconds: int = 3600
     sync_overdue_seconds: int = 60
+    equity_overdue_seconds: int = 300
     peak_since: datetime | None = None
 
 
@@ -184,7 +192,7 @@ class WentSilent:
 
 @dataclass(frozen=True)
 class AlertsEnded:
-    """Housekeeping ended the alerts of ``user_id`` whose window had passed by then."""
+    """Housekeeping ended the alerts of ``user_id`` whose window had passed by then, and aged its equity."""
 
     user_id: UUID
 

@@ -12,13 +12,14 @@ from collections import Counter
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 from decimal import Decimal
+from fractions import Fraction
 from typing import Any, Final
 
 from realtime.audit import values
 from realtime.audit.difference import ABSENT, Findings, same
 from realtime.audit.doubt import Doubt
 from realtime.audit.history import Arrival, GhostsNoted, Limits
-from realtime.audit.money import drawdown_pct, level
+from realtime.audit.money import fall, level, shown_pct
 from realtime.audit.occurrences import LISTED_EVENTS, log_events, newest
 from realtime.audit.record import Record
 from realtime.audit.state import Oracle, wire
@@ -35,6 +36,7 @@ _PRICE: Final = ("current_price", "unrealized_pnl_pct")
 _PROFIT: Final = ("unrealized_pnl", "pnl_currency")
 _OVERALL: Final = ("system_status", "any_positions_should_close")
 _LATEST: Final = ("current_equity", "currency", "last_checked_at")
+_IN_DOUBT: Final = ("doubt", "doubted_equity")
 _LEVELS: Final = ("warning_pct", "critical_pct", "minimum_equity")
 _MEASURED: Final = ("alert_type", "should_close_all", "alert_threshold_pct", "current_drawdown_pct")
 _EVENT: Final = (
@@ -199,13 +201,22 @@ class _Judge:
         path = "guards/drawdown"
         expected, shown = self._expected["guards"]["drawdown"], self._shown["guards"]["drawdown"]
         self._found.compare(path, expected, shown, _LEVELS, doubtful=self._doubt.of_limits)
-        self._found.compare(path, expected, shown, _LATEST, doubtful=self._doubt.of_equity)
-        doubtful = self._doubt.of_equity or self._doubt.of_limits
+        unsure = self._doubt.of_equity or self._doubt.of_folded_equity
+        self._found.compare(path, expected, shown, _LATEST, doubtful=unsure)
+        # Whether rows are older hangs on what came before the rows on record, and on what they said then.
+        unsure = unsure or self._is_about_the_clock() or self._record.equity_was_corrected
+        self._found.compare(path, expected, shown, _IN_DOUBT, doubtful=unsure)
+        doubtful = unsure or self._doubt.of_limits
         peak, shown_peak = expected.get("peak_equity", ABSENT), shown.get("peak_equity", ABSENT)
         if not same(peak, shown_peak):
             # A row that is gone may have been the peak, or a cash flow. Then the peak that is shown is used.
             lost = ABSENT not in (peak, shown_peak) and (shown_peak > peak or self._doubt.of_flows)
-            self._found.add(f"{path}/peak_equity", peak, shown_peak, doubtful=doubtful or lost)
+            unsure = (
+                (doubtful and not self._doubt.equity_is_simple)
+                or self._doubt.of_equity
+                or self._doubt.of_limits
+            )
+            self._found.add(f"{path}/peak_equity", peak, shown_peak, doubtful=unsure or lost)
             if lost:
                 expected = self._measured_from(shown_peak, expected)
         doubtful = doubtful or self._doubt.of_clock or self._record.equity_gone_until is not None
@@ -214,15 +225,25 @@ class _Judge:
             self._found.add(f"{path}/liquidation_at", expected.get("liquidation_at", ABSENT),
                             shown.get("liquidation_at", ABSENT), doubtful=doubtful)  # fmt: skip
 
+    def _is_about_the_clock(self) -> bool:
+        """Whether only one of both holds that rows are older."""
+        doubts = {each["guards"]["drawdown"].get("doubt") for each in (self._expected, self._shown)}
+        return len(doubts) > 1 and "older" in doubts
+
     def _measured_from(self, peak: float, expected: State) -> State:
-        equity = Decimal(repr(expected["current_equity"]))
-        pct = drawdown_pct(Decimal(repr(peak)), equity)
+        if expected["alert_type"] == "unknown":
+            return expected
+        equity = Fraction(Decimal(repr(expected["current_equity"])))
+        pct = fall(Fraction(Decimal(repr(peak))), equity)
         reached = level(pct, equity, self._limits)
         critical = reached == "critical"
+        is_known = "doubt" not in expected or critical
+        measured = {**expected, "current_drawdown_pct": float(shown_pct(pct) or 0)}
+        if not is_known:
+            del measured["current_drawdown_pct"]
         return {
-            **expected,
-            "current_drawdown_pct": float(pct),
-            "alert_type": reached,
+            **measured,
+            "alert_type": reached if is_known else "unknown",
             "should_close_all": critical,
             "alert_threshold_pct": expected["critical_pct" if critical else "warning_pct"],
         }

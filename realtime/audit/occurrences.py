@@ -31,14 +31,27 @@ def recent_events(
     found = log_events(history, user_id) | _notices(clock)
     for step in drawdowns:
         if step.worsened:
-            event = {"event_type": "drawdown_alert", "created_at": values.iso(step.moment)}
+            event = {
+                "event_type": "drawdown_alert",
+                "created_at": values.iso(step.moment),
+                "alert_type": step.level,
+            }
             found[step.cause] = (step.moment, step.arrival.order), event
     return newest(found, LISTED_EVENTS)
 
 
 def _notices(clock: Clock) -> dict[str, Placed]:
-    """What the server itself found: positions that are no longer mentioned, and a clock that is off."""
+    """What the server itself found: equity in doubt, positions no longer mentioned, and a clock that is off."""
     found: dict[str, Placed] = {}
+    for notice in clock.purse.notices:
+        found[notice.event_id] = (
+            (notice.moment, notice.arrival.order),
+            {
+                "event_type": "drawdown_alert",
+                "created_at": values.iso(notice.moment),
+                "notice": notice.name,
+            },
+        )
     for ghost in clock.tickets.ghosts:
         row = ghost.state.change
         assert isinstance(row, LogRow)
@@ -125,13 +138,13 @@ def breaches(drawdowns: list[Step], market: Iterable[Raised]) -> dict[str, dict[
     found: dict[str, dict[str, Any]] = {}
     current: dict[str, Any] | None = None
     for step in drawdowns:
-        critical = step.after.level == "critical"
-        if critical and step.before.level != "critical":
+        critical = step.level == "critical"
+        if critical and step.before != "critical":
             current = found[step.cause] = {
                 "kind": "drawdown",
                 "raised_at": values.iso(step.moment),
                 "cleared_at": None,
-                "observed_pct": step.after.drawdown_pct,
+                "observed_pct": step.pct,
             }
         elif not critical and current is not None:
             # Limits are changed now, rows may be of a while ago: nothing ends before it began.

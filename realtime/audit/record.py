@@ -96,6 +96,8 @@ class Record:
     updated: set[str] = field(default_factory=set)
     #: Rows of the log before this moment were not all read; None where all were.
     log_begins: datetime | None = None
+    #: Rows of equity were changed in place: what they said before is not on record.
+    equity_was_corrected: bool = False
     #: Rows of equity up to this moment were not all read; None where all were.
     equity_begins: datetime | None = None
     #: All rows of equity that were read are of that moment: others of it may have come before or after them.
@@ -155,7 +157,9 @@ async def read_record(
     ``connection`` (asyncpg's) is within a transaction that sees one snapshot. Rates are read where
     there are at most about ``most_rates`` of them.
     """
-    statement = _ACCOUNT.format(limits=", ".join(f"{name}::text" for name in _NUMBERS), rates=sources.rates)
+    statement = _ACCOUNT.format(
+        limits=", ".join(f"to_jsonb(l) ->> '{name}'" for name in _NUMBERS), rates=sources.rates
+    )
     found = await connection.fetchrow(statement, user_id, most_rates)
     record = Record(user_id, found["now"], found["ready"], found["arrivals_since"], found["forgets"])
     record.limits_wait, record.reference_waits = found["limits_wait"], found["reference_waits"]
@@ -236,8 +240,10 @@ class Rows:
         record.applied[change.id] = applied
         if applied - row["arrived_at"] > _HELD_UP:
             record.held_up_until = _later(record.held_up_until, applied)
-        if not row["untouched"]:
+        if not row["untouched"] and isinstance(change, LogRow):
             record.updated.add(change.id)
+        elif not row["untouched"]:
+            record.equity_was_corrected = True
         self.placed.append((revision, row["ordinal"], row["arrived_at"], change))
 
     def leave_out_early_equity(self) -> None:

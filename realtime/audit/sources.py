@@ -113,9 +113,10 @@ class Sources:
         return f"""
         WITH {_waiting("e")}, arrived AS (
             SELECT DISTINCT ON (a.log_id) a.log_id, a.revision, a.ordinal,
-                   coalesce(a.arrived_at, to_timestamp(a.revision / 1000000.0)) AS arrived_at
+                   coalesce(a.arrived_at, to_timestamp(a.revision / 1000000.0)) AS arrived_at,
+                   bool_and(a.inserted) OVER (PARTITION BY a.log_id) AS untouched
             FROM guardwire.arrivals AS a
-            WHERE a.user_id = $1 AND a.source = 'e' ORDER BY a.log_id, a.revision DESC, a.ordinal DESC
+            WHERE a.user_id = $1 AND a.source = 'e' ORDER BY a.log_id, a.revision, a.ordinal
         ), newest AS MATERIALIZED (
             SELECT e.id, {self._moment(table, "created_at", "e")} AS at
             FROM public.equity_snapshots AS e WHERE e.user_id = $1 AND {_is_applied("e")}
@@ -127,7 +128,7 @@ class Sources:
             UNION SELECT o.id FROM waiting AS o WHERE o.old_row IS NOT NULL
         )
         SELECT (SELECT coalesce(min(n.at), now()) FROM newest AS n HAVING count(*) >= $2) AS begins_at,
-               a.revision, a.ordinal, a.arrived_at, true AS untouched,
+               a.revision, a.ordinal, a.arrived_at, coalesce(a.untouched, true) AS untouched,
                {self._columns(table, EQUITY_COLUMNS)}
         FROM wanted AS w
         LEFT JOIN arrived AS a ON a.log_id = w.id

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
@@ -14,7 +14,7 @@ from realtime.audit.book import Reference, positions_channel
 from realtime.audit.clock import Clock, settle
 from realtime.audit.history import Arrival, EquityRow, History, Instrument, LogRow, WentSilent
 from realtime.audit.market import Condition, conditions, is_guard_trigger
-from realtime.audit.money import Money, Step, limits_of, money, steps
+from realtime.audit.money import Money, Step, limits_of
 from realtime.audit.occurrences import breaches, recent_events
 from realtime.audit.ticket import Ticket
 
@@ -33,13 +33,13 @@ class Oracle:
         history, clock = settle(history, self.user_id, self.stepped_at)
         own = [arrival for arrival in history if self._is_own(arrival)]
         tickets = clock.tickets.all()
-        account = money(history, self.user_id)
-        drawdowns = steps(history, self.user_id)
+        account = clock.purse.money(is_clock_doubted=clock.doubted_at is not None)
+        drawdowns = clock.purse.steps
         reference = Reference.of(history, self.instruments)
         channels = {
             "status": self._status(own, history, drawdowns, clock),
             "positions": positions_channel(tickets, own, reference, account.currency, account.balance),
-            "guards": self._guards(history, account, drawdowns, is_doubted=clock.doubted_at is not None),
+            "guards": self._guards(history, account, drawdowns),
         }
         return {name: wire(channel) for name, channel in channels.items()}
 
@@ -86,26 +86,22 @@ class Oracle:
         sign_of_life = max((arrival.order for arrival in history if arrival.is_alive), default=None)
         return "live" if sign_of_life is not None and sign_of_life > max(silent, default=0) else "silent"
 
-    def _guards(
-        self, history: History, account: Money, drawdowns: list[Step], *, is_doubted: bool
-    ) -> dict[str, Any]:
-        if is_doubted and account.level == "normal":
-            account = replace(account, level=None)
+    def _guards(self, history: History, account: Money, drawdowns: list[Step]) -> dict[str, Any]:
         market = conditions(history, self.user_id)
         reported = list(market.remembered.values())
         live = [each for each in reported if each.level != "normal"]
         harmless = [each for each in reported if each.level == "normal"]
         limits = limits_of(history, self.user_id)
         critical = account.level == "critical"
-        if account.level in ("warning", "critical") or live:
+        if account.level in ("warning", "critical") or live or account.doubt == "implausible":
             system_status = "warning"
         else:
-            system_status = "unknown" if account.level is None else "healthy"
+            system_status = "healthy" if account.alert_type == "normal" else "unknown"
         return {
             "system_status": system_status,
             "any_positions_should_close": critical or any(each.level == "critical" for each in live),
             "drawdown": {
-                "alert_type": account.level or "unknown",
+                "alert_type": account.alert_type,
                 "should_close_all": critical,
                 "alert_threshold_pct": limits.drawdown_critical_pct
                 if critical
@@ -114,11 +110,13 @@ class Oracle:
                 "critical_pct": limits.drawdown_critical_pct,
                 "minimum_equity": limits.minimum_equity,
                 "current_equity": account.equity,
-                "peak_equity": account.peak,
-                "current_drawdown_pct": account.drawdown_pct,
+                "peak_equity": None if account.peak is None else account.peak.shown,
+                "current_drawdown_pct": None if account.alert_type == "unknown" else account.pct,
                 "currency": account.currency,
                 "liquidation_at": _iso_or_none(drawdowns[-1].liquidation_at) if drawdowns else None,
                 "last_checked_at": _iso_or_none(account.equity_at),
+                "doubt": account.doubt,
+                "doubted_equity": account.doubted_equity,
             },
             "alerts": dict(map(_alert, live)),
             "normal_alerts": dict(map(_alert, harmless)) or None,

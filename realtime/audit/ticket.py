@@ -123,6 +123,11 @@ class Tickets:
         """Whether the account has positions."""
         return any(each.state is not None for each in self._found.values())
 
+    @property
+    def any_priced(self) -> bool:
+        """Whether the account has positions whose price is known."""
+        return any(each.state is not None and each.price is not None for each in self._found.values())
+
     def latest(self, number: int | None) -> datetime | None:
         """The time that an open row of a ticket must not be older than."""
         return None if number is None or number not in self._found else self._found[number].latest

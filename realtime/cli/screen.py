@@ -80,7 +80,7 @@ def _drawdown(drawdown: Drawdown) -> RenderableType:
     )
     table.add_row(
         Text(f"{drawdown.alert_type:<9}", style=style),
-        Text("drawdown unknown" if pct is None else f"drawdown {pct:.2f} %"),
+        Text(f"drawdown unknown {drawdown.doubt or ''}".rstrip() if pct is None else f"drawdown {pct:.2f} %"),
         bar,
         Text(f"warning {drawdown.warning_pct:g} %, critical {drawdown.critical_pct:g} %", style="dim"),
         Text(f"equity {_money(drawdown.current_equity, drawdown.currency)}"),

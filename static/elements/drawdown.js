@@ -61,11 +61,21 @@ export class DrawdownElement extends HTMLElement {
   }
 
   /** @param {import("../state.js").Drawdown} drawdown */
-  #note({ alert_type, current_equity, minimum_equity, current_drawdown_pct = 0, critical_pct, currency = "" }) {
+  #note(drawdown) {
+    const { alert_type, current_equity, minimum_equity, current_drawdown_pct = 0, critical_pct, currency = "" } = drawdown;
     const minimum = `${money(minimum_equity)} ${currency}`.trim();
     const belowMinimum = alert_type === "critical" && current_drawdown_pct < critical_pct && current_equity !== undefined;
-    if (alert_type === "unknown") write(this.#parts.note, "No equity on record yet.");
+    if (drawdown.doubt !== undefined) write(this.#parts.note, doubtOf(drawdown));
+    else if (alert_type === "unknown") write(this.#parts.note, "No equity on record yet.");
     else if (belowMinimum) write(this.#parts.note, `Equity is below the minimum of ${minimum}.`);
     else write(this.#parts.note, `Equity below ${minimum} is critical too.`);
   }
+}
+
+/** Why the equity cannot be trusted, in a sentence. @param {import("../state.js").Drawdown} drawdown */
+function doubtOf({ doubt, doubted_equity, last_checked_at, currency = "" }) {
+  const since = last_checked_at === undefined ? "" : ` Equity is from ${clock(last_checked_at)}.`;
+  if (doubt === "implausible") return `Equity of ${money(doubted_equity)} ${currency} was read and is not confirmed.${since}`;
+  if (doubt === "older") return `The platform's clock may have gone back.${since}`;
+  return `No newer equity came.${since}`;
 }

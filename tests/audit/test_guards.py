@@ -40,7 +40,7 @@ def test_a_withdrawal_is_no_drawdown_and_a_deposit_no_gain() -> None:
     history.equity(5_000, 1, cash_flow=Decimal(-5_000))
     assert (history.drawdown()["peak_equity"], history.drawdown()["current_drawdown_pct"]) == (5_000.0, 0.0)
     history.equity(6_500, 2, cash_flow=Decimal(2_000))
-    assert (history.drawdown()["peak_equity"], history.drawdown()["current_drawdown_pct"]) == (7_000.0, 7.14)
+    assert (history.drawdown()["peak_equity"], history.drawdown()["current_drawdown_pct"]) == (7_222.22, 10.0)
 
 
 def test_a_flow_that_arrives_late_counts_from_its_own_time() -> None:
@@ -49,15 +49,18 @@ def test_a_flow_that_arrives_late_counts_from_its_own_time() -> None:
     history.equity(5_000, 20)
     assert history.drawdown()["current_drawdown_pct"] == 50.0
     history.equity(5_100, 10, cash_flow=Decimal(-5_000))
+    history.equity(5_000, 21)
     assert (history.drawdown()["peak_equity"], history.drawdown()["current_drawdown_pct"]) == (5_100.0, 1.96)
 
 
-def test_equity_that_is_none_is_ignored_and_a_negative_one_never_moves_the_peak() -> None:
+def test_equity_that_is_none_is_ignored_and_a_negative_one_counts_when_it_is_confirmed() -> None:
     history = HistoryBuilder()
     history.equity(1_000, 0)
     history.equity("NaN", 1)
     assert history.drawdown()["current_equity"] == 1_000.0
     history.equity(-50, 2)
+    assert (history.drawdown()["current_equity"], history.drawdown()["alert_type"]) == (1_000.0, "unknown")
+    history.equity(-60, 3)
     assert (history.drawdown()["peak_equity"], history.drawdown()["current_drawdown_pct"]) == (1_000.0, 100.0)
 
 
@@ -67,12 +70,79 @@ def test_equity_below_the_minimum_is_critical_without_a_drawdown() -> None:
     assert (history.drawdown()["current_drawdown_pct"], history.drawdown()["alert_type"]) == (0.0, "critical")
 
 
-def test_the_peak_can_be_restarted() -> None:
+def test_a_peak_that_is_restarted_begins_with_the_equity_that_stood() -> None:
     history = HistoryBuilder()
     history.equity(10_000, 0)
     history.equity(8_000, 10)
-    history.set_limits(peak_since=at(5))
+    history.set_limits(peak_since=at(11))
     assert (history.drawdown()["peak_equity"], history.drawdown()["alert_type"]) == (8_000.0, "normal")
+    history.set_limits(peak_since=at(5))
+    assert (history.drawdown()["peak_equity"], history.drawdown()["alert_type"]) == (10_000.0, "critical")
+    history.set_limits()
+    history.equity(7_900, 20)
+    assert history.drawdown()["current_drawdown_pct"] == 21.0
+
+
+def test_a_cash_flow_changes_no_percentage() -> None:
+    history = HistoryBuilder()
+    history.equity(10_000, 0)
+    history.equity(8_600, 1)
+    history.equity(5_600, 2, cash_flow=Decimal(-3_000))
+    assert (history.drawdown()["current_drawdown_pct"], history.drawdown()["peak_equity"]) == (14.0, 6_511.63)
+    history.set_limits(drawdown_warning_pct=Decimal(14))
+    assert history.drawdown()["alert_type"] == "warning"
+
+
+def test_implausible_equity_is_confirmed_by_a_second_row_on_its_side_or_by_a_minute() -> None:
+    for second_row in (True, False):
+        history = HistoryBuilder()
+        history.equity(10_000, 0)
+        first = history.equity(1_500, 1)
+        drawdown = history.drawdown()
+        assert (drawdown["alert_type"], drawdown["doubted_equity"], drawdown["peak_equity"]) == (
+            "unknown",
+            1_500,
+            10_000,
+        )
+        assert history.state()["guards"]["system_status"] == "warning"
+        if second_row:
+            history.equity(1_200, 2)
+        else:
+            history.end_alerts(61)
+        assert list(history.state()["guards"]["breaches"]) == [first.id]
+        assert history.drawdown()["current_equity"] == (1_200 if second_row else 1_500)
+
+
+def test_a_zero_without_balance_is_confirmed_by_nothing_and_ends_nothing_critical() -> None:
+    history = HistoryBuilder()
+    history.equity(10_000, 0)
+    history.equity(7_000, 1)
+    for second in (2, 3, 70):
+        history.equity(0, second, balance=Decimal(0))
+    history.end_alerts(200)
+    assert (history.drawdown()["alert_type"], history.drawdown()["current_equity"]) == ("critical", 7_000.0)
+    history.equity(9_900, 201)
+    assert history.drawdown()["alert_type"] == "normal"
+
+
+def test_another_currency_begins_the_peak_anew() -> None:
+    history = HistoryBuilder()
+    history.equity(10_000, 0)
+    history.equity(1_500, 1, currency="BTC")
+    assert (history.drawdown()["peak_equity"], history.drawdown()["alert_type"]) == (1_500.0, "normal")
+
+
+def test_equity_that_is_overdue_is_unknown_and_ends_nothing_critical() -> None:
+    history = HistoryBuilder()
+    history.equity(10_000, 0)
+    history.end_alerts(299)
+    assert history.drawdown()["alert_type"] == "normal"
+    history.end_alerts(300)
+    assert (history.drawdown()["alert_type"], history.drawdown()["doubt"]) == ("unknown", "overdue")
+    assert history.state()["guards"]["system_status"] == "unknown"
+    history.equity(7_900, 301)
+    history.end_alerts(1_000)
+    assert (history.drawdown()["alert_type"], history.drawdown()["doubt"]) == ("critical", "overdue")
 
 
 def test_the_countdown_runs_from_the_breach_and_later_syncs_do_not_restart_it() -> None:

@@ -133,16 +133,21 @@ _strangers = st.fixed_dictionaries(
 )
 log_rows = _weighted((12, _positions), (3, _triggers), (1, _strangers))
 
-_equities = st.decimals(60, 12_000, places=2) | st.sampled_from([Decimal(10_000), Decimal(8_000)])
+# Most equities are plausible after each other, and many stand at the edge of a level.
+_equities = (
+    st.decimals(5_000, 12_000, places=2)
+    | st.sampled_from(list(map(Decimal, ["10000", "8600", "8500", "8500.01", "8000", "8000.50", "7000"])))
+    | st.decimals(60, 60_000, places=2)
+)
 equity_rows = st.fixed_dictionaries(
     {
         "user": _users,
         "equity": _mostly(_equities, _odd_numbers),
-        "balance": _mostly(st.sampled_from([Decimal(10_000), Decimal(800), None]), _odd_numbers),
+        "balance": _mostly(st.sampled_from([Decimal(10_000), Decimal(800), None, Decimal(0)]), _odd_numbers),
         "currency": _column(1, st.integers(0, CURRENCIES - 1), st.sampled_from([None, "", " usd "])),
         "cash_flow": _mostly(
             st.just(Decimal(0)),
-            st.sampled_from([Decimal(2_000), Decimal("-1500.50"), None, Decimal("NaN")]),
+            st.sampled_from([Decimal(2_000), Decimal("-1500.50"), Decimal(-20_000), None, Decimal("NaN")]),
             times=4,
         ),
         "second": _mostly(_seconds, st.sampled_from([None, "infinity", 7_200.0]), times=30),
@@ -159,7 +164,8 @@ _limits = st.fixed_dictionaries(
         "gap_critical_pct": st.sampled_from([Decimal(5), Decimal(12)]),
         "spread_warning_pct": st.just(Decimal("0.4")),
         "alert_window_seconds": st.sampled_from([60, 7_200]),
-        "peak_since": st.sampled_from([None, 3.0, 6.5, 30.0]),
+        "equity_overdue_seconds": st.sampled_from([30, 7_200]),
+        "peak_since": st.sampled_from([None, None, 3.0, 250.0]),
     },
 )
 _update_columns = st.fixed_dictionaries(

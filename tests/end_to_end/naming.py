@@ -13,8 +13,9 @@ from realtime.audit.history import EquityRow, FxRate, Instrument, Limits, LogRow
 from tests.end_to_end.statements import USERS, Columns, SetInstrument
 
 _histories = itertools.count()
-#: Rows are older than any event during a test, so that none of their times is taken for the clock's.
-_AGO: Final = timedelta(minutes=30)
+#: Rows are older than any event during a test, so that none of their times is taken for the clock's. They are young
+#: enough that equity is not overdue.
+_AGO: Final = timedelta(minutes=4)
 #: Different seconds of a drawn history are further apart than the 5 s within which a clock that went back is steady.
 _SPREAD: Final = 7
 _ODD_TIMES: Final[dict[str, datetime | str]] = {

@@ -255,18 +255,21 @@ CREATE TYPE guardwire.equity_row AS (
     revision bigint,
     ordinal integer,
     inserted boolean,
-    nth bigint
+    nth bigint,
+    corrects boolean
 );
 COMMENT ON TYPE guardwire.equity_row IS 'A row of equity_snapshots as read, and how it arrived; columns as in guardwire.log_row';
 COMMENT ON COLUMN guardwire.equity_row.nth IS 'As in guardwire.inbox; null for history';
+COMMENT ON COLUMN guardwire.equity_row.corrects IS 'An update in place changed what the row says about money (guardwire.is_correction)';
 
 CREATE OR REPLACE FUNCTION guardwire.read_equity(
-    snapshot jsonb, arrived_at timestamptz, revision bigint, ordinal integer, inserted boolean, nth bigint
+    snapshot jsonb, arrived_at timestamptz, revision bigint, ordinal integer, inserted boolean, nth bigint, corrects boolean
 ) RETURNS guardwire.equity_row LANGUAGE sql STABLE
 RETURN ROW(
     guardwire.read_user(snapshot ->> 'id'), guardwire.read_user(snapshot ->> 'user_id'),
     guardwire.read_number(snapshot -> 'equity'), guardwire.read_number(snapshot -> 'balance'),
     guardwire.read_code(snapshot ->> 'currency', 16), coalesce(guardwire.read_number(snapshot -> 'cash_flow'), 0),
     guardwire.read_time(snapshot ->> 'created_at'),
-    guardwire.effective_time(guardwire.read_time(snapshot ->> 'created_at'), arrived_at, NULL), arrived_at, revision, ordinal, inserted, nth
+    guardwire.effective_time(guardwire.read_time(snapshot ->> 'created_at'), arrived_at, NULL), arrived_at, revision, ordinal, inserted, nth,
+    corrects
 )::guardwire.equity_row;

@@ -192,53 +192,56 @@ $$;
 
 -- ---------------------------------------------------------------- drawdown
 
--- Fall of the equity below its peak, 0-100 % with 2 decimals.
-CREATE OR REPLACE FUNCTION guardwire.drawdown_pct(peak numeric, equity numeric) RETURNS numeric
+-- Fall of the equity below its peak, 0-100 % with 2 decimals, for people; null without a peak.
+CREATE OR REPLACE FUNCTION guardwire.drawdown_pct(p guardwire.peak, equity numeric) RETURNS numeric
 LANGUAGE sql IMMUTABLE PARALLEL SAFE
-RETURN CASE WHEN peak > 0 THEN round(least(greatest((peak - equity) * 100 / peak, 0), 100), 2) ELSE 0 END;
+RETURN CASE WHEN (p).value IS NOT NULL
+            THEN round(least(greatest(((p).value - equity * (p).divisor) * 100 / (p).value, 0), 100), 2) END;
 
-CREATE OR REPLACE FUNCTION guardwire.drawdown_level(pct numeric, equity numeric, l guardwire.limits) RETURNS text
+-- The level of a drawdown. It is decided on the amounts: 19.995 % is below 20 %.
+CREATE OR REPLACE FUNCTION guardwire.drawdown_level(p guardwire.peak, equity numeric, l guardwire.limits) RETURNS text
 LANGUAGE sql IMMUTABLE PARALLEL SAFE
-RETURN CASE WHEN pct >= l.drawdown_critical_pct OR equity < l.minimum_equity THEN 'critical'
-            WHEN pct >= l.drawdown_warning_pct THEN 'warning' ELSE 'normal' END;
+RETURN CASE WHEN equity < (l).minimum_equity
+                 OR ((p).value - equity * (p).divisor) * 100 >= (l).drawdown_critical_pct * (p).value THEN 'critical'
+            WHEN ((p).value - equity * (p).divisor) * 100 >= (l).drawdown_warning_pct * (p).value THEN 'warning'
+            WHEN equity IS NOT NULL THEN 'normal' END;
 
 -- Measures an account's equity against its limits, and raises or clears the breach, the countdown and the event. `cause` is
 -- the id of the row that made the difference, `at` its time. The countdown begins at that time, unless the row waited in the
--- inbox for more than a minute: a countdown that nobody could see would be over before it began.
+-- inbox for more than a minute: a countdown that nobody could see would be over before it began. Writes no row of accounts.
 CREATE OR REPLACE FUNCTION guardwire.judge_drawdown(
-    account uuid, cause text, at timestamptz, arrived_at timestamptz, revision bigint, ordinal integer
-) RETURNS void LANGUAGE plpgsql AS $$
-DECLARE
-    a guardwire.accounts;
-    l guardwire.limits := guardwire.limits_of(account);
-    peak numeric;
-    pct numeric;
-    level text;
+    a guardwire.accounts, l guardwire.limits, cause text, at timestamptz, arrived_at timestamptz, revision bigint, ordinal integer
+) RETURNS guardwire.accounts LANGUAGE plpgsql AS $$
 BEGIN
-    SELECT o.* INTO a FROM guardwire.accounts AS o WHERE o.user_id = account;
-    -- Without a row of equity that can be used nothing is known, also where something was known before.
-    IF a.equity IS NOT NULL THEN
-        peak := greatest(a.peak_adjusted + a.equity_flow, a.equity);
-        pct := guardwire.drawdown_pct(peak, a.equity);
-        level := guardwire.drawdown_level(pct, a.equity, l);
-    END IF;
-    IF level = 'critical' AND a.drawdown_level IS DISTINCT FROM 'critical' THEN
+    RETURN guardwire.set_level(a, l, guardwire.drawdown_level(a.peak, a.equity, l), guardwire.drawdown_pct(a.peak, a.equity),
+                               cause, at, arrived_at, revision, ordinal);
+END
+$$;
+
+CREATE OR REPLACE FUNCTION guardwire.set_level(
+    a guardwire.accounts, l guardwire.limits, level text, pct numeric, cause text, at timestamptz, arrived_at timestamptz,
+    revision bigint, ordinal integer
+) RETURNS guardwire.accounts LANGUAGE plpgsql AS $$
+DECLARE
+    before text := coalesce(a.drawdown_level, 'normal');
+BEGIN
+    IF level = 'critical' AND before <> 'critical' THEN
         a.liquidation_at := make_interval(secs => l.countdown_seconds)
                             + CASE WHEN clock_timestamp() - arrived_at > interval '1 minute' THEN clock_timestamp() ELSE at END;
-        PERFORM guardwire.raise_breach(account, cause, 'drawdown', at, pct, NULL, NULL);
+        PERFORM guardwire.raise_breach(a.user_id, cause, 'drawdown', at, pct, NULL, NULL);
     ELSIF level IS DISTINCT FROM 'critical' THEN
         a.liquidation_at := NULL;
-        IF a.drawdown_level = 'critical' THEN
-            PERFORM guardwire.clear_breach(account, 'drawdown', at, NULL, NULL);
+        IF before = 'critical' THEN
+            PERFORM guardwire.clear_breach(a.user_id, 'drawdown', at, NULL, NULL);
         END IF;
     END IF;
-    IF level <> 'normal' AND (coalesce(a.drawdown_level, 'normal') = 'normal'
-                              OR (level = 'critical' AND a.drawdown_level = 'warning')) THEN
-        PERFORM guardwire.add_events(ARRAY[ROW(account, cause, 'drawdown_alert', at, revision, ordinal, NULL, NULL, NULL, NULL,
-                                               NULL, NULL, NULL)::guardwire.events]);
+    IF level <> 'normal' AND (before = 'normal' OR (level = 'critical' AND before = 'warning')) THEN
+        PERFORM guardwire.add_events(ARRAY[ROW(
+            a.user_id, cause, 'drawdown_alert', at, revision, ordinal, NULL, NULL, NULL, NULL, NULL, level,
+            concat_ws(', ', level, pct || ' % below the peak'))::guardwire.events]);
     END IF;
-    UPDATE guardwire.accounts AS o
-    SET peak_equity = peak, drawdown_pct = pct, drawdown_level = level, liquidation_at = a.liquidation_at
-    WHERE o.user_id = account;
+    a.drawdown_pct := pct;
+    a.drawdown_level := level;
+    RETURN a;
 END
 $$;

@@ -182,6 +182,8 @@ BEGIN
     r.spread_critical_pct := coalesce(guardwire.read_number(l -> 'spread_critical_pct'), r.spread_critical_pct);
     r.alert_window_seconds := coalesce(guardwire.read_seconds(l -> 'alert_window_seconds', 2678400), r.alert_window_seconds);
     r.sync_overdue_seconds := coalesce(guardwire.read_seconds(l -> 'sync_overdue_seconds', 2678400), r.sync_overdue_seconds);
+    r.equity_overdue_seconds := greatest(coalesce(guardwire.read_seconds(l -> 'equity_overdue_seconds', 2678400),
+                                                  r.equity_overdue_seconds), 1);
     r.peak_since := guardwire.read_time(l ->> 'peak_since');
     RETURN r;
 END
@@ -235,16 +237,20 @@ DECLARE
     l guardwire.limits := guardwire.limits_of(account);
     held guardwire.market_alerts;
     m guardwire.market_alerts;
+    f guardwire.equity_fold := guardwire.load_fold(account);
 BEGIN
-    SELECT o.* INTO a FROM guardwire.accounts AS o WHERE o.user_id = account;
+    a := f.a;
     IF NOT a.ready THEN
         RETURN;
     END IF;
     IF a.peak_since IS DISTINCT FROM l.peak_since THEN
-        PERFORM guardwire.recompute_equity(account, batch, after_nth);
+        a := guardwire.restart_peak(a, l, batch, after_nth);
     END IF;
+    -- Equity and syncs are looked at by the limits of now.
+    a.equity_due_at := CASE WHEN a.equity IS NOT NULL OR (a.doubted).row_id IS NOT NULL THEN arrived_at END;
+    f.a := guardwire.judge_drawdown(a, l, concat('limits-', revision), arrived_at, arrived_at, revision, ordinal);
+    PERFORM guardwire.store_fold(f, l, arrived_at);
     UPDATE guardwire.accounts AS o SET sync_due_at = arrived_at WHERE o.user_id = account AND o.source = 'live';
-    PERFORM guardwire.judge_drawdown(account, concat('limits-', revision), arrived_at, arrived_at, revision, ordinal);
     FOR held IN SELECT o.* FROM guardwire.market_alerts AS o WHERE o.user_id = account LOOP
         m := held;
         m.alert_type := guardwire.market_level(m, l);

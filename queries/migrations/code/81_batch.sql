@@ -80,7 +80,8 @@ BEGIN
     ), placed AS (
         SELECT r.*,
                max(r.at) OVER earlier AS at_before,
-               greatest(max(r.equity) OVER earlier, r.equity) AS highest
+               greatest(max(r.equity) OVER earlier, r.equity) AS highest,
+               last_value(r.equity) OVER earlier AS equity_before
         FROM read AS r
         WINDOW earlier AS (PARTITION BY r.account, r.source, r.ticket ORDER BY r.nth ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING)
     )
@@ -95,12 +96,19 @@ BEGIN
                                  AND (r.arrived_at - r.created_at > interval '26 hours' OR guardwire.clock_agrees(
                                          (extract(epoch FROM r.arrived_at - r.created_at) * 1000000)::bigint,
                                          a.clock_offset_seconds))
-                   ELSE a.older_equity IS NULL AND a.equity_at <= r.at AND a.peak_adjusted IS NOT NULL AND r.equity > 0 AND r.balance IS NOT NULL
+                   ELSE a.older_equity IS NULL AND a.equity_at <= r.at AND NOT a.equity_overdue
+                        AND (a.doubted).row_id IS NULL AND a.doubted_flow IS NULL AND (a.peak).value IS NOT NULL
+                        AND r.equity > 0 AND a.equity > 0 AND r.balance IS NOT NULL
+                        AND r.equity * 5 >= coalesce(r.equity_before, a.equity) AND r.equity <= 5 * coalesce(r.equity_before, a.equity)
                         AND a.currency = guardwire.read_code(r.new_row ->> 'currency', 16)
                         AND coalesce(guardwire.read_number(r.new_row -> 'cash_flow'), 0) = 0
-                        AND a.peak_since IS NOT DISTINCT FROM l.peak_since AND (l.peak_since IS NULL OR r.at >= l.peak_since)
+                        AND r.arrived_at - r.at < make_interval(secs => l.equity_overdue_seconds)
+                        AND a.peak_since IS NOT DISTINCT FROM l.peak_since AND (l.peak_since IS NULL OR r.arrived_at >= l.peak_since)
+                        AND ((a.top).value IS NULL OR r.highest * (a.top).divisor <= (a.top).value)
                         AND a.drawdown_level = guardwire.drawdown_level(
-                                guardwire.drawdown_pct(greatest(a.peak_equity, r.highest), r.equity), r.equity, l)
+                                CASE WHEN r.highest * (a.peak).divisor > (a.peak).value
+                                         THEN ROW(r.highest, 1, r.at, r.arrived_at, r.id)::guardwire.peak ELSE a.peak END,
+                                r.equity, l)
                    END IS TRUE,
                a.revision, r.arrived_at, c.at, least(coalesce(r.updated_at, c.at), r.arrived_at),
                CASE WHEN r.updated_at > r.created_at THEN extract(epoch FROM r.updated_at - r.created_at) * 1000 END,
@@ -136,10 +144,9 @@ BEGIN
                max(r.arrived_at) AS arrived_at,
                (array_agg(r.duration_ms ORDER BY r.at DESC, r.nth DESC) FILTER (WHERE r.source = 'l'))[1] AS duration_ms,
                max(r.updated_at) FILTER (WHERE r.source = 'l') AS updated_at,
-               (array_agg(r.equity ORDER BY r.nth DESC) FILTER (WHERE r.source = 'e'))[1] AS equity,
-               (array_agg(r.balance ORDER BY r.nth DESC) FILTER (WHERE r.source = 'e'))[1] AS balance,
-               max(r.at) FILTER (WHERE r.source = 'e') AS equity_at,
-               max(r.equity) AS highest
+               (array_agg(r ORDER BY r.nth DESC) FILTER (WHERE r.source = 'e'))[1] AS last_equity,
+               (array_agg(ROW(r.equity, 1, r.at, r.arrived_at, r.id)::guardwire.peak ORDER BY r.equity DESC, r.nth)
+                   FILTER (WHERE r.source = 'e'))[1] AS highest
         FROM unnest(plain) AS r GROUP BY r.account, r.seen_revision
     ), moved AS (
         UPDATE guardwire.accounts AS o
@@ -155,13 +162,16 @@ BEGIN
                 ELSE greatest(o.last_sync_arrived_at, s.arrived_at) END,
             last_position_at = greatest(o.last_position_at, s.updated_at),
             error_at = greatest(o.error_at, s.sync_at),
-            equity = coalesce(s.equity, o.equity),
-            balance = coalesce(s.balance, o.balance),
-            equity_at = coalesce(s.equity_at, o.equity_at),
-            peak_adjusted = greatest(o.peak_adjusted, s.highest - o.equity_flow),
-            peak_equity = CASE WHEN s.equity IS NULL THEN o.peak_equity ELSE greatest(o.peak_equity, s.highest) END,
-            drawdown_pct = CASE WHEN s.equity IS NULL THEN o.drawdown_pct
-                                ELSE guardwire.drawdown_pct(greatest(o.peak_equity, s.highest), s.equity) END
+            equity = coalesce((s.last_equity).equity, o.equity),
+            balance = coalesce((s.last_equity).balance, o.balance),
+            equity_at = coalesce((s.last_equity).at, o.equity_at),
+            equity_row = coalesce((s.last_equity).id, o.equity_row),
+            equity_arrived_at = coalesce((s.last_equity).arrived_at, o.equity_arrived_at),
+            equity_fresh_at = coalesce((s.last_equity).arrived_at, o.equity_fresh_at),
+            peak = guardwire.higher_peak(o.peak, s.highest),
+            peak_equity = CASE WHEN guardwire.is_higher(s.highest, o.peak) THEN (s.highest).value ELSE o.peak_equity END,
+            drawdown_pct = CASE WHEN (s.highest).value IS NULL THEN o.drawdown_pct
+                                ELSE guardwire.drawdown_pct(guardwire.higher_peak(o.peak, s.highest), (s.last_equity).equity) END
         FROM sums AS s WHERE o.user_id = s.account AND o.revision = s.seen_revision
         RETURNING o.*
     ), last AS (
@@ -196,7 +206,8 @@ $$;
 
 DROP TYPE IF EXISTS guardwire.placed_row CASCADE;
 CREATE TYPE guardwire.placed_row AS (
-    nth bigint, account uuid, source "char", operation "char", new_row jsonb, arrived_at timestamptz, revision bigint, ordinal integer
+    nth bigint, account uuid, source "char", operation "char", new_row jsonb, old_row jsonb, arrived_at timestamptz, revision bigint,
+    ordinal integer
 );
 COMMENT ON TYPE guardwire.placed_row IS 'A guardwire.copied_row with its place in the recorded order; columns as there and in guardwire.arrivals';
 
@@ -226,7 +237,8 @@ BEGIN
         ELSIF run.source = 'e' THEN
             SELECT array_agg(o ORDER BY o.user_id, o.ordinal) INTO equity
             FROM unnest(run.rows::guardwire.placed_row[]) AS u
-            CROSS JOIN LATERAL guardwire.read_equity(u.new_row, u.arrived_at, u.revision, u.ordinal, u.operation = 'i', u.nth) AS o;
+            CROSS JOIN LATERAL guardwire.read_equity(u.new_row, u.arrived_at, u.revision, u.ordinal, u.operation = 'i', u.nth,
+                u.operation <> 'i' AND guardwire.is_correction(u.old_row, u.new_row)) AS o;
             PERFORM guardwire.apply_equity(equity, batch);
             PERFORM guardwire.note_life(equity);
         ELSIF run.source = 'g' THEN
@@ -246,12 +258,11 @@ DECLARE
     e record;
 BEGIN
     FOR e IN
-        SELECT u.user_id, max(u.arrived_at) AS arrived_at, max(o.equity_at) AS at,
+        SELECT u.user_id, max(u.arrived_at) AS arrived_at,
                NOT EXISTS (SELECT FROM guardwire.positions AS p WHERE p.user_id = u.user_id AND p.is_open) AS is_flat
         FROM unnest(rows) AS u JOIN guardwire.accounts AS o ON o.user_id = u.user_id AND o.equity_at IN (u.at, u.arrived_at)
         WHERE u.inserted AND u.equity IS NOT NULL GROUP BY u.user_id
     LOOP
-        PERFORM guardwire.end_doubt(e.user_id, e.at);
         UPDATE guardwire.accounts AS a
         SET source = 'live', last_sync_arrived_at = greatest(a.last_sync_arrived_at, e.arrived_at),
             sync_due_at = coalesce(a.sync_due_at, e.arrived_at)
@@ -297,7 +308,7 @@ BEGIN
         PERFORM guardwire.apply_instruments(symbols);
     END IF;
     placed := ARRAY(
-        SELECT ROW(u.nth, u.account, u.source, u.operation, u.new_row, u.arrived_at, l.revision,
+        SELECT ROW(u.nth, u.account, u.source, u.operation, u.new_row, u.old_row, u.arrived_at, l.revision,
                    row_number() OVER (PARTITION BY u.account ORDER BY u.nth))::guardwire.placed_row
         FROM unnest(rows) AS u JOIN unnest(users, revisions) AS l (user_id, revision) ON l.user_id = u.account
         WHERE NOT (has_corrections AND guardwire.corrects_time(u)));

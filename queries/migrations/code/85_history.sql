@@ -120,7 +120,6 @@ CREATE OR REPLACE FUNCTION guardwire.read_history(of_account uuid) RETURNS bigin
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET jit = off AS $$
 DECLARE
     read_at timestamptz := clock_timestamp();
-    equity guardwire.equity_sums;
     before guardwire.accounts;
     rows guardwire.log_row[] := '{}';
     r guardwire.log_row;
@@ -151,8 +150,7 @@ BEGIN
         END IF;
     END LOOP;
     PERFORM guardwire.apply_history(rows, read_at);
-    equity := guardwire.sum_equity(of_account, '{}', 0);
-    PERFORM guardwire.finish_history(of_account, before, equity, read_at);
+    PERFORM guardwire.finish_history(of_account, before, read_at);
     RETURN seen;
 END
 $$;
@@ -182,17 +180,18 @@ $$;
 
 -- Makes a locked account ready, with what its history says.
 CREATE OR REPLACE FUNCTION guardwire.finish_history(
-    of_account uuid, before guardwire.accounts, equity guardwire.equity_sums, read_at timestamptz
+    of_account uuid, before guardwire.accounts, read_at timestamptz
 ) RETURNS void LANGUAGE plpgsql AS $$
 DECLARE
     limits guardwire.limits := guardwire.limits_of(of_account);
     given bigint;
 BEGIN
-    PERFORM guardwire.lock_accounts(ARRAY[of_account]);
+    SELECT l.revision INTO given FROM guardwire.lock_accounts(ARRAY[of_account]) AS l;
+    PERFORM guardwire.rebuild_equity(of_account, limits, read_at, given);
     -- Equity is a sign of life of an account without positions.
     IF NOT EXISTS (SELECT FROM guardwire.positions AS p WHERE p.user_id = of_account AND p.is_open) THEN
         UPDATE guardwire.accounts AS a
-        SET last_sync_arrived_at = greatest(a.last_sync_arrived_at, equity.at)
+        SET last_sync_arrived_at = greatest(a.last_sync_arrived_at, a.equity_at)
         WHERE a.user_id = of_account;
     END IF;
     UPDATE guardwire.accounts AS a
@@ -202,18 +201,56 @@ BEGIN
                                     THEN a.clock_offset_seconds ELSE before.clock_offset_seconds END,
         source = CASE WHEN a.last_sync_arrived_at > read_at - make_interval(secs => limits.sync_overdue_seconds) THEN 'live'
                       ELSE 'silent' END,
-        sync_due_at = read_at,
-        equity = equity.equity, balance = equity.balance, currency = equity.currency, equity_at = equity.at,
-        equity_flow = coalesce(equity.flow, 0), peak_adjusted = equity.peak, peak_since = limits.peak_since
-    WHERE a.user_id = of_account
-    RETURNING a.revision INTO given;
+        sync_due_at = read_at
+    WHERE a.user_id = of_account;
     -- Instruments and the account's currency as they are now: positions of an account that is not ready miss their changes.
     PERFORM guardwire.write_positions('{}', ARRAY(
         SELECT guardwire.recompute_position(guardwire.set_instrument(p)) FROM guardwire.positions AS p
         WHERE p.user_id = of_account AND p.is_open));
-    PERFORM guardwire.judge_drawdown(of_account, concat('history-', given), least(equity.at, read_at), read_at, given, 0);
     PERFORM guardwire.settle_breaches(of_account, concat('history-', given), read_at);
     PERFORM guardwire.send_notices(ARRAY[of_account], ARRAY[given]);
+END
+$$;
+
+-- Folds a locked account's equity rows anew, and says so where that moves the peak.
+CREATE OR REPLACE FUNCTION guardwire.rebuild_equity(of_account uuid, l guardwire.limits, read_at timestamptz, revision bigint)
+RETURNS void LANGUAGE plpgsql AS $$
+DECLARE
+    held guardwire.equity_fold := guardwire.load_fold(of_account);
+    f guardwire.equity_fold := guardwire.confirm_by_time(guardwire.fold_history(of_account, '{}', 0), read_at, l);
+    a guardwire.accounts := guardwire.with_reading(held.a, f.a);
+BEGIN
+    DELETE FROM guardwire.equity_flows AS e WHERE e.user_id = of_account;
+    a.peak := guardwire.higher_peak((f.a).peak, guardwire.carried_peak(held.a, f.a));
+    a.top := CASE WHEN l.peak_since IS NOT NULL THEN guardwire.higher_peak((f.a).top, a.peak) END;
+    a.equity_due_at := NULL;
+    -- A critical reading among older rows that was latched stays so: only an accepted row ends it.
+    IF (f.a).clock_doubted_at IS NULL OR a.drawdown_level IS DISTINCT FROM 'critical'
+       OR guardwire.drawdown_level(a.peak, a.equity, l) = 'critical' THEN
+        a := guardwire.judge_drawdown(a, l, concat('history-', revision), least(a.equity_at, read_at), read_at, revision, 0);
+    END IF;
+    -- Rows of the log that arrived after older equity have ended the doubt.
+    a.clock_doubted_at := coalesce(a.clock_doubted_at, CASE
+        WHEN (a.last_sync_arrived_at > (f.a).clock_doubted_at AND a.error_at >= a.equity_at) IS NOT TRUE
+            THEN (f.a).clock_doubted_at END);
+    a.clock_stepped_at := least(a.clock_stepped_at, (f.a).clock_stepped_at);
+    f.a := a;
+    PERFORM guardwire.store_fold(f, l, read_at);
+    UPDATE guardwire.accounts AS o SET carried_peak = NULL WHERE o.user_id = of_account AND o.carried_peak IS NOT NULL;
+    PERFORM guardwire.note_peak(held.a, a, concat('peak-', revision), read_at, revision, 0);
+END
+$$;
+
+-- The peak that release 0.1.0 knew, where its row is gone. A row that is on record is judged by the rules of now: it may be
+-- implausible.
+CREATE OR REPLACE FUNCTION guardwire.carried_peak(held guardwire.accounts, a guardwire.accounts) RETURNS guardwire.peak
+LANGUAGE plpgsql STABLE AS $$
+BEGIN
+    IF held.carried_peak > 0 AND NOT EXISTS (SELECT FROM public.equity_snapshots AS e
+                                             WHERE e.user_id = held.user_id AND to_jsonb(e) -> 'equity' = to_jsonb(held.carried_peak)) THEN
+        RETURN ROW(held.carried_peak, 1, '1970-01-01 00:00:00+00', '1970-01-01 00:00:00+00', NULL)::guardwire.peak;
+    END IF;
+    RETURN NULL;
 END
 $$;
 

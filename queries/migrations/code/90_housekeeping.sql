@@ -1,7 +1,7 @@
 -- Changes that time alone brings about, made into commits. Any node may call these functions, as often as it likes.
 
--- Ends alerts whose window has passed, and notes platforms that fell silent. When nothing is due this reads a few small indexes
--- and nothing else.
+-- Ends alerts whose window has passed, notes platforms that fell silent and positions that they no longer mention, and ages equity.
+-- When nothing is due this reads a few small indexes and nothing else.
 CREATE OR REPLACE FUNCTION guardwire.housekeep() RETURNS TABLE (alerts_ended integer, fell_silent integer, unconfirmed integer)
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET jit = off SET enable_seqscan = off AS $$
 DECLARE
@@ -14,11 +14,13 @@ BEGIN
     unconfirmed := 0;
     PERFORM guardwire.correct_due_times(now_at);
     IF EXISTS (SELECT FROM guardwire.market_alerts AS m WHERE m.expires_at <= now_at)
-       OR EXISTS (SELECT FROM guardwire.accounts AS a WHERE a.sync_due_at <= now_at) THEN
+       OR EXISTS (SELECT FROM guardwire.accounts AS a WHERE a.sync_due_at <= now_at)
+       OR EXISTS (SELECT FROM guardwire.accounts AS a WHERE a.equity_due_at <= now_at) THEN
         due := guardwire.lock_due(now_at, 1000);
         alerts_ended := guardwire.end_alerts(due, now_at);
         unconfirmed := guardwire.note_ghosts(due, now_at);
         fell_silent := guardwire.note_silence(due, now_at);
+        PERFORM guardwire.note_age(due, now_at);
     END IF;
     RETURN NEXT;
 END
@@ -49,6 +51,8 @@ BEGIN
                   SELECT m.user_id FROM guardwire.market_alerts AS m WHERE m.expires_at <= now_at
                   UNION
                   (SELECT o.user_id FROM guardwire.accounts AS o WHERE o.sync_due_at <= now_at ORDER BY o.sync_due_at LIMIT most)
+                  UNION
+                  (SELECT o.user_id FROM guardwire.accounts AS o WHERE o.equity_due_at <= now_at ORDER BY o.equity_due_at LIMIT most)
                   LIMIT most))
                 AND NOT EXISTS (SELECT FROM guardwire.inbox AS i WHERE i.account = a.user_id AND i.nth > scan_from)
               ORDER BY a.user_id
@@ -141,6 +145,24 @@ BEGIN
     UPDATE guardwire.accounts AS a SET source = 'silent', sync_due_at = NULL WHERE a.user_id = ANY (users);
     PERFORM guardwire.send_notices(users, revisions);
     RETURN cardinality(users);
+END
+$$;
+
+-- Looks at accounts whose equity is due: doubted rows are confirmed, equity becomes overdue, and the others are due again when they
+-- would be.
+CREATE OR REPLACE FUNCTION guardwire.note_age(due uuid[], now_at timestamptz) RETURNS void LANGUAGE plpgsql AS $$
+DECLARE
+    users uuid[];
+    revisions bigint[];
+BEGIN
+    SELECT array_agg(l.user_id), array_agg(l.revision) INTO users, revisions
+    FROM guardwire.lock_accounts(ARRAY(
+        SELECT a.user_id FROM guardwire.accounts AS a
+        WHERE a.user_id = ANY (due) AND a.equity_due_at <= now_at
+          AND guardwire.has_aged(a, guardwire.limits_of(a.user_id), now_at))) AS l;
+    PERFORM guardwire.age_equity(a.user_id, now_at) FROM guardwire.accounts AS a
+    WHERE a.user_id = ANY (due) AND a.equity_due_at <= now_at;
+    PERFORM guardwire.send_notices(users, revisions);
 END
 $$;
 

@@ -127,8 +127,10 @@ class OpenPositions(Struct, frozen=True, kw_only=True):
 
 
 class DrawdownGuard(Struct, frozen=True, kw_only=True):
-    """How far equity is below its peak; without equity on record the numbers are null and the type
-    ``unknown``.
+    """How far equity is below its peak; without equity on record the numbers are null and the type ``unknown``.
+
+    ``doubt`` says why the equity may be another by now (``implausible``, ``older``, ``overdue``), which makes the type
+    ``unknown``, too, unless it was ``critical``.
 
     ``time_to_liquidation_seconds`` is reckoned on the database's clock as the server answers: whole seconds,
     rounded down.
@@ -144,6 +146,8 @@ class DrawdownGuard(Struct, frozen=True, kw_only=True):
     should_close_all: bool
     time_to_liquidation_seconds: Count | None
     last_checked_at: Timestamp | None
+    doubt: str | None = None
+    doubted_equity: float | None = None
 
 
 class MarketGuardAlert(Struct, frozen=True, kw_only=True):
@@ -328,6 +332,8 @@ def guards_status(user_id: str, guards: State, *, as_of: str, countdown_seconds:
             should_close_all=drawdown["should_close_all"],
             time_to_liquidation_seconds=countdown_seconds,
             last_checked_at=drawdown.get("last_checked_at"),
+            doubt=drawdown.get("doubt"),
+            doubted_equity=drawdown.get("doubted_equity"),
         ),
         market_guard_alerts=[_alert(alert) for _, alert in alerts],
         any_positions_should_close=guards["any_positions_should_close"],
