@@ -64,6 +64,7 @@ READ_COLUMNS: Final[dict[str, dict[str, frozenset[str]]]] = {
         "spread_critical_pct": _NUMBER,
         "alert_window_seconds": _WHOLE,
         "sync_overdue_seconds": _WHOLE,
+        "equity_overdue_seconds": _WHOLE,
         "peak_since": frozenset({"timestamp with time zone"}),
     },
     "instruments": {
@@ -74,6 +75,9 @@ READ_COLUMNS: Final[dict[str, dict[str, frozenset[str]]]] = {
     },
     "fx_rates": {"id": _UUID, "base": _TEXT, "quote": _TEXT, "rate": _NUMBER, "created_at": _TIME},
 }
+
+#: Columns that a table may lack: `guardwire migrate` adds them where it may, and else their default holds.
+ADDED_COLUMNS: Final = frozenset({("guard_limits", "equity_overdue_seconds")})
 
 #: The oldest PostgreSQL that can be used, as server_version_num.
 OLDEST_SERVER: Final = 140_000
@@ -150,6 +154,7 @@ def _problem(
         else f"column {column} is {types[table, column]} and not {_alternatives(accepted)}"
         for column, accepted in READ_COLUMNS[table].items()
         if types.get((table, column)) not in accepted
+        and not ((table, column) in ADDED_COLUMNS and (table, column) not in types)
     ]
     if not wrong and "id" in READ_COLUMNS[table] and (table, "id") not in indexed:
         wrong = ["column id has no index"]

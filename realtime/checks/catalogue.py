@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from queries.migrations.existing import ENCODING, OLDEST_SERVER, READ_COLUMNS
+from queries.migrations.existing import ADDED_COLUMNS, ENCODING, OLDEST_SERVER, READ_COLUMNS
 from realtime.checks.finding import Finding, note, problem
 
 #: Columns that a new platform's tables have and that Guardwire does not read.
@@ -166,6 +166,8 @@ class Catalogue:
     def _of_columns(self, table: str) -> Iterator[Finding]:
         for column, accepted in READ_COLUMNS[table].items():
             held = self.columns.get((table, column))
+            if held is None and (table, column) in ADDED_COLUMNS:
+                continue
             if held is None:
                 yield problem("column", f"{table}.{column}", f"column {column} of public.{table} is missing")
             elif held["type"] not in accepted:

@@ -461,7 +461,7 @@ COLUMNS = {
     "e": ["equity", "balance", "currency", "cash_flow", "created_at"],
     "g": ["drawdown_warning_pct", "drawdown_critical_pct", "minimum_equity", "countdown_seconds", "gap_warning_pct",
           "gap_critical_pct", "spread_warning_pct", "spread_critical_pct", "alert_window_seconds",
-          "sync_overdue_seconds", "peak_since"],
+          "sync_overdue_seconds", "equity_overdue_seconds", "peak_since"],
     "i": ["symbol", "contract_size", "quote_currency"],
     "x": ["base", "quote", "rate", "created_at"],
 }  # fmt: skip

@@ -22,7 +22,8 @@ RETURN CASE source
     WHEN 'e' THEN ARRAY['id', 'user_id', 'equity', 'balance', 'currency', 'cash_flow', 'created_at']
     WHEN 'g' THEN ARRAY['user_id', 'drawdown_warning_pct', 'drawdown_critical_pct', 'minimum_equity', 'countdown_seconds',
                         'gap_warning_pct', 'gap_critical_pct', 'spread_warning_pct', 'spread_critical_pct',
-                        'alert_window_seconds', 'sync_overdue_seconds', 'peak_since']
+                        'alert_window_seconds', 'sync_overdue_seconds',
+                        'equity_overdue_seconds', 'peak_since']
     WHEN 'i' THEN ARRAY['symbol', 'contract_size', 'quote_currency']
     WHEN 'x' THEN ARRAY['id', 'base', 'quote', 'rate', 'created_at'] END;
 
