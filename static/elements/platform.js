@@ -29,6 +29,8 @@ export function silentForMs({ state: { status }, databaseNowMs }) {
  * @param {number} offsetSeconds above 0 when the platform's clock is behind
  */
 export function clockOff(offsetSeconds) {
-  const size = duration(Math.abs(offsetSeconds) * 1000).replace(" 0 min", "");
+  // Rows take a moment to arrive, so 2 h 59 min 59 s is 3 h.
+  const minutes = Math.round(Math.abs(offsetSeconds) / 60);
+  const size = duration(minutes * 60_000).replace(" 0 min", "");
   return `${size} ${offsetSeconds < 0 ? "ahead" : "behind"}`;
 }

@@ -134,6 +134,7 @@ test("whatever takes the numbers their authority is put into words, and nothing 
   assert.match(sentence(view({ state: { status: { source: "silent", last_sync_at: "2026-01-05T08:00:00.000000Z" } } })), /silent/);
   const off = (seconds) => view({ state: { status: { source: "live", clock_offset_seconds: seconds } } });
   assert.match(sentence(off(-10800)), /clock is 3 h ahead: its rows count from their arrival on/);
+  assert.match(sentence(off(-10799)), /clock is 3 h ahead/);
   assert.match(sentence(off(7260)), /clock is 2 h 1 min behind: .* too early/);
   assert.match(sentence(view({ state: { status: { source: "silent", recorded: false } } })), /Nothing was ever recorded/);
   assert.equal(sentence(view({ level: "blind", connection: { phase: "connecting" }, ageMs: null })), "");

@@ -460,12 +460,12 @@ CREATE OR REPLACE FUNCTION guardwire.clock_agrees(late_us bigint, said integer) 
 LANGUAGE sql IMMUTABLE PARALLEL SAFE
 RETURN abs(late_us - coalesce(said, 0) * 1000000::bigint) <= CASE WHEN said IS NULL THEN 60000000 ELSE 30000000 END;
 
--- A clock's offset in words.
+-- A clock's offset in words, to the minute: rows take a moment to arrive.
 CREATE OR REPLACE FUNCTION guardwire.describe_offset(seconds integer) RETURNS text LANGUAGE sql IMMUTABLE PARALLEL SAFE
 RETURN CASE WHEN seconds IS NULL THEN 'The platform''s clock is right again'
             ELSE concat('The platform''s clock is ',
-                        nullif(concat_ws(' ', CASE WHEN abs(seconds) >= 3600 THEN abs(seconds) / 3600 || ' h' END,
-                                         CASE WHEN abs(seconds) % 3600 >= 60 THEN abs(seconds) % 3600 / 60 || ' min' END), ''),
+                        concat_ws(' ', CASE WHEN abs(seconds) >= 3570 THEN (abs(seconds) + 30) / 3600 || ' h' END,
+                                  CASE WHEN (abs(seconds) + 30) / 60 % 60 > 0 THEN (abs(seconds) + 30) / 60 % 60 || ' min' END),
                         CASE WHEN seconds < 0 THEN ' ahead' ELSE ' behind' END) END;
 
 -- Follows the median of the last five syncs' offsets. A sync that is more than 26 h old is an import and says nothing about the
