@@ -42,19 +42,19 @@ async def write_past_the_triggers(writer: DatabaseWriter, write: Write) -> None:
 
 #: Statements, each with a path where the account then differs.
 WRITES: dict[str, tuple[Write, str]] = {
-    "a price": (lambda w: w.sync(59, ticket=7, current_price="1900"), "positions/open/7/current_price"),
-    "an opening": (lambda w: w.sync(59, ticket=70), "positions/open/70: should be there"),
-    "a close": (lambda w: w.close(59, ticket=7), "positions/open/7: should be nothing"),
-    "a divergence": (lambda w: w.sync(59, ticket=7, matched=2), "status/divergences_detected"),
-    "equity": (lambda w: w.equity("6000", 59), "guards/drawdown/current_equity"),
+    "a price": (lambda w: w.sync(35, ticket=7, current_price="1900"), "positions/open/7/current_price"),
+    "an opening": (lambda w: w.sync(35, ticket=70), "positions/open/70: should be there"),
+    "a close": (lambda w: w.close(35, ticket=7), "positions/open/7: should be nothing"),
+    "a divergence": (lambda w: w.sync(35, ticket=7, matched=2), "status/divergences_detected"),
+    "equity": (lambda w: w.equity("6000", 35), "guards/drawdown/current_equity"),
     "limits": (lambda w: w.set_limits(drawdown_critical_pct=90), "guards/drawdown/alert_type"),
     "an instrument": (
         lambda w: w.execute("UPDATE instruments SET contract_size = 10 WHERE symbol = 'XAUUSD'"),
         "positions/open/7/unrealized_pnl",
     ),
-    "a rate": (lambda w: w.rate("USD", "JPY", "140", 59), "positions/open/8/unrealized_pnl"),
+    "a rate": (lambda w: w.rate("USD", "JPY", "140", 35), "positions/open/8/unrealized_pnl"),
     "a guard": (
-        lambda w: w.guard("bid ask spread", "100", "110", 59),
+        lambda w: w.guard("bid ask spread", "100", "110", 35),
         "guards/alerts/XAUUSD:bid_ask_spread: should be there",
     ),
 }
