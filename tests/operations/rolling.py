@@ -86,13 +86,14 @@ class _Watch:
 async def rolling_restart(database_url: str, redis_url: str, folder: Path, *, clients: int) -> Rolled:
     """Restart both nodes under so many bots, and wait until all are fresh and spread over both."""
     ports = [free_port(), free_port()]
-    async with contextlib.AsyncExitStack() as stack:
+    # The bots leave before the nodes end, so none meets a proxy without a node.
+    async with contextlib.AsyncExitStack() as running, contextlib.AsyncExitStack() as stack:
         nodes: dict[int, ServerProcess] = {}
 
         async def start(port: int) -> None:
             variables = {"GUARDWIRE_TRUSTED_PROXIES": "127.0.0.1", "GUARDWIRE_PORT": str(port)}
             serving = server_process(database_url, redis_url, folder, variables)
-            nodes[port] = await stack.enter_async_context(serving)
+            nodes[port] = await running.enter_async_context(serving)
 
         for port in ports:
             await start(port)
