@@ -14,7 +14,6 @@ from uuid import UUID
 
 import asyncpg
 import pytest
-import uvloop
 from websockets.server import ServerProtocol
 
 from auth.identity import Identity
@@ -280,8 +279,7 @@ def _of(kind: type[T]) -> list[T]:
 
 def _held_by(holder: object) -> set[type]:
     """The types of the objects that ``holder`` refers to, beside its transport, numbers and text."""
-    transport = uvloop.loop.UVHandle  # type: ignore[attr-defined]
-    plain = (int, float, str, bytes, tuple, type, type(None), transport)
+    plain = (int, float, str, bytes, tuple, type, type(None), asyncio.BaseTransport)
     return {type(each) for each in gc.get_referents(holder) if not isinstance(each, plain)}
 
 

@@ -19,7 +19,8 @@ _LETTING_GO_SECONDS = 5.0
 
 @pytest.fixture
 async def server() -> AsyncIterator[StreamServer]:
-    async with stream_server() as server:
+    # No ping is due while a slow machine takes its time.
+    async with stream_server(ping_seconds=60.0) as server:
         yield server
 
 

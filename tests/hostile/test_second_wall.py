@@ -71,7 +71,7 @@ async def writer(migrated_url: str) -> AsyncIterator[DatabaseWriter]:
 #: The predicates that keep accounts apart in the live query; each is removed in turn.
 PREDICATES = {
     "open positions": ("WHERE p.user_id = watched.user_id AND p.is_open", "WHERE p.is_open"),
-    "recent events": ("WHERE e.user_id = watched.user_id", "WHERE true"),
+    "recent events": ("WHERE e.user_id = watched.user_id\n", "WHERE true\n"),
     "market alerts": ("WHERE m.user_id = watched.user_id)", "WHERE true)"),
     "breaches": ("WHERE b.user_id = watched.user_id", "WHERE true"),
     "account": ("ON account.user_id = watched.user_id", f"ON account.user_id = '{THEIRS}'"),
