@@ -85,7 +85,7 @@ class Doubt:
         latest = max(usable, key=_recency)
         gone = self._record.equity_gone_until
         applied = self._record.applied.get(getattr(latest.change, "id", ""), _EPOCH)
-        is_tied = shown_at == values.iso(latest.time) and gone is not None and gone > applied
+        is_tied = shown_at == values.iso(latest.time) and gone is not None and gone >= applied
         return is_tied or shown_at > values.iso(latest.time)
 
     def of_ticket(self, ticket: str) -> bool:
@@ -329,9 +329,7 @@ class Doubt:
     @cached_property
     def of_flows(self) -> bool:
         """Whether an equity row is gone that may have brought a cash flow after one of the rows on record."""
-        gone = self._record.equity_gone_until
-        applied = (self._record.applied.get(row.id, _EPOCH) for _, row in self._record.equity)
-        return gone is not None and any(each < gone for each in applied)
+        return self._record.equity_gone_until is not None
 
     @cached_property
     def equity_is_simple(self) -> bool:

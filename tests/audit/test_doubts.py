@@ -114,14 +114,25 @@ async def test_a_cash_flow_that_is_removed_is_no_difference(writer: DatabaseWrit
     await agree(writer)
 
 
-async def test_a_peak_that_was_altered_is_found_after_old_equity_was_removed(writer: DatabaseWriter) -> None:
-    row_id = await writer.equity(12_000, 10)
-    await writer.equity(10_000, 20)
-    await writer.equity(9_000, 30)
+async def test_a_cash_flow_that_arrived_early_with_a_late_time_and_is_removed_is_no_difference(
+    writer: DatabaseWriter,
+) -> None:
+    row_id = await writer.equity(9_000, 30, cash_flow=-1_000)
+    await writer.equity(10_000, 10)
+    await writer.equity(8_000, 40)
     await writer.execute("DELETE FROM equity_snapshots WHERE id = $1", row_id)
-    await writer.execute("UPDATE guardwire.accounts SET peak_equity = 9500, drawdown_pct = 5.26")
-    found = await differences(writer.connection, writer.user_id)
-    assert [each.partition(":")[0] for each in found[:1]] == ["guards/drawdown/peak_equity"]
+    await agree(writer)
+
+
+async def test_equity_that_is_removed_beside_another_of_its_batch_and_time_is_no_difference(
+    writer: DatabaseWriter,
+) -> None:
+    await writer.sync()
+    async with writer.connection.transaction():
+        await writer.equity(8_000, 20, currency="GBP")
+        row_id = await writer.equity(10_000, 20, currency="USD")
+    await writer.execute("DELETE FROM equity_snapshots WHERE id = $1", row_id)
+    await agree(writer)
 
 
 async def test_flows_between_a_late_row_and_the_newest_ones_are_not_missed(writer: DatabaseWriter) -> None:
