@@ -66,7 +66,7 @@ class Entry(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """What became of a reading; ``value`` is an older one in money of today."""
+    """The fate of a reading; ``value`` is that of an older one in money of today."""
 
     kind: Literal["accepted", "doubted", "ignored", "older"]
     reading: Reading
@@ -75,7 +75,7 @@ class Outcome(NamedTuple):
 
 @dataclass
 class Fold:
-    """What the rows so far come to, by ``limits`` and with a clock that went back at ``stepped_at``."""
+    """The fold of the rows so far, by ``limits`` and with a clock that went back at ``stepped_at``."""
 
     limits: Limits
     stepped_at: datetime | None = None

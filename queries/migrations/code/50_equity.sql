@@ -162,7 +162,7 @@ BEGIN
 END
 $$;
 
--- What an older row comes to in today's money: scaled by the cash flows after it; null where the peak began anew since.
+-- The value of an older row in today's money: scaled by the cash flows after it; null where the peak began anew since.
 CREATE OR REPLACE FUNCTION guardwire.value_of_older(f guardwire.equity_fold, r guardwire.reading) RETURNS guardwire.peak
 LANGUAGE plpgsql IMMUTABLE AS $$
 DECLARE
@@ -546,7 +546,7 @@ BEGIN
 END
 $$;
 
--- Folds the account's equity rows anew after one of them was changed in place. What rows that are gone came to stays.
+-- Folds the account's equity rows anew after one of them was changed in place. A peak whose row is gone stays.
 CREATE OR REPLACE FUNCTION guardwire.correct_equity(r guardwire.equity_row, batch guardwire.inbox[]) RETURNS void
 LANGUAGE plpgsql AS $$
 DECLARE

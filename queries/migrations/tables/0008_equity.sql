@@ -1,5 +1,5 @@
--- What an account's equity rows come to is kept as a fold: each row is added when it is applied. Rows that the platform deletes
--- later take nothing away.
+-- An account keeps a fold of its equity rows: each row is added when it is applied. Rows that the platform deletes later take
+-- nothing away.
 
 CREATE TYPE guardwire.peak AS (value numeric, divisor numeric, at timestamptz, arrived_at timestamptz, row_id uuid);
 COMMENT ON TYPE guardwire.peak IS 'The highest equity of some rows, in money of today: value / divisor, because a cash flow scales it by a fraction';
