@@ -56,6 +56,8 @@ class Doubt:
         #: An event that is listed may have moved in time, and may have displaced another one before.
         self.of_listed_events: bool = not record.updated.isdisjoint(shown["status"]["recent_events"])
         self._altered_tickets = {str(row.ticket) for row in altered}
+        # A row that lost its ticket does not show whose state it was.
+        self._has_lost_ticket: bool = any(values.ticket(row.ticket) is None for row in altered)
         #: Rows have no usable time, and it is not on record when they arrived.
         self.timeless: bool = any(
             row.id not in record.applied and values.moment(row.created_at) is None for _, row in log
@@ -93,7 +95,7 @@ class Doubt:
         rows = self._by_ticket.get(ticket)
         if rows is None:
             return self.of_the_past or bool(self._altered_tickets)
-        if self.timeless or ticket in self._altered_tickets:
+        if self.timeless or self._may_be_altered(ticket):
             return True
         if any(self._was_forgotten(arrival, row) for arrival, row in self._deciding(rows)):
             return True
@@ -273,12 +275,16 @@ class Doubt:
         if (
             self._record.log_begins is not None
             or self._has_lost_versions(ticket)
-            or ticket in self._altered_tickets
+            or self._may_be_altered(ticket)
         ):
             return True
         before = [earlier for _, earlier in self._by_ticket[ticket]]
         # The ticket's first row on record need not have been its first.
         return (self.of_the_past and before[0].id == event_id) or self._is_unordered(ticket)
+
+    def _may_be_altered(self, ticket: str) -> bool:
+        """Whether a row that says nothing any more may have said something about the ticket."""
+        return self._has_lost_ticket or ticket in self._altered_tickets
 
     def _is_unordered(self, ticket: str) -> bool:
         unseen = [row for _, row in self._by_ticket.get(ticket, ()) if row.id not in self._record.applied]

@@ -88,10 +88,14 @@ RETURNS SETOF guardwire.log_row LANGUAGE sql STABLE AS $$
     ORDER BY coalesce(found.revision, 0), found.ordinal
 $$;
 
--- Whether an update in place did no more than correct a row's time. Such a row is not one more arrival: it counts where it arrived.
-CREATE OR REPLACE FUNCTION guardwire.corrects_time(r guardwire.copied_row) RETURNS boolean LANGUAGE sql IMMUTABLE AS $$
+-- Whether an update in place did no more than correct the time of a row about a position. Such a row is not one more arrival: it
+-- counts where it arrived. A guard trigger has no history to be read again, so its correction is applied like any other change.
+CREATE OR REPLACE FUNCTION guardwire.corrects_time(r guardwire.copied_row) RETURNS boolean LANGUAGE sql STABLE AS $$
     SELECT r.operation = 'u' AND r.source = 'l' AND r.new_row -> 'created_at' IS DISTINCT FROM r.old_row -> 'created_at'
            AND r.new_row - 'created_at' - 'updated_at' = r.old_row - 'created_at' - 'updated_at'
+           AND guardwire.read_ticket(r.new_row -> 'mt5_position_id') IS NOT NULL
+           AND guardwire.log_kind(guardwire.read_word(r.new_row ->> 'event_type'),
+                                  guardwire.read_text(r.new_row ->> 'close_reason', 500)) IN ('open', 'close')
 $$;
 
 -- Makes positions anew from the log, because times of their rows were corrected in place. Rows of the batch after `after_nth` are
@@ -106,7 +110,8 @@ DECLARE
         WHERE h.ticket = ANY (tickets) ORDER BY h.ticket, h.revision, h.ordinal);
 BEGIN
     DELETE FROM guardwire.positions AS p WHERE p.user_id = of_account AND p.ticket = ANY (tickets);
-    DELETE FROM guardwire.events AS e WHERE e.user_id = of_account AND e.ticket = ANY (tickets) AND e.notice IS NULL;
+    DELETE FROM guardwire.events AS e
+    WHERE e.user_id = of_account AND e.ticket = ANY (tickets) AND e.event_type <> 'market_condition_alert' AND e.notice IS NULL;
     PERFORM guardwire.apply_positions(rows);
     -- A position keeps its id, also when the row that gave it was pruned.
     UPDATE guardwire.positions AS p SET position_id = h.position_id
