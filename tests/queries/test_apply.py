@@ -302,16 +302,23 @@ OWN = {
     "state_ordinal",
     "last_sync_arrived_at",
     "sync_due_at",
+    "equity_row",
+    "equity_arrived_at",
+    "equity_fresh_at",
+    "equity_due_at",
 }
+#: The same, of an account's peak.
+OWN_OF_PEAK = {"row_id", "arrived_at"}
 
 
 async def derived(writer: DatabaseWriter) -> dict[str, Any]:
-    """The derived rows of an account, without the columns in `OWN`.
+    """The derived rows of an account, without the columns in `OWN` and the fields in `OWN_OF_PEAK`.
 
     Limits count at their arrival, so times that they cause are left out too.
     """
     account = await writer.account()
     account["liquidation_at"] = account["liquidation_at"] is not None
+    account["peak"] = {name: value for name, value in account["peak"].items() if name not in OWN_OF_PEAK}
     return {
         "account": {name: value for name, value in account.items() if name not in OWN},
         "positions": [

@@ -191,7 +191,7 @@ async def test_history_is_read_although_a_row_that_waits_has_no_id(writer: Datab
 
 @pytest.mark.parametrize(
     "history",
-    ["guardwire.history_of($1, now())", "guardwire.equity_history($1, '{}', 0)"],
+    ["guardwire.history_of($1, now(), '{}', 0)", "guardwire.equity_history($1, '{}', 0)"],
     ids=["log", "equity"],
 )
 async def test_history_and_the_rows_that_wait_are_joined_and_not_compared_one_by_one(
