@@ -119,8 +119,11 @@ async def test_a_snapshot_that_differs_from_a_read_is_stale_until_the_next_read(
         node(migrated_url, audit_seconds=0.05) as server,
         mirror(server.url, server.token(user)) as watched,
     ):
+        await connection.execute(
+            "INSERT INTO equity_snapshots (user_id, equity, currency) VALUES ($1, 5000, 'USD')", user
+        )
         await sync(connection, user)
-        await watched.until(lambda: "7" in watched.state.get("positions", {}).get("open", {}))
+        await watched.until(lambda: watched.state.get("positions", {}).get("total_unrealized_pnl") == 52.5)
         await watched.until(lambda: stale(watched) is False)
         for held in gc.get_objects():
             if type(held) is Snapshot and held.user_id == user:

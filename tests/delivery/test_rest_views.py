@@ -110,6 +110,8 @@ def test_what_is_absent_on_the_stream_is_null_in_rest() -> None:
             "should_close_all": False,
             "time_to_liquidation_seconds": None,
             "last_checked_at": None,
+            "doubt": None,
+            "doubted_equity": None,
         },
         "market_guard_alerts": [],
         "any_positions_should_close": False,
