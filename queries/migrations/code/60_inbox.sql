@@ -57,7 +57,7 @@ BEGIN
     END IF;
     INSERT INTO guardwire.inbox (account, source, operation, new_row, old_row, xid, arrived_at)
     VALUES (coalesce(guardwire.read_user(coalesce(new_copy, old_copy) OPERATOR(pg_catalog.->>) 'user_id'), guardwire.no_account()),
-            source, pg_catalog.lower(pg_catalog."left"(TG_OP, 1))::pg_catalog."char", new_copy, old_copy,
+            source, pg_catalog.lower(pg_catalog."left"(TG_OP, 1) COLLATE pg_catalog."C")::pg_catalog."char", new_copy, old_copy,
             pg_catalog.pg_current_xact_id(), pg_catalog.clock_timestamp());
     PERFORM guardwire.wake_applier();
     RETURN NULL;
