@@ -7,8 +7,12 @@ from uuid import UUID
 
 from tests.end_to_end.node import Node
 
-#: Fields of the stream that no document has.
-STREAM_ONLY: Final = ("breaches", "warning_pct", "critical_pct", "minimum_equity", "liquidation_at")
+#: Fields of the stream that no document has, by the object that they are in.
+_STATUS_ONLY: Final = ("counts_at_arrival",)
+_EVENT_ONLY: Final = ("alert_type",)
+_POSITION_ONLY: Final = ("matched",)
+_GUARDS_ONLY: Final = ("breaches", "normal_alerts")
+_DRAWDOWN_ONLY: Final = ("warning_pct", "critical_pct", "minimum_equity", "liquidation_at")
 
 
 async def read_documents(node: Node, user_id: UUID) -> dict[str, Any]:
@@ -23,12 +27,24 @@ async def read_documents(node: Node, user_id: UUID) -> dict[str, Any]:
 
 
 def without_what_only_the_stream_tells(state: dict[str, Any]) -> dict[str, Any]:
-    """A state without the fields that no document has."""
-    guards = {name: value for name, value in state["guards"].items() if name not in STREAM_ONLY}
-    guards["drawdown"] = {
-        name: value for name, value in state["guards"]["drawdown"].items() if name not in STREAM_ONLY
+    """A state without the fields that no document has; documents list normal alerts among the others."""
+    status, positions, guards = state["status"], state["positions"], state["guards"]
+    events = {name: _without(event, _EVENT_ONLY) for name, event in status["recent_events"].items()}
+    unmatched = positions.get("unmatched", {})
+    return {
+        "status": _without(status, _STATUS_ONLY) | {"recent_events": events},
+        "positions": positions
+        | {"unmatched": {ticket: _without(each, _POSITION_ONLY) for ticket, each in unmatched.items()}},
+        "guards": _without(guards, _GUARDS_ONLY)
+        | {
+            "drawdown": _without(guards["drawdown"], _DRAWDOWN_ONLY),
+            "alerts": guards["alerts"] | guards.get("normal_alerts", {}),
+        },
     }
-    return {**state, "guards": guards}
+
+
+def _without(fields: dict[str, Any], names: tuple[str, ...]) -> dict[str, Any]:
+    return {name: value for name, value in fields.items() if name not in names}
 
 
 def _status(document: dict[str, Any]) -> dict[str, Any]:
@@ -36,6 +52,8 @@ def _status(document: dict[str, Any]) -> dict[str, Any]:
     times = [event["created_at"] for event in events]
     assert times == sorted(times, reverse=True)
     assert len(events) <= 5
+    if document["recorded"]:
+        del document["recorded"]
     return _present(document) | {"recent_events": {event.pop("event_id"): _event(event) for event in events}}
 
 
@@ -48,15 +66,22 @@ def _event(event: dict[str, Any]) -> dict[str, Any]:
 
 
 def _positions(document: dict[str, Any]) -> dict[str, Any]:
-    positions = document.pop("positions")
+    matched, unmatched = document.pop("positions"), document.pop("unmatched_positions")
+    return _present(document) | {
+        "open": _book(matched, is_matched=True),
+        "unmatched": _book(unmatched, is_matched=False),
+    }
+
+
+def _book(positions: list[dict[str, Any]], *, is_matched: bool) -> dict[str, Any]:
     times = [position["entry_time"] for position in positions]
     assert times == sorted(times, reverse=True)
-    return _present(document) | {"open": {str(each.pop("ticket")): _position(each) for each in positions}}
+    return {str(each.pop("ticket")): _position(each, is_matched=is_matched) for each in positions}
 
 
-def _position(position: dict[str, Any]) -> dict[str, Any]:
+def _position(position: dict[str, Any], *, is_matched: bool) -> dict[str, Any]:
     assert position.pop("status") == "open"
-    assert position.pop("matched_with_bot") is True
+    assert position.pop("matched_with_bot") is is_matched
     if not position["contract_size_assumed"]:
         del position["contract_size_assumed"]
     return _present(position)
