@@ -94,8 +94,8 @@ class Doubt:
         """Whether the record does not show if a ticket is open, or which row is its state."""
         rows = self._by_ticket.get(ticket)
         if rows is None:
-            return self.of_the_past or bool(self._altered_tickets)
-        if self.timeless or self._may_be_altered(ticket):
+            return self.of_the_past or self.of_step or bool(self._altered_tickets)
+        if self.timeless or self.of_step or self._may_be_altered(ticket):
             return True
         if any(self._was_forgotten(arrival, row) for arrival, row in self._deciding(rows)):
             return True
@@ -216,15 +216,24 @@ class Doubt:
         return self._record.gone_until is not None and self._record.gone_until > moment
 
     @cached_property
+    def of_step(self) -> bool:
+        """Whether rows that are not on record as they came may have shown, or hidden, that the clock went back."""
+        record = self._record
+        is_partial = record.log_begins is not None or record.equity_begins is not None
+        is_lost = self.of_lost_rows or record.equity_was_corrected or record.equity_gone_until is not None
+        return record.held_step != record.clock.stepped_at and (is_partial or is_lost or record.forgets)
+
+    @cached_property
     def of_last_update(self) -> bool:
         """Whether a later update than those on record may have been applied."""
         forgotten = any(self._was_forgotten(arrival, row) for arrival, row in self._log)
-        return self.timeless or self.of_the_past or forgotten or self.of_changes
+        return self.timeless or self.of_the_past or forgotten or self.of_changes or self.of_step
 
     @cached_property
     def of_syncs(self) -> bool:
         """Whether the record does not show which sync was the last."""
-        if self.timeless or self.of_altered or (self.of_the_past and not self._good_syncs):
+        is_unread = self.of_the_past and not self._good_syncs
+        if self.timeless or self.of_step or self.of_altered or is_unread:
             return True
         # A sync that came after a later row of its ticket was no sign of life; their order may be forgotten.
         if self._record.forgets and any(self._is_unordered(str(row.ticket)) for _, row in self._good_syncs):
@@ -267,7 +276,7 @@ class Doubt:
         row = self._rows.get(event_id)
         if row is None:
             return self.of_the_past
-        if event_id not in self._record.applied or event_id in self._record.updated:
+        if self.of_step or event_id not in self._record.applied or event_id in self._record.updated:
             return True
         ticket = str(row.ticket)
         if not row.bears_position:
@@ -299,7 +308,20 @@ class Doubt:
             if row.kind == "guard_trigger" and row.id not in self._record.applied
         ]
         tied = any(count > 1 for count in Counter(guards).values())
-        return tied or self.of_changed_guards or self.timeless or self.of_limits or self._begins_late()
+        undated = tied or self.timeless or self.of_step or self._has_forgotten_guards
+        return undated or self.of_changed_guards or self.of_limits or self._begins_late()
+
+    @cached_property
+    def _has_forgotten_guards(self) -> bool:
+        """Whether it is not on record when a guard trigger arrived, at which one that lay in the future counts."""
+        return any(
+            row.kind == "guard_trigger"
+            and (self._was_forgotten(arrival, row) or self._was_of_the_future(arrival, row))
+            for arrival, row in self._log
+        )
+
+    def _was_of_the_future(self, arrival: Arrival, row: LogRow) -> bool:
+        return row.id not in self._record.applied and arrival.time >= self._record.now
 
     @cached_property
     def of_changed_guards(self) -> bool:
@@ -330,7 +352,8 @@ class Doubt:
         timeless = any(
             row.id not in self._record.applied and values.moment(row.created_at) is None for _, row in rows
         )
-        return len(tied) > 1 or timeless or self.of_gone_equity or self._record.equity_is_tied
+        unsure = timeless or self.of_step or self.of_gone_equity
+        return len(tied) > 1 or unsure or self._record.equity_is_tied
 
     @cached_property
     def of_flows(self) -> bool:

@@ -83,6 +83,8 @@ class Record:
     history: list[Arrival] = field(default_factory=list)
     #: Since this arrival the platform's clock is known to have gone back, where the rows that showed it are forgotten.
     stepped_at: datetime | None = None
+    #: The same as the capture holds it, whatever the rows on record show.
+    held_step: datetime | None = None
     #: What the history says of the platform's clock.
     clock: Clock = field(init=False)
     #: None where the account has never been given limits of its own.
@@ -164,8 +166,9 @@ async def read_record(
     record = Record(user_id, found["now"], found["ready"], found["arrivals_since"], found["forgets"])
     record.limits_wait, record.reference_waits = found["limits_wait"], found["reference_waits"]
     record.held_up_until = found["now"] if found["rows_wait"] else None
-    if found["clock_stepped_at"] is not None and found["clock_stepped_at"] < record.arrivals_since:
-        record.stepped_at = found["clock_stepped_at"]
+    record.held_step = found["clock_stepped_at"]
+    if record.held_step is not None and record.held_step < record.arrivals_since:
+        record.stepped_at = record.held_step
     record.set_aside = set(found["set_aside"])
     record.instruments = [each for row in found["instruments"] if (each := _instrument(*row)) is not None]
     record.limits = next((_limits(user_id, row) for row in found["limits"]), None)

@@ -202,3 +202,24 @@ async def test_an_alteration_is_found_where_every_row_was_changed_in_place(
     assert await differences(writer.connection, writer.user_id) == []
     await writer.execute(alteration)
     assert await differences(writer.connection, writer.user_id) != []
+
+
+async def test_a_guard_trigger_of_the_future_whose_arrival_is_forgotten_is_no_difference(
+    writer: DatabaseWriter,
+) -> None:
+    await writer.guard("price gap", 100, 112, 3_600)
+    await writer.execute("UPDATE guardwire.backfill SET started_at = now() - interval '30 days'")
+    await writer.execute("DELETE FROM guardwire.arrivals WHERE source = 'l'")
+    assert await differences(writer.connection, writer.user_id) == []
+
+
+async def test_a_clock_that_went_back_by_rows_that_are_not_read_is_no_difference(
+    writer: DatabaseWriter,
+) -> None:
+    for second in (40, 10, 11, 12):
+        await writer.sync(second)
+    await writer.guard("price gap", 100, 112, 13)
+    for second in range(14, 20):
+        await writer.sync(second)
+    for most_rows in range(1, 12):
+        assert await differences(writer.connection, writer.user_id, most_rows=most_rows) == []
