@@ -89,6 +89,28 @@ async def test_a_row_that_moves_to_another_partition_was_updated_and_is_no_new_r
     assert (position["position_id"], position["entry_time"]) == (row_id, writer.at(-5))
 
 
+@pytest.mark.usefixtures("role")
+async def test_a_row_whose_corrected_time_alone_moves_it_is_read_again_and_is_no_arrival(
+    writer: DatabaseWriter,
+) -> None:
+    row_id = await writer.sync(5, current_price=5)
+    await writer.sync(2, current_price=2)
+    await writer.update(row_id, created_at=writer.at(-5))
+    assert [row["inserted"] for row in await writer.rows("arrivals")] == [True, True]
+    position = await writer.position()
+    assert (position["current_price"], position["state_at"]) == (2, writer.at(2))
+    assert (position["position_id"], position["entry_time"]) == (row_id, writer.at(-5))
+
+
+async def test_a_corrected_time_of_a_row_that_says_nothing_is_a_change_like_any_other(
+    writer: DatabaseWriter,
+) -> None:
+    row_id = await writer.sync(5, event_type="heartbeat")
+    for second in (4, -4):
+        await writer.update(row_id, created_at=writer.at(second))
+    assert [row["inserted"] for row in await writer.rows("arrivals", "revision")] == [True, False, False]
+
+
 async def test_a_row_that_moves_among_others_of_one_transaction_counts_once(writer: DatabaseWriter) -> None:
     async with writer.connection.transaction():
         rows = [await writer.sync(5 + ticket, ticket=ticket) for ticket in range(1, 6)]

@@ -31,8 +31,8 @@ DROP TYPE IF EXISTS guardwire.change CASCADE;
 CREATE TYPE guardwire.change AS (account uuid, revision bigint, delta text);
 COMMENT ON TYPE guardwire.change IS 'An account that a batch changed; delta is null where nodes have to read the account';
 
--- Makes an update of a row that moved to another partition: it was deleted and inserted in one transaction. Other deletions of
--- log and equity change nothing, and are left out.
+-- Makes an update of a row that moved to another partition: one transaction deleted and inserted it. The deleted copy is
+-- its row before the update. Other deletions of log and equity change nothing, and are left out.
 CREATE OR REPLACE FUNCTION guardwire.merge_moves(rows guardwire.copied_row[], batch guardwire.inbox[])
 RETURNS guardwire.copied_row[] LANGUAGE plpgsql AS $$
 BEGIN
@@ -40,15 +40,15 @@ BEGIN
         RETURN rows;
     END IF;
     RETURN (
-        SELECT array_agg(ROW(r.nth, r.account, r.source, CASE WHEN m.moved THEN 'u' ELSE r.operation END, r.new_row, r.old_row,
-                             r.xid, r.arrived_at)::guardwire.copied_row ORDER BY r.account, r.nth)
+        SELECT array_agg(ROW(r.nth, r.account, r.source, CASE WHEN m.old_row IS NULL THEN r.operation ELSE 'u' END, r.new_row,
+                             coalesce(m.old_row, r.old_row), r.xid, r.arrived_at)::guardwire.copied_row ORDER BY r.account, r.nth)
         FROM unnest(rows) AS r
-        CROSS JOIN LATERAL (
-            SELECT r.operation = 'i' AND EXISTS (
-                SELECT FROM unnest(batch) AS d
-                WHERE d.operation = 'd' AND d.source = r.source AND d.xid = r.xid AND d.nth < r.nth
-                  AND d.old_row ->> 'id' = r.new_row ->> 'id'
-            ) AS moved) AS m
+        LEFT JOIN LATERAL (
+            SELECT guardwire.parse_copy(d.source, d.old_row) AS old_row FROM unnest(batch) AS d
+            WHERE r.operation = 'i' AND d.operation = 'd' AND d.source = r.source AND d.xid = r.xid AND d.nth < r.nth
+              AND d.old_row ->> 'id' = r.new_row ->> 'id'
+            ORDER BY d.nth DESC LIMIT 1
+        ) AS m ON true
         WHERE NOT (r.operation = 'd' AND r.source IN ('l', 'e')));
 END
 $$;

@@ -94,8 +94,8 @@ CREATE OR REPLACE FUNCTION guardwire.corrects_time(r guardwire.copied_row) RETUR
     SELECT r.operation = 'u' AND r.source = 'l' AND r.new_row -> 'created_at' IS DISTINCT FROM r.old_row -> 'created_at'
            AND r.new_row - 'created_at' - 'updated_at' = r.old_row - 'created_at' - 'updated_at'
            AND guardwire.read_ticket(r.new_row -> 'mt5_position_id') IS NOT NULL
-           AND guardwire.log_kind(guardwire.read_word(r.new_row ->> 'event_type'),
-                                  guardwire.read_text(r.new_row ->> 'close_reason', 500)) IN ('open', 'close')
+           AND coalesce(guardwire.log_kind(guardwire.read_word(r.new_row ->> 'event_type'),
+                                           guardwire.read_text(r.new_row ->> 'close_reason', 500)) IN ('open', 'close'), false)
 $$;
 
 -- Makes positions anew from the log, because times of their rows were corrected in place. Rows of the batch after `after_nth` are
