@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from queries.capture import rebuild
-from realtime.audit.history import EquityRow, History, LogRow, backfill_order
+from realtime.audit.history import AlertsEnded, Arrival, EquityRow, History, LogRow, backfill_order
 from tests.end_to_end.examples import examples
 from tests.end_to_end.histories import histories_before_a_node
 from tests.end_to_end.history_runner import HistoryRunner
@@ -103,16 +103,20 @@ async def _look_away(history_runner: HistoryRunner) -> None:
 
 async def _backfill(history_runner: HistoryRunner, history: list[Transaction]) -> None:
     writer = await history_runner.written(history)
-    found = _as_found(writer.arrivals, datetime.now(UTC))
+    found = _as_found(writer, datetime.now(UTC))
     await _read_anew(history_runner, writer)
     await history_runner.compare(writer, found, without=WATCHED_ONLY)
 
 
-def _as_found(history: History, at: datetime) -> History:
-    """The same with rows in the order of their times, after everything that is no row of an account."""
-    rows = [each.change for each in history if isinstance(each.change, LogRow | EquityRow)]
-    others = [each for each in history if not isinstance(each.change, LogRow | EquityRow)]
-    found = backfill_order(rows, at)
+def _as_found(writer: HistoryWriter, at: datetime) -> History:
+    """The same with rows in the order of their times, after everything that is no row of an account.
+
+    A row that nobody saw arrive arrived at its own time, and the reading ages the equity.
+    """
+    rows = [each.change for each in writer.arrivals if isinstance(each.change, LogRow | EquityRow)]
+    others = [each for each in writer.arrivals if not isinstance(each.change, LogRow | EquityRow)]
+    found = [replace(each, at=each.time) for each in backfill_order(rows, at)]
+    found += [Arrival(AlertsEnded(user_id), len(rows) + 1, at) for user_id in writer.names.users]
     return [*others, *(replace(each, order=each.order + 1_000_000) for each in found)]
 
 
