@@ -214,6 +214,19 @@ async def test_a_rebuild_knows_what_was_known_of_the_clock(writer: DatabaseWrite
     assert (await writer.book())["1"]["current_price"] == 1945
 
 
+async def test_a_doubt_that_equity_ended_is_not_raised_again_by_a_rebuild(writer: DatabaseWriter) -> None:
+    await writer.sync(created_at=shown_by(timedelta(0)))
+    await writer.equity(10000, created_at=shown_by(timedelta(0)))
+    await writer.sync(created_at=shown_by(-HOUR))
+    assert await is_stale(writer)
+    await writer.equity(10000, created_at=shown_by(timedelta(0)))
+    before = await writer.state()
+    assert not await is_stale(writer)
+    await rebuild(writer.connection, writer.user_id)
+    assert await writer.state() == before
+    assert not await is_stale(writer)
+
+
 # ---------------------------------------------------------------- the offset is said
 
 

@@ -234,7 +234,11 @@ BEGIN
        OR guardwire.drawdown_level(a.peak, a.equity, l) = 'critical' THEN
         a := guardwire.judge_drawdown(a, l, concat('history-', revision), least(a.equity_at, read_at), read_at, revision, 0);
     END IF;
-    -- Rows of the log that arrived after older equity have ended the doubt.
+    -- The log and the equity were folded one after the other: what arrived after an older row of the one, and counts at no earlier
+    -- time than all rows, has ended the doubt, although it is a row of the other.
+    IF a.equity_arrived_at > a.clock_doubted_at AND (a.equity_at < a.error_at) IS NOT TRUE THEN
+        a.clock_doubted_at := NULL;
+    END IF;
     a.clock_doubted_at := coalesce(a.clock_doubted_at, CASE
         WHEN (a.last_sync_arrived_at > (f.a).clock_doubted_at AND a.error_at >= a.equity_at) IS NOT TRUE
             THEN (f.a).clock_doubted_at END);
