@@ -23,6 +23,8 @@ _CLOSE: Final = frozenset({"close", "position_closed"})
 _KNOWN: Final = _OPEN | _CLOSE | {"guard_trigger"}
 #: Symbols that REST can filter by.
 _FILTERED: Final = re.compile(r"[A-Za-z0-9._#-]{1,20}")
+#: 0 or an empty text, as queries/migrations/code/10_readings.sql reads them.
+_NO_TICKET: Final = re.compile(r"\s*0*(\.0*)?\s*", re.ASCII)
 _SUFFIX_CHARACTERS: Final = 5
 _MOST_SYMBOLS: Final = 200
 _MOST_INSTRUMENTS: Final = 10_000
@@ -139,7 +141,13 @@ def _event(row: Row) -> str:
 
 def about_positions(rows: Sequence[Row]) -> list[Row]:
     """The rows about a position."""
-    return [row for row in rows if _event(row) in _OPEN | _CLOSE]
+    return [row for row in rows if _event(row) in _OPEN | _CLOSE and not _is_loop(row)]
+
+
+def _is_loop(row: Row) -> bool:
+    """Whether it is a sync without a ticket, which says that the reconciliation ran."""
+    is_sync = _event(row) == "sync" and values.trimmed(row["status"]).lower() != "failed"
+    return is_sync and _NO_TICKET.fullmatch(row["ticket"] or "") is not None
 
 
 def _share(count: int, whole: int) -> str:
@@ -154,11 +162,11 @@ def _kinds(sample: Sample) -> Iterator[Finding]:
             name = f"event_type {event!r}" if event else "no event_type"
             yield note("event", event, f"{_share(count, len(sample.log))} have {name}, and are not used")
     about = about_positions(sample.log)
-    if not about:
+    if not events.keys() & (_OPEN | _CLOSE):
         yield problem(
             "event", "sync", "no row is about a position: event_type has to be sync, close or one like them"
         )
-    elif not any(_is_matched(row) for row in about):
+    elif about and not any(_is_matched(row) for row in about):
         yield problem("matched", "matched", "no row has matched = 1, so no position is listed")
     odd = Counter(
         row["matched"] for row in about if row["matched"] is not None and not _is_known_match(row["matched"])
@@ -186,7 +194,9 @@ def _identities(sample: Sample) -> Iterator[Finding]:
     about = about_positions(sample.log)
     tickets = [row for row in about if not _has_ticket(row)]
     if tickets:
-        sentence = f"{_share(len(tickets), len(about))} about a position have no ticket, and are ignored"
+        sentence = (
+            f"{_share(len(tickets), len(about))} about a position have no usable ticket, and are ignored"
+        )
         yield problem("ticket", "mt5_position_id", sentence, _look_at(tickets[0]))
 
 
@@ -257,7 +267,7 @@ def _values(sample: Sample) -> Iterator[Finding]:
     """Missing values without which a position has no profit, and market conditions without figures."""
     about = [
         row
-        for row in sample.log
+        for row in about_positions(sample.log)
         if _event(row) in _OPEN and values.trimmed(row["status"]).lower() != "failed"
     ]
     for column, read in _USABLE.items():

@@ -313,7 +313,9 @@ async def test_the_statement_for_a_symbol_with_a_suffix_makes_its_profit_right(
 
 async def test_values_that_cannot_be_used_are_counted(writer: DatabaseWriter, migrated_url: str) -> None:
     await writer.sync(ticket=8, direction="sideways", volume="-1", entry_price="NaN", matched=7)
+    # Ticket 0 is none: the sync says that the reconciliation ran.
     await writer.sync(ticket=0)
+    await writer.sync(ticket=-9)
     await writer.sync(ticket=10, user_id=None)
     await writer.sync(ticket=11, symbol=None)
     await writer.sync(ticket=12, event_type="margin_call")
@@ -327,10 +329,10 @@ async def test_values_that_cannot_be_used_are_counted(writer: DatabaseWriter, mi
         "1 of 1 rows about a gap or spread lack one of two prices, and are warnings",
     ]
     assert of(found, "matched") == ["1 of 6 rows have matched = 7, which counts as 0"]
-    assert of(found, "ticket") == ["1 of 6 rows about a position have no ticket, and are ignored"]
-    assert of(found, "user") == ["1 of 8 rows name no account: user_id is null or no UUID"]
+    assert of(found, "ticket") == ["1 of 6 rows about a position have no usable ticket, and are ignored"]
+    assert of(found, "user") == ["1 of 9 rows name no account: user_id is null or no UUID"]
     assert of(found, "symbol", "symbol") == ["1 of 6 rows about a position have no symbol"]
-    assert of(found, "event") == ["1 of 8 rows have event_type 'margin_call', and are not used"]
+    assert of(found, "event") == ["1 of 9 rows have event_type 'margin_call', and are not used"]
     ignored = [each for each in found if each.check == "ignored"]
     assert ["mt5_position_id is no ticket" in each.sentence for each in ignored] == [True, False]
     for each in ignored:
