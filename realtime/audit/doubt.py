@@ -9,7 +9,7 @@ from functools import cached_property
 from typing import Any, Final
 
 from realtime.audit import values
-from realtime.audit.history import Arrival, Limits, LogRow
+from realtime.audit.history import Arrival, EquityRow, Limits, LogRow
 from realtime.audit.record import Record
 from realtime.audit.ticket import Tickets
 
@@ -58,10 +58,8 @@ class Doubt:
         self._altered_tickets = {str(row.ticket) for row in altered}
         # A row that lost its ticket does not show whose state it was.
         self._has_lost_ticket: bool = any(values.ticket(row.ticket) is None for row in altered)
-        #: Rows have no usable time, and it is not on record when they arrived.
-        self.timeless: bool = any(
-            row.id not in record.applied and values.moment(row.created_at) is None for _, row in log
-        )
+        #: Rows have no usable time, or one of the future, and it is not on record when they arrived.
+        self.timeless: bool = any(self._is_undated(row) for _, row in log)
         self.of_some_ticket: bool = (
             self.timeless
             or record.log_begins is not None
@@ -78,6 +76,10 @@ class Doubt:
         self.of_time: bool = (
             record.held_up_until is not None and record.now - record.held_up_until < _CATCHING_UP
         )
+
+    def _is_undated(self, row: LogRow | EquityRow) -> bool:
+        moment = values.moment(row.created_at)
+        return row.id not in self._record.applied and (moment is None or moment >= self._record.now)
 
     def _shows_gone_equity(self, shown_at: str | None) -> bool:
         """Whether the equity that is shown is later than all rows on record, or of the same time as the latest."""
@@ -150,7 +152,7 @@ class Doubt:
 
     def of_earlier_rows(self, ticket: str) -> bool:
         """Whether a ticket may have had an earlier row than those on record."""
-        return self.of_the_past or self._was_changed(ticket)
+        return self.of_the_past or self.of_arrivals or self._was_changed(ticket)
 
     def _has_lost_versions(self, ticket: str) -> bool:
         return self._record.gone_until is not None or self._was_changed(ticket)
@@ -224,10 +226,14 @@ class Doubt:
         return record.held_step != record.clock.stepped_at and (is_partial or is_lost or record.forgets)
 
     @cached_property
+    def of_arrivals(self) -> bool:
+        """Whether it is forgotten when rows arrived: those that lay in the future count then, before their own time."""
+        return any(self._was_forgotten(arrival, row) for arrival, row in self._log)
+
+    @cached_property
     def of_last_update(self) -> bool:
         """Whether a later update than those on record may have been applied."""
-        forgotten = any(self._was_forgotten(arrival, row) for arrival, row in self._log)
-        return self.timeless or self.of_the_past or forgotten or self.of_changes or self.of_step
+        return self.timeless or self.of_the_past or self.of_arrivals or self.of_changes or self.of_step
 
     @cached_property
     def of_syncs(self) -> bool:
@@ -246,6 +252,11 @@ class Doubt:
         return self._later_is_gone(applied) or any(
             map(self._is_unsure_of_the_last, (speaking, self._good_syncs))
         )
+
+    def of_ignored_syncs(self, shown: str | None) -> bool:
+        """Whether every sync later than the one shown may have been ignored as older than a row that is lost."""
+        later = [row for arrival, row in self._good_syncs if values.iso(arrival.time) > (shown or "")]
+        return bool(later) and all(self._has_lost_versions(str(row.ticket)) for row in later)
 
     def _is_unsure_of_the_last(self, rows: list[tuple[Arrival, LogRow]]) -> bool:
         latest = max((arrival.time for arrival, _ in rows), default=None)
@@ -315,13 +326,8 @@ class Doubt:
     def _has_forgotten_guards(self) -> bool:
         """Whether it is not on record when a guard trigger arrived, at which one that lay in the future counts."""
         return any(
-            row.kind == "guard_trigger"
-            and (self._was_forgotten(arrival, row) or self._was_of_the_future(arrival, row))
-            for arrival, row in self._log
+            row.kind == "guard_trigger" and self._was_forgotten(arrival, row) for arrival, row in self._log
         )
-
-    def _was_of_the_future(self, arrival: Arrival, row: LogRow) -> bool:
-        return row.id not in self._record.applied and arrival.time >= self._record.now
 
     @cached_property
     def of_changed_guards(self) -> bool:
@@ -349,9 +355,7 @@ class Doubt:
         rows = self._record.equity
         latest = max((arrival.time for arrival, _ in rows), default=None)
         tied = [row for arrival, row in rows if arrival.time == latest and row.id not in self._record.applied]
-        timeless = any(
-            row.id not in self._record.applied and values.moment(row.created_at) is None for _, row in rows
-        )
+        timeless = any(self._is_undated(row) for _, row in rows)
         unsure = timeless or self.of_step or self.of_gone_equity
         return len(tied) > 1 or unsure or self._record.equity_is_tied
 

@@ -103,7 +103,8 @@ class _Judge:
         self._book(doubtful=doubtful or self._doubt.of_some_ticket)
         later = str(shown.get("last_updated_at", "")) > str(expected.get("last_updated_at", ""))
         capped = any(map(self._doubt.is_uncapped, self._record.log))
-        doubtful = self._doubt.timeless or capped or (later and self._doubt.of_last_update)
+        lost = self._doubt.of_last_update if later else self._doubt.of_arrivals
+        doubtful = self._doubt.timeless or capped or lost
         self._found.compare("positions", expected, shown, ["last_updated_at"], doubtful=doubtful)
 
     def _book(self, *, doubtful: bool) -> None:
@@ -142,8 +143,14 @@ class _Judge:
         expected, shown = self._expected["status"], self._shown["status"]
         doubt = self._doubt
         later = str(shown.get("last_sync_at", "")) > str(expected.get("last_sync_at", ""))
-        self._found.compare("status", expected, shown, ["last_sync_at", "last_sync_duration_ms"],
-                            doubtful=doubt.of_syncs or (later and doubt.of_lost_rows))  # fmt: skip
+        lost = doubt.of_lost_rows if later else self._lacks_syncs()
+        self._found.compare(
+            "status",
+            expected,
+            shown,
+            ["last_sync_at", "last_sync_duration_ms"],
+            doubtful=doubt.of_syncs or lost,
+        )
         self._found.compare("status", expected, shown, ["error_message"],
                             doubtful=doubt.of_syncs or doubt.of_lost_rows)  # fmt: skip
         self._found.compare("status", expected, shown, ["clock_offset_seconds"], doubtful=doubt.of_clock)
@@ -151,6 +158,11 @@ class _Judge:
         missing = expected["total_syncs"] - shown["total_syncs"]
         doubtful = missing < 0 or missing <= doubt.changed_syncs or doubt.of_altered
         self._found.compare("status", expected, shown, ["total_syncs"], doubtful=doubtful)
+
+    def _lacks_syncs(self) -> bool:
+        """Whether the last sync that is shown can be an earlier one than that on record."""
+        shown = self._shown["status"].get("last_sync_at")
+        return self._doubt.of_arrivals or self._doubt.of_ignored_syncs(shown)
 
     def _source(self) -> None:
         """Silence is a matter of time: only what is far from its edge is judged."""
@@ -164,6 +176,7 @@ class _Judge:
         elif shown == "silent" and times and all(now - each < overdue - _CLOCK_STEP for each in times):
             # The account may have fallen silent by limits that have changed since.
             doubtful = self._doubt.of_syncs or self._doubt.of_limits or self._record.limits is not None
+            doubtful = doubtful or self._lacks_syncs()
             self._found.add("status/source", "live", shown, doubtful=doubtful)
 
     def _events(self) -> None:

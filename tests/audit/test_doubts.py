@@ -223,3 +223,21 @@ async def test_a_clock_that_went_back_by_rows_that_are_not_read_is_no_difference
         await writer.sync(second)
     for most_rows in range(1, 12):
         assert await differences(writer.connection, writer.user_id, most_rows=most_rows) == []
+
+
+async def test_a_sync_older_than_a_row_that_was_changed_in_place_since_is_no_difference(
+    writer: DatabaseWriter,
+) -> None:
+    await writer.sync(30, event_type="divergence", updated_at=None)
+    await writer.sync(10, current_price=1_960)
+    await writer.execute("UPDATE reconciliation_logs SET matched = 1 WHERE event_type = 'divergence'")
+    await agree(writer)
+
+
+async def test_a_sync_of_the_future_whose_arrival_is_forgotten_is_no_difference(
+    writer: DatabaseWriter,
+) -> None:
+    await writer.sync(3_600)
+    await writer.execute("UPDATE guardwire.backfill SET started_at = now() - interval '30 days'")
+    await writer.execute("DELETE FROM guardwire.arrivals WHERE source = 'l'")
+    await agree(writer)
