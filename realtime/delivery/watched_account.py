@@ -23,8 +23,6 @@ _FIRST_READ_WHILE_STARTING_SECONDS: Final = 3.0
 _FIRST_READ_WHILE_BLIND_SECONDS: Final = 0.2
 #: Where Redis has nothing either: a node that a crowd keeps from reading may only believe that the database is away.
 _LAST_CHANCE_SECONDS: Final = 2.0
-#: How often a wait for a read looks whether the database still answers.
-_LOOK_SECONDS: Final = 0.25
 #: A client that claims a newer revision than this node has read makes the node read its account, at most this often.
 _LOOK_AGAIN_SECONDS: Final = 1.0
 #: Stands for an unknown revision, greater than every other: only a read shows the account's real one.
@@ -257,7 +255,7 @@ class WatchedAccount:
 
         Raises UnavailableError when none of them can answer.
         """
-        if self.snapshot is None and not await self._read_is_awaited(now):
+        if self.snapshot is None and not await self._read_arrives(self._patience_seconds(now)):
             if store is not None:
                 await self._remember(store)
             if self.snapshot is None:
@@ -300,7 +298,7 @@ class WatchedAccount:
         if self._looked_at < asked_at:
             self._looked_at = time.monotonic()
             self._sweeps.read_again(self)
-        if not await self._read_is_awaited(asked_at):
+        if not await self._read_arrives(self._patience_seconds(asked_at)):
             raise UnavailableError(
                 "this node has not yet read what you have seen already; try again in a few seconds"
             )
@@ -328,18 +326,6 @@ class WatchedAccount:
         stored = (await store.load([self.user_id])).get(self.user_id)
         if stored is not None and self.snapshot is None:
             self.snapshot, self.stale = stored.snapshot, True
-
-    async def _read_is_awaited(self, asked_at: float) -> bool:
-        """Whether a read comes in time. The time becomes shorter when the database stops answering meanwhile."""
-        now = time.monotonic()
-        until = now + self._patience_seconds(asked_at)
-        while now < until:
-            if await self._read_arrives(min(until - now, _LOOK_SECONDS)):
-                return True
-            now = time.monotonic()
-            if not self._sweeps.is_answered(now):
-                until = min(until, now + _FIRST_READ_WHILE_STARTING_SECONDS)
-        return False
 
     async def _read_arrives(self, patience_seconds: float) -> bool:
         if self._arrived is None or self._arrived.done():
