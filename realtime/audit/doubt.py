@@ -71,6 +71,10 @@ class Doubt:
         )
         #: The currency of amounts, or the rate at which they are converted, is not on record.
         self.of_money: bool = record.reference_waits or self.of_gone_equity
+        #: The balance may be that of a row of equity that is not on record: a row without one keeps the last known.
+        self.of_balance: bool = (
+            self.of_money or record.equity_gone_until is not None or record.equity_begins is not None
+        )
         self.of_limits: bool = record.limits_wait
         #: Housekeeping may have been held up: what time alone brings about may be late.
         self.of_time: bool = (

@@ -27,7 +27,7 @@ from realtime.audit.state import Oracle, wire
 State = Mapping[str, Any]
 
 _BOOK: Final = ("status", "open_positions_count", "matched_positions", "divergences_detected")
-_TOTALS: Final = ("total_positions", "total_unrealized_pnl", "total_unrealized_pnl_pct", "currency")
+_TOTALS: Final = ("total_positions", "total_unrealized_pnl", "currency")
 _POSITION: Final = (
     "symbol", "direction", "volume", "entry_price", "take_profit", "stop_loss", "instrument", "matched",
      "divergence_reason",
@@ -100,6 +100,8 @@ class _Judge:
         # A sum of something doubtful is doubtful.
         doubtful = len(self._found.doubts) > begun or self._doubt.of_money
         self._found.compare("positions", expected, shown, _TOTALS, doubtful=doubtful)
+        of_percent = doubtful or self._doubt.of_balance
+        self._found.compare("positions", expected, shown, ["total_unrealized_pnl_pct"], doubtful=of_percent)
         self._book(doubtful=doubtful or self._doubt.of_some_ticket)
         later = str(shown.get("last_updated_at", "")) > str(expected.get("last_updated_at", ""))
         capped = any(map(self._doubt.is_uncapped, self._record.log))

@@ -241,3 +241,13 @@ async def test_a_sync_of_the_future_whose_arrival_is_forgotten_is_no_difference(
     await writer.execute("UPDATE guardwire.backfill SET started_at = now() - interval '30 days'")
     await writer.execute("DELETE FROM guardwire.arrivals WHERE source = 'l'")
     await agree(writer)
+
+
+async def test_a_balance_of_equity_that_is_removed_is_no_difference(writer: DatabaseWriter) -> None:
+    """The last row has no balance and keeps the one of the removed row, so the percentage is of no row on record."""
+    await writer.sync()
+    await writer.equity(10_000, 10)
+    row_id = await writer.equity(10_000, 20, balance=5_000)
+    await writer.equity(10_000, 30, balance=None)
+    await writer.execute("DELETE FROM equity_snapshots WHERE id = $1", row_id)
+    await agree(writer)
