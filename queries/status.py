@@ -40,7 +40,7 @@ _COLUMNS = """
 """
 
 _DIVERGES: Final = 2
-#: What the notice of a drawdown alert may be; other notices are of what the server itself found.
+#: Notices of a drawdown alert. All other notices report findings of the server itself.
 _LEVELS: Final = ("warning", "critical")
 _DIVERGE: Final = ("diverges from the broker", "diverge from the broker")
 _UNCONFIRMED: Final = ("is no longer mentioned by the platform", "are no longer mentioned by the platform")
@@ -92,7 +92,7 @@ def _status(ready: bool, matched: int, warnings: int) -> str:
 
 
 def _warning(row: Mapping[str, Any]) -> str:
-    """What is wrong, in a sentence, where the platform says nothing."""
+    """One sentence that names the fault, for a platform that sent no message."""
     positions = [position_of(record) for record in row["open_positions"]]
     diverging = sorted(int(ticket) for ticket, each in positions if each.get("matched") == _DIVERGES)
     unconfirmed = sorted(int(ticket) for ticket, each in positions if "unconfirmed_since" in each)

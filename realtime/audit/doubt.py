@@ -370,7 +370,7 @@ class Doubt:
 
     @cached_property
     def equity_is_simple(self) -> bool:
-        """Whether the rows of equity on record would have counted whatever was before them, as no flow scaled them."""
+        """Whether no cash flow, reset, correction or other currency changed the value of an equity row on record."""
         purse, rows = self._record.clock.purse, [row for _, row in self._record.equity]
         return not (
             purse.notices

@@ -43,7 +43,7 @@ class Condition:
 
     @property
     def pct(self) -> Decimal | None:
-        """What was measured, as people see it."""
+        """The measured percentage, rounded for people."""
         found = observed(self)
         return None if found is None else values.rounded(found)
 
