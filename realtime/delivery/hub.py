@@ -59,6 +59,7 @@ class Hub:
         # While all accounts are idle, the answer of `delivered` stays the same, second after second.
         self._delivered: tuple[list[UUID], list[int]] | None = None
         self._was_blind = True
+        self._was_answered = False
         self._claims = RateLimit(per_second=CLAIMS_PER_SECOND, burst=claims_burst)
         self._next_cleanup = 0.0
         self._waiting: set[WatchedAccount] = set()
@@ -245,13 +246,17 @@ class Hub:
             raise TooManyClaims(wait_seconds)
 
     def tick(self, now: float) -> None:
-        """Report staleness that began or ended, and forget accounts that no client reads any more. Called a few times a
-        second.
+        """Report staleness that began or ended, end waits for a database that stopped answering, and forget accounts
+        that no client reads any more. Called a few times a second.
         """
         if now - self._ticked_at > _STANDSTILL_SECONDS:
             # The crowd kept this node from reading, so its clients must not be refused as if the database were away.
             self._answered_at = now
         self._ticked_at = now
+        was_answered, self._was_answered = self._was_answered, self.is_answered(now)
+        if was_answered and not self._was_answered:
+            for account in self._behind:
+                account.end_waits()
         blind = self.blind(now)
         # While sweeps complete, only accounts that are behind can become stale. While they do not, an account that was
         # read after the last sweep becomes stale later than the others.

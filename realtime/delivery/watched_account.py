@@ -250,6 +250,11 @@ class WatchedAccount:
             for subscriber in tuple(self.subscribers):
                 subscriber.mark_stale(now, stale=stale)
 
+    def end_waits(self) -> None:
+        """The database has stopped answering: whoever waits for a read is answered without one."""
+        if self._arrived is not None and not self._arrived.done():
+            self._arrived.set_result(None)
+
     async def first_snapshot(self, store: Store | None, now: float) -> Snapshot:
         """The newest snapshot: from memory, else as soon as the feed has read it, else as Redis remembers it.
 

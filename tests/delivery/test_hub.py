@@ -236,6 +236,17 @@ async def test_without_database_and_memory_there_is_no_answer(hub: Hub) -> None:
         await hub.reading(USER).first_snapshot(Memory({}), time.monotonic())
 
 
+async def test_a_first_read_is_not_awaited_for_long_once_the_database_stops_answering(hub: Hub) -> None:
+    """Clients give up after 10 s."""
+    hub.confirm(AS_OF, time.monotonic(), changed=[])
+    waiting = asyncio.create_task(hub.reading(USER).first_snapshot(Memory({}), time.monotonic()))
+    async with asyncio.timeout(8):
+        while not waiting.done():
+            hub.tick(time.monotonic())
+            await asyncio.sleep(0.05)
+    assert isinstance(waiting.exception(), UnavailableError)
+
+
 async def test_a_path_may_lead_over_steps_of_this_node_and_of_others(hub: Hub) -> None:
     one, two, three = snapshot(1), snapshot(2, syncs=2), snapshot(3, syncs=3)
     watch = hub.attach(USER, Client())
