@@ -323,7 +323,9 @@ async def test_finding_a_position_costs_the_same_however_long_the_log_and_whosev
     # A connection's first call of a function reads the catalogue.
     await plan(connection, first)
     plans = {name: await plan(connection, each) for name, each in asked.items()}
-    for name, (nodes, blocks) in plans.items():
+    for name, (nodes, first_blocks) in plans.items():
+        # An analysis of some table in between makes one of two calls read the catalogue anew.
+        blocks = min(first_blocks, (await plan(connection, asked[name]))[1])
         scanned = {node["Relation Name"] for node in nodes if node["Node Type"] == "Seq Scan"}
         assert not scanned & {"reconciliation_logs", "positions", "accounts"}, name
         # 15 of them are read to know whether rows wait.
