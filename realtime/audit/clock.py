@@ -25,7 +25,7 @@ from realtime.audit.history import (
     LogRow,
     WentSilent,
 )
-from realtime.audit.purse import Entry, Purse
+from realtime.audit.purse import Entry, Purse, Reading
 from realtime.audit.series import IMPORTED, STEADY, Series, dated
 from realtime.audit.ticket import Tickets
 
@@ -53,7 +53,6 @@ class Clock:
     _is_live: bool = False
     _series: dict[int | None, Series] = field(default_factory=dict)
     _latest: datetime | None = None
-    _latest_equity: datetime | None = None
     _offsets: list[timedelta] = field(default_factory=lambda: [timedelta(0)] * _SYNCS)
 
     def __post_init__(self) -> None:
@@ -74,7 +73,9 @@ class Clock:
             case Limits(user_id=self.user_id) as limits:
                 self.purse.set_limits(arrival, limits)
             case AlertsEnded(user_id=self.user_id):
+                held = self.purse.fold.accepted
                 self.purse.age(arrival)
+                self._follow_equity(held)
             case GhostsNoted(user_id=self.user_id) as ghosts:
                 self.tickets.note_ghosts(
                     timedelta(seconds=ghosts.sync_overdue_seconds), arrival, ghosts.tickets
@@ -110,9 +111,11 @@ class Clock:
     def _settle_equity(self, arrival: Arrival, row: EquityRow) -> Arrival:
         offset = None if self.offset_seconds is None else timedelta(seconds=self.offset_seconds)
         is_synced = self._is_live and self.tickets.any_priced
+        held = self.purse.fold.accepted
         outcome = self.purse.take(Entry(arrival, row, offset, is_synced), self.stepped_at)
         if outcome is None:
             return dated(arrival, self.stepped_at)
+        self._follow_equity(held)
         settled = outcome.reading.arrival
         if settled.shows_step:
             self.stepped_at, self.doubted_at = self.stepped_at or settled.at, None
@@ -123,9 +126,13 @@ class Clock:
             return replace(settled, is_older=True)
         if outcome.kind != "accepted":
             return settled
-        self._latest_equity = settled.time
-        self._end_doubt(settled.time)
         return replace(settled, is_alive=not self.tickets.any_open)
+
+    def _follow_equity(self, held: Reading | None) -> None:
+        """End the doubt where another equity than the one that was held is accepted."""
+        accepted = self.purse.fold.accepted
+        if accepted is not None and accepted is not held:
+            self._end_doubt(accepted.arrival.time)
 
     def _follow(self, settled: Arrival, row: LogRow) -> None:
         """Take note of a row that was ignored, of a step, and of a sync's offset."""
@@ -149,7 +156,9 @@ class Clock:
                 self.offset_events.append(settled)
 
     def _end_doubt(self, moment: datetime) -> None:
-        latest = max(filter(None, (self._latest, self._latest_equity)), default=moment)
+        accepted = self.purse.fold.accepted
+        latest_equity = None if accepted is None else accepted.arrival.time
+        latest = max(filter(None, (self._latest, latest_equity)), default=moment)
         if moment >= latest:
             self.doubted_at = None
 

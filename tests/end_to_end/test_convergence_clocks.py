@@ -25,6 +25,7 @@ from tests.end_to_end.statements import (
 
 #: A platform's clock less the database's: right, ahead, behind, nearly right, and more than any clock explains.
 _CLOCKS: Final = [0, 0, 0, 3 * 3600, -3600, -3600, -2 * 3600, -20, -75, -4, -25 * 3600, -30 * 3600]
+_IS_DOUBTED: Final = "SELECT clock_doubted_at IS NOT NULL FROM guardwire.accounts WHERE user_id = $1"
 _SPELLINGS: Final = ["@", "@", "@.m", "@-ecn", "@m", "#@", "@X", "@.toolong", "@longer"]
 
 
@@ -84,8 +85,21 @@ _symbol_row = st.fixed_dictionaries(
 )
 
 
-def _insert(clock: timedelta, *rows: dict[str, Any]) -> InsertLog:
-    return InsertLog(tuple({**row, "second": clock} for row in rows))
+_equity = st.fixed_dictionaries(
+    {
+        "user": st.just(0),
+        "equity": st.sampled_from(
+            [Decimal(10_000), Decimal(9_900), Decimal(8_000), Decimal(7_000), Decimal(1_000)]
+        ),
+        "balance": st.none(),
+        "currency": st.just(1),
+        "cash_flow": st.just(Decimal(0)),
+    }
+)
+
+
+def _insert(clock: timedelta, row: dict[str, Any]) -> Statement:
+    return (InsertEquity if "equity" in row else InsertLog)(({**row, "second": clock},))
 
 
 def _written(drawn: list[Any], sizes: list[int], housekeeping: list[bool]) -> list[Transaction]:
@@ -119,7 +133,7 @@ def runner(migrated_url: str) -> Iterator[HistoryRunner]:
 @pytest.mark.timeout(300)
 def test_clocks_that_are_ahead_behind_or_step(runner: HistoryRunner) -> None:
     @examples(80)
-    @given(_histories(_sync | _trigger))
+    @given(_histories(_sync | _sync | _equity | _trigger))
     def whatever_the_clock_shows(history: list[Transaction]) -> None:
         runner.judge(history)
 
@@ -128,8 +142,8 @@ def test_clocks_that_are_ahead_behind_or_step(runner: HistoryRunner) -> None:
 
 @pytest.mark.timeout(300)
 def test_accounts_of_such_clocks_that_are_rebuilt_are_as_they_were(runner: HistoryRunner) -> None:
-    @examples(30)
-    @given(_histories(_sync | _trigger))
+    @examples(60)
+    @given(_histories(_sync | _sync | _equity | _trigger))
     def whatever_the_clock_showed(history: list[Transaction]) -> None:
         without_looks = [each for each in history if not isinstance(each.statements[0], Housekeeping)]
         runner.runner.run(_rebuilt(runner, without_looks))
@@ -139,8 +153,10 @@ def test_accounts_of_such_clocks_that_are_rebuilt_are_as_they_were(runner: Histo
 
 async def _rebuilt(runner: HistoryRunner, history: list[Transaction]) -> None:
     writer = await runner.written(history)
+    doubted = await runner.applier.fetchval(_IS_DOUBTED, writer.names.users[0])
     for user_id in writer.names.users:
         await rebuild(runner.applier, user_id)
+    assert await runner.applier.fetchval(_IS_DOUBTED, writer.names.users[0]) == doubted
     await runner.compare(writer, writer.arrivals, without=("/status/source",))
 
 

@@ -227,6 +227,64 @@ async def test_a_doubt_that_equity_ended_is_not_raised_again_by_a_rebuild(writer
     assert not await is_stale(writer)
 
 
+@pytest.mark.parametrize("row", ["sync", "close", "warning", "loop"])
+async def test_a_doubt_that_a_row_of_the_log_ended_is_not_raised_again_by_a_rebuild(
+    writer: DatabaseWriter, row: str
+) -> None:
+    await writer.sync(created_at=shown_by(timedelta(0)))
+    await writer.equity(10_000, created_at=shown_by(timedelta(0)))
+    await writer.equity(10_000, created_at=shown_by(-HOUR))
+    assert await is_stale(writer)
+    columns: dict[str, Any] = {"ticket": None} if row == "loop" else {"event_type": row}
+    await writer.sync(created_at=shown_by(timedelta(0)), **columns)
+    assert not await is_stale(writer)
+    await rebuild(writer.connection, writer.user_id)
+    assert not await is_stale(writer)
+
+
+@pytest.mark.parametrize("second", ["log", "equity"])
+@pytest.mark.parametrize("end", ["log", "equity"])
+@pytest.mark.parametrize("first", ["log", "equity"])
+async def test_a_doubt_after_one_that_has_ended_outlives_a_rebuild(
+    writer: DatabaseWriter, first: str, end: str, second: str
+) -> None:
+    async def write(source: str, clock: timedelta) -> None:
+        if source == "log":
+            await writer.sync(created_at=shown_by(clock))
+        else:
+            await writer.equity(10_000, created_at=shown_by(clock))
+
+    await write("log", timedelta(0))
+    await write("equity", timedelta(0))
+    await write(first, -HOUR)
+    await write(end, timedelta(0))
+    assert not await is_stale(writer)
+    await write(second, -2 * HOUR)
+    assert await is_stale(writer)
+    await rebuild(writer.connection, writer.user_id)
+    assert await is_stale(writer)
+
+
+@pytest.mark.parametrize("doubted", ["log", "equity"])
+async def test_a_doubt_that_no_row_ended_outlives_a_rebuild(writer: DatabaseWriter, doubted: str) -> None:
+    """The rows after it are later than all rows of their own kind, but not than those of the other."""
+    latest = {"log": timedelta(seconds=-2), "equity": timedelta(0)}
+    if doubted == "equity":
+        latest = {"log": timedelta(0), "equity": timedelta(seconds=-2)}
+    now = datetime.now(UTC)
+    await writer.sync(created_at=now + latest["log"])
+    await writer.equity(10_000, created_at=now + latest["equity"])
+    if doubted == "log":
+        await writer.sync(created_at=now - HOUR)
+        await writer.sync(created_at=now - timedelta(seconds=1))
+    else:
+        await writer.equity(10_000, created_at=now - HOUR)
+        await writer.equity(10_000, created_at=now - timedelta(seconds=1))
+    assert await is_stale(writer)
+    await rebuild(writer.connection, writer.user_id)
+    assert await is_stale(writer)
+
+
 # ---------------------------------------------------------------- the offset is said
 
 

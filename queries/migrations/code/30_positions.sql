@@ -279,6 +279,48 @@ $$;
 
 -- ---------------------------------------------------------------- the platform's clock
 
+DROP TYPE IF EXISTS guardwire.clock_sign CASCADE;
+CREATE TYPE guardwire.clock_sign AS (at timestamptz, arrived_at timestamptz, revision bigint, ordinal integer);
+COMMENT ON TYPE guardwire.clock_sign IS 'A row that says something of an account''s clock; columns as in guardwire.log_row';
+
+DROP TYPE IF EXISTS guardwire.clock_signs CASCADE;
+CREATE TYPE guardwire.clock_signs AS (ignored guardwire.clock_sign, latest guardwire.clock_sign, ticketless guardwire.clock_sign);
+COMMENT ON TYPE guardwire.clock_signs IS 'Rows of the log, or of equity, that decide whether an account''s clock is in doubt; each is the last to arrive of its kind';
+COMMENT ON COLUMN guardwire.clock_signs.ignored IS 'Ignored as older, and a clock that went back would explain it';
+COMMENT ON COLUMN guardwire.clock_signs.latest IS 'About a position, or accepted as equity: the one that counts at the latest time';
+COMMENT ON COLUMN guardwire.clock_signs.ticketless IS 'The same of the syncs without a ticket';
+
+-- The sign that counts later, or arrived later where both count at the same time.
+CREATE OR REPLACE FUNCTION guardwire.later_sign(one guardwire.clock_sign, other guardwire.clock_sign) RETURNS guardwire.clock_sign
+LANGUAGE sql IMMUTABLE PARALLEL SAFE
+RETURN CASE WHEN (one).at IS NULL OR ((other).at, (other).revision, (other).ordinal) > ((one).at, (one).revision, (one).ordinal)
+                THEN other ELSE one END;
+
+-- The signs of the log after some more rows, which were settled and arrived later than those before.
+CREATE OR REPLACE FUNCTION guardwire.add_signs(signs guardwire.clock_signs, rows guardwire.log_row[]) RETURNS guardwire.clock_signs
+LANGUAGE plpgsql STABLE AS $$
+DECLARE
+    r record;
+BEGIN
+    FOR r IN
+        SELECT u.is_older, u.is_loop, ROW(u.at, u.arrived_at, u.revision, u.ordinal)::guardwire.clock_sign AS sign
+        FROM unnest(rows) AS u
+        WHERE u.kind IN ('open', 'close') AND (u.ticket IS NOT NULL OR u.is_loop)
+          AND (NOT u.is_older OR guardwire.is_doubtful(u.created_at, u.arrived_at))
+        ORDER BY u.revision, u.ordinal
+    LOOP
+        IF r.is_older THEN
+            signs.ignored := r.sign;
+        ELSIF r.is_loop THEN
+            signs.ticketless := guardwire.later_sign(signs.ticketless, r.sign);
+        ELSE
+            signs.latest := guardwire.later_sign(signs.latest, r.sign);
+        END IF;
+    END LOOP;
+    RETURN signs;
+END
+$$;
+
 -- Notes that a row was ignored as older: from the first such row on the account is in doubt, if a clock that went back can explain
 -- it.
 CREATE OR REPLACE FUNCTION guardwire.doubt_clock(account uuid, created_at timestamptz, arrived_at timestamptz) RETURNS void

@@ -49,11 +49,14 @@ RETURN CASE WHEN (p).divisor = 1 AND scale((p).value) <= 15 THEN (p).value ELSE 
 -- ---------------------------------------------------------------- one row
 
 DROP TYPE IF EXISTS guardwire.equity_fold CASCADE;
-CREATE TYPE guardwire.equity_fold AS (a guardwire.accounts, flows guardwire.equity_flows[], is_same boolean);
+CREATE TYPE guardwire.equity_fold AS (
+    a guardwire.accounts, flows guardwire.equity_flows[], is_same boolean, signs guardwire.clock_signs
+);
 COMMENT ON TYPE guardwire.equity_fold IS 'What an account''s equity rows come to so far; of the account only the columns about equity and drawdown count';
 COMMENT ON COLUMN guardwire.equity_fold.a IS 'The account';
 COMMENT ON COLUMN guardwire.equity_fold.flows IS 'Its cash flows';
 COMMENT ON COLUMN guardwire.equity_fold.is_same IS 'The last row confirmed the one before it and is still to be folded itself';
+COMMENT ON COLUMN guardwire.equity_fold.signs IS 'What the rows of this fold say of the platform''s clock';
 
 -- A row of equity_snapshots as a reading.
 CREATE OR REPLACE FUNCTION guardwire.read_reading(r guardwire.equity_row) RETURNS guardwire.reading LANGUAGE sql IMMUTABLE PARALLEL SAFE
@@ -119,6 +122,7 @@ BEGIN
     a.clock_doubted_at := CASE WHEN r.at < a.error_at THEN a.clock_doubted_at END;
     a.doubted := NULL;
     a.doubted_flow := NULL;
+    f.signs.latest := guardwire.later_sign((f.signs).latest, ROW(r.at, r.arrived_at, r.revision, r.ordinal)::guardwire.clock_sign);
     IF r.equity > 0 THEN
         a.peak := CASE WHEN r.arrived_at < l.peak_since THEN guardwire.peak_of(r)
                        ELSE guardwire.higher_peak(a.peak, guardwire.peak_of(r)) END;
@@ -277,12 +281,18 @@ BEGIN
 END
 $$;
 
--- Accepts the doubted row where time has confirmed it.
+-- Accepts the doubted row where time has confirmed it, which counts as an arrival of that moment.
 CREATE OR REPLACE FUNCTION guardwire.confirm_by_time(f guardwire.equity_fold, now_at timestamptz, l guardwire.limits)
 RETURNS guardwire.equity_fold LANGUAGE plpgsql IMMUTABLE AS $$
+DECLARE
+    r guardwire.reading;
 BEGIN
     IF guardwire.is_confirmed(f.a, now_at) THEN
-        f := guardwire.accept_reading(f, guardwire.doubted_reading(f.a), l);
+        r := guardwire.doubted_reading(f.a);
+        IF r.revision > 0 THEN
+            r.revision := (extract(epoch FROM r.arrived_at + guardwire.doubt_seconds()) * 1000000)::bigint;
+        END IF;
+        f := guardwire.accept_reading(f, r, l);
     END IF;
     RETURN f;
 END
@@ -300,8 +310,10 @@ BEGIN
     IF r.at < a.equity_at THEN
         a.older_equity := guardwire.note_older(a.older_equity, created_at, r.arrived_at);
         IF guardwire.has_stepped(a.older_equity) IS NOT TRUE THEN
-            a.clock_doubted_at := coalesce(
-                a.clock_doubted_at, CASE WHEN guardwire.is_doubtful(created_at, r.arrived_at) THEN r.arrived_at END);
+            IF guardwire.is_doubtful(created_at, r.arrived_at) THEN
+                a.clock_doubted_at := coalesce(a.clock_doubted_at, r.arrived_at);
+                f.signs.ignored := ROW(r.at, r.arrived_at, r.revision, r.ordinal)::guardwire.clock_sign;
+            END IF;
             f.a := a;
             RETURN guardwire.add_older(f, r, l);
         END IF;
@@ -316,6 +328,8 @@ BEGIN
         RETURN guardwire.accept_reading(f, r, l);
     ELSIF r.side = (a.doubted).side AND r.side <> 'dead' THEN
         f := guardwire.accept_reading(f, guardwire.doubted_reading(a), l);
+        f.signs.latest.revision := r.revision;
+        f.signs.latest.ordinal := r.ordinal;
         f.is_same := true;
         RETURN f;
     END IF;

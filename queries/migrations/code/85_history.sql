@@ -128,6 +128,7 @@ DECLARE
     before guardwire.accounts;
     rows guardwire.log_row[] := '{}';
     r guardwire.log_row;
+    signs guardwire.clock_signs;
     seen bigint := 0;
 BEGIN
     PERFORM guardwire.refuse_hidden_rows();
@@ -150,12 +151,12 @@ BEGIN
         rows := rows || r;
         seen := seen + 1;
         IF cardinality(rows) >= 2000 THEN
-            PERFORM guardwire.apply_history(rows, read_at);
+            signs := guardwire.apply_history(rows, signs, read_at);
             rows := '{}';
         END IF;
     END LOOP;
-    PERFORM guardwire.apply_history(rows, read_at);
-    PERFORM guardwire.finish_history(of_account, before, read_at);
+    signs := guardwire.apply_history(rows, signs, read_at);
+    PERFORM guardwire.finish_history(of_account, before, signs, read_at);
     RETURN seen;
 END
 $$;
@@ -173,26 +174,27 @@ BEGIN
 END
 $$;
 
--- Applies a chunk of history, later in order than the chunks before it.
-CREATE OR REPLACE FUNCTION guardwire.apply_history(chunk guardwire.log_row[], read_at timestamptz) RETURNS void
-LANGUAGE plpgsql AS $$
+-- Applies a chunk of history, later in order than the chunks before it; what all of them say of the clock.
+CREATE OR REPLACE FUNCTION guardwire.apply_history(chunk guardwire.log_row[], signs guardwire.clock_signs, read_at timestamptz)
+RETURNS guardwire.clock_signs LANGUAGE plpgsql AS $$
 BEGIN
     chunk := guardwire.settle_rows(ARRAY(SELECT r FROM unnest(chunk) AS r ORDER BY r.ticket, r.revision, r.ordinal));
     PERFORM guardwire.apply_syncs(chunk);
     PERFORM guardwire.apply_market(chunk, read_at);
+    RETURN guardwire.add_signs(signs, chunk);
 END
 $$;
 
 -- Makes a locked account ready, with what its history says.
 CREATE OR REPLACE FUNCTION guardwire.finish_history(
-    of_account uuid, before guardwire.accounts, read_at timestamptz
+    of_account uuid, before guardwire.accounts, signs guardwire.clock_signs, read_at timestamptz
 ) RETURNS void LANGUAGE plpgsql AS $$
 DECLARE
     limits guardwire.limits := guardwire.limits_of(of_account);
     given bigint;
 BEGIN
     SELECT l.revision INTO given FROM guardwire.lock_accounts(ARRAY[of_account]) AS l;
-    PERFORM guardwire.rebuild_equity(of_account, limits, read_at, given);
+    PERFORM guardwire.rebuild_equity(of_account, limits, signs, read_at, given);
     -- Equity is a sign of life of an account without positions.
     IF NOT EXISTS (SELECT FROM guardwire.positions AS p WHERE p.user_id = of_account AND p.is_open) THEN
         UPDATE guardwire.accounts AS a
@@ -217,9 +219,22 @@ BEGIN
 END
 $$;
 
--- Folds a locked account's equity rows anew, and says so where that moves the peak.
-CREATE OR REPLACE FUNCTION guardwire.rebuild_equity(of_account uuid, l guardwire.limits, read_at timestamptz, revision bigint)
-RETURNS void LANGUAGE plpgsql AS $$
+-- Whether the clock is in doubt, by rows of the log and of equity that were read one after the other: since the arrival of the last
+-- row that was ignored, unless a row that arrived after it counts at no earlier time than all rows before that row. The last such row
+-- is among those that count latest of all.
+CREATE OR REPLACE FUNCTION guardwire.doubt_since(log guardwire.clock_signs, equity guardwire.clock_signs) RETURNS timestamptz
+LANGUAGE sql IMMUTABLE AS $$
+    SELECT max(i.arrived_at) FROM unnest(ARRAY[(log).ignored, (equity).ignored]) AS i
+    WHERE NOT EXISTS (
+        SELECT FROM unnest(ARRAY[(log).latest, (log).ticketless, (equity).latest]) AS e
+        WHERE (e.at < greatest(((log).latest).at, ((equity).latest).at)) IS NOT TRUE
+          AND (e.revision, e.ordinal) > (i.revision, i.ordinal))
+$$;
+
+-- Folds a locked account's equity rows anew, and says so where that moves the peak. `signs` are those of the log.
+CREATE OR REPLACE FUNCTION guardwire.rebuild_equity(
+    of_account uuid, l guardwire.limits, signs guardwire.clock_signs, read_at timestamptz, revision bigint
+) RETURNS void LANGUAGE plpgsql AS $$
 DECLARE
     held guardwire.equity_fold := guardwire.load_fold(of_account);
     f guardwire.equity_fold := guardwire.confirm_by_time(guardwire.fold_history(of_account, '{}', 0), read_at, l);
@@ -234,14 +249,7 @@ BEGIN
        OR guardwire.drawdown_level(a.peak, a.equity, l) = 'critical' THEN
         a := guardwire.judge_drawdown(a, l, concat('history-', revision), least(a.equity_at, read_at), read_at, revision, 0);
     END IF;
-    -- The log and the equity were folded one after the other: what arrived after an older row of the one, and counts at no earlier
-    -- time than all rows, has ended the doubt, although it is a row of the other.
-    IF a.equity_arrived_at > a.clock_doubted_at AND (a.equity_at < a.error_at) IS NOT TRUE THEN
-        a.clock_doubted_at := NULL;
-    END IF;
-    a.clock_doubted_at := coalesce(a.clock_doubted_at, CASE
-        WHEN (a.last_sync_arrived_at > (f.a).clock_doubted_at AND a.error_at >= a.equity_at) IS NOT TRUE
-            THEN (f.a).clock_doubted_at END);
+    a.clock_doubted_at := guardwire.doubt_since(signs, f.signs);
     a.clock_stepped_at := least(a.clock_stepped_at, (f.a).clock_stepped_at);
     f.a := a;
     PERFORM guardwire.store_fold(f, l, read_at);
