@@ -43,7 +43,7 @@ WHERE c.relkind = 'r' AND pg_relation_size(c.oid) > 0
                 UNION ALL SELECT p.relid FROM pg_partition_tree(to_regclass($1)) AS p WHERE p.isleaf)
 ORDER BY c.oid DESC LIMIT 8
 """
-_INSTRUMENTS: Final = "SELECT upper(btrim(symbol::text)) FROM public.instruments LIMIT $1"
+_INSTRUMENTS: Final = "SELECT symbol::text FROM public.instruments LIMIT $1"
 
 
 @dataclass(frozen=True)
@@ -113,7 +113,8 @@ def _readable(column: str, column_type: str) -> str:
 async def _instruments(connection: Any, catalogue: Catalogue) -> frozenset[str]:
     known: set[str] = set()
     if catalogue.can_be_read("instruments"):
-        known = {row[0] for row in await connection.fetch(_INSTRUMENTS, _MOST_INSTRUMENTS)}
+        rows = await connection.fetch(_INSTRUMENTS, _MOST_INSTRUMENTS)
+        known = {values.fold(values.symbol(row[0])) for row in rows}
     if not catalogue.is_migrated:
         known.update(re.findall(r"\('([A-Z0-9]+)', \d", read_sql("tables", "0001_instruments.sql")))
     return frozenset(known)
@@ -136,7 +137,7 @@ def findings(sample: Sample) -> Iterator[Finding]:
 
 
 def _event(row: Row) -> str:
-    return values.trimmed(row["event_type"]).lower()
+    return values.lowered(values.trimmed(row["event_type"]))
 
 
 def about_positions(rows: Sequence[Row]) -> list[Row]:
@@ -146,7 +147,7 @@ def about_positions(rows: Sequence[Row]) -> list[Row]:
 
 def _is_loop(row: Row) -> bool:
     """Whether it is a sync without a ticket, which says that the reconciliation ran."""
-    is_sync = _event(row) == "sync" and values.trimmed(row["status"]).lower() != "failed"
+    is_sync = _event(row) == "sync" and values.lowered(values.trimmed(row["status"])) != "failed"
     return is_sync and _NO_TICKET.fullmatch(row["ticket"] or "") is not None
 
 
@@ -217,7 +218,7 @@ def _symbols(sample: Sample) -> Iterator[Finding]:
     if without:
         yield problem("symbol", "symbol", f"{_share(without, len(about))} about a position have no symbol")
     for symbol, count in counted.most_common(_MOST_SYMBOLS):
-        if symbol.upper() not in sample.instruments:
+        if values.fold(symbol) not in sample.instruments:
             yield _unknown_symbol(symbol, _share(count, len(about)), sample.instruments)
         if not _FILTERED.fullmatch(symbol):
             yield note(
@@ -234,7 +235,7 @@ def _unknown_symbol(symbol: str, share: str, instruments: frozenset[str]) -> Fin
         f"symbol {symbol}, in {share}, has no instrument{looks}: its profit assumes a contract size of 1"
     )
     columns = "INSERT INTO instruments (symbol, contract_size, pip_size, quote_currency)"
-    name = literal(symbol.upper())
+    name = literal(values.fold(symbol))
     if meant:
         values_of = f"SELECT {name}, contract_size, pip_size, quote_currency FROM instruments WHERE symbol = '{meant}'"
     else:
@@ -247,7 +248,7 @@ def instrument_of(symbol: str, instruments: frozenset[str]) -> str | None:
 
     Brokers put ``#`` before the name, and a few characters such as ``.r``, ``m`` or ``-ecn`` behind it.
     """
-    name = symbol.upper().lstrip("#")
+    name = values.fold(symbol).lstrip("#")
     found = [
         known
         for known in instruments
@@ -268,7 +269,7 @@ def _values(sample: Sample) -> Iterator[Finding]:
     about = [
         row
         for row in about_positions(sample.log)
-        if _event(row) in _OPEN and values.trimmed(row["status"]).lower() != "failed"
+        if _event(row) in _OPEN and values.lowered(values.trimmed(row["status"])) != "failed"
     ]
     for column, read in _USABLE.items():
         unusable = sum(read(row[column]) is None for row in about)
@@ -283,7 +284,7 @@ def _values(sample: Sample) -> Iterator[Finding]:
 
 
 def _lacks_figures(row: Row) -> bool:
-    reason = values.trimmed(row["divergence_reason"]).lower()
+    reason = values.lowered(values.trimmed(row["divergence_reason"]))
     is_measured = (
         values.number(row["entry_price"]) is not None and values.number(row["current_price"]) is not None
     )

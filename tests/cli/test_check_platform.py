@@ -24,7 +24,7 @@ from tests.inbox import apply_inbox
 from tests.queries import legacy
 from tests.queries.database_writer import DatabaseWriter, connected
 
-KNOWN = frozenset({"EURUSD", "XAUUSD", "US30", "US3000", "USD"})
+KNOWN = frozenset({"EURUSD", "XAUUSD", "US30", "US3000", "USD", "IBM"})
 
 
 async def findings(database_url: str, *, most_rows: int = 1000) -> list[Finding]:
@@ -286,11 +286,21 @@ async def test_a_publication_of_everything_is_a_problem(writer: DatabaseWriter, 
     ("symbol", "meant"),
     [
         ("EURUSD", "EURUSD"), ("eurusd.r", "EURUSD"), ("XAUUSDm", "XAUUSD"), ("EURUSD-ecn", "EURUSD"),
-        ("#US30", "US30"), ("US3000x", "US3000"), ("EURUSD-toolong", None), ("GOLD", None),
+        ("#US30", "US30"), ("US3000x", "US3000"), ("EURUSD-toolong", None), ("GOLD", None), ("\u0131bm", None),
     ],
 )  # fmt: skip
 def test_an_instrument_is_found_behind_the_decoration_of_a_broker(symbol: str, meant: str | None) -> None:
     assert instrument_of(symbol, KNOWN) == meant
+
+
+async def test_letters_beyond_ascii_are_not_folded(writer: DatabaseWriter, migrated_url: str) -> None:
+    """As in the capture: a dotless i is no I, although its upper case is."""
+    await writer.execute(
+        "INSERT INTO instruments (symbol, contract_size, pip_size, quote_currency) VALUES ('IBM', 1, 1, 'USD')"
+    )
+    await writer.sync(ticket=8, symbol="\u0131bm")
+    found = await findings(migrated_url)
+    assert ("\u0131bm", "problem") in [(each.about, each.level) for each in found if each.check == "symbol"]
 
 
 async def test_the_statement_for_a_symbol_with_a_suffix_makes_its_profit_right(
