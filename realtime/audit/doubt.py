@@ -369,7 +369,21 @@ class Doubt:
         return self._record.equity_gone_until is not None
 
     @cached_property
-    def equity_is_simple(self) -> bool:
+    def least_peak(self) -> float | None:
+        """What the peak is at least, whatever came before the rows on record; None where that is not known.
+
+        Of rows that follow each other plausibly all but the first are plausible after any equity before them.
+        """
+        record, purse = self._record, self._record.clock.purse
+        if not self._equity_is_simple or purse.fold.peak is None:
+            return None
+        if record.equity_begins is None:
+            return float(purse.fold.peak.shown)
+        usable = [number for _, row in record.equity if (number := values.number(row.equity)) is not None]
+        return float(max(usable[1:])) if record.equity_is_appended and len(usable) > 1 else None
+
+    @property
+    def _equity_is_simple(self) -> bool:
         """Whether no cash flow, reset, correction or other currency changed the value of an equity row on record."""
         purse, rows = self._record.clock.purse, [row for _, row in self._record.equity]
         return not (

@@ -227,11 +227,9 @@ class _Judge:
         if not same(peak, shown_peak):
             # A row that is gone may have been the peak, or a cash flow. Then the peak that is shown is used.
             lost = ABSENT not in (peak, shown_peak) and (shown_peak > peak or self._doubt.of_flows)
-            unsure = (
-                (doubtful and not self._doubt.equity_is_simple)
-                or self._doubt.of_equity
-                or self._doubt.of_limits
-            )
+            least = self._doubt.least_peak
+            is_too_low = least is not None and (shown_peak is ABSENT or shown_peak < least)
+            unsure = (doubtful and not is_too_low) or self._doubt.of_equity or self._doubt.of_limits
             self._found.add(f"{path}/peak_equity", peak, shown_peak, doubtful=unsure or lost)
             if lost:
                 expected = self._measured_from(shown_peak, expected)

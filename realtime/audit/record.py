@@ -102,6 +102,8 @@ class Record:
     equity_was_corrected: bool = False
     #: Rows of equity up to this moment were not all read; None where all were.
     equity_begins: datetime | None = None
+    #: The rows of equity that were read are the last to arrive, in the order of their times.
+    equity_is_appended: bool = False
     #: All rows of equity that were read are of that moment: others of it may have come before or after them.
     equity_is_tied: bool = False
     #: When the latest row of the log was applied that is gone by now; None where none is known to be gone.
@@ -190,6 +192,8 @@ async def read_record(
         if kind is LogRow and max(read, arrivals) >= most_rows:
             record.log_begins = rows.complete_since()
             rows.has_all_arrivals = arrivals < most_rows
+        if kind is EquityRow:
+            record.equity_is_appended = read <= most_rows and rows.equity_is_in_order()
         record.rows += read
     rows.leave_out_early_equity()
     return rows
@@ -248,6 +252,16 @@ class Rows:
         elif not row["untouched"]:
             record.equity_was_corrected = True
         self.placed.append((revision, row["ordinal"], row["arrived_at"], change))
+
+    def equity_is_in_order(self) -> bool:
+        """Whether it is on record that the rows of equity arrived in the order of their times."""
+        arrived = [
+            (revision, ordinal, values.moment(change.created_at) or arrived_at)
+            for revision, ordinal, arrived_at, change in self.placed
+            if isinstance(change, EquityRow)
+        ]
+        times = [moment for _, _, moment in sorted(arrived)]
+        return times == sorted(times) and not any(isinstance(each, EquityRow) for each in self.unplaced)
 
     def leave_out_early_equity(self) -> None:
         """Leave out equity rows that are older than those that were all read: later cash flows may be missing."""

@@ -168,6 +168,27 @@ async def test_equity_rows_of_one_time_of_which_some_are_not_read_are_no_differe
         assert await differences(writer.connection, writer.user_id, most_rows=most_rows) == []
 
 
+async def test_equity_that_was_implausible_after_rows_that_are_not_read_is_no_difference(
+    writer: DatabaseWriter,
+) -> None:
+    """The row that was doubted is among the rows that are read, and what made it implausible is not."""
+    for second, equity in enumerate((60, 60, 410, 212, 211, 210, 209, 208)):
+        await writer.equity(equity, second)
+    assert (await writer.drawdown())["peak_equity"] == 212
+    for most_rows in range(1, 10):
+        assert await differences(writer.connection, writer.user_id, most_rows=most_rows) == []
+
+
+async def test_equity_that_a_late_row_contradicted_which_is_not_read_is_no_difference(
+    writer: DatabaseWriter,
+) -> None:
+    await writer.equity(60, 0)
+    for second, equity in ((20, 410), (10, 60), (21, 408), (11, 60), (22, 212), (23, 211), (24, 210)):
+        await writer.equity(equity, second)
+    for most_rows in range(1, 10):
+        assert await differences(writer.connection, writer.user_id, most_rows=most_rows) == []
+
+
 async def test_an_altered_peak_is_found_among_the_newest_rows(writer: DatabaseWriter) -> None:
     for second in range(10):
         await writer.equity(9_000 - second, second)
