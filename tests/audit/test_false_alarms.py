@@ -20,11 +20,12 @@ UPDATE guardwire.backfill SET started_at = now() - interval '3 days';
 UPDATE guardwire.configuration SET arrival_hours = 1;
 DELETE FROM guardwire.arrivals WHERE source = 'l';
 """
-#: Removes those rows of some users whose place in the order of applying has one of these remainders by 16.
+#: Removes the rows of some users whose place has one of these remainders by 16, counted user by user and as applied.
 REMOVE = """
 WITH gone AS (
     SELECT o.log_id
-    FROM (SELECT a.log_id, row_number() OVER (ORDER BY min(a.revision), min(a.ordinal)) AS place
+    FROM (SELECT a.log_id, row_number() OVER (ORDER BY array_position($1, min(a.user_id::text)::uuid),
+                                                    min(a.revision), min(a.ordinal)) AS place
           FROM guardwire.arrivals AS a WHERE a.user_id = ANY ($1) GROUP BY a.log_id) AS o
     WHERE o.place % 16 = ANY ($2::integer[])
 ), log AS (DELETE FROM reconciliation_logs WHERE id IN (SELECT g.log_id FROM gone AS g))
