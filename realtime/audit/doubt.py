@@ -69,12 +69,7 @@ class Doubt:
         self.of_gone_equity: bool = self._shows_gone_equity(
             shown["guards"]["drawdown"].get("last_checked_at")
         )
-        #: The currency of amounts, or the rate at which they are converted, is not on record.
-        self.of_money: bool = record.reference_waits or self.of_gone_equity
-        #: The balance may be that of a row of equity that is not on record: a row without one keeps the last known.
-        self.of_balance: bool = (
-            self.of_money or record.equity_gone_until is not None or record.equity_begins is not None
-        )
+        self._shown_currency: str | None = shown["guards"]["drawdown"].get("currency")
         self.of_limits: bool = record.limits_wait
         #: Housekeeping may have been held up: what time alone brings about may be late.
         self.of_time: bool = (
@@ -352,6 +347,19 @@ class Doubt:
         limits = self._record.limits or Limits(user_id=self._record.user_id)
         window_begins = self._record.now - timedelta(seconds=limits.alert_window_seconds)
         return self._is_before_the_record(window_begins) or self._later_is_gone(window_begins)
+
+    @cached_property
+    def of_money(self) -> bool:
+        """Whether the currency of amounts, or the rate at which they are converted, is not on record."""
+        is_another = self._shown_currency != self._record.clock.purse.fold.currency
+        of_currency = is_another and (self.of_equity or self.of_folded_equity)
+        return self._record.reference_waits or self.of_gone_equity or of_currency
+
+    @property
+    def of_balance(self) -> bool:
+        """Whether the balance may be of equity that is not on record: a row without one keeps the last known."""
+        record = self._record
+        return self.of_money or record.equity_gone_until is not None or record.equity_begins is not None
 
     @cached_property
     def of_equity(self) -> bool:

@@ -189,6 +189,25 @@ async def test_equity_that_a_late_row_contradicted_which_is_not_read_is_no_diffe
         assert await differences(writer.connection, writer.user_id, most_rows=most_rows) == []
 
 
+@pytest.mark.parametrize("gone", [1, 2])
+async def test_a_currency_that_hangs_on_equity_that_is_removed_or_not_read_is_no_difference(
+    writer: DatabaseWriter, gone: int
+) -> None:
+    """The second and the third row confirm each other; without one of them the last row is accepted, in USD."""
+    await writer.sync(10, symbol="GERX")
+    rows = [
+        await writer.equity(92, 0, currency="GBP"),
+        await writer.equity(5235, 0.01, currency="GBP"),
+        await writer.equity(8500, created_at=None, currency="GBP"),
+        await writer.equity(8787, 0, currency="USD"),
+    ]
+    await writer.execute("DELETE FROM equity_snapshots WHERE id = $1", rows[gone])
+    for _ in range(2):
+        for most_rows in (3, 12):
+            assert await differences(writer.connection, writer.user_id, most_rows=most_rows) == []
+        await rebuild(writer.connection, writer.user_id)
+
+
 async def test_an_altered_peak_is_found_among_the_newest_rows(writer: DatabaseWriter) -> None:
     for second in range(10):
         await writer.equity(9_000 - second, second)
