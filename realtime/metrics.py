@@ -6,6 +6,8 @@ from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from typing import Final
 
+#: Upper bounds of a number of attempts.
+ATTEMPTS: Final = (1, 2, 3, 4, 5, 7, 10, 20, 50)
 #: Upper bounds in seconds, for what should take milliseconds and may take seconds.
 SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 
@@ -149,6 +151,11 @@ class Metrics:
         self.listener_up = Gauge("guardwire_listener_up", "1 while the listener hears its own canary.")
         self._count_checks()
         self._count_redis()
+        self._count_deliveries()
+        self._count_faults()
+
+    def _count_faults(self) -> None:
+        """What should not happen, or seldom."""
         self.epoch_raises = Counter(
             "guardwire_epoch_raises_total", "Times that the database's history was found to have changed."
         )
@@ -168,6 +175,29 @@ class Metrics:
         )
         self.log_lines_lost = Counter(
             "guardwire_log_lines_lost_total", "Log lines that could not be written."
+        )
+
+    def _count_deliveries(self) -> None:
+        """Alerts that are sent to webhooks and people."""
+        self.deliveries = Counter(
+            "guardwire_deliveries_total",
+            "Attempts to send an alert to a webhook or a person, by outcome: `delivered`, `failed`, or `gone`"
+            " for a webhook that wants no more.",
+            "outcome",
+        )
+        self.delivery_attempts = Histogram(
+            "guardwire_delivery_attempts", "At which attempt a delivery succeeded.", ATTEMPTS
+        )
+        self.delivery_seconds = Histogram(
+            "guardwire_delivery_seconds", "How long an attempt to send an alert took."
+        )
+        self.outbox_oldest = Gauge(
+            "guardwire_outbox_oldest_seconds",
+            "For how long the delivery that has been due for longest has waited; every 5 s.",
+        )
+        self.watchdog_up = Gauge(
+            "guardwire_watchdog_up",
+            "1 when the last turn of the watchdog found everything at work and called its URL.",
         )
 
     def _count_redis(self) -> None:

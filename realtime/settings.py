@@ -77,6 +77,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     max_anonymous_sockets: Count = 1000
     max_anonymous_sockets_per_address: Count = 100
     trusted_proxies: tuple[str, ...] = ()
+    webhook_allow_private: bool = False
+    watchdog_url: str = ""
     node: str = ""
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     log_format: Literal["json", "text"] = "json"
@@ -122,6 +124,8 @@ SETTINGS: Final[Mapping[str, Setting]] = {
     "max_anonymous_sockets": Setting("GUARDWIRE_MAX_ANONYMOUS_SOCKETS", "sockets that may be open on a node before they said whose they are, and as many connections of each kind: without a whole request, with a handshake that is not decided, and idle between two requests; beyond it handshakes without a token get 503, and the oldest of those connections are cut"),
     "max_anonymous_sockets_per_address": Setting("GUARDWIRE_MAX_ANONYMOUS_SOCKETS_PER_ADDRESS", "of those, how many may come from one address (of IPv6: one /64); beyond it 429. Behind a proxy set GUARDWIRE_TRUSTED_PROXIES, else all come from the proxy"),
     "trusted_proxies": Setting("GUARDWIRE_TRUSTED_PROXIES", "comma-separated addresses or networks of the proxies in front, whose `X-Forwarded-For` and `X-Forwarded-Proto` are believed; none are without it"),
+    "webhook_allow_private": Setting("GUARDWIRE_WEBHOOK_ALLOW_PRIVATE", "`1` lets alerts go to private addresses too, and webhooks to `http://`; without it they go to public addresses alone. Services that give machines their credentials are never called"),
+    "watchdog_url": Setting("GUARDWIRE_WATCHDOG_URL", "called each minute while this node [does its whole work](#the-watchdog); give it to a service that reports when the calls end"),
     "node": Setting("GUARDWIRE_NODE", "name of this node in its log lines; default the machine's name and the port"),
     "log_level": Setting("GUARDWIRE_LOG_LEVEL", "DEBUG, INFO, WARNING or ERROR"),
     "log_format": Setting("GUARDWIRE_LOG_FORMAT", "`json` for machines or `text` for people; `demo` writes text"),
@@ -204,7 +208,8 @@ def check_production(settings: Settings) -> None:
     for name in ("database_url", "listen_database_url"):
         problems += _url_problems(name, getattr(settings, name), ("postgresql", "postgres"))
     problems += _url_problems("redis_url", settings.redis_url, ("redis", "rediss", "unix"))
-    problems += _url_problems("jwks_url", settings.jwks_url, ("https", "http"))
+    for name in ("jwks_url", "watchdog_url"):
+        problems += _url_problems(name, getattr(settings, name), ("https", "http"))
     problems += _proxy_problems(settings.trusted_proxies)
     if settings.token_url and not _TOKEN_PATH.fullmatch(settings.token_url):
         problems.append(

@@ -1,0 +1,107 @@
+"""Deliveries for tests, and an outbox in memory that keeps the contract of the database's."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+import os
+import time
+import uuid
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from realtime.escalation.outbox import Delivery, Result
+
+SECRET = "whsec_" + base64.b64encode(os.urandom(32)).decode()
+ACCOUNT = uuid.uuid4()
+PAYLOAD = json.dumps(
+    {
+        "type": "alert.escalated",
+        "timestamp": "2026-12-01T12:00:10Z",
+        "data": {
+            "alert_id": str(uuid.uuid4()),
+            "generation": 1,
+            "level": 1,
+            "account": str(ACCOUNT),
+            "kind": "market",
+            "severity": "critical",
+            "subject": "XAUUSD größer",
+            "first_raised_at": "2026-12-01T12:00:00Z",
+            "raised_at": "2026-12-01T12:00:00Z",
+            "deadline_at": "2026-12-01T12:01:00Z",
+            "occurrences": 1,
+        },
+    },
+    ensure_ascii=False,
+)
+
+
+def delivery(
+    url: str, *, number: int = 1, attempts: int = 1, kind: str = "webhook", secrets: Sequence[str] = (SECRET,),
+    payload: str = PAYLOAD,
+) -> Delivery:  # fmt: skip
+    """A claimed delivery to ``url``."""
+    return Delivery(
+        delivery_id=number,
+        message_id=f"alert-{number}.1.1",
+        payload=payload,
+        kind=kind,
+        url=url,
+        secrets=secrets,
+        attempts=attempts,
+        deadline_at=None,
+        user_id=ACCOUNT,
+        endpoint_id=uuid.uuid4(),
+    )
+
+
+class _Row(NamedTuple):
+    delivery: Delivery
+    attempts: int
+    free_at: float
+
+
+class MemoryOutbox:
+    """Claims with leases, as the table does; ``results`` are the notes, ``rests`` counts calls of `rest`."""
+
+    def __init__(self, *deliveries: Delivery, lease_seconds: float = 20.0) -> None:
+        self._rows = {each.delivery_id: _Row(each, 0, 0.0) for each in deliveries}
+        self._lease_seconds = lease_seconds
+        self.results: list[tuple[int, Result]] = []
+        self.rests = 0
+        #: Raised by the next calls of finish, one each.
+        self.errors: list[Exception] = []
+
+    @property
+    def is_empty(self) -> bool:
+        return not self._rows
+
+    def add(self, *deliveries: Delivery) -> None:
+        self._rows |= {each.delivery_id: _Row(each, 0, 0.0) for each in deliveries}
+
+    async def claim(self, most: int) -> list[Delivery]:
+        await asyncio.sleep(0)
+        now = time.monotonic()
+        due = [row for row in self._rows.values() if row.free_at <= now][:most]
+        for row in due:
+            claimed = row._replace(attempts=row.attempts + 1, free_at=now + self._lease_seconds)
+            self._rows[row.delivery.delivery_id] = claimed
+        return [row.delivery._replace(attempts=row.attempts + 1) for row in due]
+
+    async def finish(self, delivery: Delivery, result: Result) -> None:
+        await asyncio.sleep(0)
+        if self.errors:
+            raise self.errors.pop(0)
+        self.results.append((delivery.delivery_id, result))
+        row = self._rows.get(delivery.delivery_id)
+        if row is None or row.attempts != delivery.attempts:
+            return
+        if result.outcome == "failed":
+            wait = result.retry_after_seconds or 0.05
+            self._rows[delivery.delivery_id] = row._replace(free_at=time.monotonic() + wait)
+        else:
+            del self._rows[delivery.delivery_id]
+
+    async def rest(self) -> None:
+        self.rests += 1
