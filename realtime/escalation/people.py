@@ -11,8 +11,9 @@ import importlib.util
 import json
 import logging
 import sys
+import threading
 from contextvars import ContextVar
-from functools import partial
+from functools import cache, partial
 from typing import Any, Final
 from urllib.parse import parse_qsl, urlsplit
 
@@ -50,6 +51,7 @@ MISSING: Final = "people cannot be reached: install guardwire[notify] on every n
 
 #: Whether the running thread may connect to public addresses alone.
 _is_restricted: ContextVar[bool] = ContextVar("is_restricted", default=False)
+_loading: Final = threading.Lock()
 
 
 class ForbiddenAddress(ConnectionError):
@@ -82,7 +84,6 @@ class PeopleSender:
         self._allow_private = allow_private
         self._timeout_seconds = timeout_seconds
         self._threads = Threads("people", most=_MOST_AT_ONCE)
-        self._apprise: Any = None
 
     async def send(self, delivery: Delivery) -> Result:
         """Send once; a failure is a result too."""
@@ -105,23 +106,30 @@ class PeopleSender:
 
     def _notify(self, url: str, title: str, body: str) -> bool:
         """Whether the service took the message; runs in a thread."""
-        apprise = self._load()
+        apprise = _load()
         _is_restricted.set(not self._allow_private)
         service = apprise.Apprise()
         return bool(service.add(url)) and bool(
             service.notify(title=title, body=body, body_format=apprise.NotifyFormat.TEXT)
         )
 
-    def _load(self) -> Any:
-        if self._apprise is None:
-            import apprise
 
-            # Both log URLs, and bot tokens are part of them.
-            for name in ("apprise", "urllib3"):
-                logging.getLogger(name).setLevel(logging.CRITICAL + 1)
-            sys.addaudithook(_check_connect)
-            self._apprise = apprise
-        return self._apprise
+def _load() -> Any:
+    """The module apprise, loaded once."""
+    with _loading:
+        return _load_once()
+
+
+@cache
+def _load_once() -> Any:
+    import apprise
+
+    # Both log URLs, and bot tokens are part of them.
+    for name in ("apprise", "urllib3"):
+        logging.getLogger(name).setLevel(logging.CRITICAL + 1)
+    # Python has no way to remove a hook, so there is one for all threads.
+    sys.addaudithook(_check_connect)
+    return apprise
 
 
 def _check_connect(event: str, arguments: tuple[Any, ...]) -> None:
