@@ -10,12 +10,14 @@ import asyncio
 import importlib.util
 import json
 import logging
+import re
 import sys
 import threading
+from collections.abc import Iterable
 from contextvars import ContextVar
 from functools import cache, partial
 from typing import Any, Final
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import unquote
 
 from realtime.escalation.addresses import may_be_called
 from realtime.escalation.outbox import Delivery, Result
@@ -65,14 +67,15 @@ def is_installed() -> bool:
 
 def url_problem(url: str) -> str | None:
     """Why people cannot be reached by this URL, as a clause; None when they can, as far as its form tells."""
-    try:
-        parts = urlsplit(url)
-        names = {name.lower() for name, _ in parse_qsl(parts.query, keep_blank_values=True)}
-    except ValueError:
-        return "is no URL"
-    if parts.scheme not in SERVICES:
+    if url.partition("://")[0].lower() not in SERVICES:
         return f"must begin with one of {', '.join(f'{scheme}://' for scheme in SERVICES)}"
-    if not names <= _PARAMETERS:
+    # As apprise reads it: from the first question mark on, also in a fragment, and divided by semicolons too.
+    pairs = re.split("[&;]", url.partition("?")[2])
+    return _parameter_problem(unquote(pair.partition("=")[0]) for pair in pairs)
+
+
+def _parameter_problem(names: Iterable[str]) -> str | None:
+    if not {name.strip().lower() for name in names} <= _PARAMETERS | {""}:
         return f"may have the parameters {', '.join(sorted(_PARAMETERS))} and no others"
     return None
 
@@ -108,8 +111,12 @@ class PeopleSender:
         """Whether the service took the message; runs in a thread."""
         apprise = _load()
         _is_restricted.set(not self._allow_private)
+        read = apprise.plugins.url_to_dict(url)
+        # What apprise itself has read is what counts.
+        if not read or read["schema"] not in SERVICES or _parameter_problem(read["qsd"]) is not None:
+            return False
         service = apprise.Apprise()
-        return bool(service.add(url)) and bool(
+        return bool(service.add(read)) and bool(
             service.notify(title=title, body=body, body_format=apprise.NotifyFormat.TEXT)
         )
 

@@ -9,7 +9,6 @@ import sys
 import time
 from pathlib import Path
 
-import apprise
 import pytest
 
 from realtime.escalation.outbox import Result
@@ -102,23 +101,34 @@ def test_services_that_may_be_used(url: str) -> None:
         ("file:///etc/passwd", "must begin with one of"),
         ("tgram://123456:ABC/42/?template=/proc/self/environ", "no others"),
         ("tgram://123456:ABC/42/?Template=/proc/self/environ", "no others"),
-        ("slack://a/b/c/#alerts?template=/etc/passwd", None),
+        ("tgram://123456:ABC/42/?to=1;template=/etc/passwd", "no others"),
+        ("tgram://123456:ABC/42/?%74emplate=/etc/passwd", "no others"),
+        ("tgram://123456:ABC/42/?+template=/etc/passwd", "no others"),
+        ("slack://a/b/c/#alerts?template=/etc/passwd", "no others"),
         ("mailto://user:password@example.com?pgpkey=/etc/passwd", "no others"),
-        ("mailto://user:password@example.com?to=a@example.com;template=/etc/passwd", None),
-        ("mailto://[", "is no URL"),
+        ("mailto:user@example.com", "must begin with one of"),
     ],
 )
-def test_services_and_parameters_that_reach_into_this_machine_are_refused(
-    url: str, problem: str | None
-) -> None:
-    """None: the parameter is part of another one's value, or of the fragment, and apprise reads it so as well."""
+def test_services_and_parameters_that_reach_into_this_machine_are_refused(url: str, problem: str) -> None:
     found = url_problem(url)
-    if problem is None:
-        service = apprise.Apprise.instantiate(url)
-        assert not getattr(service, "template", None)
-    else:
-        assert found is not None
-        assert problem in found
+    assert found is not None
+    assert problem in found
+
+
+async def test_what_apprise_reads_in_a_url_is_what_counts(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """With the first check gone, as if it had read the URL otherwise, no file is sent either."""
+    monkeypatch.setattr("realtime.escalation.people.url_problem", lambda _: None)
+    (tmp_path / "secret").write_text("{}")
+    async with Receiver() as receiver:
+        for url in (
+            f"json://127.0.0.1:{receiver.port}/",
+            f"{gotify(receiver)}?template={tmp_path / 'secret'}",
+        ):
+            result = await PeopleSender(allow_private=True).send(delivery(url, kind="person"))
+            assert result.outcome == "failed"
+        assert receiver.connections == 0
 
 
 def test_without_the_extra_the_sentence_says_what_to_install() -> None:
