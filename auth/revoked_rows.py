@@ -1,4 +1,4 @@
-"""The statements on ``guardwire.revocations`` (queries/migrations/tables/0001_revocations.sql)."""
+"""The statements on ``guardwire.revocations`` (queries/migrations/tables/0001c_revocations.sql)."""
 
 from __future__ import annotations
 

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-REVISIONS: Final = ("0001", "0002", "0003", "0004", "0005", "0006", "0007", "0008")
+from queries.migrations.script import list_sql
+
+#: A revision is a number of `tables/NNNN_*.sql`.
+REVISIONS: Final = tuple(sorted({name[:4] for name in list_sql("tables")}))
 
 _REVISION: Final = "SELECT version_num FROM guardwire.migrations"
 _IS_THERE: Final = "SELECT to_regclass('guardwire.migrations') IS NOT NULL"

@@ -5,13 +5,10 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
-from importlib.resources import files
 from typing import Any, Final
 
 import asyncpg
-from alembic import command
-from alembic.config import Config
-from sqlalchemy import Connection, text
+from sqlalchemy import text
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
@@ -20,7 +17,9 @@ from sqlalchemy.pool import NullPool
 from queries.capture import backfill, forget_removal, list_accounts
 from queries.migrations.code import install_code
 from queries.migrations.existing import READ_COLUMNS, check_existing_tables, check_server
-from queries.migrations.script import execute_script, read_sql
+from queries.migrations.revisions import REVISIONS
+from queries.migrations.script import execute_script, run_files
+from queries.migrations.upgrade import upgrade
 from queries.search_path import connect_safely
 from realtime.errors import MigrationError
 
@@ -63,8 +62,6 @@ WHERE c.relnamespace = 'public'::regnamespace AND c.relname = ANY (:tables)
 
 _REVISION = text("SELECT version_num FROM guardwire.migrations")
 _FIRST_INBOX: Final = "0005"
-#: Scripts of a revision that call functions of this release, by the revision: they are run when those are there.
-_AFTER_CODE: Final = {_FIRST_INBOX: "0005_waiting_rows.sql", "0007": "0007_positions.sql"}
 _SURROUNDINGS = text("SELECT sentence FROM guardwire.check_surroundings() AS sentence")
 _CONFIGURE_NOTIFY = text("UPDATE guardwire.configuration SET notify = :notify WHERE notify <> :notify")
 
@@ -253,14 +250,18 @@ async def _upgrade_once(connection: AsyncConnection, progress: Callable[[str], N
     await connection.commit()
     await connection.execute(text(_ONE_AT_A_TIME))
     before = (await connection.execute(_REVISION)).scalar_one_or_none() or ""
-    await connection.run_sync(_upgrade)
+    if before > REVISIONS[-1]:
+        raise MigrationError(
+            f"the database is of a newer release: its revision is {before}, and this release knows {REVISIONS[-1]}"
+        )
+    await connection.run_sync(upgrade)
     repaired = await connection.run_sync(lambda sync: install_code(sync, roles=roles))
     # Before its first inbox a database has none of these triggers.
     for sentence in repaired if before >= _FIRST_INBOX else ():
         progress(sentence)
-    for revision, name in _AFTER_CODE.items():
+    for revision in REVISIONS:
         if before < revision:
-            await connection.run_sync(execute_script, read_sql("tables", name))
+            await connection.run_sync(run_files, "after_code", revision)
     if problems := (await connection.execute(_SURROUNDINGS)).scalars().all():
         await connection.rollback()
         raise MigrationError("; ".join(problems))
@@ -270,10 +271,3 @@ async def _upgrade_once(connection: AsyncConnection, progress: Callable[[str], N
 async def _is_migrated(connection: AsyncConnection) -> bool:
     found = await connection.execute(text("SELECT to_regclass('guardwire.accounts') IS NOT NULL"))
     return bool(found.scalar_one())
-
-
-def _upgrade(connection: Connection) -> None:
-    config = Config()
-    config.set_main_option("script_location", str(files("queries.migrations")))
-    config.attributes["connection"] = connection
-    command.upgrade(config, "head")

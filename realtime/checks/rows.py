@@ -116,7 +116,7 @@ async def _instruments(connection: Any, catalogue: Catalogue) -> frozenset[str]:
         rows = await connection.fetch(_INSTRUMENTS, _MOST_INSTRUMENTS)
         known = {values.fold(values.symbol(row[0])) for row in rows}
     if not catalogue.is_migrated:
-        known.update(re.findall(r"\('([A-Z0-9]+)', \d", read_sql("tables", "0001_instruments.sql")))
+        known.update(re.findall(r"\('([A-Z0-9]+)', \d", read_sql("tables", "0001b_instruments.sql")))
     return frozenset(known)
 
 

@@ -9,8 +9,6 @@ from urllib.parse import urlsplit
 
 import asyncpg
 import pytest
-from alembic.config import Config
-from alembic.script import ScriptDirectory
 
 from queries.migrations.revisions import REVISIONS
 from queries.migrations.run import migrate
@@ -113,13 +111,6 @@ async def test_the_schema_is_compared_with_what_this_release_reads(migrated_url:
         await connection.execute("UPDATE guardwire.migrations SET version_num = '9998'")
         assert await check_revision(connection) is None, "older nodes serve on while a newer release comes"
         assert METRICS.self_test_failed.get("schema") == 1
-
-
-def test_the_revisions_that_are_known_are_those_that_there_are() -> None:
-    config = Config()
-    config.set_main_option("script_location", "queries/migrations")
-    scripts = ScriptDirectory.from_config(config).walk_revisions()
-    assert tuple(script.revision for script in scripts)[::-1] == REVISIONS
 
 
 @pytest.mark.parametrize(("shift", "where"), [("3 seconds", "ahead of"), ("-3 seconds", "behind")])

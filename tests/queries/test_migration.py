@@ -14,8 +14,9 @@ from guardwire.patch import State
 from queries.channels import LIVE_QUERIES
 from queries.migrations import code, run
 from queries.migrations.code import triggers
+from queries.migrations.revisions import REVISIONS
 from queries.migrations.run import migrate
-from queries.migrations.script import read_sql
+from queries.migrations.script import list_sql, read_sql
 from realtime.audit.capture import TRIGGERS
 from realtime.errors import MigrationError
 from tests.databases import Databases
@@ -63,7 +64,7 @@ async def older(database_url: str) -> AsyncIterator[Any]:
 @pytest.fixture
 def platforms_tables() -> str:
     """Statements that make the tables of a platform alone."""
-    script = read_sql("tables", "0001_tables.sql")
+    script = read_sql("tables", "0001a_tables.sql")
     return script[script.index("DO $$") : script.index("CREATE TABLE guardwire.")]
 
 
@@ -275,6 +276,21 @@ SELECT (SELECT jsonb_agg(to_jsonb(a)) FROM guardwire.accounts AS a), (SELECT to_
         WHERE p.pronamespace = 'guardwire'::regnamespace),
        (SELECT jsonb_agg(concat(t.oid, t.tgname, t.tgenabled) ORDER BY t.oid) FROM pg_trigger AS t)
 """
+
+
+def test_each_number_of_the_sql_files_is_a_revision_and_none_is_left_out() -> None:
+    assert [int(revision) for revision in REVISIONS] == list(range(1, len(REVISIONS) + 1))
+    for name in (*list_sql("tables"), *list_sql("after_code")):
+        assert re.fullmatch(r"\d{4}[a-z]?_[a-z_]+\.sql", name)
+        assert name[:4] in REVISIONS
+
+
+async def test_a_database_of_a_newer_release_is_refused_and_left_as_it_is(migrated_url: str) -> None:
+    async with connected(migrated_url) as connection:
+        await connection.execute("UPDATE guardwire.migrations SET version_num = '9998'")
+        with pytest.raises(MigrationError, match="of a newer release: its revision is 9998"):
+            await migrate(migrated_url)
+        assert await connection.fetchval("SELECT version_num FROM guardwire.migrations") == "9998"
 
 
 async def test_migrating_again_changes_nothing(migrated_url: str) -> None:

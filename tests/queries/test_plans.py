@@ -53,7 +53,7 @@ def crowded_template(databases: Databases) -> Iterator[str]:
 
 async def fill(url: str) -> None:
     connection = await asyncpg.connect(url)
-    await connection.execute(read_sql("tables", "0001_tables.sql"))
+    await connection.execute(read_sql("tables", "0001a_tables.sql"))
     await connection.execute("DROP SCHEMA guardwire CASCADE")
     await connection.execute(
         """INSERT INTO reconciliation_logs (user_id, mt5_position_id, event_type, matched, symbol, direction,

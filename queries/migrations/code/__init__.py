@@ -9,12 +9,11 @@ from __future__ import annotations
 
 import hashlib
 import re
-from importlib.resources import files
 from typing import Final
 
 from sqlalchemy import Connection, text
 
-from queries.migrations.script import execute_script, read_sql
+from queries.migrations.script import execute_script, list_sql, read_sql
 
 _TRIGGERS: Final = "95_triggers.sql"
 _ROLES: Final = "96_roles.sql"
@@ -63,18 +62,10 @@ CREATE TRIGGER guardwire_move AFTER DELETE ON {table} FOR EACH ROW EXECUTE FUNCT
 _MAY_BE_PARTITIONED: Final = {"public.reconciliation_logs": "l", "public.equity_snapshots": "e"}
 
 
-def _names() -> list[str]:
-    return sorted(
-        each.name
-        for each in files("queries.migrations").joinpath("code").iterdir()
-        if each.name.endswith(".sql")
-    )
-
-
 def digest() -> str:
     """SHA-256 of all files, in hexadecimal."""
     digest = hashlib.sha256()
-    for name in _names():
+    for name in list_sql("code"):
         digest.update(read_sql("code", name).encode())
     return digest.hexdigest()
 
@@ -91,7 +82,7 @@ def install_code(connection: Connection, *, roles: bool = False) -> list[str]:
     is_new = connection.execute(_DIGEST).scalar_one() != ours or connection.execute(_ARE_GONE).scalar_one()
     if is_new:
         execute_script(connection, _DROP_FUNCTIONS)
-        for name in _names():
+        for name in list_sql("code"):
             if name not in (_TRIGGERS, _ROLES, *_RIGHTS.values()):
                 execute_script(connection, read_sql("code", name))
     repaired = _repair_triggers(connection)
