@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from queries.guards import GUARDS
 from queries.live_query import LiveQueries
-from queries.positions import POSITIONS
+from queries.positions import BOOK, POSITIONS
 from queries.status import STATUS
 
-LIVE_QUERIES = LiveQueries((STATUS, POSITIONS, GUARDS))
+LIVE_QUERIES = LiveQueries((STATUS, POSITIONS, GUARDS), book=BOOK)

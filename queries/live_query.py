@@ -15,7 +15,6 @@ import asyncpg
 
 from guardwire.patch import State
 from guardwire.state import STATE_VERSION
-from queries.book import BOOK
 from queries.records import ends_true
 from queries.timestamps import iso
 from realtime.owners import count_blocked
@@ -25,7 +24,7 @@ class LiveQuery(NamedTuple):
     """A channel: its name, the columns that it reads, and the pure function from a row of them to its state.
 
     ``columns`` is a select list over `watched` (the accounts asked for), `account` (guardwire.accounts), `limits`
-    (guardwire.limits), `defaults` (the limits of an account that set none), `book` (the open positions, `book.py`)
+    (guardwire.limits), `defaults` (the limits of an account that set none), `book` (the account's open positions)
     and `backfill`; `account` and `limits` are null for an account that never wrote a row. Each of the
     ``collections`` is a column that holds an array of records (`records.py`), whose last fields say whether they
     are the account's own.
@@ -81,13 +80,16 @@ def database_epoch(wire_epoch: int) -> int:
 
 
 class LiveQueries:
-    """The channels of one deployment, ready to be evaluated over any number of accounts at once."""
+    """The channels of one deployment, ready to be evaluated over any number of accounts at once.
 
-    def __init__(self, channels: Sequence[LiveQuery]) -> None:
+    ``book`` is the subquery of an account's open positions (`queries.positions.BOOK`).
+    """
+
+    def __init__(self, channels: Sequence[LiveQuery], *, book: str) -> None:
         self.channels = tuple(channels)
         self._collections = tuple(name for channel in channels for name in channel.collections)
         self.statement = _STATEMENT.format(
-            columns=",\n       ".join(channel.columns.strip() for channel in channels), book=BOOK
+            columns=",\n       ".join(channel.columns.strip() for channel in channels), book=book
         )
 
     async def evaluate(

@@ -11,6 +11,7 @@ import asyncpg
 
 from queries.channels import LIVE_QUERIES
 from queries.live_query import LiveQueries, LiveQuery, wire_epoch
+from queries.positions import BOOK
 from realtime.feed.loop import BATCH
 from realtime.feed.sweep import sweep
 from realtime.history import Stored
@@ -123,7 +124,8 @@ async def test_an_account_that_cannot_be_read_stands_in_nobodys_way(
         [
             LiveQuery("status", status.columns + ", watched.user_id AS owner", raising),
             *LIVE_QUERIES.channels[1:],
-        ]
+        ],
+        book=BOOK,
     )
     async with feed_node(migrated_url) as node:
         node.feed._live_queries = queries

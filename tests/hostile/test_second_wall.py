@@ -22,6 +22,7 @@ from websockets.exceptions import ConnectionClosed
 from guardwire.state import CHANNELS
 from queries.channels import LIVE_QUERIES
 from queries.live_query import LiveQueries
+from queries.positions import BOOK
 from realtime.delivery.sent_state import SentState
 from realtime.history import Edge, Step
 from realtime.metrics import METRICS
@@ -83,7 +84,7 @@ PREDICATES = {
 async def test_a_row_that_holds_anything_of_another_account_is_no_result(
     writer: DatabaseWriter, caplog: pytest.LogCaptureFixture, what: str
 ) -> None:
-    careless = LiveQueries(LIVE_QUERIES.channels)
+    careless = LiveQueries(LIVE_QUERIES.channels, book=BOOK)
     before, after = PREDICATES[what]
     assert careless.statement.count(before) == 1
     careless.statement = careless.statement.replace(before, after)
