@@ -112,21 +112,16 @@ def position(ticket: Ticket, reference: Reference, currency: str | None) -> dict
     instrument = known or Instrument(symbol="", contract_size=Decimal(1), quote_currency=currency or "USD")
     amount = profit(row, ticket.price, instrument)
     worth, worth_in = reference.convert(amount or Decimal(0), instrument.quote_currency, currency)
-    entry = values.price(row.entry_price)
     is_decorated = known is not None and symbol is not None and known.symbol != values.fold(symbol)
     return {
         "position_id": ticket.position_id,
         "symbol": symbol,
-        "direction": values.direction(row.direction),
-        "volume": values.volume(row.volume),
-        "entry_price": entry,
+        **row.terms,
         "entry_time": values.iso(ticket.entry_time),
-        "current_price": entry if ticket.price is None else ticket.price,
+        "current_price": row.terms["entry_price"] if ticket.price is None else ticket.price,
         "unrealized_pnl": None if amount is None else values.rounded(worth),
         "unrealized_pnl_pct": profit_pct(row, ticket.price),
         "pnl_currency": worth_in,
-        "take_profit": values.price(row.take_profit),
-        "stop_loss": values.price(row.stop_loss),
         "contract_size_assumed": None if known else True,
         "instrument": known.symbol if known is not None and is_decorated else None,
         "last_updated_at": values.iso(arrival.updated_at),
@@ -134,7 +129,7 @@ def position(ticket: Ticket, reference: Reference, currency: str | None) -> dict
         if ticket.unconfirmed_since is None
         else values.iso(ticket.unconfirmed_since),
         "matched": None if row.match == 1 else row.match,
-        "divergence_reason": None if row.match == 1 else values.text(row.divergence_reason),
+        "divergence_reason": None if row.match == 1 else row.terms["divergence_reason"],
     }
 
 

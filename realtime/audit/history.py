@@ -58,18 +58,22 @@ class LogRow:
         return values.user(self.user_id)
 
     @cached_property
-    def terms(self) -> tuple[Any, ...]:
-        """Everything that it says about a position but the price and the times."""
-        return (
-            values.volume(self.volume),
-            values.direction(self.direction),
-            values.fold(values.symbol(self.symbol)),
-            values.price(self.entry_price),
-            values.price(self.take_profit),
-            values.price(self.stop_loss),
-            self.match,
-            values.text(self.divergence_reason),
-        )
+    def terms(self) -> dict[str, Any]:
+        """All that it says about a position but the symbol, the price and the times, by the field that shows it."""
+        return {
+            "direction": values.direction(self.direction),
+            "volume": values.volume(self.volume),
+            "entry_price": values.price(self.entry_price),
+            "take_profit": values.price(self.take_profit),
+            "stop_loss": values.price(self.stop_loss),
+            "matched": self.match,
+            "divergence_reason": values.text(self.divergence_reason),
+        }
+
+    def says_the_same(self, other: LogRow) -> bool:
+        """Whether two rows about a position differ in no more than the price and the times."""
+        symbols = {values.fold(values.symbol(each.symbol)) for each in (self, other)}
+        return len(symbols) == 1 and self.terms == other.terms
 
     @cached_property
     def usable(self) -> bool:

@@ -28,12 +28,12 @@ State = Mapping[str, Any]
 
 _BOOK: Final = ("status", "open_positions_count", "matched_positions", "divergences_detected")
 _TOTALS: Final = ("total_positions", "total_unrealized_pnl", "currency")
-_POSITION: Final = (
-    "symbol", "direction", "volume", "entry_price", "take_profit", "stop_loss", "instrument", "matched",
-     "divergence_reason",
-)  # fmt: skip
 _PRICE: Final = ("current_price", "unrealized_pnl_pct")
 _PROFIT: Final = ("unrealized_pnl", "pnl_currency")
+#: Fields of a position that have doubts of their own; the others are as certain as its ticket.
+_DOUBTED_APART: Final = {
+    *_PRICE, *_PROFIT, "position_id", "entry_time", "last_updated_at", "contract_size_assumed", "unconfirmed_since",
+}  # fmt: skip
 _OVERALL: Final = ("system_status", "any_positions_should_close")
 _LATEST: Final = ("current_equity", "currency", "last_checked_at")
 _IN_DOUBT: Final = ("doubt", "doubted_equity")
@@ -121,7 +121,8 @@ class _Judge:
         if expected is None or shown is None:
             self._found.add(path, expected or ABSENT, shown or ABSENT, doubtful=doubtful)
             return
-        self._found.compare(path, expected, shown, _POSITION, doubtful=doubtful)
+        certain = sorted((expected.keys() | shown.keys()) - _DOUBTED_APART)
+        self._found.compare(path, expected, shown, certain, doubtful=doubtful)
         self._found.compare(path, expected, shown, _PRICE, doubtful=doubtful or self._doubt.of_price(ticket))
         unsure = self._doubt.of_syncs or self._doubt.of_the_past or self._doubt.of_lost_rows
         self._found.compare(path, expected, shown, ["unconfirmed_since"], doubtful=doubtful or unsure)

@@ -111,7 +111,7 @@ def _event_type(tickets: Tickets, arrival: Arrival, row: LogRow, user_id: UUID) 
 
 
 def _change(before: LogRow | None, row: LogRow) -> str | None:
-    if before is not None and before.terms == row.terms:
+    if before is not None and row.says_the_same(before):
         return None
     if row.match == 2:
         return "divergence_detected"

@@ -5,36 +5,19 @@ a number as text, or a moment in UTC, before it leaves the database.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any, Final
+
+from realtime.audit.history import EquityRow, LogRow
 
 #: The columns of the log that say something, by the field of `LogRow`.
 LOG_COLUMNS: Final = {
-    "id": "id",
-    "user_id": "user_id",
-    "ticket": "mt5_position_id",
-    "event_type": "event_type",
-    "symbol": "symbol",
-    "direction": "direction",
-    "volume": "volume",
-    "entry_price": "entry_price",
-    "current_price": "current_price",
-    "take_profit": "take_profit",
-    "stop_loss": "stop_loss",
-    "matched": "matched",
-    "divergence_reason": "divergence_reason",
-    "close_reason": "close_reason",
-    "closed_price": "closed_price",
-    "pnl_gbp": "pnl_gbp",
-    "status": "status",
-    "error_message": "error_message",
-    "created_at": "created_at",
-    "updated_at": "updated_at",
+    each.name: "mt5_position_id" if each.name == "ticket" else each.name
+    for each in fields(LogRow)
+    if each.name != "inserted"
 }
 #: The columns of `equity_snapshots`, by the field of `EquityRow`.
-EQUITY_COLUMNS: Final = {
-    name: name for name in ("id", "user_id", "equity", "balance", "currency", "cash_flow", "created_at")
-}
+EQUITY_COLUMNS: Final = {each.name: each.name for each in fields(EquityRow) if each.name != "inserted"}
 
 _MOMENTS: Final = ("created_at", "updated_at")
 
