@@ -25,6 +25,7 @@ from realtime.database import engine_for
 from realtime.delivery.balance import Balance
 from realtime.delivery.drain import Drain
 from realtime.delivery.http import account
+from realtime.delivery.http.access import StreamAccess
 from realtime.delivery.http.application import Application
 from realtime.delivery.http.poll import StateEndpoint
 from realtime.delivery.http.service import credential_routes, operation_routes, page_routes
@@ -165,23 +166,18 @@ class Node:
         ]
 
     def _stream_routes(self) -> list[BaseRoute]:
+        access = StreamAccess(
+            hub=self.hub,
+            store=self._store,
+            recheck=self._access.recheck,
+            admission=self._admission,
+            drain=self._drain,
+        )
+        authenticator = self._access.authenticator
         stream = EventStreamEndpoint(
-            hub=self.hub,
-            store=self._store,
-            authenticate=self._access.authenticator.from_headers_or_ticket,
-            recheck=self._access.recheck,
-            drain=self._drain,
-            timing=self._timing,
-            admission=self._admission,
+            access, authenticate=authenticator.from_headers_or_ticket, timing=self._timing
         )
-        state = StateEndpoint(
-            hub=self.hub,
-            store=self._store,
-            authenticate=self._access.authenticator.require,
-            recheck=self._access.recheck,
-            admission=self._admission,
-            drain=self._drain,
-        )
+        state = StateEndpoint(access, authenticate=authenticator.require)
         return [
             Route("/api/v1/stream", stream, methods=["GET"], name="stream"),
             Route("/api/v1/state", state, methods=["GET"], name="state"),

@@ -19,6 +19,7 @@ from auth.development import DevelopmentKey
 from auth.identity import Identity
 from auth.tokens import Verifier
 from realtime.delivery.drain import Drain
+from realtime.delivery.http.access import StreamAccess
 from realtime.delivery.http.application import Application
 from realtime.delivery.http.poll import StateEndpoint
 from realtime.delivery.http.stream import EventStreamEndpoint
@@ -86,23 +87,15 @@ class StreamServer:
             changes=lambda: len(self.revoked),
         )
         authenticator = Authenticator(verifier=verifier)
-        stream = EventStreamEndpoint(
+        access = StreamAccess(
             hub=self.hub,
             store=None,
-            authenticate=authenticator.from_headers_or_ticket,
-            recheck=verifier.recheck,
-            drain=self.drain,
-            timing=SHORT,
-            admission=self.admission,
-        )
-        state = StateEndpoint(
-            hub=self.hub,
-            store=None,
-            authenticate=authenticator.require,
             recheck=verifier.recheck,
             admission=self.admission,
             drain=self.drain,
         )
+        stream = EventStreamEndpoint(access, authenticate=authenticator.from_headers_or_ticket, timing=SHORT)
+        state = StateEndpoint(access, authenticate=authenticator.require)
         self._server = Server(
             Application(
                 [

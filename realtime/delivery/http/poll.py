@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Callable
 from typing import Final
 
 from starlette.datastructures import QueryParams
@@ -12,10 +11,9 @@ from starlette.exceptions import HTTPException
 from starlette.types import Receive, Scope, Send
 
 from auth.identity import Identity
-from auth.refusals import Reason, refusal
 from guardwire.messages import Resume
 from guardwire.state import CHANNELS
-from realtime.delivery.drain import Drain
+from realtime.delivery.http.access import StreamAccess
 from realtime.delivery.http.parameters import Authenticate, channels_parameter, since_parameter
 from realtime.delivery.http.responses import (
     Answer,
@@ -25,13 +23,11 @@ from realtime.delivery.http.responses import (
     send_complete,
     strong_tag,
 )
-from realtime.delivery.hub import Hub, Waiter
-from realtime.delivery.limits import Admission
+from realtime.delivery.hub import Waiter
 from realtime.delivery.sent_state import Frame, SentState, count
 from realtime.delivery.stream import Close, Output, Stream, Timing
 from realtime.delivery.watched_account import WatchedAccount
 from realtime.errors import UnavailableError
-from realtime.history import Store
 from realtime.metrics import METRICS
 from realtime.snapshot import Channels, Freshness
 
@@ -46,22 +42,9 @@ _TIMING: Final = Timing(ping_seconds=float("inf"))
 class StateEndpoint:
     """GET /api/v1/state, as an ASGI application."""
 
-    def __init__(
-        self,
-        *,
-        hub: Hub,
-        store: Store | None,
-        authenticate: Authenticate,
-        recheck: Callable[[Identity], Reason | None],
-        admission: Admission,
-        drain: Drain,
-    ) -> None:
-        self._hub = hub
-        self._store = store
+    def __init__(self, access: StreamAccess, *, authenticate: Authenticate) -> None:
+        self._access = access
         self._authenticate = authenticate
-        self._recheck = recheck
-        self._admission = admission
-        self._drain = drain
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -76,16 +59,13 @@ class StateEndpoint:
             await self._answer_newest(scope, send, identity, channels)
             return
         # A held connection is a stream in disguise, so it counts as one.
-        self._drain.refuse()
-        async with self._admission.admitted(identity.user_id):
-            counted = self._drain.counting(METRICS.long_polls)
-            with counted, Waiter.attached(self._hub, identity.user_id) as waiter:
-                first, stream = await self._poll(waiter, identity, channels, since, wait_seconds)
-                await _answer_poll(scope, send, waiter.account, first, stream)
+        async with self._access.following(identity, METRICS.long_polls) as waiter:
+            first, stream = await self._poll(waiter, identity, channels, since, wait_seconds)
+            await _answer_poll(scope, send, waiter.account, first, stream)
 
     async def _answer_newest(self, scope: Scope, send: Send, identity: Identity, channels: Channels) -> None:
-        account = self._hub.reading(identity.user_id)
-        newest = account.snapshot or await account.first_snapshot(self._store, time.monotonic())
+        account = self._access.hub.reading(identity.user_id)
+        newest = account.snapshot or await account.first_snapshot(self._access.store, time.monotonic())
         fresh = account.freshness(time.monotonic())
         frame = SentState(identity.user_id, channels, newest).whole(newest, fresh)
         await _respond(scope, send, frame, fresh, stale=account.stale)
@@ -97,8 +77,8 @@ class StateEndpoint:
         heartbeat because freshness changed, or a close. Raises AuthenticationError when the token ends meanwhile.
         """
         account = waiter.account
-        newest = await account.snapshot_for(since.position, self._store, time.monotonic())
-        path = await account.path_from(since.position, newest, self._store)
+        newest = await account.snapshot_for(since.position, self._access.store, time.monotonic())
+        path = await account.path_from(since.position, newest, self._access.store)
         now = time.monotonic()
         stream = Stream(now, _TIMING, secrets.randbits(64), identity)
         outputs = stream.open_for_poll(
@@ -108,12 +88,10 @@ class StateEndpoint:
         outputs = outputs or waiter.follow(stream, now)
         deadline = now + wait_seconds
         while not outputs and (left_seconds := deadline - time.monotonic()) > 0:
-            if self._drain.should_leave():
+            if self._access.drain.should_leave():
                 break
             await waiter.wait(min(left_seconds, _LOOK_SECONDS))
-            reason = self._recheck(identity)
-            if reason is not None:
-                raise refusal(reason)
+            self._access.require_valid(identity)
             outputs = waiter.follow(stream, time.monotonic())
         return outputs[0] if outputs else None, stream
 

@@ -16,17 +16,14 @@ from starlette.datastructures import QueryParams
 from starlette.types import Receive, Scope, Send
 
 from auth.identity import Identity
-from auth.refusals import Reason, refusal
 from guardwire.errors import CloseCode
 from guardwire.messages import Error, Resume, encode
 from realtime.delivery.connection_log import EVENT_STREAM, report_close, reported
-from realtime.delivery.drain import Drain
+from realtime.delivery.http.access import StreamAccess
 from realtime.delivery.http.parameters import Authenticate, channels_parameter, position_of, since_parameter
-from realtime.delivery.hub import Hub, Waiter
-from realtime.delivery.limits import Admission
+from realtime.delivery.hub import Waiter
 from realtime.delivery.sent_state import Frame, count
 from realtime.delivery.stream import Close, Outputs, Stream, Timing, retry_after_ms
-from realtime.history import Store
 from realtime.logs import SESSION_ID
 from realtime.metrics import METRICS
 from realtime.snapshot import Channels, Snapshot
@@ -51,36 +48,19 @@ _LOOK_SECONDS: Final = 1.0
 class EventStreamEndpoint:
     """GET /api/v1/stream, as an ASGI application."""
 
-    def __init__(
-        self,
-        *,
-        hub: Hub,
-        store: Store | None,
-        authenticate: Authenticate,
-        recheck: Callable[[Identity], Reason | None],
-        drain: Drain,
-        timing: Timing,
-        admission: Admission,
-    ) -> None:
-        self._hub = hub
-        self._store = store
+    def __init__(self, access: StreamAccess, *, authenticate: Authenticate, timing: Timing) -> None:
+        self._access = access
         self._authenticate = authenticate
-        self._recheck = recheck
-        self._drain = drain
         # HTTP has no pings: a peer that is gone is noticed when it takes nothing.
         self._timing = dataclasses.replace(timing, ping_seconds=float("inf"))
-        self._admission = admission
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Stream until the client leaves, its token ends, or it takes nothing for too long."""
         identity = await self._authenticate(scope)
-        self._drain.refuse()
         query = QueryParams(scope["query_string"])
         channels, resume = channels_parameter(query), _last_event_id(scope) or since_parameter(query)
-        async with self._admission.admitted(identity.user_id):
-            counted = self._drain.counting(METRICS.event_streams)
-            with counted, Waiter.attached(self._hub, identity.user_id) as waiter:
-                await self._stream(scope, receive, send, waiter, identity, channels, resume)
+        async with self._access.following(identity, METRICS.event_streams) as waiter:
+            await self._stream(scope, receive, send, waiter, identity, channels, resume)
 
     async def _stream(
         self,
@@ -93,10 +73,8 @@ class EventStreamEndpoint:
         resume: Resume | None,
     ) -> None:
         position = None if resume is None else resume.position
-        newest = await waiter.account.snapshot_for(position, self._store, time.monotonic())
-        reason = self._recheck(identity)
-        if reason is not None:  # the read may have taken seconds
-            raise refusal(reason)
+        newest = await waiter.account.snapshot_for(position, self._access.store, time.monotonic())
+        self._access.require_valid(identity)  # the read may have taken seconds
         scope["extensions"][KEEP_SMALL]()
         stream = Stream(time.monotonic(), self._timing, secrets.randbits(64), identity)
         SESSION_ID.set(stream.session_id)
@@ -124,7 +102,9 @@ class EventStreamEndpoint:
         self, stream: Stream, waiter: Waiter, newest: Snapshot, channels: Channels, resume: Resume | None
     ) -> Outputs:
         account = waiter.account
-        path = await account.path_from(None if resume is None else resume.position, newest, self._store)
+        path = await account.path_from(
+            None if resume is None else resume.position, newest, self._access.store
+        )
         now = time.monotonic()
         return stream.open(
             newest,
@@ -137,9 +117,9 @@ class EventStreamEndpoint:
         )
 
     def _next(self, stream: Stream, waiter: Waiter, identity: Identity) -> Outputs:
-        if self._drain.should_leave():
+        if self._access.drain.should_leave():
             return stream.draining(retry_after_ms(CloseCode.DRAINING))
-        reason = self._recheck(identity)
+        reason = self._access.recheck(identity)
         if reason is not None:
             return stream.revoked(reason)
         now = time.monotonic()
