@@ -5,21 +5,20 @@ from __future__ import annotations
 import secrets
 import shutil
 import signal
-import time
 from pathlib import Path
-from typing import Final
+from typing import ClassVar, Final
 
 from realtime.embedded.account import ServerAccount
 from realtime.embedded.child import Child
-from realtime.embedded.folder import OwnedFolder, free_port, remembered_port
+from realtime.embedded.folder import OwnedFolder
 from realtime.embedded.programs import PostgresPrograms
+from realtime.embedded.server import EmbeddedServer
 from realtime.errors import FolderUnusable, ServerNotReady
 
 USER: Final = "guardwire"
 DATABASE: Final = "guardwire"
-#: A kept cluster may have to replay its WAL first.
-READY_SECONDS: Final = 60.0
-START_ATTEMPTS: Final = 5
+#: The last line of the postmaster's lock file is its state.
+_LOCK_FILE_LINES: Final = 8
 
 SETTINGS: Final = {
     # No socket file: other accounts cannot reach it, and no path can be too long for one.
@@ -45,8 +44,13 @@ THROWAWAY_SETTINGS: Final = {
 }
 
 
-class Postgres:
-    """One PostgreSQL server; ``start`` and ``end`` may be called again, on the same data and port."""
+class Postgres(EmbeddedServer):
+    """One PostgreSQL server."""
+
+    name: ClassVar[str] = "PostgreSQL"
+    #: A kept cluster may have to replay its WAL first.
+    ready_seconds: ClassVar[float] = 60.0
+    port_is_taken: ClassVar[str] = "create any TCP/IP sockets"
 
     def __init__(
         self,
@@ -57,14 +61,12 @@ class Postgres:
         beside: Path | None = None,
     ) -> None:
         """Keep the data in ``owned``, or in ``beside`` when the account cannot enter that; starts nothing."""
+        super().__init__(owned)
         self._programs = programs
         self._account = account
-        self._owned = owned
         self.cluster = (beside or owned.path) / f"postgresql-{programs.major}"
+        self._lock_file = self.cluster / "postmaster.pid"
         self._password_file = owned.path / f"postgresql-{programs.major}.password"
-        self._log = owned.path / "postgresql.log"
-        self._child: Child | None = None
-        self.port = 0
 
     @property
     def url(self) -> str:
@@ -73,15 +75,8 @@ class Postgres:
             f"postgresql://{USER}:{self._password_file.read_text().strip()}@127.0.0.1:{self.port}/{DATABASE}"
         )
 
-    @property
-    def pid(self) -> int | None:
-        """Process id of the postmaster; None when it does not run."""
-        return self._child.pid if self._child and not self._child.has_ended else None
-
-    def start(self) -> None:
-        """Make the cluster if it is missing, start the server, and return when it accepts connections."""
-        if self.pid is not None:
-            return
+    def begin(self) -> None:
+        """Make the cluster if it is missing, and start the server without waiting."""
         if not self.cluster.exists():
             self._make_cluster()
         if not self._password_file.exists():
@@ -89,24 +84,7 @@ class Postgres:
                 f"{self.cluster} is there, but the file with its password, {self._password_file.name}, is not. "
                 f"Start from an empty folder: rm -r '{self.cluster}'."
             )
-        # We hold the folder's lock, which its servers inherit, so the server that wrote this file has ended.
-        (self.cluster / "postmaster.pid").unlink(missing_ok=True)
-        for attempt in range(START_ATTEMPTS):
-            if self.port == 0:
-                self.port = (
-                    free_port()
-                    if self._owned.throwaway
-                    else remembered_port(self._owned.path / "postgresql.port")
-                )
-            self._child = self._spawn(self._programs.postgres, *self._arguments(), log=self._log)
-            if self._is_ready():
-                return
-            words = self._child.last_words()
-            self.end()
-            if "create any TCP/IP sockets" not in words or attempt == START_ATTEMPTS - 1:
-                raise ServerNotReady(f"PostgreSQL did not start, see {self._log}: {words}")
-            self.port = 0  # another program took the port in between
-            (self._owned.path / "postgresql.port").unlink(missing_ok=True)
+        super().begin()
 
     def end(self) -> None:
         """End the server and wait until it has ended; without a checkpoint when its data is thrown away."""
@@ -120,17 +98,15 @@ class Postgres:
         settings = SETTINGS | (THROWAWAY_SETTINGS if self._owned.throwaway else {}) | {"port": str(self.port)}
         return ["-D", str(self.cluster), *(f"--{name}={value}" for name, value in settings.items())]
 
+    def _spawn_server(self) -> Child:
+        # We hold the folder's lock, which its servers inherit, so the server that wrote this file has ended.
+        self._lock_file.unlink(missing_ok=True)
+        return self._spawn(self._programs.postgres, *self._arguments(), log=self._log)
+
     def _is_ready(self) -> bool:
-        """Wait until the postmaster writes "ready" to its lock file, which needs no connection."""
-        assert self._child is not None
-        lock_file = self.cluster / "postmaster.pid"
-        deadline = time.monotonic() + READY_SECONDS
-        while not self._child.has_ended and time.monotonic() < deadline:
-            lines = lock_file.read_text().splitlines() if lock_file.exists() else []
-            if len(lines) >= 8 and lines[7].strip() == "ready":
-                return True
-            time.sleep(0.005)
-        return False
+        """Whether the postmaster has written "ready" to its lock file, which is read without a connection."""
+        lines = self._lock_file.read_text().splitlines() if self._lock_file.exists() else []
+        return len(lines) >= _LOCK_FILE_LINES and lines[_LOCK_FILE_LINES - 1].strip() == "ready"
 
     def _make_cluster(self) -> None:
         """Make a cluster under a temporary name first, so that an interrupted start leaves no incomplete one."""
@@ -159,7 +135,7 @@ class Postgres:
     def _run(self, program: Path, *arguments: str, stdin: str = "") -> None:
         """Run a program that prepares the cluster, and wait for its end."""
         child = self._spawn(program, *arguments, log=self._owned.path / "initdb.log", stdin=stdin)
-        done = child.wait(READY_SECONDS)
+        done = child.wait(self.ready_seconds)
         child.end()
         if not done:
             raise ServerNotReady(f"{program.name} failed, see {child.log}: {child.last_words()}")

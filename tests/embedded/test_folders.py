@@ -14,6 +14,7 @@ import asyncpg
 import pytest
 
 from realtime.embedded import EmbeddedServers, server_account
+from realtime.embedded.folder import free_port
 from realtime.errors import FolderInUse, FolderUnusable
 from tests.embedded.conftest import Ordinary, StartOwner
 
@@ -79,12 +80,9 @@ def test_a_port_that_is_taken_between_the_check_and_the_start_is_no_obstacle(
 ) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         taken = iter([listener.getsockname()[1]] * 2)
-        for module in ("postgres", "redis"):
-            real = sys.modules[f"realtime.embedded.{module}"].free_port
-            monkeypatch.setattr(
-                f"realtime.embedded.{module}.remembered_port",
-                lambda _, real=real: next(taken, None) or real(),
-            )
+        monkeypatch.setattr(
+            "realtime.embedded.server.remembered_port", lambda _: next(taken, None) or free_port()
+        )
         with EmbeddedServers.start(data_folder) as servers:
             assert servers.postgres is not None
             assert servers.redis is not None
