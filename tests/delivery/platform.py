@@ -4,12 +4,33 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from decimal import Decimal
-from typing import Any
+from typing import Any, Final
 from uuid import UUID, uuid4
 
 from tests.inbox import apply_inbox
 
 NINE, TEN = (datetime(2025, 1, 15, hour, tzinfo=UTC) for hour in (9, 10))
+#: The position of `Platform.log` as REST shows it, besides what names it and its last update. The example of the API's
+#: documents is the same position.
+GOLD: Final = {
+    "symbol": "XAUUSD",
+    "direction": "buy",
+    "volume": 0.1,
+    "entry_price": 1950.5,
+    "entry_time": "2025-01-15T09:00:00.000000Z",
+    "current_price": 1955.75,
+    "unrealized_pnl": 52.5,
+    "unrealized_pnl_pct": 0.27,
+    "pnl_currency": "USD",
+    "contract_size_assumed": False,
+    "take_profit": None,
+    "stop_loss": 1940.0,
+    "status": "open",
+    "matched_with_bot": True,
+    "instrument": None,
+    "divergence_reason": None,
+    "unconfirmed_since": None,
+}
 
 
 class Platform:

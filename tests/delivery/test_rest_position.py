@@ -20,7 +20,7 @@ from queries.migrations.run import migrate
 from queries.position_by_id import STATEMENT
 from realtime.delivery.http.account import BURST
 from realtime.metrics import METRICS
-from tests.delivery.platform import NINE, Platform
+from tests.delivery.platform import GOLD, NINE, Platform
 from tests.delivery.rest_server import RestServer, rest_server
 from tests.inbox import apply_inbox
 
@@ -69,24 +69,8 @@ async def test_an_open_position_has_every_field_of_the_contract(
     assert await found(server, position_id) == {
         "position_id": str(position_id),
         "ticket": 9223372036854775807,
-        "symbol": "XAUUSD",
-        "direction": "buy",
-        "volume": 0.1,
-        "entry_price": 1950.5,
-        "entry_time": "2025-01-15T09:00:00.000000Z",
-        "current_price": 1955.75,
-        "unrealized_pnl": 52.5,
-        "unrealized_pnl_pct": 0.27,
-        "pnl_currency": "USD",
-        "contract_size_assumed": False,
-        "take_profit": None,
-        "stop_loss": 1940.0,
-        "status": "open",
-        "matched_with_bot": True,
         "last_updated_at": "2025-01-15T09:00:00.000000Z",
-        "instrument": None,
-        "divergence_reason": None,
-        "unconfirmed_since": None,
+        **GOLD,
     }
 
 

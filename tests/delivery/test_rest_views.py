@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from guardwire.state import AccountState
 from realtime.delivery.http import documents
 from realtime.delivery.http.operations import EXAMPLE_STATE
+from tests.delivery.platform import GOLD
 
 USER = "5f2b7c1e-3d4a-4e8b-9c6d-0a1b2c3d4e5f"
 
@@ -124,24 +125,8 @@ def test_a_position_has_every_field_of_the_contract() -> None:
     assert listed == {
         "position_id": "0b8f5a52-4f0e-4d6f-9a57-2f1c3f6a7b2e",
         "ticket": 2147483648,
-        "symbol": "XAUUSD",
-        "direction": "buy",
-        "volume": 0.1,
-        "entry_price": 1950.5,
-        "entry_time": "2025-01-15T09:00:00.000000Z",
-        "current_price": 1955.75,
-        "unrealized_pnl": 52.5,
-        "unrealized_pnl_pct": 0.27,
-        "pnl_currency": "USD",
-        "contract_size_assumed": False,
-        "take_profit": None,
-        "stop_loss": 1940.0,
-        "status": "open",
-        "matched_with_bot": True,
         "last_updated_at": "2025-01-15T10:30:10.000000Z",
-        "instrument": None,
-        "divergence_reason": None,
-        "unconfirmed_since": None,
+        **GOLD,
     }
 
 
