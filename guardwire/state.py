@@ -52,9 +52,9 @@ class Event(_Part, frozen=True):
     matched: int | None = None
     pnl_gbp: float | None = None
     divergence_reason: str | None = None
-    #: What the server itself found; None for what the platform reported. An open list.
+    #: Names a finding of the server itself; None for an event that the platform reported. An open list.
     notice: str | None = None
-    #: Of a drawdown alert: ``warning`` or ``critical``.
+    #: The level of a drawdown alert, ``warning`` or ``critical``.
     alert_type: str | None = None
 
 

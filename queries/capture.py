@@ -30,7 +30,7 @@ READ_HISTORY: Final = "SELECT guardwire.read_history($1)"
 COPY_REFERENCE: Final = "SELECT guardwire.copy_reference()"
 #: How many accounts there are.
 COUNT_ACCOUNTS: Final = "SELECT count(*) FROM guardwire.accounts"
-#: So many accounts after one, by their order.
+#: The next accounts in the order of their ids: those after the first argument, at most as many as the second.
 ACCOUNTS_AFTER: Final = "SELECT user_id FROM guardwire.accounts WHERE user_id > $1 ORDER BY user_id LIMIT $2"
 #: Deletes arrivals and ignored rows that are old, so many of each; the number deleted.
 PRUNE: Final = "SELECT guardwire.prune($1)"
@@ -47,7 +47,7 @@ _APPLIED_POLL_SECONDS: Final = 0.02
 
 
 class Housekeeping(NamedTuple):
-    """What a turn of housekeeping brought about."""
+    """The numbers of changes that one turn of housekeeping made."""
 
     alerts_ended: int
     fell_silent: int
@@ -129,8 +129,8 @@ async def copy_reference(driver: asyncpg.Connection) -> None:
 async def rebuild_all(driver: asyncpg.Connection, *, progress: Callable[[int, int, int], None]) -> int:
     """Make every account's derived rows anew, and those of accounts that no trigger has seen; how many.
 
-    One transaction an account, which locks that account alone and only at its end. ``progress`` is told the
-    accounts done, all of them, and the rows read.
+    Each account takes one transaction, which locks that account alone and only at its end. ``progress`` is called
+    with the number of accounts done, the number of all accounts, and the number of rows read.
     """
     await copy_reference(driver)
     await list_accounts(driver)

@@ -68,7 +68,7 @@ def _guards(records: tuple[bytes, tuple[bytes, ...], tuple[bytes, ...]]) -> Stat
 
 
 def _system_status(alert_type: str, level: str | None, doubt: str | None, any_alert: bool) -> str:
-    # What is not known never makes a warning that was measured disappear.
+    # A value that is unknown never ends a warning that was measured.
     if any_alert or level in ("warning", "critical") or doubt == "implausible":
         return "warning"
     # Without equity that is known to be good nothing is known, and unknown is never called healthy.

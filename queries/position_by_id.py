@@ -1,4 +1,4 @@
-"""One position, open or closed, by its own id or by the id of any log row that tells of it."""
+"""Finds one position, open or closed, by its own id or by the id of any row of the log about it."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ class FoundPosition(NamedTuple):
     #: The symbol of instruments that the position's symbol means; None when it is in none.
     instrument: str | None
     divergence_reason: str | None
-    #: Of a position that the platform no longer mentions while it syncs others.
+    #: Time of the position's last row, where the platform no longer mentions it while it syncs others.
     unconfirmed_since: str | None
 
 
@@ -107,7 +107,7 @@ async def find_position(engine: AsyncEngine, *, user_id: UUID, position_id: UUID
             autocommitting = await connection.execution_options(isolation_level="AUTOCOMMIT")
             row = (await autocommitting.execute(_statement, parameters)).mappings().first()
     except ProgrammingError:
-        # A table or a right is missing: no retry helps, so it is told as the mistake that it is.
+        # A table or a right is missing. No retry helps, so the error goes up to the log of errors.
         raise
     except _DATABASE_ERRORS as error:
         log.warning("a position cannot be read: %s", type(error).__name__)

@@ -173,7 +173,7 @@ class Doubt:
     def _was_forgotten(self, arrival: Arrival, row: LogRow) -> bool:
         """Whether it is not on record when the row arrived, or whether it was changed since."""
         is_unseen = row.id not in self._record.applied
-        # Of a row that lies in the future nothing is known but that it arrived.
+        # A row whose time is in the future may have arrived at any time.
         may_be_old = (
             arrival.time >= self._record.now
             or self._record.arrived(arrival.time) < self._record.arrivals_since

@@ -86,9 +86,10 @@ _MEASURED: Final = ("price_gap", "bid_ask_spread")
 
 
 def observed(reported: Condition) -> Decimal | None:
-    """What was measured, in percent and not rounded: None where figures are missing or make no sense.
+    """The measured share in percent, not rounded; None where figures are missing or make no sense.
 
-    A gap is a share of the price before it, a spread of the middle; both of its size, because oil traded below 0.
+    A gap is a share of the price before it, and a spread is a share of the middle of bid and ask. Both shares are of
+    the absolute price, because oil traded below 0.
     A bid above the ask is no quote.
     """
     before, after = reported.before, reported.after

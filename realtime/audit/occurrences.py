@@ -41,7 +41,7 @@ def recent_events(
 
 
 def _notices(clock: Clock) -> dict[str, Placed]:
-    """What the server itself found: equity in doubt, positions no longer mentioned, and a clock that is off."""
+    """The findings of the server itself: equity in doubt, positions no longer mentioned, and a clock that is off."""
     found: dict[str, Placed] = {}
     for notice in clock.purse.notices:
         found[notice.event_id] = (

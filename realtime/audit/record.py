@@ -83,9 +83,9 @@ class Record:
     history: list[Arrival] = field(default_factory=list)
     #: Since this arrival the platform's clock is known to have gone back, where the rows that showed it are forgotten.
     stepped_at: datetime | None = None
-    #: The same as the capture holds it, whatever the rows on record show.
+    #: The moment of that step as the capture keeps it in `guardwire.accounts`.
     held_step: datetime | None = None
-    #: What the history says of the platform's clock.
+    #: The platform's clock as the history shows it.
     clock: Clock = field(init=False)
     #: None where the account has never been given limits of its own.
     limits: Limits | None = None

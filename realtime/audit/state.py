@@ -135,7 +135,7 @@ def _match(ticket: Ticket) -> int | None:
 
 
 def _warning(tickets: list[Ticket]) -> str:
-    """What is wrong with the book, in a sentence."""
+    """One sentence that names the positions for which the status is a warning."""
     found = []
     for one, many, concerned in (
         ("diverges from the broker", "diverge from the broker", [each for each in tickets if _match(each) == 2]),

@@ -1,4 +1,4 @@
--- What releases before this one derived by other rules, put right. Runs after the functions of this release are there.
+-- Corrects rows that earlier releases derived by other rules. It runs after the functions of this release are there.
 
 -- These accounts are read again from their log: a row that lies in the future hid later rows, or a row without a price took the
 -- price away.

@@ -92,8 +92,8 @@ CREATE OR REPLACE FUNCTION guardwire.read_text(value text, characters integer) R
 LANGUAGE sql IMMUTABLE PARALLEL SAFE
 RETURN nullif(left(btrim(value, E' \t\r\n\f\x0B'), characters), '');
 
--- The code of a currency, or the name of a symbol, in upper case. Only ASCII letters are folded: PostgreSQL, Python and
--- JavaScript agree on those, whatever the locale of the database.
+-- The code of a currency, or the name of a symbol, in upper case. Only ASCII letters are folded: in every
+-- locale of the database PostgreSQL, Python and JavaScript agree on those.
 CREATE OR REPLACE FUNCTION guardwire.read_code(value text, characters integer) RETURNS text
 LANGUAGE sql IMMUTABLE PARALLEL SAFE
 RETURN upper(guardwire.read_text(value, characters) COLLATE "C");

@@ -14,7 +14,7 @@ BEGIN
 END
 $$;
 
--- Makes this transaction durable before it is answered, whatever synchronous_commit the server has: clients act on breaches.
+-- Makes this transaction durable before it is answered, also where the server's synchronous_commit is off: clients act on breaches.
 CREATE OR REPLACE FUNCTION guardwire.commit_durably() RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
     IF current_setting('synchronous_commit') IN ('off', 'local') THEN

@@ -251,8 +251,8 @@ BEGIN
 END
 $$;
 
--- Equity is a sign of life of an account without positions. Of one with positions the reconciliation has to show that it runs. A row
--- that was not accepted as the latest shows nothing. One that is not before any row of the account ends a doubt of its clock.
+-- A row of equity shows that the platform of an account without positions is alive. An account with positions needs a sync for that.
+-- A row that was not accepted as the latest shows nothing. A row that is not before any row of the account ends a doubt of its clock.
 CREATE OR REPLACE FUNCTION guardwire.note_life(rows guardwire.equity_row[]) RETURNS void LANGUAGE plpgsql AS $$
 DECLARE
     e record;

@@ -88,8 +88,8 @@ RETURNS SETOF guardwire.log_row LANGUAGE sql STABLE AS $$
     ORDER BY coalesce(found.revision, 0), found.ordinal
 $$;
 
--- Whether an update in place did no more than correct the time of a row about a position. Such a row is not one more arrival: it
--- counts where it arrived. A guard trigger has no history to be read again, so its correction is applied like any other change.
+-- Whether an update in place did no more than correct the time of a row about a position. The correction is not one more arrival:
+-- the row counts where it arrived first. A guard trigger has no history to be read again, so its correction is applied like any other change.
 CREATE OR REPLACE FUNCTION guardwire.corrects_time(r guardwire.copied_row) RETURNS boolean LANGUAGE sql STABLE AS $$
     SELECT r.operation = 'u' AND r.source = 'l' AND r.new_row -> 'created_at' IS DISTINCT FROM r.old_row -> 'created_at'
            AND r.new_row - 'created_at' - 'updated_at' = r.old_row - 'created_at' - 'updated_at'
@@ -343,7 +343,8 @@ BEGIN
     )
     INSERT INTO guardwire.fx_current AS c (base, quote, rate, as_of)
     SELECT n.base, n.quote, n.rate, n.at FROM newest AS n
-    -- Among rates of one time the one that arrived last is current; that is not on record. Nor is it after their clock went back.
+    -- Among rates of one time the one that arrived last is current, and no table records which one that is. The same holds for rates
+    -- after their clock went back.
     ON CONFLICT ON CONSTRAINT fx_current_pkey DO UPDATE SET rate = excluded.rate, as_of = excluded.as_of
         WHERE c.clock_stepped_at IS NULL AND (c.as_of <> excluded.as_of OR NOT EXISTS (
             SELECT FROM public.fx_rates AS f

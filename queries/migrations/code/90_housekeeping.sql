@@ -39,7 +39,7 @@ END
 $$;
 
 -- Locks accounts with something due, in one pass and without waiting: an account that somebody else locked is due again next
--- time. So is an account with rows in the inbox: these rows may be the sync whose absence would be noted.
+-- time. An account with rows in the inbox is due again as well: these rows may be the sync whose absence would be noted.
 CREATE OR REPLACE FUNCTION guardwire.lock_due(now_at timestamptz, most integer) RETURNS uuid[] LANGUAGE plpgsql AS $$
 DECLARE
     scan_from bigint := guardwire.scan_from();
@@ -116,8 +116,9 @@ BEGIN
 END
 $$;
 
--- Looks at accounts whose sync is due: those without one for too long are silent, the others are due again when they would
--- be. The due time of an account is never later than its last arrival and its limit allow, whatever the clock did meanwhile.
+-- Looks at accounts whose sync is due. An account without a sync for too long becomes silent; each other one is due again at the
+-- time when it would become silent. That time is never later than the last arrival plus the account's limit, also when the clock
+-- went back in between.
 CREATE OR REPLACE FUNCTION guardwire.note_silence(due uuid[], now_at timestamptz) RETURNS integer LANGUAGE plpgsql AS $$
 DECLARE
     overdue uuid[];

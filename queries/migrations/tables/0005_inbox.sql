@@ -176,7 +176,7 @@ COMMENT ON COLUMN guardwire.configuration.notify IS 'Whether a row of the platfo
 COMMENT ON COLUMN guardwire.accounts.base_revision IS 'Revision before the latest change';
 COMMENT ON COLUMN guardwire.accounts.ready IS 'False until the account''s history is read; until then its rows wait in the inbox';
 
--- Symbols are folded as instruments are: ASCII letters alone, whatever the locale of the database.
+-- Symbols are folded as instruments are: ASCII letters alone, in every locale of the database.
 DROP INDEX guardwire.positions_open_by_symbol;
 CREATE INDEX positions_open_by_symbol ON guardwire.positions (upper(symbol COLLATE "C")) WHERE is_open;
 

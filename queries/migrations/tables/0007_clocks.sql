@@ -1,4 +1,4 @@
--- What is known of the clock that stamps an account's rows. Times of the platform and times of this database are never
+-- Columns about the clock that stamps an account's rows. Times of the platform and times of this database are never
 -- compared with each other: `guardwire.effective_time` turns the first into the second.
 
 ALTER TABLE guardwire.accounts
