@@ -86,7 +86,7 @@ class Welcome(_FromServer, frozen=True, tag="welcome"):
     resumed: bool
 
 
-class Snapshot(_FromServer, frozen=True, tag="snapshot"):
+class SnapshotFrame(_FromServer, frozen=True, tag="snapshot"):
     """The whole state at a revision; it replaces the state that the client holds."""
 
     epoch: int
@@ -146,7 +146,7 @@ class Error(_FromServer, frozen=True, tag="error"):
     retry_after_ms: int | None = None
 
 
-ServerFrame = Welcome | Snapshot | Update | Heartbeat | AuthRequired | AuthOk | Move | Error
+ServerFrame = Welcome | SnapshotFrame | Update | Heartbeat | AuthRequired | AuthOk | Move | Error
 
 decode_client_frame: Final = msgspec.json.Decoder(ClientFrame).decode
 decode_server_frame: Final = msgspec.json.Decoder(ServerFrame).decode

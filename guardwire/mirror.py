@@ -21,7 +21,7 @@ from guardwire.messages import (
     Error,
     Heartbeat,
     ServerFrame,
-    Snapshot,
+    SnapshotFrame,
     Update,
     Welcome,
 )
@@ -81,7 +81,7 @@ class Mirror:
         match frame:
             case Welcome():
                 return self._begin(frame)
-            case Snapshot():
+            case SnapshotFrame():
                 return self._replace(frame)
             case Update():
                 return self._advance(frame, frame.patch)
@@ -102,7 +102,7 @@ class Mirror:
             return self.give_up()
         return Reaction.IGNORED
 
-    def _replace(self, frame: Snapshot) -> Reaction:
+    def _replace(self, frame: SnapshotFrame) -> Reaction:
         # An older revision of the same epoch comes from a node that lags behind.
         if self.state is not None and frame.epoch == self.epoch and frame.revision < self.revision:
             return self.give_up()
@@ -141,7 +141,7 @@ class StateAge:
         """How long the state may go without a frame that confirms it."""
         return self._blind_after_seconds
 
-    def confirm(self, frame: Snapshot | Update | Heartbeat, at: Instant) -> None:
+    def confirm(self, frame: SnapshotFrame | Update | Heartbeat, at: Instant) -> None:
         """Note a ``frame`` that left the mirror exact; it was received ``at`` at the earliest."""
         self._confirmed_at = at
         self._age_then_seconds = max(frame.age_ms, 0) / 1000
@@ -265,7 +265,7 @@ class MirroredAccount:
                 pass
         reaction = self.mirror.receive(frame)
         if reaction in (Reaction.APPLIED, Reaction.CONFIRMED):
-            assert isinstance(frame, Snapshot | Update | Heartbeat)
+            assert isinstance(frame, SnapshotFrame | Update | Heartbeat)
             reaction = self._publish(frame, at)
         if reaction is Reaction.RESYNC:
             self.age.doubt()
@@ -287,14 +287,14 @@ class MirroredAccount:
             return None
         return str(point)
 
-    def _publish(self, frame: Snapshot | Update | Heartbeat, at: Instant) -> Reaction:
+    def _publish(self, frame: SnapshotFrame | Update | Heartbeat, at: Instant) -> Reaction:
         """Let callers read the mirror's state, if all of it can be read."""
         raw = self.mirror.state
         assert raw is not None
         try:
             state = _convert(raw, self.held)
         except msgspec.ValidationError as error:
-            if isinstance(frame, Snapshot):
+            if isinstance(frame, SnapshotFrame):
                 raise ClientError(f"this client cannot read the server's state: {error}") from error
             return self.mirror.give_up()
         self.held = Held(self.mirror.epoch, self.mirror.revision, frame.as_of, raw, state)

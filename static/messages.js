@@ -17,7 +17,7 @@
  * @property {number} heartbeat_seconds
  * @property {boolean} resumed
  *
- * @typedef {object} Snapshot
+ * @typedef {object} SnapshotFrame
  * @property {"snapshot"} type
  * @property {number} epoch
  * @property {number} revision
@@ -60,7 +60,7 @@
  * @property {boolean} retry
  * @property {number} [retry_after_ms]
  *
- * @typedef {Snapshot | Update | Heartbeat} Dated a frame that says how old the state is
+ * @typedef {SnapshotFrame | Update | Heartbeat} Dated a frame that says how old the state is
  * @typedef {Welcome | Dated | AuthRequired | AuthOk | Move | Problem} ServerFrame
  */
 

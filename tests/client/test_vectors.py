@@ -12,7 +12,7 @@ import pytest
 from guardwire.clock import Instant
 from guardwire.endings import from_close
 from guardwire.link import decode_frame
-from guardwire.messages import Heartbeat, Snapshot, Update, Welcome
+from guardwire.messages import Heartbeat, SnapshotFrame, Update, Welcome
 from guardwire.mirror import Mirror, StateAge
 
 VECTORS = Path(__file__).parent.parent / "vectors"
@@ -46,7 +46,7 @@ def test_every_client_gives_the_state_the_same_status(timeline: dict[str, Any]) 
     for step in timeline["steps"]:
         now = Instant(step["at_ms"] / 1000, step["at_ms"] / 1000)
         if "confirm" in step:
-            age.confirm(msgspec.convert(step["confirm"], Snapshot | Update | Heartbeat), now)
+            age.confirm(msgspec.convert(step["confirm"], SnapshotFrame | Update | Heartbeat), now)
         if step.get("doubt"):
             age.doubt()
         if "welcome" in step:

@@ -56,7 +56,7 @@ def schemas() -> Json:
         (*CLIENT_FRAMES, *SERVER_FRAMES, AccountState), ref_template=_SCHEMAS + "{name}"
     )
     made: Json = without_null(components)
-    made["Snapshot"]["properties"]["state"] = {"$ref": _SCHEMAS + "AccountState"}
+    made["SnapshotFrame"]["properties"]["state"] = {"$ref": _SCHEMAS + "AccountState"}
     return made
 
 

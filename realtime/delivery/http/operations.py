@@ -10,7 +10,7 @@ from uuid import UUID
 import msgspec
 
 from auth.identity import ADMIN_SCOPE
-from guardwire.messages import Snapshot, Update
+from guardwire.messages import SnapshotFrame, Update
 from guardwire.patch import State
 from guardwire.state import CHANNELS
 from realtime.delivery.http import documents
@@ -308,7 +308,7 @@ SERVICE_OPERATIONS: Final = (
 )
 
 
-_SNAPSHOT: Final = Snapshot(
+_SNAPSHOT: Final = SnapshotFrame(
     epoch=13888,
     revision=1736937012250000,
     as_of="2025-01-15T10:30:12.250000Z",
@@ -363,7 +363,7 @@ STREAM_OPERATIONS: Final = (
         " 304 when nothing did in `wait` seconds; a snapshot where the history does not reach"
         " back.",
         tag="stream",
-        answers=Snapshot | Update,
+        answers=SnapshotFrame | Update,
         example=_SNAPSHOT,
         needs_token=True,
         is_versioned=True,
