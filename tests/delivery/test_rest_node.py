@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -201,18 +202,24 @@ def mortal() -> Iterator[EmbeddedServers]:
         yield servers
 
 
+@contextlib.asynccontextmanager
+async def node_with_a_position(servers: EmbeddedServers, user_id: UUID) -> AsyncIterator[tuple[Node, Any]]:
+    """A node on these servers that knows one position of the user, and the document with it."""
+    await migrate(servers.database_url)
+    async with node(servers.database_url, servers.redis_url) as server:
+        connection = await asyncpg.connect(servers.database_url)
+        await Platform(connection).log(user_id, 1)
+        await connection.close()
+        yield server, await told(server, OPEN, user_id, lambda document: document["total_positions"] == 1)
+
+
 @pytest.mark.fault
 async def test_with_the_database_gone_what_is_known_is_served_as_stale_and_what_is_not_is_a_503(
     mortal: EmbeddedServers, ann: UUID
 ) -> None:
     assert mortal.postgres is not None
     assert mortal.postgres.pid is not None
-    await migrate(mortal.database_url)
-    async with node(mortal.database_url, mortal.redis_url) as server:
-        connection = await asyncpg.connect(mortal.database_url)
-        await Platform(connection).log(ann, 1)
-        await connection.close()
-        await told(server, OPEN, ann, lambda document: document["total_positions"] == 1)
+    async with node_with_a_position(mortal, ann) as (server, _):
         os.kill(mortal.postgres.pid, signal.SIGKILL)
         async with asyncio.timeout(PATIENCE_SECONDS):
             while (answer := await answer_of(server, OPEN, ann)).headers["guardwire-stale"] == "false":
@@ -236,12 +243,7 @@ async def test_without_a_database_a_new_node_serves_what_redis_remembers_as_stal
 ) -> None:
     assert mortal.postgres is not None
     assert mortal.postgres.pid is not None
-    await migrate(mortal.database_url)
-    async with node(mortal.database_url, mortal.redis_url) as first:
-        connection = await asyncpg.connect(mortal.database_url)
-        await Platform(connection).log(ann, 1)
-        await connection.close()
-        known = await told(first, OPEN, ann, lambda document: document["total_positions"] == 1)
+    async with node_with_a_position(mortal, ann) as (first, known):
         revision = (await answer_of(first, OPEN, ann)).headers["guardwire-revision"]
         redis = Redis.from_url(mortal.redis_url)
         async with asyncio.timeout(PATIENCE_SECONDS):
