@@ -22,6 +22,7 @@ from auth.keys import KeySource
 from auth.origins import policy as origin_policy
 from guardwire.state import CHANNELS
 from realtime.database import engine_for
+from realtime.delivery.alerts import Alerts
 from realtime.delivery.balance import Balance
 from realtime.delivery.drain import Drain
 from realtime.delivery.http import account
@@ -117,6 +118,7 @@ class Node:
             send_deadline_seconds=settings.send_deadline_seconds,
             ping_seconds=settings.ping_seconds,
         )
+        self._alerts = Alerts()
         self.sockets = self._open_sockets()
         self._timer = SocketTimer(
             hub=self.hub,
@@ -139,6 +141,7 @@ class Node:
                 most_per_address=settings.max_anonymous_sockets_per_address,
             ),
             drain=self._drain,
+            perform=self._alerts.perform,
         )
 
     # Routes.

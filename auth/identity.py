@@ -10,6 +10,10 @@ from auth.refusals import refusal
 
 #: The scope that the admin endpoints require, such as the one that revokes.
 ADMIN_SCOPE: Final = "guardwire:admin"
+#: The scope that acknowledging, snoozing and attending require.
+ACK_SCOPE: Final = "guards:ack"
+#: The scope that arming, endpoints and the policy of escalation require.
+MANAGE_SCOPE: Final = "guards:manage"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import Callable
-from typing import Final, Literal, Protocol
+from typing import Final, Literal, Protocol, get_args
 from urllib.parse import quote, urlsplit
 
 import msgspec
@@ -230,9 +230,7 @@ class _Tag(msgspec.Struct):
 
 
 _decode_tag = msgspec.json.Decoder(_Tag).decode
-_KNOWN_TAGS = frozenset(
-    {"welcome", "snapshot", "update", "heartbeat", "auth_required", "auth_ok", "move", "error"}
-)
+_KNOWN_TAGS = frozenset(str(frame.__struct_config__.tag) for frame in get_args(ServerFrame))
 
 
 def decode_frame(text: str | bytes) -> ServerFrame | None:

@@ -6,7 +6,7 @@ silent default. The server sends a `ServerFrame`. Its unknown fields are ignored
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, Literal
 
 import msgspec
 
@@ -17,6 +17,17 @@ SUBPROTOCOL: Final = "guardwire.v1"
 
 #: An epoch or a revision as a client sends it. Larger numbers never exist, and would only cost the time to read them.
 HistoryNumber = Annotated[int, msgspec.Meta(ge=0, lt=2**53)]
+#: The name of a bot or person: printable ASCII that begins with no space.
+Name = Annotated[str, msgspec.Meta(max_length=64, pattern=r"^[!-~][ -~]*$(?!\n)")]
+#: A sentence for people, without control characters.
+Note = Annotated[str, msgspec.Meta(max_length=500, pattern=r"^[^\x00-\x20\x7f][^\x00-\x1f\x7f]*$(?!\n)")]
+#: An id that no alert has is answered as an unknown one.
+AlertId = Annotated[str, msgspec.Meta(max_length=64)]
+Generation = Annotated[int, msgspec.Meta(ge=1, lt=2**31)]
+#: How far the client is: it has seen the alert, it acts, or it has acted.
+Action = Literal["received", "acting", "done"]
+SnoozeSeconds = Annotated[int, msgspec.Meta(ge=1, le=3_600)]
+LeaseSeconds = Annotated[float, msgspec.Meta(ge=5, le=60)]
 
 
 class _FromClient(
@@ -68,15 +79,65 @@ class Resync(_FromClient, frozen=True, tag="resync"):
     """Request a snapshot."""
 
 
-ClientFrame = Hello | Subscribe | Unsubscribe | Auth | Resync
+class Ack(_FromClient, frozen=True, tag="ack"):
+    """Acknowledge alerts, each in the generation that the client holds; ``as`` names the bot or person.
+
+    Each alert is answered once: in an ``ack_ok``, or in an ``error`` that names it.
+    """
+
+    alerts: Annotated[dict[AlertId, Generation], msgspec.Meta(min_length=1, max_length=64)]
+    by: Name = msgspec.field(name="as")
+    action: Action = "received"
+
+
+class Snooze(_FromClient, frozen=True, tag="snooze"):
+    """Put the escalation of an alert off; the alert stays in the state, and counts as not acknowledged."""
+
+    alert: AlertId
+    generation: Generation
+    seconds: SnoozeSeconds
+    by: Name = msgspec.field(name="as")
+    reason: Note
+
+
+class Attend(_FromClient, frozen=True, tag="attend"):
+    """The bot works, and attends the account for ``lease_seconds`` from now; answered only when it is refused."""
+
+    by: Name = msgspec.field(name="as")
+    lease_seconds: LeaseSeconds
+
+
+class Leave(_FromClient, frozen=True, tag="leave"):
+    """The bot attends the account no longer; answered only when it is refused."""
+
+    by: Name = msgspec.field(name="as")
+    reason: Note | None = None
+
+
+#: Frames about alerts and attendance, which need the scope ``guards:ack``.
+AlertFrame = Ack | Snooze | Attend | Leave
+ClientFrame = Hello | Subscribe | Unsubscribe | Auth | Resync | Ack | Snooze | Attend | Leave
+
+#: The types of `AlertFrame`, as a `Welcome` offers them.
+OFFERED_FRAMES: Final = ("ack", "snooze", "attend", "leave")
 
 
 class _FromServer(msgspec.Struct, frozen=True, tag_field="type", omit_defaults=True):
     """An unknown field is ignored."""
 
 
+class Offers(msgspec.Struct, frozen=True):
+    """The channels and the frames about alerts that a node takes; open lists, which newer nodes extend."""
+
+    channels: tuple[str, ...]
+    frames: tuple[str, ...]
+
+
 class Welcome(_FromServer, frozen=True, tag="welcome"):
-    """The first frame of the server, sent once the account is watched; ``expires_at`` is in unix seconds."""
+    """The first frame of the server, sent once the account is watched; ``expires_at`` is in unix seconds.
+
+    ``offers`` is None of a server that takes the first release's frames and channels only.
+    """
 
     session: str
     epoch: int
@@ -84,6 +145,7 @@ class Welcome(_FromServer, frozen=True, tag="welcome"):
     expires_at: int
     heartbeat_seconds: float
     resumed: bool
+    offers: Offers | None = None
 
 
 class SnapshotFrame(_FromServer, frozen=True, tag="snapshot"):
@@ -137,16 +199,37 @@ class Move(_FromServer, frozen=True, tag="move"):
     within_ms: int
 
 
+class AckOk(_FromServer, frozen=True, tag="ack_ok"):
+    """These alerts are acknowledged in these generations, by this client or by another one before it."""
+
+    alerts: dict[str, int]
+    revision: int
+
+
+class SnoozeOk(_FromServer, frozen=True, tag="snooze_ok"):
+    """The escalation of this alert is put off."""
+
+    alert: str
+    generation: int
+    revision: int
+
+
 class Error(_FromServer, frozen=True, tag="error"):
-    """The server refused a request; ``retry``: the same request may succeed later, after ``retry_after_ms``."""
+    """The server refused a request; ``retry``: the same request may succeed later, after ``retry_after_ms``.
+
+    ``alert`` is the alert of the ``ack`` or ``snooze`` that was refused.
+    """
 
     code: str
     message: str
     retry: bool
     retry_after_ms: int | None = None
+    alert: str | None = None
 
 
-ServerFrame = Welcome | SnapshotFrame | Update | Heartbeat | AuthRequired | AuthOk | Move | Error
+ServerFrame = (
+    Welcome | SnapshotFrame | Update | Heartbeat | AuthRequired | AuthOk | Move | AckOk | SnoozeOk | Error
+)
 
 decode_client_frame: Final = msgspec.json.Decoder(ClientFrame).decode
 decode_server_frame: Final = msgspec.json.Decoder(ServerFrame).decode

@@ -8,6 +8,26 @@
  * @property {number} revision
  * @property {Channel[]} channels those that the client holds
  *
+ * @typedef {object} Ack
+ * @property {{ [alertId: string]: number }} alerts each with the generation that the client holds
+ * @property {string} as the name of the bot or person
+ * @property {"received" | "acting" | "done"} [action] `received` when left out
+ *
+ * @typedef {object} Snooze
+ * @property {string} alert
+ * @property {number} generation
+ * @property {number} seconds 1 to 3,600
+ * @property {string} as
+ * @property {string} reason
+ *
+ * @typedef {object} Attend
+ * @property {string} as
+ * @property {number} lease_seconds 5 to 60
+ *
+ * @typedef {object} Leave
+ * @property {string} as
+ * @property {string} [reason]
+ *
  * @typedef {object} Welcome
  * @property {"welcome"} type
  * @property {string} session
@@ -16,6 +36,7 @@
  * @property {number} expires_at unix seconds
  * @property {number} heartbeat_seconds
  * @property {boolean} resumed
+ * @property {{ channels: string[], frames: string[] }} [offers] what this node takes; absent of the first release
  *
  * @typedef {object} SnapshotFrame
  * @property {"snapshot"} type
@@ -53,15 +74,27 @@
  * @property {"move"} type
  * @property {number} within_ms
  *
+ * @typedef {object} AckOk
+ * @property {"ack_ok"} type
+ * @property {{ [alertId: string]: number }} alerts the generations that are acknowledged
+ * @property {number} revision
+ *
+ * @typedef {object} SnoozeOk
+ * @property {"snooze_ok"} type
+ * @property {string} alert
+ * @property {number} generation
+ * @property {number} revision
+ *
  * @typedef {object} Problem
  * @property {"error"} type
  * @property {string} code
  * @property {string} message
  * @property {boolean} retry
  * @property {number} [retry_after_ms]
+ * @property {string} [alert] of the `ack` or `snooze` that was refused
  *
  * @typedef {SnapshotFrame | Update | Heartbeat} Dated a frame that says how old the state is
- * @typedef {Welcome | Dated | AuthRequired | AuthOk | Move | Problem} ServerFrame
+ * @typedef {Welcome | Dated | AuthRequired | AuthOk | Move | AckOk | SnoozeOk | Problem} ServerFrame
  */
 
 import { isObject } from "./patch.js";
@@ -95,4 +128,24 @@ export function decode(text) {
  */
 export function hello({ token, channels, resume }) {
   return JSON.stringify({ type: "hello", token, channels, ...(resume && { resume }) });
+}
+
+/** @param {Ack} frame @returns {string} */
+export function ack(frame) {
+  return JSON.stringify({ type: "ack", ...frame });
+}
+
+/** @param {Snooze} frame @returns {string} */
+export function snooze(frame) {
+  return JSON.stringify({ type: "snooze", ...frame });
+}
+
+/** @param {Attend} frame @returns {string} */
+export function attend(frame) {
+  return JSON.stringify({ type: "attend", ...frame });
+}
+
+/** @param {Leave} frame @returns {string} */
+export function leave(frame) {
+  return JSON.stringify({ type: "leave", ...frame });
 }

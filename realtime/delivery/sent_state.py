@@ -28,7 +28,10 @@ class Frame(NamedTuple):
     where the frame says nothing of the account.
     """
 
-    type: Literal["welcome", "snapshot", "update", "heartbeat", "auth_required", "auth_ok", "move", "error"]
+    type: Literal[
+        "welcome", "snapshot", "update", "heartbeat", "auth_required", "auth_ok", "move",
+        "ack_ok", "snooze_ok", "error",
+    ]  # fmt: skip
     payload: bytes
     epoch: int = -1
     revision: int = -1

@@ -8,30 +8,41 @@ decision in this file; they only encode and write.
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal, NamedTuple, assert_never
+from uuid import UUID
 
 import msgspec
 
-from auth.identity import Identity
+from auth.identity import ACK_SCOPE, Identity
 from auth.refusals import Reason, close_code, refusal
 from guardwire.errors import CloseCode
 from guardwire.messages import (
+    OFFERED_FRAMES,
+    Ack,
+    AckOk,
+    AlertFrame,
+    Attend,
     Auth,
     AuthOk,
     AuthRequired,
     ClientFrame,
     Error,
     Hello,
+    Leave,
     Move,
+    Offers,
     Resume,
     Resync,
+    Snooze,
+    SnoozeOk,
     Subscribe,
     Unsubscribe,
     Welcome,
     encode,
 )
+from guardwire.state import CHANNELS
 from realtime.delivery.sent_state import Frame, SentState, begin, channels_in_order
 from realtime.errors import RETRY_AFTER_MS, AuthenticationError, StreamClosed, TooManyClaims, UnavailableError
 from realtime.history import Edge
@@ -41,6 +52,8 @@ from realtime.snapshot import Channels, Freshness, Snapshot
 
 #: A heartbeat that is due within this time is sent when the stream is looked at: a look costs more than a heartbeat.
 EARLY_SECONDS: Final = 0.75
+
+_OUT_OF_PLACE: Final = "the first frame must be a hello, and welcome its answer"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,6 +92,13 @@ class Verify(NamedTuple):
     hello: Hello | None
 
 
+class Perform(NamedTuple):
+    """Have what ``frame`` asks for done to the client's account; `Stream.answer` follows with the replies."""
+
+    user_id: UUID
+    frame: AlertFrame
+
+
 class Close(NamedTuple):
     """End the stream; nothing is sent after it.
 
@@ -92,11 +112,15 @@ class Close(NamedTuple):
     cuts: bool = False
 
 
-Output = Frame | Ping | Verify | Close
+Output = Frame | Ping | Verify | Perform | Close
 Outputs = Sequence[Output]
+Reply = AckOk | SnoozeOk | Error
+ReplyType = Literal["ack_ok", "snooze_ok", "error"]
 
 NOTHING: Final[Outputs] = ()
 _PING: Final = Ping()
+_REPLY_TYPES: Final[dict[type[Reply], ReplyType]] = {AckOk: "ack_ok", SnoozeOk: "snooze_ok", Error: "error"}
+_OFFERS: Final = Offers(channels=CHANNELS, frames=OFFERED_FRAMES)
 
 
 def retry_after_ms(code: CloseCode) -> int:
@@ -127,6 +151,17 @@ def close_after(error: Exception) -> Close:
             return _close_for_now(CloseCode.OVERLOADED, str(error))
         case _:
             return _close_for_now(CloseCode.OVERLOADED, "internal error")
+
+
+def refuse(frame: AlertFrame, error: Error) -> list[Error]:
+    """``error`` for each alert that ``frame`` names, so that each one is answered; once where it names none."""
+    match frame:
+        case Ack():
+            return [msgspec.structs.replace(error, alert=alert) for alert in frame.alerts]
+        case Snooze():
+            return [msgspec.structs.replace(error, alert=frame.alert)]
+        case _:
+            return [error]
 
 
 def _close_for_now(code: CloseCode, reason: str) -> Close:
@@ -240,6 +275,7 @@ class Stream:
             expires_at=int(identity.expires_at),
             heartbeat_seconds=self._timing.heartbeat_seconds,
             resumed=path is not None and resume is not None,
+            offers=_OFFERS,
         )
         try:
             self._sent, frames = begin(identity.user_id, channels, newest, fresh, resume=resume, path=path)
@@ -320,8 +356,16 @@ class Stream:
                 return (Verify(frame.token, None),)
             case Subscribe() | Unsubscribe() | Resync():
                 return self._answer(frame, newest, fresh, now)
+            case Ack() | Snooze() | Attend() | Leave():
+                return self._request(frame, now)
             case _:
                 assert_never(frame)
+
+    def answer(self, replies: Iterable[Reply], now: float) -> Outputs:
+        """Send what became of a frame that was performed; nothing after the end of the stream."""
+        if self.has_ended:
+            return NOTHING
+        return [self._frame(_REPLY_TYPES[type(reply)], reply, now) for reply in replies]
 
     def block(self, now: float) -> None:
         """The transport takes nothing more."""
@@ -426,7 +470,7 @@ class Stream:
 
     def _frame(
         self,
-        kind: Literal["welcome", "auth_required", "auth_ok", "move", "error"],
+        kind: Literal["welcome", "auth_required", "auth_ok", "move"] | ReplyType,
         message: msgspec.Struct,
         now: float,
     ) -> Frame:
@@ -456,6 +500,16 @@ class Stream:
             self._chosen = channels_in_order(hello.channels)
         return self._choose(newest, fresh, now)
 
+    def _request(self, frame: AlertFrame, now: float) -> Outputs:
+        identity = self.identity
+        if identity is None or self._sent is None:
+            return self._malformed(_OUT_OF_PLACE)
+        if ACK_SCOPE not in identity.scopes:
+            # An error and not a close: a dashboard that may not acknowledge must still show the alerts.
+            why = f"the token does not carry the scope `{ACK_SCOPE}`"
+            return self.answer(refuse(frame, Error(code="not_allowed", message=why, retry=False)), now)
+        return (Perform(identity.user_id, frame),)
+
     def _choose(self, newest: Snapshot | None, fresh: Freshness, now: float) -> Outputs:
         """Change to the channels that a hello chose, as soon as the stream is open."""
         chosen, sent = self._chosen, self._sent
@@ -471,7 +525,7 @@ class Stream:
     ) -> Outputs:
         sent = self._sent
         if sent is None or newest is None:
-            return self._malformed("the first frame must be a hello, and welcome its answer")
+            return self._malformed(_OUT_OF_PLACE)
         try:
             update = sent.update(newest, fresh)
             match frame:

@@ -113,7 +113,9 @@ class Pusher:
             socket = Socket(
                 transport,
                 stream,
-                callbacks=Callbacks(lambda _socket, _asked: None, lambda _socket: None),
+                callbacks=Callbacks(
+                    lambda _socket, _asked: None, lambda _socket, _asked: None, lambda _socket: None
+                ),
                 max_frame_bytes=16_384,
                 frames_per_second=10,
             )

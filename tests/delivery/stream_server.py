@@ -18,6 +18,8 @@ from auth.authenticator import Authenticator
 from auth.development import DevelopmentKey
 from auth.identity import Identity
 from auth.tokens import Verifier
+from guardwire.messages import AlertFrame, Error
+from realtime.delivery.alerts import unavailable
 from realtime.delivery.drain import Drain
 from realtime.delivery.http.access import StreamAccess
 from realtime.delivery.http.application import Application
@@ -42,6 +44,10 @@ SHORT: Final = Timing(heartbeat_seconds=1.5, hello_seconds=1.0, send_deadline_se
 QUIET: Final = Timing(
     heartbeat_seconds=60.0, hello_seconds=60.0, send_deadline_seconds=60.0, ping_seconds=60.0
 )
+
+
+async def _without_database(_: UUID, frame: AlertFrame) -> list[Error]:
+    return unavailable(frame)
 
 
 class StreamServer:
@@ -79,6 +85,7 @@ class StreamServer:
             admission=self.admission,
             anonymous=anonymous or AnonymousLimit(most=400, most_per_address=300),
             drain=self.drain,
+            perform=_without_database,
         )
         self.timer = SocketTimer(
             hub=self.hub,

@@ -10,10 +10,25 @@ from typing import Any, Final
 
 import pytest
 
-from auth.identity import Identity
+from auth.identity import ACK_SCOPE, MANAGE_SCOPE, Identity
 from auth.refusals import refusal
 from guardwire.errors import CloseCode
-from guardwire.messages import Auth, Hello, Resume, Resync, Subscribe, Unsubscribe
+from guardwire.messages import (
+    Ack,
+    AckOk,
+    AlertFrame,
+    Attend,
+    Auth,
+    ClientFrame,
+    Error,
+    Hello,
+    Leave,
+    Resume,
+    Resync,
+    Snooze,
+    Subscribe,
+    Unsubscribe,
+)
 from guardwire.patch import diff
 from guardwire.state import CHANNELS
 from realtime.delivery.sent_state import Frame
@@ -22,6 +37,7 @@ from realtime.delivery.stream import (
     NOTHING,
     Close,
     Outputs,
+    Perform,
     Stream,
     Timing,
     Verify,
@@ -39,10 +55,18 @@ WALL: Final = 1_800_000_000.0
 TIMING: Final = Timing()
 
 
-def identity(*, user_id: Any = USER, lifetime_seconds: float = 3_600.0) -> Identity:
+ACK: Final = Ack(alerts={"a": 1, "b": 2}, by="closer-1")
+SNOOZE: Final = Snooze(alert="a", generation=1, seconds=60, by="closer-1", reason="closing by hand")
+ATTEND: Final = Attend(by="closer-1", lease_seconds=15)
+LEAVE: Final = Leave(by="closer-1")
+
+
+def identity(
+    *, user_id: Any = USER, lifetime_seconds: float = 3_600.0, scopes: frozenset[str] = frozenset()
+) -> Identity:
     return Identity(
         user_id=user_id, subject=str(user_id), issuer="desk", audience="bots", token_id="1", key_fingerprint=b"k",
-        issued_at=WALL, expires_at=WALL + lifetime_seconds,
+        issued_at=WALL, expires_at=WALL + lifetime_seconds, scopes=scopes,
     )  # fmt: skip
 
 
@@ -50,13 +74,17 @@ def anonymous(timing: Timing = TIMING) -> Stream:
     return Stream(START, timing, 255)
 
 
-def identified(timing: Timing = TIMING, *, lifetime_seconds: float = 3_600.0) -> Stream:
-    return Stream(START, timing, 255, identity(lifetime_seconds=lifetime_seconds))
+def identified(
+    timing: Timing = TIMING, *, lifetime_seconds: float = 3_600.0, scopes: frozenset[str] = frozenset()
+) -> Stream:
+    return Stream(START, timing, 255, identity(lifetime_seconds=lifetime_seconds, scopes=scopes))
 
 
-def opened(timing: Timing = TIMING, *, lifetime_seconds: float = 3_600.0) -> Stream:
+def opened(
+    timing: Timing = TIMING, *, lifetime_seconds: float = 3_600.0, scopes: frozenset[str] = frozenset()
+) -> Stream:
     """A stream whose client holds `snapshot(5)` since `START`."""
-    stream = identified(timing, lifetime_seconds=lifetime_seconds)
+    stream = identified(timing, lifetime_seconds=lifetime_seconds, scopes=scopes)
     stream.open(snapshot(5), FRESH, START, channels=CHANNELS)
     return stream
 
@@ -100,6 +128,7 @@ def test_it_opens_with_a_welcome_and_a_snapshot() -> None:
     assert read(welcome) == {
         "type": "welcome", "session": "00000000000000ff", "epoch": 9, "channels": ["guards"],
         "expires_at": int(WALL + 3_600), "heartbeat_seconds": 5.0, "resumed": False,
+        "offers": {"channels": list(CHANNELS), "frames": ["ack", "snooze", "attend", "leave"]},
     }  # fmt: skip
     assert read(first)["state"] == {"guards": snapshot(5).state["guards"]}
 
@@ -352,6 +381,67 @@ def test_a_resync_gets_the_newest_state() -> None:
     outputs = opened().client_frame(Resync(), snapshot(6, syncs=2), FRESH, START)
     assert types(outputs) == ["update", "snapshot"]
     assert read(outputs[1])["revision"] == 6
+
+
+# Alerts.
+
+
+def say(stream: Stream, frame: ClientFrame) -> Outputs:
+    return stream.client_frame(frame, snapshot(5), FRESH, START + 1)
+
+
+@pytest.mark.parametrize("frame", [ACK, SNOOZE, ATTEND, LEAVE])
+def test_a_frame_about_alerts_is_performed_for_the_user_of_the_token(frame: AlertFrame) -> None:
+    stream = opened(scopes=frozenset({ACK_SCOPE}))
+    assert list(say(stream, frame)) == [Perform(USER, frame)]
+
+
+@pytest.mark.parametrize(
+    ("frame", "alerts"), [(ACK, ["a", "b"]), (SNOOZE, ["a"]), (ATTEND, [None]), (LEAVE, [None])]
+)
+def test_without_the_scope_each_alert_is_refused_and_the_stream_goes_on(
+    frame: AlertFrame, alerts: list[str | None]
+) -> None:
+    stream = opened(scopes=frozenset({MANAGE_SCOPE}))
+    answers = [read(each) for each in say(stream, frame)]
+    assert [(each["code"], each["retry"], each.get("alert")) for each in answers] == [
+        ("not_allowed", False, alert) for alert in alerts
+    ]
+    assert all(ACK_SCOPE in each["message"] for each in answers)
+    assert types(say(stream, Resync())) == ["snapshot"]
+
+
+def test_a_new_token_brings_the_scope_and_takes_it_away() -> None:
+    stream = opened()
+    stream.renew(identity(scopes=frozenset({ACK_SCOPE})), START)
+    assert types(say(stream, ACK)) == ["Perform"]
+    stream.renew(identity(), START)
+    assert types(say(stream, ACK)) == ["error", "error"]
+
+
+@pytest.mark.parametrize("frame", [ACK, SNOOZE, ATTEND, LEAVE])
+def test_a_frame_about_alerts_before_the_welcome_is_malformed(frame: AlertFrame) -> None:
+    assert closing(say(anonymous(), frame)).code == CloseCode.MALFORMED
+    waiting = Stream(START, TIMING, 255, identity(scopes=frozenset({ACK_SCOPE})))
+    assert closing(say(waiting, frame)).code == CloseCode.MALFORMED
+
+
+def test_the_replies_to_a_frame_go_out_in_order_and_put_off_the_heartbeat() -> None:
+    stream = opened()
+    unknown = Error(code="unknown_alert", message="no such alert", retry=False, alert="b")
+    outputs = stream.answer([AckOk(alerts={"a": 1}, revision=7), unknown], START + 3)
+    assert [read(each) for each in outputs] == [
+        {"type": "ack_ok", "alerts": {"a": 1}, "revision": 7},
+        {"type": "error", "code": "unknown_alert", "message": "no such alert", "retry": False, "alert": "b"},
+    ]
+    assert tick(stream, 5) == NOTHING
+    assert types(tick(stream, 8)) == ["heartbeat"]
+
+
+def test_a_reply_that_comes_after_the_end_is_dropped() -> None:
+    stream = opened()
+    stream.end()
+    assert stream.answer([AckOk(alerts={"a": 1}, revision=7)], START) == NOTHING
 
 
 # The end.

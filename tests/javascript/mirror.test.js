@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 
 import { Mirror, StateAge } from "../../static/client/mirror.js";
-import { decode, hello } from "../../static/messages.js";
+import { ack, attend, decode, hello, leave, snooze } from "../../static/messages.js";
 import { vectors } from "./vectors.js";
 
 for (const { name, steps } of vectors("mirror").sequences) {
@@ -95,4 +95,23 @@ test("a hello without a position to resume from says nothing about one", () => {
     token: "t",
     channels: ["guards"],
   });
+});
+
+test("frames about alerts have their type and what they are given", () => {
+  assert.deepEqual(JSON.parse(ack({ alerts: { a: 2 }, as: "bot", action: "acting" })), {
+    type: "ack",
+    alerts: { a: 2 },
+    as: "bot",
+    action: "acting",
+  });
+  assert.deepEqual(JSON.parse(snooze({ alert: "a", generation: 2, seconds: 60, as: "ana", reason: "by hand" })), {
+    type: "snooze",
+    alert: "a",
+    generation: 2,
+    seconds: 60,
+    as: "ana",
+    reason: "by hand",
+  });
+  assert.deepEqual(JSON.parse(attend({ as: "bot", lease_seconds: 15 })), { type: "attend", as: "bot", lease_seconds: 15 });
+  assert.deepEqual(JSON.parse(leave({ as: "bot" })), { type: "leave", as: "bot" });
 });

@@ -19,7 +19,7 @@ Json = dict[str, Any]
 CLIENT_FRAMES: Final = get_args(ClientFrame)
 SERVER_FRAMES: Final = get_args(ServerFrame)
 #: Frames that only a WebSocket brings.
-IN_BAND: Final = ("auth_ok", "move")
+IN_BAND: Final = ("auth_ok", "move", "ack_ok", "snooze_ok")
 _SCHEMAS: Final = "#/components/schemas/"
 
 

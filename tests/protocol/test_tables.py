@@ -49,7 +49,11 @@ NAMES: dict[Any, str] = {
     float: "number",
     bool: "true or false",
     messages.Resume: "resume",
+    messages.Offers: "offers",
     tuple[state.ChannelName, ...]: "list of channels",
+    tuple[str, ...]: "list of texts",
+    dict[str, int]: "object of generation by alert",
+    dict[messages.AlertId, messages.Generation]: "object of generation by alert",
     dict[str, Any]: "object",
     **{struct: title for title, (_, struct) in STATE_PARTS.items()},
 }
@@ -80,7 +84,8 @@ def described(annotation: Any) -> str:
 
 def fields_of(struct: type[msgspec.Struct]) -> dict[str, tuple[str, bool]]:
     """Each field's type in words, and whether it is always present."""
-    return {field.name: (described(field.type), field.required) for field in msgspec.structs.fields(struct)}
+    fields = msgspec.structs.fields(struct)
+    return {field.encode_name: (described(field.type), field.required) for field in fields}
 
 
 def fields_in(rows: list[list[str]]) -> dict[str, tuple[str, bool]]:
@@ -102,6 +107,12 @@ def test_no_frame_is_described_that_does_not_exist() -> None:
 
 def test_the_position_in_a_hello_has_the_fields_of_its_table() -> None:
     assert fields_in(tables(section("hello", level=4))[1]) == fields_of(messages.Resume)
+
+
+def test_the_offers_of_a_welcome_have_the_fields_of_their_table() -> None:
+    assert fields_in(tables(section("welcome", level=4))[1]) == fields_of(messages.Offers)
+    types = {str(frame.__struct_config__.tag) for frame in get_args(messages.AlertFrame)}
+    assert set(messages.OFFERED_FRAMES) == types
 
 
 @pytest.mark.parametrize("title", STATE_PARTS)

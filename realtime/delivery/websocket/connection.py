@@ -28,7 +28,16 @@ from guardwire.errors import CloseCode
 from guardwire.messages import decode_client_frame
 from realtime.delivery.connection_log import WEBSOCKET, report_close
 from realtime.delivery.sent_state import Frame, count
-from realtime.delivery.stream import Close, Outputs, Ping, Stream, Verify, close_after, retry_after_ms
+from realtime.delivery.stream import (
+    Close,
+    Outputs,
+    Perform,
+    Ping,
+    Stream,
+    Verify,
+    close_after,
+    retry_after_ms,
+)
 from realtime.delivery.watched_account import NEVER_READ, WatchedAccount
 from realtime.errors import StreamClosed
 from realtime.metrics import METRICS
@@ -53,11 +62,12 @@ _LENGTH_BYTES: Final = {126: 2, 127: 8}
 
 
 class Callbacks(NamedTuple):
-    """The owner's part of a socket: ``on_verify`` is called with a token that the stream wants verified, ``on_gone``
-    exactly once, when the connection is lost.
+    """The owner's part of a socket: ``on_verify`` is called with a token that the stream wants verified, ``on_perform``
+    with a frame that the stream wants performed, ``on_gone`` exactly once, when the connection is lost.
     """
 
     on_verify: Callable[[Socket, Verify], None]
+    on_perform: Callable[[Socket, Perform], None]
     on_gone: Callable[[Socket], None]
 
 
@@ -170,6 +180,8 @@ class Socket(asyncio.Protocol):
                 data.append(PING)
             elif isinstance(output, Verify):
                 self._callbacks.on_verify(self, output)
+            elif isinstance(output, Perform):
+                self._callbacks.on_perform(self, output)
             else:
                 self._write(data)
                 data = []

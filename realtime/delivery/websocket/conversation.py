@@ -1,5 +1,5 @@
 """The WebSockets of this node, and the tasks of their streams that wait: for a token's key, for a lease, for the first
-read.
+read, for an acknowledgement.
 
 A `Socket` never waits itself.
 """
@@ -10,19 +10,20 @@ import asyncio
 import logging
 import secrets
 import time
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Any
+from uuid import UUID
 
 from auth.identity import Identity
 from guardwire.errors import GuardwireError
-from guardwire.messages import Resume
+from guardwire.messages import AlertFrame, Resume
 from guardwire.state import CHANNELS
 from realtime.delivery.connection_log import WEBSOCKET, report_begin, report_end
 from realtime.delivery.drain import Drain
 from realtime.delivery.hub import Hub
 from realtime.delivery.limits import MAX_FRAMES_PER_SECOND, Admission, AnonymousLimit
 from realtime.delivery.sent_state import channels_in_order
-from realtime.delivery.stream import Stream, Timing, Verify, close_after
+from realtime.delivery.stream import Perform, Reply, Stream, Timing, Verify, close_after
 from realtime.delivery.websocket.connection import Callbacks, Socket
 from realtime.errors import AuthenticationError
 from realtime.history import Store
@@ -35,7 +36,10 @@ log = logging.getLogger(__name__)
 
 
 class OpenSockets:
-    """The WebSockets of this node; ``verify`` is the one verifier, ``store`` is None without Redis."""
+    """The WebSockets of this node; ``verify`` is the one verifier, ``store`` is None without Redis.
+
+    ``perform`` performs a frame about alerts for a user, and gives the replies.
+    """
 
     def __init__(
         self,
@@ -47,6 +51,7 @@ class OpenSockets:
         admission: Admission,
         anonymous: AnonymousLimit,
         drain: Drain,
+        perform: Callable[[UUID, AlertFrame], Awaitable[Sequence[Reply]]],
         max_frames_per_second: int = MAX_FRAMES_PER_SECOND,
     ) -> None:
         self._hub = hub
@@ -56,10 +61,11 @@ class OpenSockets:
         self.admission = admission
         self.anonymous = anonymous
         self.drain = drain
+        self._perform_frame = perform
         self._max_frames_per_second = max_frames_per_second
         self._sockets: set[Socket] = set()
         self._tasks: set[asyncio.Task[None]] = set()
-        self._callbacks = Callbacks(self._on_verify, self._on_gone)
+        self._callbacks = Callbacks(self._on_verify, self._on_perform, self._on_gone)
 
     def all(self) -> tuple[Socket, ...]:
         """The open sockets, as they are now."""
@@ -130,6 +136,13 @@ class OpenSockets:
 
     def _on_verify(self, socket: Socket, asked: Verify) -> None:
         self._spawn(socket, self._verify(socket, asked))
+
+    def _on_perform(self, socket: Socket, asked: Perform) -> None:
+        self._spawn(socket, self._perform(socket, asked))
+
+    async def _perform(self, socket: Socket, asked: Perform) -> None:
+        replies = await self._perform_frame(asked.user_id, asked.frame)
+        socket.perform(socket.stream.answer(replies, time.monotonic()))
 
     async def _verify(self, socket: Socket, asked: Verify) -> None:
         stream = socket.stream
