@@ -62,6 +62,9 @@ WHERE c.relnamespace = 'public'::regnamespace AND c.relname = ANY (:tables)
 
 _REVISION = text("SELECT version_num FROM guardwire.migrations")
 _FIRST_INBOX: Final = "0005"
+_LOST_PEAKS: Final = (
+    "SELECT user_id FROM guardwire.accounts WHERE carried_peak IS NOT NULL AND ready ORDER BY user_id"
+)
 _SURROUNDINGS = text("SELECT sentence FROM guardwire.check_surroundings() AS sentence")
 _CONFIGURE_NOTIFY = text("UPDATE guardwire.configuration SET notify = :notify WHERE notify <> :notify")
 
@@ -183,6 +186,12 @@ async def _read_history(database_url: str, progress: Callable[[str], None], *, e
         await forget_removal(connection)
         if every_account:
             await backfill(connection, progress=_now_and_then(progress))
+        for lost in await connection.fetch(_LOST_PEAKS):
+            progress(
+                f"account {lost['user_id']}: its peak is that of the rows on record, because the peak's row and cash"
+                " flows after it were removed before the upgrade. Put these rows back and run"
+                f" `guardwire rebuild --user {lost['user_id']}`, or run `guardwire peak reset --user {lost['user_id']}`"
+            )
     finally:
         await connection.close()
 

@@ -175,6 +175,18 @@ async def test_a_row_that_was_ignored_is_no_sign_of_life(writer: DatabaseWriter)
     assert after["total_syncs"] == 2, "it is a sync all the same"
 
 
+async def test_equity_follows_a_clock_that_syncs_showed_to_have_gone_back(writer: DatabaseWriter) -> None:
+    """Also where no more than the amount differs, and the row is young enough to be no import."""
+    minute = timedelta(minutes=1)
+    await writer.equity(10_000, created_at=shown_by(-3 * minute))
+    await writer.sync(created_at=shown_by(timedelta(0)))
+    for price in (1941, 1942, 1943):
+        await writer.sync(created_at=shown_by(-2 * minute), current_price=price)
+    await writer.equity(9_990, created_at=shown_by(-2 * minute))
+    checked_at = datetime.fromisoformat((await writer.drawdown())["last_checked_at"])
+    assert checked_at > shown_by(-minute)
+
+
 async def test_rates_follow_a_clock_that_went_back(writer: DatabaseWriter) -> None:
     await writer.equity(10_000, currency="GBP")
     await writer.sync()
@@ -182,6 +194,25 @@ async def test_rates_follow_a_clock_that_went_back(writer: DatabaseWriter) -> No
     for rate, pnl in (("0.6", 26.25), ("0.7", 26.25), ("0.8", 42.0), ("0.9", 47.25)):
         await writer.rate("USD", "GBP", rate, created_at=shown_by(-HOUR))
         assert (await writer.book())["1"]["unrealized_pnl"] == pnl, rate
+
+
+async def test_accounts_whose_profit_an_ignored_rate_converts_are_stale(writer: DatabaseWriter) -> None:
+    other = writer.of()
+    for account, currency in ((writer, "GBP"), (other, "USD")):
+        await account.equity(10_000, currency=currency)
+        await account.sync()
+    await writer.rate("USD", "GBP", "0.5", created_at=shown_by(timedelta(0)))
+    stale = []
+    for seconds in (3, 3600, 3600, 3600):
+        await writer.rate("USD", "GBP", "0.6", created_at=shown_by(timedelta(seconds=-seconds)))
+        stale.append(await is_stale(writer))
+    assert stale == [False, True, True, False], "the third one shows that the clock went back"
+    await writer.rate("GBP", "USD", "1.6", created_at=shown_by(timedelta(0)))
+    await writer.rate("GBP", "USD", "1.7", created_at=shown_by(-HOUR))
+    assert await is_stale(writer)
+    assert not await is_stale(other)
+    await writer.rate("GBP", "USD", "1.6", created_at=shown_by(timedelta(0)))
+    assert not await is_stale(writer)
 
 
 async def test_one_batch_and_several_come_to_the_same(writer: DatabaseWriter) -> None:
@@ -345,6 +376,16 @@ async def test_a_flat_account_that_writes_equity_is_live(writer: DatabaseWriter)
     assert (await status_of(writer))["source"] == "live"
     await writer.connection.execute("UPDATE guardwire.accounts SET source = 'silent'")
     await writer.equity(10_001, 2)
+    assert (await status_of(writer))["source"] == "live"
+
+
+async def test_a_flat_account_whose_equity_just_arrived_is_live_after_a_rebuild(
+    writer: DatabaseWriter,
+) -> None:
+    """However far behind the platform's clock is."""
+    await writer.equity(10_000, created_at=shown_by(-HOUR))
+    assert (await status_of(writer))["source"] == "live"
+    await rebuild(writer.connection, writer.user_id)
     assert (await status_of(writer))["source"] == "live"
 
 

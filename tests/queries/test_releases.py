@@ -9,13 +9,13 @@ import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any, Final
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import asyncpg
 import pytest
 
 from guardwire.patch import State
-from queries.capture import backfill
+from queries.capture import backfill, rebuild
 from queries.channels import LIVE_QUERIES
 from queries.migrations.run import migrate
 from realtime.audit.capture import check_capture
@@ -105,6 +105,71 @@ async def test_accounts_are_right_after_the_upgrade_without_a_manual_step(releas
     assert len(breach["guards"]["breaches"]) == 1
     waited = await _state(connection, WAITING)
     assert set(waited["positions"]["open"]) == {"9"}
+
+
+_EQUITY = """
+INSERT INTO equity_snapshots (id, user_id, equity, balance, currency, cash_flow, created_at)
+VALUES (gen_random_uuid(), $1, $2, $2, 'USD', $3, now() - make_interval(secs => $4))
+"""
+
+
+@pytest.mark.parametrize("gone", [[10_000], [10_000, 8_600], []])
+async def test_a_peak_whose_row_was_removed_is_scaled_by_the_flows_on_record(
+    released: tuple[str, Any], gone: list[int]
+) -> None:
+    """10,000 fell to 8,600, which is 14 %, and 3,000 were withdrawn."""
+    url, connection = released
+    user_id = uuid4()
+    for equity, flow, ago in ((10_000, 0, 30), (8_600, 0, 20), (5_600, -3_000, 10)):
+        await connection.execute(_EQUITY, user_id, equity, flow, ago)
+    await connection.execute(
+        "DELETE FROM equity_snapshots WHERE user_id = $1 AND equity = ANY ($2)", user_id, gone
+    )
+    said: list[str] = []
+    await migrate(url, progress=said.append)
+    drawdown = (await _state(connection, user_id))["guards"]["drawdown"]
+    assert (drawdown["peak_equity"], drawdown["current_drawdown_pct"]) == (6511.63, 14.0)
+    assert not [line for line in said if str(user_id) in line]
+
+
+async def test_an_account_whose_peak_and_flows_were_removed_is_named(released: tuple[str, Any]) -> None:
+    url, connection = released
+    user_id = uuid4()
+    for equity, flow, ago in ((10_000, 0, 30), (8_600, 0, 20), (5_600, -3_000, 10), (5_500, 0, 5)):
+        await connection.execute(_EQUITY, user_id, equity, flow, ago)
+    await connection.execute(
+        "CREATE TABLE removed AS SELECT * FROM equity_snapshots WHERE user_id = '"
+        + str(user_id)
+        + "' AND equity > 5500"
+    )
+    await connection.execute("DELETE FROM equity_snapshots WHERE id IN (SELECT id FROM removed)")
+    said: list[str] = []
+    await migrate(url, progress=said.append)
+    assert [line for line in said if f"rebuild --user {user_id}" in line]
+    assert (await _state(connection, user_id))["guards"]["drawdown"]["peak_equity"] == 5500.0
+    await connection.execute("ALTER TABLE equity_snapshots DISABLE TRIGGER USER")
+    await connection.execute("INSERT INTO equity_snapshots SELECT * FROM removed")
+    await rebuild(connection, user_id)
+    assert (await _state(connection, user_id))["guards"]["drawdown"]["peak_equity"] == 6511.63
+    said.clear()
+    await migrate(url, progress=said.append)
+    assert not [line for line in said if str(user_id) in line]
+
+
+async def test_an_account_whose_peak_is_reset_after_the_upgrade_is_not_named_again(
+    released: tuple[str, Any],
+) -> None:
+    url, connection = released
+    user_id = uuid4()
+    for equity, flow, ago in ((10_000, 0, 30), (5_600, -3_000, 10), (5_500, 0, 5)):
+        await connection.execute(_EQUITY, user_id, equity, flow, ago)
+    await connection.execute("DELETE FROM equity_snapshots WHERE user_id = $1 AND equity > 5500", user_id)
+    said: list[str] = []
+    await migrate(url, progress=said.append)
+    await connection.execute("INSERT INTO guard_limits (user_id, peak_since) VALUES ($1, now())", user_id)
+    await apply_inbox(connection)
+    await migrate(url, progress=said.append)
+    assert len([line for line in said if f"peak reset --user {user_id}" in line]) == 1
 
 
 async def test_writers_go_on_during_the_upgrade_and_no_row_is_missed(released: tuple[str, Any]) -> None:

@@ -66,6 +66,10 @@ BEGIN
 END
 $$;
 
+-- Whether the last rates of a pair were ignored as older, and a clock that went back would explain it.
+CREATE OR REPLACE FUNCTION guardwire.is_doubted(c guardwire.fx_current) RETURNS boolean LANGUAGE sql IMMUTABLE PARALLEL SAFE
+RETURN coalesce((c).older_rates[cardinality((c).older_rates)] > 5000000, false);
+
 -- Makes rates current, none of which is older than the one before it.
 CREATE OR REPLACE FUNCTION guardwire.set_rates(rates guardwire.rate_row[]) RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
@@ -245,6 +249,8 @@ BEGIN
     END IF;
     IF a.peak_since IS DISTINCT FROM l.peak_since THEN
         a := guardwire.restart_peak(a, l, batch, after_nth);
+        UPDATE guardwire.accounts AS o SET carried_peak = NULL, carried_flow = NULL
+        WHERE o.user_id = account AND o.carried_peak IS NOT NULL;
     END IF;
     -- Equity and syncs are looked at by the limits of now.
     a.equity_due_at := CASE WHEN a.equity IS NOT NULL OR (a.doubted).row_id IS NOT NULL THEN arrived_at END;

@@ -96,13 +96,13 @@ BEGIN
                                  AND (r.arrived_at - r.created_at > interval '26 hours' OR guardwire.clock_agrees(
                                          (extract(epoch FROM r.arrived_at - r.created_at) * 1000000)::bigint,
                                          a.clock_offset_seconds))
-                   ELSE a.older_equity IS NULL AND a.equity_at <= r.at AND NOT a.equity_overdue
+                   ELSE a.older_equity IS NULL AND a.equity_at <= c.at AND NOT a.equity_overdue
                         AND (a.doubted).row_id IS NULL AND a.doubted_flow IS NULL AND (a.peak).value IS NOT NULL
                         AND r.equity > 0 AND a.equity > 0 AND r.balance IS NOT NULL
                         AND r.equity * 5 >= coalesce(r.equity_before, a.equity) AND r.equity <= 5 * coalesce(r.equity_before, a.equity)
                         AND a.currency = guardwire.read_code(r.new_row ->> 'currency', 16)
                         AND coalesce(guardwire.read_number(r.new_row -> 'cash_flow'), 0) = 0
-                        AND r.arrived_at - r.at < make_interval(secs => l.equity_overdue_seconds)
+                        AND r.arrived_at - c.at < make_interval(secs => l.equity_overdue_seconds)
                         AND a.peak_since IS NOT DISTINCT FROM l.peak_since AND (l.peak_since IS NULL OR r.arrived_at >= l.peak_since)
                         AND ((a.top).value IS NULL OR r.highest * (a.top).divisor <= (a.top).value)
                         AND a.drawdown_level = guardwire.drawdown_level(
@@ -117,7 +117,7 @@ BEGIN
     INTO classified
     FROM placed AS r
     LEFT JOIN guardwire.accounts AS a ON a.user_id = r.account
-    CROSS JOIN LATERAL (SELECT CASE WHEN a.clock_stepped_at IS NULL OR r.source = 'e' THEN r.at
+    CROSS JOIN LATERAL (SELECT CASE WHEN a.clock_stepped_at IS NULL THEN r.at
                                     ELSE guardwire.effective_time(r.created_at, r.arrived_at, a.clock_stepped_at) END) AS c (at)
     LEFT JOIN guardwire.positions AS p ON p.user_id = r.account AND p.ticket = r.ticket
     LEFT JOIN guardwire.limits AS l

@@ -28,6 +28,15 @@ BEGIN
     -- The platform's clock may have gone back: rows that were ignored may be newer than the state.
     RETURN QUERY SELECT a.user_id, true FROM guardwire.accounts AS a
                  WHERE a.clock_doubted_at IS NOT NULL AND a.user_id = ANY (watched);
+    -- So may the clock of rates: their accounts are those whose profit they convert.
+    IF EXISTS (SELECT FROM guardwire.fx_current AS c WHERE guardwire.is_doubted(c)) THEN
+        RETURN QUERY
+        SELECT DISTINCT a.user_id, true
+        FROM guardwire.fx_current AS c
+        JOIN guardwire.accounts AS a ON a.user_id = ANY (watched) AND a.currency IN (c.base, c.quote)
+        JOIN guardwire.positions AS p ON p.user_id = a.user_id AND p.is_open AND p.quote_currency IN (c.base, c.quote)
+        WHERE guardwire.is_doubted(c) AND p.quote_currency <> a.currency;
+    END IF;
     IF (SELECT count(*) FROM (SELECT FROM guardwire.inbox AS i WHERE i.nth > from_nth LIMIT few) AS o) < few THEN
         RETURN QUERY
         SELECT nullif(i.account, guardwire.no_account()),

@@ -198,7 +198,7 @@ BEGIN
     -- Equity is a sign of life of an account without positions.
     IF NOT EXISTS (SELECT FROM guardwire.positions AS p WHERE p.user_id = of_account AND p.is_open) THEN
         UPDATE guardwire.accounts AS a
-        SET last_sync_arrived_at = greatest(a.last_sync_arrived_at, a.equity_at)
+        SET last_sync_arrived_at = greatest(a.last_sync_arrived_at, a.equity_arrived_at)
         WHERE a.user_id = of_account;
     END IF;
     UPDATE guardwire.accounts AS a
@@ -231,6 +231,11 @@ LANGUAGE sql IMMUTABLE AS $$
           AND (e.revision, e.ordinal) > (i.revision, i.ordinal))
 $$;
 
+DROP TYPE IF EXISTS guardwire.carried_peak CASCADE;
+CREATE TYPE guardwire.carried_peak AS (peak guardwire.peak, is_lost boolean);
+COMMENT ON TYPE guardwire.carried_peak IS 'What is left of the peak of release 0.1.0; null where rows on record show it';
+COMMENT ON COLUMN guardwire.carried_peak.is_lost IS 'Its row and cash flows after it are gone: what it is in today''s money is not known';
+
 -- Folds a locked account's equity rows anew, and says so where that moves the peak. `signs` are those of the log.
 CREATE OR REPLACE FUNCTION guardwire.rebuild_equity(
     of_account uuid, l guardwire.limits, signs guardwire.clock_signs, read_at timestamptz, revision bigint
@@ -239,9 +244,10 @@ DECLARE
     held guardwire.equity_fold := guardwire.load_fold(of_account);
     f guardwire.equity_fold := guardwire.confirm_by_time(guardwire.fold_history(of_account, '{}', 0), read_at, l);
     a guardwire.accounts := guardwire.with_reading(held.a, f.a);
+    carried guardwire.carried_peak := guardwire.carry_peak(held.a, f);
 BEGIN
     DELETE FROM guardwire.equity_flows AS e WHERE e.user_id = of_account;
-    a.peak := guardwire.higher_peak((f.a).peak, guardwire.carried_peak(held.a, f.a));
+    a.peak := guardwire.higher_peak((f.a).peak, carried.peak);
     a.top := CASE WHEN l.peak_since IS NOT NULL THEN guardwire.higher_peak((f.a).top, a.peak) END;
     a.equity_due_at := NULL;
     -- A critical reading among older rows that was latched stays so: only an accepted row ends it.
@@ -253,21 +259,39 @@ BEGIN
     a.clock_stepped_at := least(a.clock_stepped_at, (f.a).clock_stepped_at);
     f.a := a;
     PERFORM guardwire.store_fold(f, l, read_at);
-    UPDATE guardwire.accounts AS o SET carried_peak = NULL WHERE o.user_id = of_account AND o.carried_peak IS NOT NULL;
+    UPDATE guardwire.accounts AS o SET carried_peak = NULL, carried_flow = NULL
+    WHERE o.user_id = of_account AND o.carried_peak IS NOT NULL AND NOT carried.is_lost;
     PERFORM guardwire.note_peak(held.a, a, concat('peak-', revision), read_at, revision, 0);
 END
 $$;
 
 -- The peak that release 0.1.0 knew, where its row is gone. A row that is on record is judged by the rules of now: it may be
--- implausible.
-CREATE OR REPLACE FUNCTION guardwire.carried_peak(held guardwire.accounts, a guardwire.accounts) RETURNS guardwire.peak
+-- implausible. While every cash flow is on record, the row that is gone was before all of them, and is scaled by them.
+CREATE OR REPLACE FUNCTION guardwire.carry_peak(held guardwire.accounts, f guardwire.equity_fold) RETURNS guardwire.carried_peak
 LANGUAGE plpgsql STABLE AS $$
+DECLARE
+    carried guardwire.carried_peak := ROW(NULL, false)::guardwire.carried_peak;
+    gone guardwire.reading;
+    is_on_record boolean;
+    flow numeric;
 BEGIN
-    IF held.carried_peak > 0 AND NOT EXISTS (SELECT FROM public.equity_snapshots AS e
-                                             WHERE e.user_id = held.user_id AND to_jsonb(e) -> 'equity' = to_jsonb(held.carried_peak)) THEN
-        RETURN ROW(held.carried_peak, 1, '1970-01-01 00:00:00+00', '1970-01-01 00:00:00+00', NULL)::guardwire.peak;
+    IF (held.carried_peak > 0) IS NOT TRUE THEN
+        RETURN carried;
     END IF;
-    RETURN NULL;
+    SELECT bool_or(h.equity - h.flow = held.carried_peak), sum(h.cash_flow) INTO is_on_record, flow
+    FROM (SELECT e.equity, e.cash_flow, sum(e.cash_flow) OVER (ORDER BY e.at, e.revision, e.ordinal) AS flow
+          FROM guardwire.equity_history(held.user_id, '{}', 0) AS e) AS h;
+    IF is_on_record THEN
+        RETURN carried;
+    END IF;
+    carried.is_lost := held.carried_flow <> 0 AND coalesce(flow, 0) <> held.carried_flow;
+    IF NOT carried.is_lost THEN
+        gone.equity := held.carried_peak;
+        gone.at := '1970-01-01 00:00:00+00';
+        gone.arrived_at := gone.at;
+        carried.peak := guardwire.value_of_older(f, gone);
+    END IF;
+    RETURN carried;
 END
 $$;
 

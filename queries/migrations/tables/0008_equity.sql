@@ -36,7 +36,8 @@ ALTER TABLE guardwire.accounts
     ADD COLUMN doubted_flow numeric,
     ADD COLUMN peak guardwire.peak,
     ADD COLUMN top guardwire.peak,
-    ADD COLUMN carried_peak numeric;
+    ADD COLUMN carried_peak numeric,
+    ADD COLUMN carried_flow numeric;
 CREATE INDEX accounts_equity_due ON guardwire.accounts (equity_due_at) WHERE equity_due_at IS NOT NULL;
 COMMENT ON COLUMN guardwire.accounts.currency IS 'The last that an accepted equity row named';
 COMMENT ON COLUMN guardwire.accounts.balance IS 'The last that an accepted equity row named, in currency';
@@ -54,7 +55,8 @@ COMMENT ON COLUMN guardwire.accounts.top IS 'The highest equity of all; null whi
 COMMENT ON COLUMN guardwire.accounts.peak_since IS 'guard_limits.peak_since that peak was folded with';
 COMMENT ON COLUMN guardwire.accounts.peak_equity IS 'The peak in today''s money, for people';
 COMMENT ON COLUMN guardwire.accounts.drawdown_level IS 'normal, warning or critical as measured last; null without equity';
-COMMENT ON COLUMN guardwire.accounts.carried_peak IS 'The peak of release 0.1.0, until the history is read anew';
+COMMENT ON COLUMN guardwire.accounts.carried_peak IS 'The peak of release 0.1.0 less the cash flows up to it, until the history is read anew; it stays where the history does not show what it is in today''s money';
+COMMENT ON COLUMN guardwire.accounts.carried_flow IS 'Sum of all cash flows that release 0.1.0 had seen; null without carried_peak';
 
 CREATE TABLE guardwire.equity_flows (
     user_id uuid NOT NULL,
@@ -71,9 +73,8 @@ COMMENT ON COLUMN guardwire.equity_flows.at IS 'Time at which the row counts';
 COMMENT ON COLUMN guardwire.equity_flows.after_flow IS 'Equity after the flow';
 COMMENT ON COLUMN guardwire.equity_flows.before_flow IS 'Equity before the flow; 0 where the peak began anew, so that no earlier row counts';
 
--- The old peak added flows up. It is kept where no flow was ever on record: rows that set it may be gone. Every history is read anew.
-UPDATE guardwire.accounts
-SET carried_peak = CASE WHEN equity_flow = 0 THEN peak_adjusted END, ready = false;
+-- The old peak added flows up. Rows that set it may be gone, so it is kept until the history is read: every history is read anew.
+UPDATE guardwire.accounts SET carried_peak = peak_adjusted, carried_flow = equity_flow, ready = false;
 ALTER TABLE guardwire.accounts DROP COLUMN equity_flow, DROP COLUMN peak_adjusted;
 
 ALTER TABLE guardwire.limits ADD COLUMN equity_overdue_seconds integer NOT NULL DEFAULT 300;
