@@ -7,11 +7,14 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from decimal import Decimal
 from itertools import pairwise
 from typing import Any, Final
 
 from queries.migrations.script import read_sql
 from realtime.audit import values
+from realtime.audit.book import Reference
+from realtime.audit.history import Instrument
 from realtime.audit.sources import EQUITY_COLUMNS, LOG_COLUMNS
 from realtime.checks.catalogue import Catalogue
 from realtime.checks.finding import Finding, literal, note, problem
@@ -217,8 +220,9 @@ def _symbols(sample: Sample) -> Iterator[Finding]:
     without = sum(values.symbol(row["symbol"]) is None and _event(row) in _OPEN for row in about)
     if without:
         yield problem("symbol", "symbol", f"{_share(without, len(about))} about a position have no symbol")
+    known = Reference({name: _one_unit(name) for name in sample.instruments}, {})
     for symbol, count in counted.most_common(_MOST_SYMBOLS):
-        if values.fold(symbol) not in sample.instruments:
+        if known.find(symbol) is None:
             yield _unknown_symbol(symbol, _share(count, len(about)), sample.instruments)
         if not _FILTERED.fullmatch(symbol):
             yield note(
@@ -226,6 +230,10 @@ def _symbols(sample: Sample) -> Iterator[Finding]:
                 symbol,
                 f"symbol {symbol!r} cannot be asked for by ?symbol=: letters, digits and . _ # - can",
             )
+
+
+def _one_unit(symbol: str) -> Instrument:
+    return Instrument(symbol=symbol, contract_size=Decimal(1), quote_currency="USD")
 
 
 def _unknown_symbol(symbol: str, share: str, instruments: frozenset[str]) -> Finding:
@@ -244,9 +252,10 @@ def _unknown_symbol(symbol: str, share: str, instruments: frozenset[str]) -> Fin
 
 
 def instrument_of(symbol: str, instruments: frozenset[str]) -> str | None:
-    """The longest known instrument that is part of a broker's symbol; None when there is none.
+    """The longest known instrument that a broker's symbol may mean; None when there is none.
 
-    Brokers put ``#`` before the name, and a few characters such as ``.r``, ``m`` or ``-ecn`` behind it.
+    Brokers put ``#`` before the name, and a few characters behind it. Not all of that is understood: ``EURUSDX`` may be
+    another instrument than EURUSD.
     """
     name = values.fold(symbol).lstrip("#")
     found = [
@@ -302,7 +311,7 @@ def _times(sample: Sample) -> Iterator[Finding]:
     if ahead:
         sentence = (
             f"created_at of {_share(len(ahead), len(sample.log))} is in the future, by up to"
-            f" {(max(ahead) - sample.now).total_seconds():.0f} s: each hides rows that follow with a right time"
+            f" {(max(ahead) - sample.now).total_seconds():.0f} s: such rows count at their arrival"
         )
         yield problem("clock", "created_at", sentence, "write UTC, from a clock that is synchronised (NTP)")
     undated = sum(row["created_at"] is None for row in sample.log)

@@ -306,19 +306,21 @@ async def test_letters_beyond_ascii_are_not_folded(writer: DatabaseWriter, migra
 async def test_the_statement_for_a_symbol_with_a_suffix_makes_its_profit_right(
     writer: DatabaseWriter, migrated_url: str
 ) -> None:
-    await writer.sync(ticket=8, symbol="EURUSD.r", volume=2, entry_price="1.10", current_price="1.08")
+    await writer.sync(ticket=8, symbol="EURUSDX", volume=2, entry_price="1.10", current_price="1.08")
+    await writer.sync(ticket=7, symbol="EURUSD.r")
     await writer.sync(ticket=9, symbol="O'Neill", volume=2, entry_price="1.10", current_price="1.08")
     found = {
         each.about: each
         for each in await findings(migrated_url)
         if (each.check, each.level) == ("symbol", "problem")
     }
-    assert "looks like EURUSD with a suffix" in found["EURUSD.r"].sentence
-    await writer.execute(found["EURUSD.r"].remedy)
+    assert "looks like EURUSD with a suffix" in found["EURUSDX"].sentence
+    assert "EURUSD.r" not in found, "this suffix is understood"
+    await writer.execute(found["EURUSDX"].remedy)
     assert (await writer.book())["8"]["unrealized_pnl"] == -4000.0
     assert "VALUES ('O''NEILL', <units in one lot>" in found["O'Neill"].remedy
     after = {each.about: each.level for each in await findings(migrated_url) if each.check == "symbol"}
-    assert "EURUSD.r" not in after
+    assert "EURUSDX" not in after
 
 
 async def test_values_that_cannot_be_used_are_counted(writer: DatabaseWriter, migrated_url: str) -> None:
