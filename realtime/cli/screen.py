@@ -98,12 +98,27 @@ def _positions(positions: Positions) -> Panel:
         table.add_column(name, no_wrap=True)
     for name in ("volume", "entry", "price", "P&L", "%", "stop", "target"):
         table.add_column(name, justify="right", no_wrap=True)
-    newest_first = sorted(positions.open.items(), key=lambda item: item[1].entry_time, reverse=True)
-    for ticket, position in newest_first:
+    for ticket, position in _newest_first(positions.open):
         table.add_row(ticket, *_cells(position))
+    for ticket, position in _newest_first(positions.unmatched or {}):
+        table.add_row(ticket, *_cells(position), style="yellow")
     total = _format_signed(positions.total_unrealized_pnl)
     title = Text.assemble(f"Positions: {positions.total_positions}, ", total, f" {positions.currency or ''}")
-    return Panel(table, title=title, title_align="left", border_style="dim")
+    unmatched = [
+        Text(f"#{ticket} {_mismatch(position)}", style="yellow")
+        for ticket, position in _newest_first(positions.unmatched or {})
+    ]
+    return Panel(Group(table, *unmatched), title=title, title_align="left", border_style="dim")
+
+
+def _newest_first(book: dict[str, Position]) -> list[tuple[str, Position]]:
+    return sorted(book.items(), key=lambda item: item[1].entry_time, reverse=True)
+
+
+def _mismatch(position: Position) -> str:
+    """Why a position is in no sum."""
+    what = "diverges" if position.matched == 2 else "not matched"
+    return f"{what}: {position.divergence_reason}" if position.divergence_reason else what
 
 
 def _cells(position: Position) -> list[RenderableType]:

@@ -67,6 +67,16 @@ STATE = AccountState(
                 unrealized_pnl_pct=0.27,
             )
         },
+        unmatched={
+            "2147483650": Position(
+                position_id="y",
+                entry_time="2026-01-02T09:00:00.000000Z",
+                last_updated_at="2026-01-02T10:00:00.000000Z",
+                symbol="EURUSD",
+                matched=2,
+                divergence_reason="volume differs",
+            )
+        },
         total_unrealized_pnl=52.5,
         currency="USD",
     ),
@@ -100,6 +110,7 @@ def drawn(state: AccountState, *, status: str = "connected", age_seconds: float 
     [
         *("connected", "0.3 s old", "over websocket", "8,640 syncs", "last 10:00:00", "2 diverging"),
         *("2147483649", "XAUUSD", "buy", "0.1", "1,950.5", "1,955.75", "+52.50", "+0.27"),
+        *("2147483650", "#2147483650 diverges: volume differs"),
         *("drawdown 21.00 %", "warning 15 %, critical 20 %", "7,900.50 GBP", "liquidation at 10:11:12"),
         *("EURUSD price gap since 09:59:58", "close positions"),
     ],

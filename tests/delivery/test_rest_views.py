@@ -82,6 +82,7 @@ def test_what_is_absent_on_the_stream_is_null_in_rest() -> None:
         "recent_events": [],
         "error_message": None,
         "clock_offset_seconds": None,
+        "counts_at_arrival": False,
         "recorded": True,
     }
     assert opened(EMPTY["positions"]) == {

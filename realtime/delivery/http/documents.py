@@ -56,8 +56,9 @@ class ReconciliationStatus(Struct, frozen=True, kw_only=True):
     """Is the reconciliation of the account alive, and does it agree with the broker?
 
     ``source`` is ``silent`` when no sync came for longer than the account's limit. ``clock_offset_seconds`` is how far
-    the platform's clock is behind (or, below 0, ahead), when it is off by more than a minute. ``recorded`` is false for
-    an account that the platform never wrote a row of.
+    the platform's clock is behind (or, below 0, ahead), when it is off by more than a minute. ``counts_at_arrival`` is
+    true since that clock went back: rows count at their arrival. ``recorded`` is false for an account that the platform
+    never wrote a row of.
     """
 
     user_id: Identifier
@@ -72,6 +73,7 @@ class ReconciliationStatus(Struct, frozen=True, kw_only=True):
     recent_events: Annotated[list[RecentEvent], Meta(max_length=5, description="newest first")]
     error_message: str | None
     clock_offset_seconds: int | None
+    counts_at_arrival: bool
     recorded: bool
 
 
@@ -208,6 +210,7 @@ def reconciliation_status(user_id: str, status: State) -> ReconciliationStatus:
         recent_events=[_event(user_id, event_id, event) for event_id, event in events[:RECENT_EVENTS]],
         error_message=status.get("error_message"),
         clock_offset_seconds=status.get("clock_offset_seconds"),
+        counts_at_arrival=status.get("counts_at_arrival", False),
         recorded=status.get("recorded", True),
     )
 
