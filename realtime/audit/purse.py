@@ -350,7 +350,8 @@ class Purse:
         held = next((each for each in self._entries if each.row.id == entry.row.id), None)
         if held is None:
             return
-        self._entries[self._entries.index(held)] = held._replace(row=entry.row)
+        arrival = replace(held.arrival, change=entry.row)
+        self._entries[self._entries.index(held)] = held._replace(arrival=arrival, row=entry.row)
         balance = values.number(entry.row.balance)
         if held.row.says_the_same_money(entry.row):
             if (

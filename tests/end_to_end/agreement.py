@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 
 #: The id of an event that changed limits caused, or a row that was changed in place.
-_CAUSED: Final = re.compile(r"(limits|[0-9a-f-]{36})[-.]([0-9.]+)")
+_CAUSED: Final = re.compile(r"((?:peak-)?(?:limits|[0-9a-f-]{36}))[-.]([0-9.]+)")
 _CLOCK: Final = timedelta(seconds=5)
 
 

@@ -8,7 +8,15 @@ from datetime import UTC, datetime
 from typing import Any
 
 from queries.capture import housekeep
-from realtime.audit.history import AlertsEnded, Arrival, Change, GhostsNoted, Limits, LogRow
+from realtime.audit.history import (
+    AlertsEnded,
+    Arrival,
+    Change,
+    EquityRow,
+    GhostsNoted,
+    Limits,
+    LogRow,
+)
 from tests.end_to_end import tables
 from tests.end_to_end.naming import Names
 from tests.end_to_end.statements import (
@@ -17,11 +25,13 @@ from tests.end_to_end.statements import (
     InsertEquity,
     InsertLog,
     InsertRate,
+    RemoveEquity,
     RolledBack,
     SetInstrument,
     SetLimits,
     Statement,
     Transaction,
+    UpdateEquity,
     UpdateLog,
     UpdateTicket,
 )
@@ -29,6 +39,9 @@ from tests.inbox import apply_batches, wait_for_empty_inbox
 
 #: The inbox is applied after every commit except each so many-th, so that some batches hold several commits.
 _APPLIED_LATER = 3
+_REMOVE_EQUITY = "DELETE FROM equity_snapshots WHERE id = $1"
+#: Fields of a row that a drawn column of another name gives.
+_FIELDS = {"second": "created_at"}
 _MAKE_DUE = "UPDATE guardwire.accounts SET sync_due_at = clock_timestamp() WHERE sync_due_at IS NOT NULL"
 #: The clock at which the triggers copied the last rows of this transaction, the last one first.
 _ARRIVED = (
@@ -53,7 +66,7 @@ class _Open:
     transaction: Any
     due: int
     copied: list[_Copied] = field(default_factory=list)
-    rows: dict[str, LogRow] = field(default_factory=dict)
+    rows: dict[str, LogRow | EquityRow] = field(default_factory=dict)
 
 
 @dataclass
@@ -71,7 +84,7 @@ class HistoryWriter:
     names: Names = field(default_factory=Names)
     arrivals: list[Arrival] = field(default_factory=list)
     deltas: list[str] = field(default_factory=list)
-    _rows: dict[str, LogRow] = field(default_factory=dict)
+    _rows: dict[str, LogRow | EquityRow] = field(default_factory=dict)
     _late: list[_Open] = field(default_factory=list)
     _committed: list[_Copied] = field(default_factory=list)
     _begun: int = 0
@@ -152,6 +165,8 @@ class HistoryWriter:
 
     async def _execute(self, opened: _Open, statement: Statement) -> None:
         names, rows, at = self.names, self._rows | opened.rows, datetime.now(UTC)
+        log = {row.id: row for row in rows.values() if isinstance(row, LogRow)}
+        equity = [row for row in rows.values() if isinstance(row, EquityRow)]
         match statement:
             case InsertLog(drawn):
                 await self._insert(opened, tables.LOG, [names.log_row(columns) for columns in drawn])
@@ -160,11 +175,15 @@ class HistoryWriter:
             case InsertRate(base, quote, rate, second):
                 await self._insert(opened, tables.FX, [names.rate(base, quote, rate, second)])
             case UpdateLog(which, columns):
-                await self._update(opened, list(rows)[which % len(rows) :][:1] if rows else [], columns)
+                await self._update(opened, list(log)[which % len(log) :][:1] if log else [], columns)
             case UpdateTicket(user, ticket, columns):
                 whose = names.users[user], ticket
-                ids = [row.id for row in rows.values() if (row.user_id, row.ticket) == whose]
+                ids = [row.id for row in log.values() if (row.user_id, row.ticket) == whose]
                 await self._update(opened, ids, columns)
+            case UpdateEquity(which, columns) if equity:
+                await self._update_equity(opened, equity[which % len(equity)], columns)
+            case RemoveEquity(which) if equity:
+                await opened.connection.execute(_REMOVE_EQUITY, equity[which % len(equity)].id)
             case SetLimits(user, columns):
                 await self._set_limits(opened, names.limits(user, columns), forget=columns is None)
             case SetInstrument():
@@ -192,12 +211,28 @@ class HistoryWriter:
         at = datetime.now(UTC)
         await table.insert(opened.connection, rows)
         await self._copy(opened, at, *rows)
-        opened.rows |= {row.id: row for row in rows if isinstance(row, LogRow)}
+        opened.rows |= {row.id: row for row in rows if isinstance(row, LogRow | EquityRow)}
 
     async def _update(self, opened: _Open, ids: Sequence[str], columns: Columns) -> None:
-        rows, changes, at = self._rows | opened.rows, self.names.changes(columns), datetime.now(UTC)
+        await self._change(opened, tables.LOG, ids, self.names.changes(columns))
+
+    async def _update_equity(self, opened: _Open, row: EquityRow, columns: Columns) -> None:
+        changed = self.names.equity_row(
+            {
+                "user": self.names.users.index(row.user_id),
+                "currency": None,
+                "second": None,
+                "equity": None,
+                **columns,
+            }
+        )
+        fields = {_FIELDS.get(name, name) for name in columns}
+        await self._change(opened, tables.EQUITY, [row.id], {name: getattr(changed, name) for name in fields})
+
+    async def _change(self, opened: _Open, table: tables.Table, ids: Sequence[str], changes: Columns) -> None:
+        rows, at = self._rows | opened.rows, datetime.now(UTC)
         changed: list[Change] = []
-        for row_id in await tables.LOG.update(opened.connection, ids, changes):
+        for row_id in await table.update(opened.connection, ids, changes):
             row = replace(rows[row_id], inserted=False, **changes)
             opened.rows[row_id] = row
             changed.append(row)

@@ -46,6 +46,21 @@ class InsertEquity:
 
 
 @dataclass(frozen=True)
+class UpdateEquity:
+    """One statement that changes ``columns`` of a present row, which ``which`` selects."""
+
+    which: int
+    columns: Columns
+
+
+@dataclass(frozen=True)
+class RemoveEquity:
+    """One statement that deletes a present row, which ``which`` selects."""
+
+    which: int
+
+
+@dataclass(frozen=True)
 class SetLimits:
     """New limits of a user; None removes the row."""
 
@@ -89,6 +104,8 @@ Statement = (
     | UpdateLog
     | UpdateTicket
     | InsertEquity
+    | UpdateEquity
+    | RemoveEquity
     | SetLimits
     | SetInstrument
     | InsertRate

@@ -74,7 +74,8 @@ COMMENT ON COLUMN guardwire.equity_flows.after_flow IS 'Equity after the flow';
 COMMENT ON COLUMN guardwire.equity_flows.before_flow IS 'Equity before the flow; 0 where the peak began anew, so that no earlier row counts';
 
 -- The old peak added flows up. Rows that set it may be gone, so it is kept until the history is read: every history is read anew.
-UPDATE guardwire.accounts SET carried_peak = peak_adjusted, carried_flow = equity_flow, ready = false;
+UPDATE guardwire.accounts
+SET carried_peak = peak_adjusted, carried_flow = CASE WHEN peak_adjusted IS NOT NULL THEN equity_flow END, ready = false;
 ALTER TABLE guardwire.accounts DROP COLUMN equity_flow, DROP COLUMN peak_adjusted;
 
 ALTER TABLE guardwire.limits ADD COLUMN equity_overdue_seconds integer NOT NULL DEFAULT 300;
