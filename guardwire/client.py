@@ -12,7 +12,7 @@ from guardwire.connection import TRANSPORTS, Connection, Notifier, Token, TokenS
 from guardwire.errors import ClientError, ConnectionRefused, StaleState
 from guardwire.link import TransportName, parse_address
 from guardwire.mirror import Level, MirroredAccount
-from guardwire.state import CHANNELS, order_channels
+from guardwire.state import DEFAULT_CHANNELS, order_channels
 from guardwire.timing import Timing
 
 __all__ = [
@@ -32,7 +32,7 @@ async def connect(
     url: str,
     *,
     token: Token,
-    channels: Iterable[str] = CHANNELS,
+    channels: Iterable[str] = DEFAULT_CHANNELS,
     max_age_seconds: float = 10.0,
     open_timeout_seconds: float | None = 30.0,
     tls: ssl.SSLContext | None = None,

@@ -12,10 +12,12 @@ from typing import Final, Literal
 import msgspec
 
 #: It is raised when the meaning of the state changes, so that two releases side by side never serve each other's state.
-STATE_VERSION: Final = 2
+STATE_VERSION: Final = 3
 
-ChannelName = Literal["status", "positions", "guards"]
-CHANNELS: Final[tuple[ChannelName, ...]] = ("status", "positions", "guards")
+ChannelName = Literal["status", "positions", "guards", "alerts"]
+CHANNELS: Final[tuple[ChannelName, ...]] = ("status", "positions", "guards", "alerts")
+#: The channels of a client that names none: those of the first release.
+DEFAULT_CHANNELS: Final[tuple[ChannelName, ...]] = ("status", "positions", "guards")
 
 
 def order_channels(channels: Iterable[str]) -> tuple[ChannelName, ...]:
@@ -172,9 +174,64 @@ class Guards(_Part, frozen=True):
     normal_alerts: dict[str, MarketAlert] | None = None
 
 
+class Alert(_Part, frozen=True):
+    """Something that somebody has to act on; it stays until it is both resolved and acknowledged.
+
+    ``kind`` is an open list: a client treats a kind that it does not know as one to act on.
+    """
+
+    generation: int
+    kind: str
+    severity: Literal["warning", "critical"]
+    subject: str
+    first_raised_at: str
+    raised_at: str
+    occurrences: int
+    level: int
+    symbol: str | None = None
+    condition_type: ConditionType | None = None
+    deadline_at: str | None = None
+    observed: float | None = None
+    limit: float | None = None
+    acknowledged_by: str | None = None
+    acknowledged_at: str | None = None
+    action: Literal["received", "acting", "done"] | None = None
+    #: When the book has to show that somebody acted.
+    hold_until: str | None = None
+    snoozed_until: str | None = None
+    resolved_at: str | None = None
+    voided_at: str | None = None
+
+
+class Attendant(_Part, frozen=True):
+    """A bot that attends the account; its name is the key of `Attendance.attendants`."""
+
+    since: str
+
+
+class Attendance(_Part, frozen=True):
+    """Whether somebody has to attend the account, and who does."""
+
+    armed: bool
+    status: Literal["attended", "unattended", "disarmed"]
+    attendants: dict[str, Attendant]
+    since: str | None = None
+    #: While unattended: when the alarm is raised.
+    grace_until: str | None = None
+
+
+class Alerts(_Part, frozen=True):
+    """Channel ``alerts``: what has to be acted on, and who attends. No delta changes it."""
+
+    unacknowledged: int
+    open: dict[str, Alert]
+    attendance: Attendance
+
+
 class AccountState(_Part, frozen=True):
     """Everything that a client mirrors; a channel that is not subscribed to is None."""
 
     status: Status | None = None
     positions: Positions | None = None
     guards: Guards | None = None
+    alerts: Alerts | None = None

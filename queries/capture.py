@@ -12,8 +12,10 @@ from uuid import UUID
 
 import asyncpg
 
-#: Ends alerts whose window has passed, and notes platforms that fell silent and positions that they no longer mention.
-HOUSEKEEP: Final = "SELECT alerts_ended, fell_silent, unconfirmed FROM guardwire.housekeep()"
+#: Ends market alerts whose window has passed, notes what fell silent, and escalates alerts that nobody acknowledged.
+HOUSEKEEP: Final = """
+SELECT alerts_ended, fell_silent, unconfirmed, alerts_escalated, deliveries_due FROM guardwire.housekeep()
+"""
 #: Gives every account with history a row that is not ready, unless it has a row; the number added.
 LIST_ACCOUNTS: Final = "SELECT guardwire.list_accounts()"
 #: Removes the row that `guardwire uninstall --triggers-only` set aside for all accounts.
@@ -53,6 +55,10 @@ class Housekeeping(NamedTuple):
     fell_silent: int
     #: Positions that the platform no longer mentions.
     unconfirmed: int = 0
+    #: Alerts that reached another level of escalation.
+    alerts_escalated: int = 0
+    #: Whether messages wait to be delivered by any node.
+    deliveries_due: bool = False
 
 
 async def housekeep(driver: asyncpg.Connection, *, timeout_seconds: float = 10.0) -> Housekeeping:
@@ -79,7 +85,7 @@ async def wait_until_applied(
 
 
 async def prune(driver: asyncpg.Connection, *, at_once: int = 5000) -> int:
-    """Forget arrivals and ignored rows that are older than guardwire.configuration says; how many."""
+    """Forget arrivals, ignored rows, sent messages and log entries of alerts that are old; how many."""
     forgotten = 0
     while some := await driver.fetchval(PRUNE, at_once, timeout=60.0):
         forgotten += some

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zlib
+from collections.abc import Iterable
 from typing import Any, Final, NamedTuple
 from uuid import UUID
 
@@ -77,9 +78,13 @@ class Snapshot:
             self._packed = zlib.compress(encode(self._state), _QUICKLY)
             self._state = None
 
-    def cache_patch(self, base: Snapshot, channels: Channels, patch: State) -> None:
-        """Keep ``patch``, which leads from ``base`` to this, so that `patch_from` need not compute it."""
-        self._patches[base.revision, channels] = encode(patch)
+    def cache_patch(self, base: Snapshot, choices: Iterable[Channels], patch: State) -> None:
+        """Keep ``patch``, which leads from ``base`` to this in each choice of channels, so that `patch_from` need not
+        compute it.
+        """
+        encoded = encode(patch)
+        for channels in choices:
+            self._patches[base.revision, channels] = encoded
 
     def shared_update(self, key: UpdateKey) -> Any:
         """The update frame that `share_update` kept for ``key``; None when another one, or none, is kept."""

@@ -1,7 +1,7 @@
 /**
  * The frames of the stream (PROTOCOL.md, "Frames"): their types, how to read one, how to write one.
  *
- * @typedef {"status" | "positions" | "guards"} Channel
+ * @typedef {"status" | "positions" | "guards" | "alerts"} Channel
  *
  * @typedef {object} ResumePoint the state that a client holds
  * @property {number} epoch
@@ -101,8 +101,8 @@ import { isObject } from "./patch.js";
 
 export const SUBPROTOCOL = "guardwire.v1";
 
-/** @type {readonly Channel[]} */
-export const CHANNELS = Object.freeze(["status", "positions", "guards"]);
+/** The channels of a client that names none. @type {readonly Channel[]} */
+export const DEFAULT_CHANNELS = Object.freeze(["status", "positions", "guards"]);
 
 /**
  * The frame in a text, or null when it is none. Types that are not known here are passed on: servers may grow.

@@ -104,10 +104,45 @@
  * @property {{ [breachId: string]: Breach }} breaches
  * @property {{ [symbolAndCondition: string]: MarketAlert }} [normal_alerts] what the platform reported within the limits
  *
+ * @typedef {object} Alert
+ * @property {number} generation grows when it is raised again
+ * @property {string} kind `drawdown`, `market`, `unattended`, `delivery`, …: one that a client does not know is to act on
+ * @property {"warning" | "critical"} severity
+ * @property {string} subject
+ * @property {string} [symbol]
+ * @property {"price_gap" | "bid_ask_spread" | "low_liquidity" | "other"} [condition_type]
+ * @property {string} first_raised_at
+ * @property {string} raised_at
+ * @property {string} [deadline_at]
+ * @property {number} occurrences how often this generation was raised
+ * @property {number} [observed]
+ * @property {number} [limit]
+ * @property {string} [acknowledged_by]
+ * @property {string} [acknowledged_at]
+ * @property {"received" | "acting" | "done"} [action]
+ * @property {string} [hold_until] when the book has to show that somebody acted
+ * @property {string} [snoozed_until]
+ * @property {number} level 0 the stream, 1 webhooks, 2 people, then both
+ * @property {string} [resolved_at]
+ * @property {string} [voided_at]
+ *
+ * @typedef {object} Attendance
+ * @property {boolean} armed
+ * @property {"attended" | "unattended" | "disarmed"} status
+ * @property {string} [since]
+ * @property {string} [grace_until] while unattended: when the alarm is raised
+ * @property {{ [name: string]: { since: string } }} attendants
+ *
+ * @typedef {object} Alerts
+ * @property {number} unacknowledged
+ * @property {{ [alertId: string]: Alert }} open until they are resolved and acknowledged
+ * @property {Attendance} attendance
+ *
  * @typedef {object} AccountState a channel that was not subscribed to is absent
  * @property {Status} [status]
  * @property {Positions} [positions]
  * @property {Guards} [guards]
+ * @property {Alerts} [alerts]
  */
 
 export {};

@@ -22,6 +22,7 @@ def state(*, syncs: int = 1, tickets: tuple[int, ...] = (), equity: float = 10_0
             "open": {str(ticket): {"symbol": "XAUUSD", "volume": 0.1} for ticket in tickets},
         },
         "guards": {"system_status": "healthy", "drawdown": {"current_equity": equity}},
+        "alerts": {"unacknowledged": 0, "open": {}},
     }
 
 

@@ -218,4 +218,6 @@ def _restrict(patch: bytes, channels: Channels) -> bytes:
     if channels == CHANNELS:
         return patch
     whole = _decode_patch(patch)
+    if whole.keys() <= set(channels):
+        return patch
     return encode({channel: whole[channel] for channel in channels if channel in whole})

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 from uuid import UUID
 
-from guardwire.state import CHANNELS
+from guardwire.state import CHANNELS, DEFAULT_CHANNELS
 from queries.delta import Delta, authenticated, moment, parse_deltas, state_after
 from realtime.feed.applier import Changes
 from realtime.feed.watched import WatchedAccounts
@@ -103,5 +103,6 @@ class Following:
             as_of=moment(str(delta.revision)),
             state=state,
         )
-        snapshot.cache_patch(base, CHANNELS, patch)
+        # No delta changes channel `alerts`, so the patch is that of both choices.
+        snapshot.cache_patch(base, (CHANNELS, DEFAULT_CHANNELS), patch)
         return snapshot

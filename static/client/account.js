@@ -1,4 +1,4 @@
-import { CHANNELS } from "../messages.js";
+import { DEFAULT_CHANNELS } from "../messages.js";
 import { systemClock } from "./clock.js";
 import { Connection } from "./connection.js";
 import { transportsFor } from "./link.js";
@@ -13,7 +13,7 @@ import { Mirror, StateAge } from "./mirror.js";
  * @property {string | ((reason: "connect" | "expiring") => string | null | Promise<string | null>)} token of one user; the
  *   callback is called before each connection, a minute before the token expires, and once more when the server refused a
  *   token; when it gives nothing, the client gives up
- * @property {readonly Channel[]} [channels] all when left out
+ * @property {readonly Channel[]} [channels] `status`, `positions` and `guards` when left out
  * @property {any} [WebSocket] a class like the browsers'; where there is none, plain HTTP is used
  * @property {typeof fetch} [fetch]
  * @property {import("./link.js").Transport[]} [transports] instead of WebSocket, Server-Sent Events, long poll
@@ -51,7 +51,7 @@ export class Account {
   #status;
 
   /** @param {ConnectOptions} options */
-  constructor({ url = globalThis.document?.baseURI, token, channels = CHANNELS, clock = systemClock, ...rest }) {
+  constructor({ url = globalThis.document?.baseURI, token, channels = DEFAULT_CHANNELS, clock = systemClock, ...rest }) {
     if (!url && !rest.transports) throw new TypeError("connect() needs the server's url where there is no page");
     const { WebSocket = globalThis.WebSocket, fetch = globalThis.fetch, random = Math.random, warn = toConsole } = rest;
     const transports = rest.transports ?? transportsFor({ url: new URL("./", url), WebSocket, fetch });

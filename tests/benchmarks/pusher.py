@@ -15,7 +15,7 @@ from uuid import UUID, uuid4
 import uvloop
 
 from auth.identity import Identity
-from guardwire.state import CHANNELS
+from guardwire.state import DEFAULT_CHANNELS
 from realtime.delivery.hub import Hub
 from realtime.delivery.stream import Stream, Timing
 from realtime.delivery.websocket.connection import Callbacks, Socket
@@ -56,6 +56,7 @@ def _snapshot(revision: int) -> Snapshot:
             },
         },
         "guards": {"system_status": "healthy", "alerts": {}, "breaches": {}},
+        "alerts": {"unacknowledged": 0, "open": {}},
     }
     moved = state["positions"]["open"]
     moved["1003"] = {**moved["1003"], "current_price": float(revision), "unrealized_pnl": revision / 10}
@@ -120,7 +121,7 @@ class Pusher:
                 frames_per_second=10,
             )
             socket.follow(self._hub.attach(_ACCOUNT, socket))
-            socket.perform(stream.open(self._newest, Freshness(_AS_OF, 0), now, channels=CHANNELS))
+            socket.perform(stream.open(self._newest, Freshness(_AS_OF, 0), now, channels=DEFAULT_CHANNELS))
 
 
 def _identity() -> Identity:

@@ -11,7 +11,7 @@ from typing import Any, Final, get_args
 import msgspec
 
 from guardwire.messages import SUBPROTOCOL, ClientFrame, ServerFrame
-from guardwire.state import CHANNELS, AccountState
+from guardwire.state import CHANNELS, DEFAULT_CHANNELS, AccountState
 from tests.protocol.document import blocks
 
 Json = dict[str, Any]
@@ -92,7 +92,7 @@ def _servers() -> Json:
 
 
 def _query() -> Json:
-    channels = f"Comma-separated choice of {', '.join(CHANNELS)}; all without it."
+    channels = f"Comma-separated choice of {', '.join(CHANNELS)}; {', '.join(DEFAULT_CHANNELS)} without it."
     return {
         "type": "object",
         "properties": {

@@ -24,15 +24,21 @@ END
 $$;
 
 -- Latches a guard that became critical: the newest 20 breaches stay, and all younger than an hour, but never more than 200. Bots
--- act once for each id, so an id is used once. A guard has one open breach.
+-- act once for each id, so an id is used once. A guard has one open breach. `deadline` is the end of its countdown, and limit_value
+-- what was reached; both are null where history is read, whose end raises the alerts (settle_history_alerts).
 CREATE OR REPLACE FUNCTION guardwire.raise_breach(
-    account uuid, id text, kind text, at timestamptz, observed numeric, symbol text, condition_type text
+    account uuid, id text, kind text, at timestamptz, observed numeric, symbol text, condition_type text,
+    deadline timestamptz DEFAULT NULL, limit_value numeric DEFAULT NULL
 ) RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
     IF EXISTS (SELECT FROM guardwire.open_breaches(account, kind, symbol, condition_type)) THEN
         RETURN;
     END IF;
     PERFORM guardwire.commit_durably();
+    IF deadline IS NOT NULL AND guardwire.is_ready(account) THEN
+        PERFORM guardwire.raise_alert(account, kind, 'critical', concat_ws(' ', symbol, condition_type), symbol, condition_type, at,
+                                      deadline, observed, limit_value);
+    END IF;
     -- History that is read again comes to the breach that there is.
     UPDATE guardwire.breaches AS b SET cleared_at = NULL WHERE b.user_id = account AND b.breach_id = id AND b.raised_at = at;
     IF FOUND THEN
@@ -49,6 +55,18 @@ BEGIN
       AND (n.place > 200 OR (n.place > 20 AND n.raised_at < clock_timestamp() - interval '1 hour'));
 END
 $$;
+
+-- Whether an account's history is read: rows of history raise and resolve no alert one by one.
+CREATE OR REPLACE FUNCTION guardwire.is_ready(account uuid) RETURNS boolean LANGUAGE sql STABLE AS $$
+    SELECT a.ready FROM guardwire.accounts AS a WHERE a.user_id = account
+$$;
+
+-- The end of a countdown that begins at the time of a row, unless the row waited in the inbox for more than a minute: a countdown that
+-- nobody could see would be over before it began.
+CREATE OR REPLACE FUNCTION guardwire.countdown_end(l guardwire.limits, at timestamptz, arrived_at timestamptz) RETURNS timestamptz
+LANGUAGE sql VOLATILE
+RETURN make_interval(secs => (l).countdown_seconds)
+       + CASE WHEN clock_timestamp() - arrived_at > interval '1 minute' THEN clock_timestamp() ELSE at END;
 
 -- The open breaches of a market condition, whose symbol is compared without case, or of the drawdown.
 CREATE OR REPLACE FUNCTION guardwire.open_breaches(account uuid, of_kind text, of_symbol text, of_condition text)
@@ -68,6 +86,9 @@ BEGIN
     UPDATE guardwire.breaches AS b SET cleared_at = greatest(at, b.raised_at)
     FROM guardwire.open_breaches(account, of_kind, of_symbol, of_condition) AS o
     WHERE b.user_id = account AND b.breach_id = o.breach_id;
+    IF guardwire.is_ready(account) THEN
+        PERFORM guardwire.resolve_alert(account, of_kind, concat_ws(' ', of_symbol, of_condition), at, 'the condition is over');
+    END IF;
 END
 $$;
 
@@ -102,6 +123,11 @@ LANGUAGE sql IMMUTABLE AS $$
         ELSE 'warning' END
 $$;
 
+-- The limit from which a market condition is critical, %; null where nothing was measured.
+CREATE OR REPLACE FUNCTION guardwire.market_limit(m guardwire.market_alerts, l guardwire.limits) RETURNS numeric
+LANGUAGE sql IMMUTABLE
+RETURN CASE WHEN (m).gap_pct IS NOT NULL THEN (l).gap_critical_pct WHEN (m).spread_pct IS NOT NULL THEN (l).spread_critical_pct END;
+
 -- The market condition that a guard trigger reports. A price of 0 is MetaTrader's way to say that there is none, and a bid above
 -- the ask is no quote: then nothing was measured. Prices below 0 are real, so percentages are of the absolute value.
 CREATE OR REPLACE FUNCTION guardwire.read_market(r guardwire.log_row, l guardwire.limits) RETURNS guardwire.market_alerts
@@ -133,12 +159,13 @@ END
 $$;
 
 -- Raises or clears the breach of a market condition when its level changed.
-CREATE OR REPLACE FUNCTION guardwire.follow_market_level(before text, m guardwire.market_alerts, cause text, at timestamptz)
-RETURNS void LANGUAGE plpgsql AS $$
+CREATE OR REPLACE FUNCTION guardwire.follow_market_level(
+    before text, m guardwire.market_alerts, cause text, at timestamptz, arrived_at timestamptz, l guardwire.limits
+) RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
     IF m.alert_type = 'critical' AND before IS DISTINCT FROM 'critical' THEN
         PERFORM guardwire.raise_breach(m.user_id, cause, 'market', at, coalesce(m.gap_pct, m.spread_pct), m.symbol,
-                                       m.condition_type);
+                                       m.condition_type, guardwire.countdown_end(l, at, arrived_at), guardwire.market_limit(m, l));
     ELSIF m.alert_type <> 'critical' AND before = 'critical' THEN
         PERFORM guardwire.clear_breach(m.user_id, 'market', at, m.symbol, m.condition_type);
     END IF;
@@ -184,7 +211,7 @@ BEGIN
           AND o.condition_type = m.condition_type;
         INSERT INTO guardwire.market_alerts SELECT (m).*;
         PERFORM guardwire.follow_market_level(
-            held.alert_type, m, guardwire.cause_of(r.id::text, r.inserted, r.revision, r.ordinal), m.detected_at);
+            held.alert_type, m, guardwire.cause_of(r.id::text, r.inserted, r.revision, r.ordinal), m.detected_at, r.arrived_at, limits);
     END LOOP;
     PERFORM guardwire.add_events(events);
 END
@@ -207,8 +234,7 @@ RETURN CASE WHEN equity < (l).minimum_equity
             WHEN equity IS NOT NULL THEN 'normal' END;
 
 -- Measures an account's equity against its limits, and raises or clears the breach, the countdown and the event. `cause` is
--- the id of the row that made the difference, `at` its time. The countdown begins at that time, unless the row waited in the
--- inbox for more than a minute: a countdown that nobody could see would be over before it began. Writes no row of accounts.
+-- the id of the row that made the difference, `at` its time, at which the countdown begins. Writes no row of accounts.
 CREATE OR REPLACE FUNCTION guardwire.judge_drawdown(
     a guardwire.accounts, l guardwire.limits, cause text, at timestamptz, arrived_at timestamptz, revision bigint, ordinal integer
 ) RETURNS guardwire.accounts LANGUAGE plpgsql AS $$
@@ -226,9 +252,8 @@ DECLARE
     before text := coalesce(a.drawdown_level, 'normal');
 BEGIN
     IF level = 'critical' AND before <> 'critical' THEN
-        a.liquidation_at := make_interval(secs => l.countdown_seconds)
-                            + CASE WHEN clock_timestamp() - arrived_at > interval '1 minute' THEN clock_timestamp() ELSE at END;
-        PERFORM guardwire.raise_breach(a.user_id, cause, 'drawdown', at, pct, NULL, NULL);
+        a.liquidation_at := guardwire.countdown_end(l, at, arrived_at);
+        PERFORM guardwire.raise_breach(a.user_id, cause, 'drawdown', at, pct, NULL, NULL, a.liquidation_at, l.drawdown_critical_pct);
     ELSIF level IS DISTINCT FROM 'critical' THEN
         a.liquidation_at := NULL;
         IF before = 'critical' THEN

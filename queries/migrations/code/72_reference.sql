@@ -264,7 +264,7 @@ BEGIN
         UPDATE guardwire.market_alerts AS o SET alert_type = m.alert_type, expires_at = m.expires_at
         WHERE o.user_id = account AND o.symbol = m.symbol AND o.condition_type = m.condition_type;
         PERFORM guardwire.follow_market_level(
-            held.alert_type, m, guardwire.cause_of(m.log_id::text, false, revision, ordinal), arrived_at);
+            held.alert_type, m, guardwire.cause_of(m.log_id::text, false, revision, ordinal), arrived_at, arrived_at, l);
     END LOOP;
 END
 $$;

@@ -326,6 +326,7 @@ BEGIN
               FROM unnest(rows) AS u WHERE u.source = 'l' GROUP BY u.account) AS c
         WHERE c.tickets IS NOT NULL;
     END IF;
+    PERFORM guardwire.settle_alerts(users);
     RETURN QUERY SELECT l.* FROM unnest(users, revisions) AS l (user_id, revision);
 END
 $$;

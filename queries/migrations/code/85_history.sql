@@ -215,6 +215,7 @@ BEGIN
         SELECT guardwire.recompute_position(guardwire.set_instrument(p)) FROM guardwire.positions AS p
         WHERE p.user_id = of_account AND p.is_open));
     PERFORM guardwire.settle_breaches(of_account, concat('history-', given), read_at);
+    PERFORM guardwire.settle_history_alerts(of_account);
     PERFORM guardwire.send_notices(ARRAY[of_account], ARRAY[given]);
 END
 $$;

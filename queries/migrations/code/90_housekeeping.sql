@@ -1,9 +1,11 @@
 -- Changes that time alone brings about, made into commits. Any node may call these functions, as often as it likes.
 
--- Ends alerts whose window has passed, notes platforms that fell silent and positions that they no longer mention, and ages equity.
--- When nothing is due this reads a few small indexes and nothing else.
-CREATE OR REPLACE FUNCTION guardwire.housekeep() RETURNS TABLE (alerts_ended integer, fell_silent integer, unconfirmed integer)
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET jit = off SET enable_seqscan = off AS $$
+-- Ends market alerts whose window has passed, notes platforms that fell silent and positions that they no longer mention, ages equity,
+-- looks at the attendance of armed accounts, and escalates alerts that nobody acknowledged. Whether messages are due, too. When nothing
+-- is due this reads a few small indexes and nothing else.
+CREATE OR REPLACE FUNCTION guardwire.housekeep() RETURNS TABLE (
+    alerts_ended integer, fell_silent integer, unconfirmed integer, alerts_escalated integer, deliveries_due boolean
+) LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET jit = off SET enable_seqscan = off AS $$
 DECLARE
     due uuid[];
     -- Read once: an index is not used for an expression that changes within a statement.
@@ -22,6 +24,10 @@ BEGIN
         fell_silent := guardwire.note_silence(due, now_at);
         PERFORM guardwire.note_age(due, now_at);
     END IF;
+    PERFORM guardwire.note_attendance(now_at);
+    alerts_escalated := guardwire.escalate_due(now_at);
+    deliveries_due := EXISTS (SELECT FROM guardwire.deliveries AS d WHERE d.finished_at IS NULL AND d.due_at <= clock_timestamp())
+                      AND guardwire.delivers();
     RETURN NEXT;
 END
 $$;
@@ -172,6 +178,7 @@ CREATE OR REPLACE FUNCTION guardwire.prune(most integer) RETURNS integer
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET jit = off AS $$
 DECLARE
     kept_since timestamptz := clock_timestamp() - make_interval(hours => (SELECT c.arrival_hours FROM guardwire.configuration AS c));
+    log_since timestamptz := clock_timestamp() - interval '30 days';
     deleted integer;
     more integer;
 BEGIN
@@ -185,6 +192,19 @@ BEGIN
     GET DIAGNOSTICS deleted = ROW_COUNT;
     DELETE FROM guardwire.ignored_rows AS i WHERE i.ctid = ANY (ARRAY(
         SELECT o.ctid FROM guardwire.ignored_rows AS o WHERE o.noted_at < kept_since LIMIT most));
+    GET DIAGNOSTICS more = ROW_COUNT;
+    deleted := deleted + more;
+    DELETE FROM guardwire.deliveries AS d WHERE d.ctid = ANY (ARRAY(
+        SELECT o.ctid FROM guardwire.deliveries AS o WHERE o.finished_at < kept_since LIMIT most));
+    GET DIAGNOSTICS more = ROW_COUNT;
+    deleted := deleted + more;
+    -- The log of an alert that is in the state stays.
+    DELETE FROM guardwire.alert_log AS g WHERE g.ctid = ANY (ARRAY(
+        SELECT o.ctid FROM guardwire.alert_log AS o
+        WHERE o.at < log_since
+          AND NOT EXISTS (SELECT FROM guardwire.alerts AS a
+                          WHERE a.alert_id = o.alert_id AND (a.resolved_at IS NULL OR a.acknowledged_at IS NULL))
+        LIMIT most));
     GET DIAGNOSTICS more = ROW_COUNT;
     RETURN deleted + more;
 END

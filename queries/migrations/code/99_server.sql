@@ -15,5 +15,12 @@ GRANT EXECUTE ON FUNCTION
     guardwire.housekeep(), guardwire.prune(integer),
     guardwire.list_accounts(), guardwire.copy_reference(), guardwire.backfill_next(), guardwire.unready(uuid),
     guardwire.read_history(uuid), guardwire.read_user(text), guardwire.read_ticket(jsonb), guardwire.no_account(),
-    guardwire.read_columns("char"), guardwire.table_of("char")
+    guardwire.read_columns("char"), guardwire.table_of("char"),
+    guardwire.acknowledge(uuid, uuid[], integer[], text, text), guardwire.snooze(uuid, uuid, integer, integer, text, text),
+    guardwire.set_arming(uuid, boolean, timestamptz, text, text), guardwire.beat(uuid[], text[], double precision[]),
+    guardwire.leave(uuid, text, text), guardwire.claim_deliveries(text, integer, double precision),
+    guardwire.finish_delivery(bigint, text, text, integer, double precision), guardwire.delivers(),
+    guardwire.release_deliveries(boolean), guardwire.put_endpoint(uuid, uuid, text, text, text, boolean),
+    guardwire.delete_endpoint(uuid, uuid), guardwire.rotate_secret(uuid, uuid), guardwire.test_endpoint(uuid, uuid),
+    guardwire.redeliver(uuid, uuid, bigint), guardwire.put_escalation(uuid, jsonb)
 TO guardwire_server;

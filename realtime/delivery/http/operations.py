@@ -12,7 +12,7 @@ import msgspec
 from auth.identity import ADMIN_SCOPE
 from guardwire.messages import SnapshotFrame, Update
 from guardwire.patch import State
-from guardwire.state import CHANNELS
+from guardwire.state import CHANNELS, DEFAULT_CHANNELS
 from realtime.delivery.http import documents
 from realtime.delivery.http.documents import (
     GuardsStatus,
@@ -321,7 +321,7 @@ _CHANNELS: Final[dict[str, Any]] = {
     "name": "channels",
     "in": "query",
     "required": False,
-    "description": f"A comma-separated choice of {', '.join(CHANNELS)}; all of them without it.",
+    "description": f"A comma-separated choice of {', '.join(CHANNELS)}; {', '.join(DEFAULT_CHANNELS)} without it.",
     "schema": {"type": "string", "pattern": f"^({_NAMES})(,({_NAMES}))*$"},
     "example": "guards",
 }

@@ -14,7 +14,7 @@ from starlette.types import Scope
 
 from auth.identity import Identity
 from guardwire.messages import Resume
-from guardwire.state import CHANNELS
+from guardwire.state import CHANNELS, DEFAULT_CHANNELS
 from realtime.delivery.sent_state import channels_in_order
 from realtime.snapshot import Channels
 
@@ -74,10 +74,10 @@ _POSITION: Final = re.compile(r"([0-9]{1,16}):([0-9]{1,16})")
 
 
 def channels_parameter(query: QueryParams) -> Channels:
-    """The channels asked for, all of them without the parameter; HTTPException(422) for any other name."""
+    """The channels asked for, `DEFAULT_CHANNELS` without the parameter; HTTPException(422) for any other name."""
     text = query.get("channels")
     if text is None:
-        return CHANNELS
+        return DEFAULT_CHANNELS
     names = [name.strip() for name in text.split(",") if name.strip()]
     if not names or set(names) - set(CHANNELS):
         raise HTTPException(422, f"`channels` must be a comma-separated choice of {', '.join(CHANNELS)}.")

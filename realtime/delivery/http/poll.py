@@ -12,7 +12,7 @@ from starlette.types import Receive, Scope, Send
 
 from auth.identity import Identity
 from guardwire.messages import Resume
-from guardwire.state import CHANNELS
+from guardwire.state import DEFAULT_CHANNELS
 from realtime.delivery.http.access import StreamAccess
 from realtime.delivery.http.parameters import Authenticate, channels_parameter, since_parameter
 from realtime.delivery.http.responses import (
@@ -50,7 +50,7 @@ class StateEndpoint:
         """Answer one request."""
         identity = await self._authenticate(scope)
         if not scope["query_string"]:
-            await self._answer_newest(scope, send, identity, CHANNELS)
+            await self._answer_newest(scope, send, identity, DEFAULT_CHANNELS)
             return
         query = QueryParams(scope["query_string"])
         since, wait_seconds = since_parameter(query), _wait_parameter(query)

@@ -17,7 +17,7 @@ from uuid import UUID
 from auth.identity import Identity
 from guardwire.errors import GuardwireError
 from guardwire.messages import AlertFrame, Resume
-from guardwire.state import CHANNELS
+from guardwire.state import DEFAULT_CHANNELS
 from realtime.delivery.connection_log import WEBSOCKET, report_begin, report_end
 from realtime.delivery.drain import Drain
 from realtime.delivery.hub import Hub
@@ -165,7 +165,7 @@ class OpenSockets:
         socket.admit(lease)
         stream.identify(identity, time.monotonic())
         wanted = asked.hello.channels
-        channels = CHANNELS if wanted is None else channels_in_order(wanted)
+        channels = DEFAULT_CHANNELS if wanted is None else channels_in_order(wanted)
         await self._begin(socket, identity, channels, asked.hello.resume)
 
     async def _begin(
