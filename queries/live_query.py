@@ -1,8 +1,8 @@
 """Live queries: one statement reads every channel of many accounts in one consistent cut.
 
-Each channel is one file (`status.py`, `positions.py`, `guards.py`, `alerts.py`) with the columns that it reads and the function from
-a row of them to its state. All channels together are one statement, because one statement is one snapshot of the
-database: all channels of an account stand at the same revision, for one round trip.
+Each channel is one file (`status.py`, `positions.py`, `guards.py`, `alerts.py`) with the columns that it reads and the
+function from a row of them to its state. All channels together are one statement, because one statement is one snapshot
+of the database: all channels of an account stand at the same revision, for one round trip.
 """
 
 from __future__ import annotations
