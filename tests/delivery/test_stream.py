@@ -371,10 +371,10 @@ def test_a_hello_after_a_header_chooses_channels_before_and_after_the_stream_is_
     assert early.client_frame(Hello(channels=("guards",)), None, FRESH, START) == NOTHING
     outputs = early.open(snapshot(5), FRESH, START, channels=CHANNELS)
     assert types(outputs) == ["welcome", "snapshot", "update"]
-    assert read(outputs[2])["patch"] == {"status": None, "positions": None}
+    assert read(outputs[2])["patch"] == {"status": None, "positions": None, "alerts": None}
     late = opened()
     (update,) = late.client_frame(Hello(channels=("guards",)), snapshot(5), FRESH, START)
-    assert read(update)["patch"] == {"status": None, "positions": None}
+    assert read(update)["patch"] == {"status": None, "positions": None, "alerts": None}
 
 
 def test_a_resync_gets_the_newest_state() -> None:

@@ -20,6 +20,7 @@ from websockets.frames import Close
 from websockets.typing import Subprotocol
 
 from guardwire.messages import SUBPROTOCOL
+from guardwire.state import DEFAULT_CHANNELS
 from tests.delivery.stream_server import StreamServer, stream_server
 from tests.snapshots import OTHER_USER, USER, snapshot
 
@@ -74,7 +75,7 @@ async def test_a_program_with_a_header_gets_welcome_and_snapshot_without_saying_
         assert welcome["resumed"] is False
         first = await frame(connection)
         assert (first["type"], first["revision"], first["epoch"]) == ("snapshot", 5, welcome["epoch"])
-        assert first["state"] == snapshot(5, syncs=3).state
+        assert first["state"] == snapshot(5, syncs=3).select(DEFAULT_CHANNELS)
 
 
 async def test_a_browser_says_hello_with_its_token_and_channels(server: StreamServer) -> None:

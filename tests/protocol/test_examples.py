@@ -105,7 +105,7 @@ async def server() -> AsyncIterator[StreamServer]:
 
 
 def snapshot(revision: int, *, syncs: int) -> Snapshot:
-    state = whole(status=status(total_syncs=syncs))
+    state = whole(status=status(total_syncs=syncs)) | {"alerts": {"unacknowledged": 0, "open": {}}}
     return Snapshot(user_id=USER, epoch=9, revision=revision, as_of=AS_OF, state=state)
 
 

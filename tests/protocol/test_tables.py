@@ -42,6 +42,10 @@ STATE_PARTS: dict[str, tuple[int, type[msgspec.Struct]]] = {
     "drawdown": (4, state.Drawdown),
     "market alert": (4, state.MarketAlert),
     "breach": (4, state.Breach),
+    "alerts": (3, state.Alerts),
+    "alert": (4, state.Alert),
+    "attendance": (4, state.Attendance),
+    "attendant": (4, state.Attendant),
 }
 NAMES: dict[Any, str] = {
     str: "text",
@@ -62,6 +66,8 @@ KEYS = {
     state.Position: "ticket",
     state.MarketAlert: "`SYMBOL:condition_type`",
     state.Breach: "id",
+    state.Alert: "id",
+    state.Attendant: "name",
 }
 
 
