@@ -7,6 +7,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
+import platform
 import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
@@ -40,8 +42,11 @@ from realtime.delivery.websocket.conversation import OpenSockets
 from realtime.delivery.websocket.endpoint import UpgradeRequired, WebSocketEndpoint
 from realtime.delivery.websocket.heartbeat import SocketTimer
 from realtime.errors import ConfigurationError
+from realtime.escalation.escalation import WORKED_SECONDS, Escalation
+from realtime.feed.connection import KeptConnection
 from realtime.feed.dirty import DirtySet
 from realtime.feed.intake import Intake
+from realtime.feed.trouble import Trouble
 from realtime.metrics import METRICS
 from realtime.settings import Settings
 from realtime.store.leases import Leases
@@ -87,7 +92,8 @@ class Node:
         METRICS.redis_configured.set(float(self._redis is not None))
         self._store = None if self._redis is None else SnapshotStore(self._redis, channels=CHANNELS)
         self._writer = None if self._store is None else SnapshotWriter(self._store)
-        dirty = DirtySet()
+        dirty, trouble = DirtySet(), Trouble()
+        name = settings.node or f"{platform.node()}:{settings.port}:{os.getpid()}"
         self.hub = Hub(mark_dirty=dirty.mark, stale_seconds=settings.timing.stale_seconds)
         self._intake = Intake(
             settings=settings,
@@ -97,6 +103,15 @@ class Node:
             hub=self.hub,
             memory=self._store,
             remember=None if self._writer is None else self._writer.remember,
+            trouble=trouble,
+            name=name,
+        )
+        self._escalation = Escalation(
+            settings=settings,
+            connection=KeptConnection(self._engine),
+            node=name,
+            trouble=trouble,
+            problem=self._problem,
         )
         self._access = Access(
             keys=_key_sources(settings, development),
@@ -199,6 +214,13 @@ class Node:
             return "starting: revocations have not been read"
         return None
 
+    def _problem(self) -> str | None:
+        """Why this node does not do all of its work, as far as the feed knows; None when it does."""
+        quiet_seconds = time.monotonic() - self._intake.housekept_at
+        if quiet_seconds > WORKED_SECONDS:
+            return "housekeeping has not succeeded lately"
+        return self.not_ready()
+
     def _demo_token(self) -> Callable[[], str] | None:
         development = self._development
         if development is None or development.demo_user is None:
@@ -211,7 +233,7 @@ class Node:
     async def start(self) -> None:
         """Start what runs for ever; a database or Redis that is not there yet is waited for."""
         start = self._supervisor.start
-        for name, run in (*self._intake.tasks(), *self._access.tasks()):
+        for name, run in (*self._intake.tasks(), *self._access.tasks(), *self._escalation.tasks()):
             start(name, run)
         start("pulse", self._timer.run)
         start("admission", self._admission.run)
@@ -238,7 +260,8 @@ class Node:
 
     async def stop(self) -> None:
         """End every task and connection; what does not end in time is left to the end of the process."""
-        endings = [self.sockets.close, self._supervisor.stop, self._intake.close, self._engine.dispose]
+        endings = [self.sockets.close, self._supervisor.stop, self._intake.close, self._escalation.close]
+        endings += [self._engine.dispose]
         endings += [self._access.close, *([] if self._redis is None else [self._redis.aclose])]
         for ending in endings:
             try:

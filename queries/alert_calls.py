@@ -34,6 +34,11 @@ FROM guardwire.claim_deliveries($1, $2, $3)
 """
 _FINISH: Final = "SELECT guardwire.finish_delivery($1, $2, $3, $4, $5)"
 _DELIVERS: Final = "SELECT guardwire.delivers()"
+#: For how many seconds the message that has been due for longest has waited; one that is being attempted is not due.
+_OUTBOX_AGE: Final = """
+SELECT coalesce(extract(epoch FROM clock_timestamp() - min(due_at)), 0)::double precision
+FROM guardwire.deliveries WHERE finished_at IS NULL AND due_at <= clock_timestamp()
+"""
 _RELEASE: Final = "SELECT guardwire.release_deliveries($1)"
 _PUT_ENDPOINT: Final = "SELECT guardwire.put_endpoint($1, $2, $3, $4, $5, $6)"
 _DELETE_ENDPOINT: Final = "SELECT guardwire.delete_endpoint($1, $2)"
@@ -265,6 +270,12 @@ async def finish_delivery(
     """Note what became of an attempt; a ``failed`` one is tried again by the schedule."""
     arguments = node, outcome, http_status, retry_after_seconds
     await driver.fetchval(_FINISH, delivery, *arguments, timeout=_TIMEOUT_SECONDS)
+
+
+async def read_outbox_age(driver: asyncpg.Connection) -> float:
+    """For how many seconds the message that has been due for longest has waited; 0 when none is due."""
+    age_seconds: float = await driver.fetchval(_OUTBOX_AGE, timeout=_TIMEOUT_SECONDS)
+    return age_seconds
 
 
 async def delivers(driver: asyncpg.Connection) -> bool:

@@ -8,16 +8,16 @@ import time
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from typing import Final, Protocol
 
+from queries.alert_calls import Claim
 from realtime.database import DATABASE_ERRORS
-from realtime.escalation.outbox import Delivery, Outbox, Result
+from realtime.escalation.outbox import LEASE_SECONDS, Outbox, Result
 from realtime.metrics import METRICS
 
 log = logging.getLogger(__name__)
 
 MOST_AT_ONCE: Final = 32
 POLL_SECONDS: Final = 1.0
-#: Longer than the slowest attempt and the note of its result. When it has passed, another node tries again.
-LEASE_SECONDS: Final = 20.0
+_AGE_EVERY_SECONDS: Final = 5.0
 #: How long deliveries may go on when the node stops; the supervisor waits for a second.
 _GRACE_SECONDS: Final = 0.7
 #: Deliveries that end within this time share the next claim.
@@ -25,7 +25,7 @@ _GATHER_SECONDS: Final = 0.02
 _FINISH_AGAIN_SECONDS: Final = 0.5
 _PART: Final = "the delivery of alerts"
 
-Send = Callable[[Delivery], Awaitable[Result]]
+Send = Callable[[Claim], Awaitable[Result]]
 
 
 class Trouble(Protocol):
@@ -61,32 +61,28 @@ class Deliverer:
         self._most_at_once = most_at_once
         self._poll_seconds = poll_seconds
         self._under_way: set[asyncio.Task[None]] = set()
-        self._woken = asyncio.Event()
+        #: For how long the message that has been due for longest had waited when the outbox was last read.
+        self.age_seconds = 0.0
+        self._age_read_at = float("-inf")
         #: When the outbox was last read, on the monotonic clock.
         self.claimed_at = float("-inf")
-
-    def wake(self) -> None:
-        """Look into the outbox at once, because something may be due."""
-        self._woken.set()
 
     async def run(self) -> None:
         """Run for ever; what is under way at the end gets a moment to finish."""
         try:
             while True:
-                self._woken.clear()
                 free = self._most_at_once - len(self._under_way)
                 claimed = await self._claim(free) if free else ()
-                for delivery in claimed:
-                    self._under_way.add(asyncio.create_task(self._deliver(delivery)))
+                for claim in claimed:
+                    self._under_way.add(asyncio.create_task(self._deliver(claim)))
                 await self._wait(is_more_due=len(claimed) == free)
         finally:
             await self._end()
 
-    async def _claim(self, most: int) -> Collection[Delivery]:
+    async def _claim(self, most: int) -> Collection[Claim]:
         try:
+            await self._read_age()
             claimed = await self._outbox.claim(most)
-            if not claimed and not self._under_way:
-                await self._outbox.rest()
         except DATABASE_ERRORS as error:
             self._trouble.report(_PART, error)
             return ()
@@ -94,17 +90,20 @@ class Deliverer:
         self.claimed_at = time.monotonic()
         return claimed
 
+    async def _read_age(self) -> None:
+        if time.monotonic() - self._age_read_at < _AGE_EVERY_SECONDS:
+            return
+        self.age_seconds = await self._outbox.read_age()
+        self._age_read_at = time.monotonic()
+        METRICS.outbox_oldest.set(self.age_seconds)
+
     async def _wait(self, *, is_more_due: bool) -> None:
         """Wait until another claim makes sense: a place is free, or something may be due."""
         if is_more_due:
             await asyncio.wait(self._under_way, return_when=asyncio.FIRST_COMPLETED)
             await asyncio.sleep(_GATHER_SECONDS)
         else:
-            try:
-                async with asyncio.timeout(self._poll_seconds):
-                    await self._woken.wait()
-            except TimeoutError:
-                pass
+            await asyncio.sleep(self._poll_seconds)
         self._under_way = {task for task in self._under_way if not task.done()}
 
     async def _end(self) -> None:
@@ -121,23 +120,22 @@ class Deliverer:
             await asyncio.wait(late)
         self._under_way.clear()
 
-    async def _deliver(self, delivery: Delivery) -> None:
+    async def _deliver(self, claim: Claim) -> None:
         began = time.monotonic()
         try:
-            result = await self._senders[delivery.kind](delivery)
-        except (
-            Exception
-        ) as error:  # one odd delivery must not end the others; it is tried again as any failed one
-            log.exception("a delivery failed in an unexpected way", extra={"user": str(delivery.user_id)})
+            result = await self._senders[claim.kind](claim)
+        # One odd message must not end the others. It is tried again, as any that failed.
+        except Exception as error:
+            log.exception("a delivery failed in an unexpected way", extra={"user": str(claim.user_id)})
             result = Result("failed", reason=type(error).__name__)
-        _count(delivery, result, seconds=time.monotonic() - began)
-        await self._finish(delivery, result, until=began + LEASE_SECONDS)
+        _count(claim, result, seconds=time.monotonic() - began)
+        await self._finish(claim, result, until=began + LEASE_SECONDS)
 
-    async def _finish(self, delivery: Delivery, result: Result, *, until: float) -> None:
+    async def _finish(self, claim: Claim, result: Result, *, until: float) -> None:
         """Note the result, as often as it takes until the lease has passed."""
         while True:
             try:
-                await self._outbox.finish(delivery, result)
+                await self._outbox.finish(claim, result)
             except DATABASE_ERRORS as error:
                 self._trouble.report(_PART, error)
             else:
@@ -148,21 +146,21 @@ class Deliverer:
             await asyncio.sleep(_FINISH_AGAIN_SECONDS)
 
 
-def _count(delivery: Delivery, result: Result, *, seconds: float) -> None:
+def _count(claim: Claim, result: Result, *, seconds: float) -> None:
     METRICS.deliveries.add(1, result.outcome)
     METRICS.delivery_seconds.observe(seconds)
-    extra: dict[str, object] = {"user": str(delivery.user_id)}
+    extra: dict[str, object] = {"user": str(claim.user_id)}
     if result.status is not None:
         extra["status"] = result.status
     if result.outcome == "delivered":
-        METRICS.delivery_attempts.observe(delivery.attempts)
-        log.info("a %s was reached at attempt %d", delivery.kind, delivery.attempts, extra=extra)
+        METRICS.delivery_attempts.observe(claim.attempts)
+        log.info("a %s was reached at attempt %d", claim.kind, claim.attempts, extra=extra)
         return
     # A receiver that is down for a day would fill the log: its first failure says it all.
-    level = logging.WARNING if delivery.attempts == 1 or result.outcome == "gone" else logging.DEBUG
+    level = logging.WARNING if claim.attempts == 1 or result.outcome == "gone" else logging.DEBUG
     log.log(
         level,
         "a %s was not reached at attempt %d: %s (endpoint %s)",
-        delivery.kind, delivery.attempts, result.reason, delivery.endpoint_id,
+        claim.kind, claim.attempts, result.reason, claim.endpoint_id,
         extra=extra,
     )  # fmt: skip

@@ -1,33 +1,15 @@
-"""Deliveries as the outbox gives them, and what becomes of each."""
+"""The outbox as a node sees it: messages are claimed, and what came of each attempt is noted."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from datetime import datetime
-from typing import Literal, NamedTuple, Protocol
-from uuid import UUID
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Any, Final, NamedTuple, Protocol
 
-Outcome = Literal["delivered", "failed", "gone"]
+from queries.alert_calls import Claim, Outcome, claim_deliveries, finish_delivery, read_outbox_age
 
-
-class Delivery(NamedTuple):
-    """One message to one endpoint, claimed for an attempt; see `guardwire.claim_deliveries`."""
-
-    delivery_id: int
-    #: The same at every attempt, so that a receiver recognises a duplicate.
-    message_id: str
-    #: JSON, sent as it is.
-    payload: str
-    #: `webhook` or `person`.
-    kind: str
-    url: str
-    #: Of a webhook, the newest first; none of a person.
-    secrets: Sequence[str]
-    #: Which attempt this is, from 1 on.
-    attempts: int
-    deadline_at: datetime | None
-    user_id: UUID
-    endpoint_id: UUID
+#: Longer than the slowest attempt and the note of its result. When it has passed, another node tries again.
+LEASE_SECONDS: Final = 20.0
 
 
 class Result(NamedTuple):
@@ -40,13 +22,63 @@ class Result(NamedTuple):
 
 
 class Outbox(Protocol):
-    """The outbox of the database, for one node."""
+    """Where messages wait."""
 
-    async def claim(self, most: int) -> Sequence[Delivery]:
-        """Take so many deliveries that are due, each for the length of a lease; commits at once."""
+    async def claim(self, most: int) -> Sequence[Claim]:
+        """Take so many messages that are due, each for the length of a lease; commits at once."""
 
-    async def finish(self, delivery: Delivery, result: Result) -> None:
-        """Note what came of an attempt; changes nothing once another node has claimed the delivery."""
+    async def finish(self, claim: Claim, result: Result) -> None:
+        """Note what came of an attempt."""
 
-    async def rest(self) -> None:
-        """Give back the connection, until the next claim."""
+    async def read_age(self) -> float:
+        """For how many seconds the message that has been due for longest has waited; 0 when none is due."""
+
+
+class Connection(Protocol):
+    """A connection of the pool that is kept between uses."""
+
+    def driver(self) -> AbstractAsyncContextManager[Any]:
+        """The asyncpg connection, for one use."""
+
+    async def close(self) -> None:
+        """Give the connection back to the pool."""
+
+
+class DatabaseOutbox:
+    """The outbox in the database, for the node of this name; no transaction is open between two calls."""
+
+    def __init__(self, *, connection: Connection, node: str, lease_seconds: float = LEASE_SECONDS) -> None:
+        self._connection = connection
+        self._node = node
+        self._lease_seconds = lease_seconds
+
+    async def claim(self, most: int) -> Sequence[Claim]:
+        """Take so many messages that are due; none while an operator has to release them."""
+        async with self._driver() as driver:
+            return await claim_deliveries(
+                driver, node=self._node, most=most, lease_seconds=self._lease_seconds
+            )
+
+    async def finish(self, claim: Claim, result: Result) -> None:
+        """Note what came of an attempt; changes nothing once another node has claimed the message."""
+        async with self._driver() as driver:
+            await finish_delivery(
+                driver,
+                claim.delivery_id,
+                node=self._node,
+                outcome=result.outcome,
+                http_status=result.status,
+                retry_after_seconds=result.retry_after_seconds,
+            )
+
+    async def read_age(self) -> float:
+        """For how many seconds the message that has been due for longest has waited; 0 when none is due."""
+        async with self._driver() as driver:
+            return await read_outbox_age(driver)
+
+    @asynccontextmanager
+    async def _driver(self) -> AsyncIterator[Any]:
+        """The asyncpg connection, for one use: a kept one would be missing in the pool while receivers hang."""
+        async with self._connection.driver() as driver:
+            yield driver
+        await self._connection.close()

@@ -19,8 +19,9 @@ from functools import cache, partial
 from typing import Any, Final
 from urllib.parse import unquote
 
+from queries.alert_calls import Claim
 from realtime.escalation.addresses import may_be_called
-from realtime.escalation.outbox import Delivery, Result
+from realtime.escalation.outbox import Result
 from realtime.escalation.threads import Threads
 
 #: The schemes of apprise that may be used, each with its service. None of them reads files or speaks to this machine.
@@ -88,17 +89,17 @@ class PeopleSender:
         self._timeout_seconds = timeout_seconds
         self._threads = Threads("people", most=_MOST_AT_ONCE)
 
-    async def send(self, delivery: Delivery) -> Result:
+    async def send(self, claim: Claim) -> Result:
         """Send once; a failure is a result too."""
         if not is_installed():
             return Result("failed", reason=MISSING)
-        problem = url_problem(delivery.url)
+        problem = url_problem(claim.url)
         if problem is not None:
             return Result("failed", reason=f"its URL {problem}")
-        title, body = message_of(delivery.payload)
+        title, body = message_of(claim.payload)
         try:
             async with asyncio.timeout(self._timeout_seconds):
-                was_sent = await self._threads.run(partial(self._notify, delivery.url, title, body))
+                was_sent = await self._threads.run(partial(self._notify, claim.url, title, body))
         except TimeoutError:
             return Result("failed", reason=f"the service did not answer within {self._timeout_seconds:g} s")
         return (

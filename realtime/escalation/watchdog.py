@@ -13,9 +13,9 @@ from typing import Final
 
 from standardwebhooks import Webhook, WebhookVerificationError
 
+from queries.alert_calls import Claim
 from realtime.errors import UnavailableError
 from realtime.escalation.outbound import OutboundRequests
-from realtime.escalation.outbox import Delivery
 from realtime.escalation.webhook import WebhookSender
 from realtime.metrics import METRICS
 
@@ -64,13 +64,13 @@ class Watchdog:
         async with server:
             host, port = server.sockets[0].getsockname()
             result = await WebhookSender(self._requests).send(
-                Delivery(
+                Claim(
                     delivery_id=0,
                     message_id=str(uuid.uuid4()),
                     payload=json.dumps({"type": "alert.test"}),
                     kind="webhook",
                     url=f"http://{host}:{port}/",
-                    secrets=(secret,),
+                    secrets=[secret],
                     attempts=1,
                     deadline_at=None,
                     user_id=uuid.UUID(int=0),

@@ -6,9 +6,10 @@ from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import Final
 
+from queries.alert_calls import Claim
 from realtime.errors import UnavailableError
 from realtime.escalation.outbound import Answer, OutboundRequests
-from realtime.escalation.outbox import Delivery, Result
+from realtime.escalation.outbox import Result
 from realtime.escalation.signing import signed_headers
 
 #: The statuses whose Retry-After is honoured.
@@ -21,20 +22,20 @@ class WebhookSender:
     def __init__(self, requests: OutboundRequests) -> None:
         self._requests = requests
 
-    async def send(self, delivery: Delivery) -> Result:
+    async def send(self, claim: Claim) -> Result:
         """Send once; a failure is a result too."""
         try:
             headers = signed_headers(
-                delivery.message_id,
-                delivery.payload,
-                secrets=delivery.secrets,
+                claim.message_id,
+                claim.payload,
+                secrets=claim.secrets,
                 attempted_at=datetime.now(UTC),
             )
             answer = await self._requests.send(
                 "POST",
-                delivery.url,
+                claim.url,
                 headers={**headers, "Content-Type": "application/json"},
-                body=delivery.payload.encode(),
+                body=claim.payload.encode(),
             )
         except ValueError as error:
             return Result("failed", reason=str(error))

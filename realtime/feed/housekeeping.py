@@ -44,6 +44,8 @@ class Housekeeper:
         self._interval_seconds = interval_seconds
         self._prune_every_seconds = prune_every_seconds
         self._trouble = trouble or Trouble()
+        #: When the last turn succeeded, on the monotonic clock.
+        self.worked_at = float("-inf")
 
     async def run(self) -> None:
         """Run for ever, and wait for a database that does not answer."""
@@ -56,6 +58,7 @@ class Housekeeper:
                 async with self._connection.driver() as driver:
                     await self._once(driver, check=turn % _SERVER_CHECK_EVERY == 0)
                 turn += 1
+                self.worked_at = time.monotonic()
                 self._trouble.end(_PART)
             except DATABASE_ERRORS as error:
                 # After a lost connection, another server may answer.

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import platform
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import Any
 from uuid import UUID
@@ -31,7 +29,10 @@ Task = tuple[str, Callable[[], Awaitable[None]]]
 
 
 class Intake:
-    """Connections and tasks of the feed; ``redis``, ``memory`` and ``remember`` are None without Redis."""
+    """Connections and tasks of the feed; ``redis``, ``memory`` and ``remember`` are None without Redis.
+
+    ``name`` is this process's among all that compete for the applier's lease.
+    """
 
     def __init__(
         self,
@@ -43,11 +44,13 @@ class Intake:
         hub: WatchedAccounts,
         memory: Store | None,
         remember: Callable[[Sequence[Step]], None] | None,
+        trouble: Trouble,
+        name: str,
     ) -> None:
         evaluating, sweeping, housekeeping = self._kept = [KeptConnection(engine) for _ in range(3)]
         self._dirty = dirty
         self._hub = hub
-        trouble = self._trouble = Trouble()
+        self._trouble = trouble
         trouble.is_starting = True
         self._audits = settings.audit_seconds > 0
         self._feed = Feed(
@@ -73,7 +76,7 @@ class Intake:
         )
         self.applier = Applier(
             database_url=direct_url,
-            name=settings.node or f"{platform.node()}:{settings.port}:{os.getpid()}",
+            name=name,
             on_changes=following.on_changes,
             is_woken=lambda: sweeper.hearing,
             trouble=trouble,
@@ -114,6 +117,11 @@ class Intake:
     def trouble(self) -> str | None:
         """The reason why a part waits for the database; None when no part does."""
         return self._trouble.reason
+
+    @property
+    def housekept_at(self) -> float:
+        """When housekeeping last succeeded, on the monotonic clock."""
+        return self._housekeeper.worked_at
 
     def tasks(self) -> Iterator[Task]:
         """The endless tasks of this part, each with its name."""

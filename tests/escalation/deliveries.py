@@ -11,7 +11,8 @@ import uuid
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from realtime.escalation.outbox import Delivery, Result
+from queries.alert_calls import Claim
+from realtime.escalation.outbox import Result
 
 SECRET = "whsec_" + base64.b64encode(os.urandom(32)).decode()
 ACCOUNT = uuid.uuid4()
@@ -40,15 +41,15 @@ PAYLOAD = json.dumps(
 def delivery(
     url: str, *, number: int = 1, attempts: int = 1, kind: str = "webhook", secrets: Sequence[str] = (SECRET,),
     payload: str = PAYLOAD,
-) -> Delivery:  # fmt: skip
-    """A claimed delivery to ``url``."""
-    return Delivery(
+) -> Claim:  # fmt: skip
+    """A claimed message to ``url``."""
+    return Claim(
         delivery_id=number,
         message_id=f"alert-{number}.1.1",
         payload=payload,
         kind=kind,
         url=url,
-        secrets=secrets,
+        secrets=list(secrets),
         attempts=attempts,
         deadline_at=None,
         user_id=ACCOUNT,
@@ -57,19 +58,18 @@ def delivery(
 
 
 class _Row(NamedTuple):
-    delivery: Delivery
+    claim: Claim
     attempts: int
     free_at: float
 
 
 class MemoryOutbox:
-    """Claims with leases, as the table does; ``results`` are the notes, ``rests`` counts calls of `rest`."""
+    """Claims with leases, as the table does; ``results`` are the notes."""
 
-    def __init__(self, *deliveries: Delivery, lease_seconds: float = 20.0) -> None:
+    def __init__(self, *deliveries: Claim, lease_seconds: float = 20.0) -> None:
         self._rows = {each.delivery_id: _Row(each, 0, 0.0) for each in deliveries}
         self._lease_seconds = lease_seconds
         self.results: list[tuple[int, Result]] = []
-        self.rests = 0
         #: Raised by the next calls of finish, one each.
         self.errors: list[Exception] = []
 
@@ -77,31 +77,29 @@ class MemoryOutbox:
     def is_empty(self) -> bool:
         return not self._rows
 
-    def add(self, *deliveries: Delivery) -> None:
-        self._rows |= {each.delivery_id: _Row(each, 0, 0.0) for each in deliveries}
-
-    async def claim(self, most: int) -> list[Delivery]:
+    async def claim(self, most: int) -> list[Claim]:
         await asyncio.sleep(0)
         now = time.monotonic()
         due = [row for row in self._rows.values() if row.free_at <= now][:most]
         for row in due:
             claimed = row._replace(attempts=row.attempts + 1, free_at=now + self._lease_seconds)
-            self._rows[row.delivery.delivery_id] = claimed
-        return [row.delivery._replace(attempts=row.attempts + 1) for row in due]
+            self._rows[row.claim.delivery_id] = claimed
+        return [row.claim._replace(attempts=row.attempts + 1) for row in due]
 
-    async def finish(self, delivery: Delivery, result: Result) -> None:
+    async def finish(self, claim: Claim, result: Result) -> None:
         await asyncio.sleep(0)
         if self.errors:
             raise self.errors.pop(0)
-        self.results.append((delivery.delivery_id, result))
-        row = self._rows.get(delivery.delivery_id)
-        if row is None or row.attempts != delivery.attempts:
+        self.results.append((claim.delivery_id, result))
+        row = self._rows.get(claim.delivery_id)
+        if row is None or row.attempts != claim.attempts:
             return
         if result.outcome == "failed":
             wait = result.retry_after_seconds or 0.05
-            self._rows[delivery.delivery_id] = row._replace(free_at=time.monotonic() + wait)
+            self._rows[claim.delivery_id] = row._replace(free_at=time.monotonic() + wait)
         else:
-            del self._rows[delivery.delivery_id]
+            del self._rows[claim.delivery_id]
 
-    async def rest(self) -> None:
-        self.rests += 1
+    async def read_age(self) -> float:
+        now = time.monotonic()
+        return 1.0 if any(row.free_at <= now for row in self._rows.values()) else 0.0

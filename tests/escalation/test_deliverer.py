@@ -12,9 +12,10 @@ from contextlib import asynccontextmanager
 import asyncpg
 import pytest
 
+from queries.alert_calls import Claim
 from realtime.escalation.deliverer import Deliverer, Send
 from realtime.escalation.outbound import OutboundRequests
-from realtime.escalation.outbox import Delivery, Result
+from realtime.escalation.outbox import Result
 from realtime.escalation.webhook import WebhookSender
 from realtime.feed.trouble import Trouble
 from realtime.metrics import METRICS
@@ -52,11 +53,11 @@ async def test_1000_deliveries_are_sent_within_10_seconds_at_most_32_at_once() -
     under_way = most = 0
     webhook = WebhookSender(OutboundRequests(allow_private=True)).send
 
-    async def send(delivery: Delivery) -> Result:
+    async def send(claim: Claim) -> Result:
         nonlocal under_way, most
         under_way += 1
         most = max(most, under_way)
-        result = await webhook(delivery)
+        result = await webhook(claim)
         under_way -= 1
         return result
 
@@ -135,11 +136,11 @@ async def test_a_database_that_is_away_for_a_moment_gets_the_note_later_and_nobo
 
 async def test_a_database_that_cannot_be_read_is_asked_again() -> None:
     class Away(MemoryOutbox):
-        def __init__(self, *deliveries: Delivery) -> None:
+        def __init__(self, *deliveries: Claim) -> None:
             super().__init__(*deliveries)
             self.calls = 0
 
-        async def claim(self, most: int) -> list[Delivery]:
+        async def claim(self, most: int) -> list[Claim]:
             self.calls += 1
             if self.calls < 3:
                 raise TimeoutError
@@ -157,9 +158,9 @@ async def test_a_database_that_cannot_be_read_is_asked_again() -> None:
 async def test_what_is_under_way_at_the_end_is_finished_when_it_is_quick_and_else_abandoned() -> None:
     entered = asyncio.Event()
 
-    async def send(delivery: Delivery) -> Result:
+    async def send(claim: Claim) -> Result:
         entered.set()
-        await asyncio.sleep(0.2 if delivery.delivery_id == 1 else 3600)
+        await asyncio.sleep(0.2 if claim.delivery_id == 1 else 3600)
         return Result("delivered", status=200)
 
     outbox = MemoryOutbox(
@@ -183,25 +184,6 @@ async def test_an_odd_delivery_fails_alone() -> None:
             await until(lambda: len(outbox.results) >= 2)
     assert dict(outbox.results)[1] == Result("failed", reason="KeyError")
     assert dict(outbox.results)[2].outcome == "delivered"
-
-
-async def test_the_connection_is_given_back_while_nothing_is_due() -> None:
-    outbox = MemoryOutbox()
-    subject = deliverer(outbox)
-    async with running(subject):
-        await until(lambda: outbox.rests >= 2)
-
-
-async def test_a_call_that_something_is_due_shortens_the_wait() -> None:
-    async with Receiver() as receiver:
-        outbox = MemoryOutbox()
-        webhook = WebhookSender(OutboundRequests(allow_private=True)).send
-        subject = Deliverer(outbox=outbox, senders={"webhook": webhook}, trouble=Trouble(), poll_seconds=3600)
-        async with running(subject):
-            await until(lambda: outbox.rests)
-            outbox.add(delivery(receiver.url))
-            subject.wake()
-            await until(lambda: receiver.requests)
 
 
 async def test_the_log_names_the_first_failure_and_no_part_of_the_url_or_the_answer(
