@@ -11,6 +11,7 @@ from realtime.database import engine_for
 from realtime.escalation.escalation import Escalation
 from realtime.feed.connection import KeptConnection
 from realtime.feed.trouble import Trouble
+from realtime.metrics import METRICS
 from realtime.settings import Settings
 from tests.auth.issuer import SECRET
 from tests.end_to_end.production_node import serving_with
@@ -84,6 +85,7 @@ async def test_the_watchdog_hears_of_each_part_that_does_not_work(migrated_url: 
     assert [name for name, _ in late.tasks()] == ["escalation"]
     task = asyncio.create_task(late.deliverer.run())
     await until(lambda: late.problem() == "alerts wait to be sent")
+    assert METRICS.outbox_oldest.get() >= 60
     task.cancel()
     await asyncio.wait([task])
     for each in (subject, late):
