@@ -197,7 +197,10 @@ BEGIN
     UPDATE guardwire.attendants AS t
     SET last_beat_at = t.last_beat_at + (now_at - greatest(kept, t.last_beat_at)),
         lease_until = t.lease_until + (now_at - greatest(kept, t.last_beat_at))
-    WHERE t.left_at IS NULL AND t.lease_until > kept;
+    FROM (SELECT o.user_id, o.name FROM guardwire.attendants AS o WHERE o.left_at IS NULL AND o.lease_until > kept
+          -- A beat that is under way needs no extension, and waits for other rows of these.
+          FOR UPDATE SKIP LOCKED) AS o
+    WHERE t.user_id = o.user_id AND t.name = o.name;
     PERFORM guardwire.send_notices(users, revisions);
 END
 $$;
