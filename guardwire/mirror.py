@@ -126,7 +126,7 @@ class Mirror:
 
 
 class StateAge:
-    """How old the state is and what that is worth, by the passage of time on this machine and no other clock."""
+    """The age and the level of the state, by the time that has passed on this machine and by no other clock."""
 
     def __init__(self, timing: Timing | None = None) -> None:
         self._timing = timing or Timing()

@@ -23,7 +23,7 @@ _RETURN_GROWTH: Final = 3.0
 #: When a second new token is refused as well, a third one would be.
 _TOKENS_TRIED: Final = 2
 
-#: An address that swallows every packet fails no sooner than its time limit, which is too late for a warning.
+#: Where a firewall drops packets, connecting fails only at its time limit, so a warning does not wait for a failure.
 _WARNING_AFTER_SECONDS: Final = 8.0
 _NEXT_WARNING_SECONDS: Final = 60.0
 

@@ -11,13 +11,13 @@ class WaitingAccounts(NamedTuple):
 
     An earlier sweep began at ``read_at`` (monotonic seconds; the database's time was ``as_of``). The rows of
     accounts in ``recent`` became visible after that sweep, so the state of these accounts was complete at that time.
-    Accounts in ``behind`` have rows that waited already then.
+    Accounts in ``old`` have rows that waited already then.
     """
 
     read_at: float
     as_of: str
     recent: frozenset[UUID | None]
-    behind: frozenset[UUID | None]
+    old: frozenset[UUID | None]
 
 
 NOTHING_WAITS: Final = WaitingAccounts(float("-inf"), "", frozenset(), frozenset())

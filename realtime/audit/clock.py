@@ -85,7 +85,7 @@ class Clock:
     def _settle_row(self, arrival: Arrival, row: LogRow) -> Arrival:
         if not (row.names_position or row.is_loop):
             settled = dated(arrival, self.stepped_at)
-            # By a clock that is hours behind, the window would be over when the row arrives.
+            # Where the clock is hours behind, the row's own time would put its window into the past.
             behind = timedelta(seconds=max(0, self.offset_seconds or 0))
             return replace(settled, window_from=min(settled.time + behind, settled.at))
         series = self._series.setdefault(None if row.is_loop else row.ticket, Series())
@@ -168,7 +168,7 @@ def settle(
 ) -> tuple[list[Arrival], Clock]:
     """``history`` with the times at which the rows of ``user_id`` and all rates count, and the clock after it.
 
-    ``stepped_at`` is since when the clock is known to have gone back, before the history begins.
+    ``stepped_at`` is the time of a step that was known before the first arrival of ``history``; None without one.
     """
     clock = Clock(user_id, stepped_at)
     return list(_settled(history, clock)), clock

@@ -23,7 +23,10 @@ _CLOCK_STEP: Final = timedelta(seconds=6)
 
 
 class Doubt:
-    """Which differences can be explained by rows that are gone or were overwritten, or whose order is not on record."""
+    """Which differences can be explained by rows that are gone or were overwritten, or whose order is not on record.
+
+    ``of_x`` is true where missing records may explain a difference in x; such a difference is a doubt, and no error.
+    """
 
     def __init__(self, record: Record, shown: State) -> None:
         self._record = record

@@ -1,4 +1,4 @@
-"""Rows that follow each other in time, and those of them that a clock which went back explains."""
+"""Rows whose time is earlier than that of a row before, and whether a clock that went back explains them."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Run:
 
 @dataclass
 class Series:
-    """Rows that follow each other in time, as those of one ticket do, and those of them that did not."""
+    """The rows of one source, such as those of one ticket, in the order of their arrival."""
 
     latest: datetime | None = None
     run: Run = field(default_factory=Run)

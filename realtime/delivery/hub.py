@@ -91,11 +91,11 @@ class Hub:
         account = self._accounts.get(user_id)
         return None if account is None else account.own_snapshot
 
-    def is_named(self, user: str) -> bool:
+    def is_watched_text(self, user: str) -> bool:
         """`is_watched` by an account's id as text."""
         return user in self._accounts_by_text
 
-    def snapshot_named(self, user: str) -> Snapshot | None:
+    def snapshot_by_text(self, user: str) -> Snapshot | None:
         """`snapshot_of` by an account's id as text."""
         account = self._accounts_by_text.get(user)
         return None if account is None else account.own_snapshot
@@ -126,8 +126,8 @@ class Hub:
         changed: Iterable[tuple[UUID, int, int]],
         waiting: WaitingAccounts = NOTHING_WAITS,
     ) -> None:
-        """A sweep that began at ``read_at`` found every watched account as it was delivered, except
-        ``changed``: those with the revision that was delivered by then, and the one that is there. Accounts in
+        """A sweep that began at ``read_at`` found every watched account as it was delivered, except ``changed``:
+        for each, the revision that was delivered when the sweep began, and the one that it found. Accounts in
         ``waiting`` have rows that are not applied.
         """
         for user_id, delivered, found in changed:
@@ -144,7 +144,7 @@ class Hub:
 
     def _take_waiting(self, waiting: WaitingAccounts) -> None:
         still: set[WatchedAccount] = set()
-        for accounts, is_old in ((waiting.recent, False), (waiting.behind, True)):
+        for accounts, is_old in ((waiting.recent, False), (waiting.old, True)):
             for user_id in accounts:
                 account = self._accounts.get(user_id) if user_id is not None else None
                 if account is not None:
@@ -154,10 +154,10 @@ class Hub:
         for account in gone:
             account.stop_waiting()
         concerned: Iterable[WatchedAccount] = gone | still
-        if self._all_have_old_rows is not (None in waiting.behind):
-            self._all_have_old_rows = None in waiting.behind
+        if self._all_have_old_rows is not (None in waiting.old):
+            self._all_have_old_rows = None in waiting.old
             concerned = tuple(self._accounts.values())
-        if None not in waiting.recent | waiting.behind:
+        if None not in waiting.recent | waiting.old:
             self.waits_since, self.waits_as_of = float("inf"), ""
         elif None in waiting.recent or self.waits_since == float("inf"):
             self.waits_since, self.waits_as_of = waiting.read_at, waiting.as_of
@@ -374,8 +374,8 @@ class Waiter:
         """See `Subscriber`."""
         self.changed.set()
 
-    def follow(self, stream: Stream, now: float) -> Outputs:
-        """Give ``stream`` the newest snapshot and staleness of the account; returns what is to be done."""
+    def feed(self, stream: Stream, now: float) -> Outputs:
+        """Pass the newest snapshot and the staleness of the account to ``stream``; its outputs."""
         account = self.account
         assert account.snapshot is not None
         fresh = account.freshness(now)

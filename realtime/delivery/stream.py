@@ -65,7 +65,8 @@ class Timing:
     send_deadline_seconds: float = 10.0
     ping_seconds: float = 20.0
     auth_warning_seconds: float = 60.0
-    #: No deadline is shorter, so a deadline that begins between two looks is noticed in time.
+    #: The longest time between two calls of `Stream.tick`: the shortest of all limits, so that a deadline which
+    #: begins between two calls is noticed in time.
     longest_wait_seconds: float = field(init=False)
     #: A client that was silent for this long is pinged together with a heartbeat (two frames, one write), because a
     #: ping would be due before the next one.

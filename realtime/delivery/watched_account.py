@@ -21,7 +21,7 @@ NEVER_READ: Final = Freshness("", UNKNOWN_AGE_MS)
 _FIRST_READ_SECONDS: Final = 10.0
 _FIRST_READ_WHILE_STARTING_SECONDS: Final = 3.0
 _FIRST_READ_WHILE_BLIND_SECONDS: Final = 0.2
-#: Where Redis has nothing either: a node that a crowd keeps from reading may only believe that the database is away.
+#: A second wait, where Redis has nothing either: an overloaded node may be wrong that the database is away.
 _LAST_CHANCE_SECONDS: Final = 2.0
 #: A client that claims a newer revision than this node has read makes the node read its account, at most this often.
 _LOOK_AGAIN_SECONDS: Final = 1.0
@@ -262,7 +262,7 @@ class WatchedAccount:
         """
         if self.snapshot is None and not await self._read_arrives(self._patience_seconds(now)):
             if store is not None:
-                await self._remember(store)
+                await self._load_from(store)
             if self.snapshot is None:
                 await self._read_arrives(_LAST_CHANCE_SECONDS)
         if self.snapshot is None:
@@ -327,7 +327,7 @@ class WatchedAccount:
                 path = find_path((*stored.edges, *edges), revision, newest.revision)
         return path
 
-    async def _remember(self, store: Store) -> None:
+    async def _load_from(self, store: Store) -> None:
         stored = (await store.load([self.user_id])).get(self.user_id)
         if stored is not None and self.snapshot is None:
             self.snapshot, self.stale = stored.snapshot, True

@@ -71,8 +71,8 @@ class Following:
         steps: list[Step] = []
         latest = int((time.time() + MOST_AHEAD_SECONDS) * 1e6)
         try:
-            for delta in parse_deltas(deltas, self._hub.is_named):
-                base = self._hub.snapshot_named(delta.user)
+            for delta in parse_deltas(deltas, self._hub.is_watched_text):
+                base = self._hub.snapshot_by_text(delta.user)
                 snapshot = None
                 if base is not None and delta.revision <= latest:
                     snapshot = self._after(base, delta)

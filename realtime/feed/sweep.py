@@ -43,6 +43,8 @@ SELECT statement_timestamp() AS as_of,
 """
 #: The notification of a change that a sweep finds may still be on its way, so the change counts as missed only later.
 _GRACE_SECONDS: Final = 0.05
+#: A sweep that came a little early counts as one of its second.
+_PUNCTUAL: Final = 0.9
 #: An account whose rows waited for longer than this is stale.
 WAITING_SECONDS: Final = 1.0
 _PART: Final = "the sweep"
@@ -178,9 +180,9 @@ class Sweeper:
 
     def _earlier_sweep(self, now: float) -> SweepResult | None:
         """The latest sweep that is at least `waiting_seconds` old; None without one."""
-        while len(self._earlier) > 1 and now - self._earlier[1].read_at >= self._waiting_seconds * 0.9:
+        while len(self._earlier) > 1 and now - self._earlier[1].read_at >= self._waiting_seconds * _PUNCTUAL:
             self._earlier.popleft()
-        if self._earlier and now - self._earlier[0].read_at >= self._waiting_seconds * 0.9:
+        if self._earlier and now - self._earlier[0].read_at >= self._waiting_seconds * _PUNCTUAL:
             return self._earlier[0]
         return None
 
@@ -205,10 +207,10 @@ class Sweeper:
 
 
 def _waiting(swept: SweepResult, earlier: SweepResult | None) -> WaitingAccounts:
-    behind = frozenset(account for account, is_old in swept.waiting if is_old)
-    recent = frozenset(account for account, _ in swept.waiting) - behind
+    old = frozenset(account for account, is_old in swept.waiting if is_old)
+    recent = frozenset(account for account, _ in swept.waiting) - old
     if earlier is None:
         # The recent rows arrived within the last second, so none of them was visible before.
         before = swept.as_of - timedelta(seconds=WAITING_SECONDS)
-        return WaitingAccounts(swept.read_at - WAITING_SECONDS, iso(before), recent, behind)
-    return WaitingAccounts(earlier.read_at, iso(earlier.as_of), recent, behind)
+        return WaitingAccounts(swept.read_at - WAITING_SECONDS, iso(before), recent, old)
+    return WaitingAccounts(earlier.read_at, iso(earlier.as_of), recent, old)

@@ -71,7 +71,7 @@ export class PauseDetector {
     this.#timer?.cancel();
   }
 
-  /** Whether this program ran without a pause until now; after a pause `onPause` has been called. Call it before each frame. */
+  /** Call it before each frame; false after a pause of this program of 15 s or more, for which `onPause` was called. */
   check() {
     const before = this.#lastRun;
     this.#lastRun = this.#clock.now();

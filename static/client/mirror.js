@@ -101,7 +101,7 @@ export class Mirror {
  * @typedef {"connected" | "stale" | "blind"} Level
  */
 
-/** How old the state is and what that is worth, by the passage of time on this machine and no other clock. */
+/** The age and the level of the state, by the time that has passed on this machine and by no other clock. */
 export class StateAge {
   /** @type {import("./clock.js").Instant | null} when the last frame arrived that confirmed the state */
   #confirmedAt = null;

@@ -21,7 +21,7 @@ const FIRST_CODE_OF_GUARDWIRE = 4000;
 const DRAINING = 1012;
 const OVERLOADED = 1013;
 
-/** An address that swallows every packet fails no sooner than its time limit, which is too late for a warning. */
+/** Where a firewall drops packets, connecting fails only at its time limit, so a warning does not wait for a failure. */
 const WARNING_AFTER_MS = 8_000;
 const NEXT_WARNING_MS = 60_000;
 

@@ -120,7 +120,7 @@ class Pusher:
                 max_frame_bytes=16_384,
                 frames_per_second=10,
             )
-            socket.follow(self._hub.attach(_ACCOUNT, socket))
+            socket.watch(self._hub.attach(_ACCOUNT, socket))
             socket.perform(stream.open(self._newest, Freshness(_AS_OF, 0), now, channels=DEFAULT_CHANNELS))
 
 

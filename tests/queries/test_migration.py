@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import AsyncIterator
-from typing import Any
+from typing import Any, Final
 from uuid import UUID
 
 import pytest
@@ -47,6 +47,11 @@ HISTORY = """
            now()::timestamp - interval '2 hours'
                + (CASE WHEN n = 998 THEN 993 ELSE n END) * interval '1 second'
     FROM unnest($1::uuid[]) AS u, generate_series(0, 999) AS n
+"""
+
+_OF_THE_STATEMENTS: Final = """
+SELECT p.oid, p.proname::text AS name FROM pg_proc AS p
+WHERE p.pronamespace = 'guardwire'::regnamespace AND p.proname = ANY ($1::text[]) ORDER BY p.oid
 """
 
 
@@ -356,6 +361,20 @@ async def test_functions_of_another_release_are_replaced_under_writers_that_are_
         )
         assert ("gone",) not in [tuple(name) for name in names]
         assert await other.fetchval("SELECT digest FROM guardwire.code") == code.digest()
+
+
+async def test_every_function_of_the_platforms_statements_is_replaced_in_place(migrated_url: str) -> None:
+    """These are the functions that guardwire_inbox, the owner of the triggers' functions, may call."""
+    granted = re.findall(
+        r"guardwire\.(\w+)\(", read_sql("code", "97_inbox.sql").partition("GRANT EXECUTE")[2]
+    )
+    assert set(granted) == set(code.IN_PLATFORM_STATEMENTS)
+    async with connected(migrated_url) as connection:
+        before = await connection.fetch(_OF_THE_STATEMENTS, granted)
+        assert {row["name"] for row in before} == set(granted)
+        await connection.execute("UPDATE guardwire.code SET digest = ''")
+        await migrate(migrated_url)
+        assert await connection.fetch(_OF_THE_STATEMENTS, granted) == before
 
 
 async def test_writers_never_fail_while_functions_are_replaced(migrated_url: str) -> None:

@@ -67,7 +67,7 @@ BEGIN
     SET held_until = guardwire.lease_end(seconds),
         scan_from = least(greatest(l.scan_from, last_nth), oldest - 1),
         passed_xids = writers,
-        -- A transaction that was not open at the renewal before has no row up to where the scan began then.
+        -- A writer that is new since the renewal before has only rows after the place where the scan began then.
         passed_from = ARRAY(SELECT coalesce(l.passed_from[array_position(l.passed_xids, w.xid)], l.scan_from)
                             FROM unnest(writers) WITH ORDINALITY AS w (xid, place) ORDER BY w.place)
     WHERE l.shard = 0;
@@ -93,8 +93,8 @@ $$;
 
 -- ---------------------------------------------------------------- the scan
 
--- The place from which the inbox is read: no row up to this nth is visible to the caller's statement. A query that begins before
--- it walks over rows that were applied, as long as some transaction keeps the server from removing them. When a transaction has
+-- The place from which the inbox is read: no row up to this nth is visible to the caller's statement. A query that begins here
+-- skips applied rows that vacuum cannot remove yet, because some old transaction is open. When a transaction has
 -- ended and the scan had passed its rows, the scan begins before these rows until the lease is renewed.
 CREATE OR REPLACE FUNCTION guardwire.scan_from() RETURNS bigint LANGUAGE plpgsql STABLE AS $$
 DECLARE

@@ -21,7 +21,7 @@ END
 $$;
 
 -- The first rows of accounts, about `most` together: of the account with the oldest row, then of `early` accounts, then of
--- the others from the one with the fewest on. Accounts share equally; what an account does not need of its share goes to
+-- the other accounts, those with the fewest rows first. Accounts share equally; what an account does not need of its share goes to
 -- those that need more. A share ends where no transaction is cut in two, as far as the account's next 5,000 rows reach: rows of
 -- several transactions may take turns.
 CREATE OR REPLACE FUNCTION guardwire.share_rows(early uuid[], others uuid[], scan_from bigint, most integer) RETURNS bigint[]
@@ -82,7 +82,7 @@ DECLARE
     accounts uuid[];
     taken guardwire.inbox[];
 BEGIN
-    -- Until the accounts with history are listed, it is not known of an account without a row whether it has history.
+    -- Before guardwire.list_accounts has run, an account that is missing from guardwire.accounts may have history that was not read.
     IF NOT EXISTS (SELECT FROM guardwire.backfill AS b WHERE b.listed OR b.done) THEN
         RETURN NULL;
     END IF;

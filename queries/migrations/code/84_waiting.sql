@@ -11,7 +11,7 @@ RETURNS TABLE (waiting bigint, is_old boolean, arrived_early boolean) LANGUAGE s
 $$;
 
 -- Which of these accounts have rows that are not applied. `is_old` rows have waited for a second, or cannot be applied at all:
--- their accounts are behind. A null account stands for all: a rate, an instrument or an emptied table waits.
+-- their accounts are stale. A null account stands for all: a rate, an instrument or an emptied table waits.
 CREATE OR REPLACE FUNCTION guardwire.waiting_accounts(watched uuid[], earlier pg_snapshot)
 RETURNS TABLE (account uuid, is_old boolean)
 LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET enable_seqscan = off SET jit = off AS $$

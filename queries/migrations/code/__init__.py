@@ -39,14 +39,19 @@ SELECT t.tgenabled::text FROM pg_trigger AS t
 WHERE t.tgrelid = to_regclass(:table) AND t.tgname = :name AND NOT t.tgisinternal
 """)
 _IS_PARTITIONED: Final = text("SELECT relkind = 'p' FROM pg_class WHERE oid = to_regclass(:table)")
-_DROP_FUNCTIONS: Final = """
+#: Besides triggers' functions, the functions that the platform's statements call.
+IN_PLATFORM_STATEMENTS: Final = (
+    "copy_columns", "copy_of", "copy_value", "is_plain_copy", "is_short", "no_account", "read_columns", "read_user",
+    "wake_applier", "wakes_applier",
+)  # fmt: skip
+_DROP_FUNCTIONS: Final = f"""
 DO $$
 DECLARE
     gone record;
 BEGIN
     FOR gone IN SELECT p.oid, p.oid::regprocedure AS name FROM pg_proc AS p
                 WHERE p.pronamespace = 'guardwire'::regnamespace
-                  AND p.proname NOT IN ('no_account', 'read_user', 'wakes_applier')
+                  AND p.proname <> ALL ('{{{",".join(IN_PLATFORM_STATEMENTS)}}}')
                   AND NOT EXISTS (SELECT FROM pg_trigger AS t WHERE t.tgfoid = p.oid) LOOP
         IF EXISTS (SELECT FROM pg_proc AS p WHERE p.oid = gone.oid) THEN
             EXECUTE format('DROP FUNCTION %s CASCADE', gone.name);
@@ -54,7 +59,7 @@ BEGIN
     END LOOP;
 END
 $$;
-"""
+"""  # noqa: S608 - constants alone
 #: On a partitioned table a row that moves to another partition is deleted and inserted.
 _MOVE_TRIGGER: Final = """
 CREATE TRIGGER guardwire_move AFTER DELETE ON {table} FOR EACH ROW EXECUTE FUNCTION guardwire.copy_row('{source}');

@@ -85,14 +85,14 @@ class StateEndpoint:
             newest, account.freshness(now), channels=channels, since=since, path=path, stale=account.stale
         )
         # A newer snapshot may have come while the path was read.
-        outputs = outputs or waiter.follow(stream, now)
+        outputs = outputs or waiter.feed(stream, now)
         deadline = now + wait_seconds
         while not outputs and (left_seconds := deadline - time.monotonic()) > 0:
             if self._access.drain.should_leave():
                 break
             await waiter.wait(min(left_seconds, _LOOK_SECONDS))
             self._access.require_valid(identity)
-            outputs = waiter.follow(stream, time.monotonic())
+            outputs = waiter.feed(stream, time.monotonic())
         return outputs[0] if outputs else None, stream
 
 

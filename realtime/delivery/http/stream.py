@@ -123,7 +123,7 @@ class EventStreamEndpoint:
         if reason is not None:
             return stream.revoked(reason)
         now = time.monotonic()
-        outputs = waiter.follow(stream, now)
+        outputs = waiter.feed(stream, now)
         return [*outputs, *stream.tick(now, time.time(), waiter.account.freshness(now))]
 
 

@@ -128,7 +128,7 @@ class Socket(asyncio.Protocol):
         lease, self._lease = self._lease, None
         return lease
 
-    def follow(self, account: WatchedAccount) -> None:
+    def watch(self, account: WatchedAccount) -> None:
         """The socket is subscribed to ``account``."""
         self.account = account
 

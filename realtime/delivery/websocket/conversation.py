@@ -174,7 +174,7 @@ class OpenSockets:
         if socket.has_ended():
             return
         account = self._hub.attach(identity.user_id, socket)
-        socket.follow(account)
+        socket.watch(account)
         position = None if resume is None else resume.position
         newest = await account.snapshot_for(position, self._store, time.monotonic())
         log.debug("a session begins")
