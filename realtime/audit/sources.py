@@ -106,8 +106,7 @@ class Sources:
             ORDER BY e.created_at DESC LIMIT $2
         ), wanted AS (
             SELECT n.id FROM newest AS n
-            UNION (SELECT a.log_id FROM guardwire.arrivals AS a WHERE a.user_id = $1 AND a.source = 'e'
-                   ORDER BY a.revision DESC LIMIT $2)
+            UNION (SELECT a.log_id FROM arrived AS a ORDER BY a.revision DESC LIMIT $2)
             UNION SELECT o.id FROM waiting AS o WHERE o.old_row IS NOT NULL
         )
         SELECT (SELECT coalesce(min(n.at), now()) FROM newest AS n HAVING count(*) >= $2) AS begins_at,

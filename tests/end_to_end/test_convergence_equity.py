@@ -114,6 +114,26 @@ def test_equity_that_is_corrected_and_pruned_is_not_called_different(runner: His
     whatever_is_done()
 
 
+def _equity(equity: int, balance: int | None = None) -> dict[str, Any]:
+    amounts = {"equity": Decimal(equity), "balance": balance, "currency": 1, "cash_flow": Decimal(0)}
+    return {"user": 0, "second": timedelta(0), **amounts}
+
+
+def test_a_doubted_row_that_is_corrected_before_any_was_accepted(runner: HistoryRunner) -> None:
+    doubted, corrected = InsertEquity((_equity(0),)), UpdateEquity(0, {"equity": Decimal(10_000)})
+    runner.judge([Transaction((doubted,)), Transaction((corrected,))])
+
+
+def test_corrections_do_not_hide_that_a_row_was_removed(runner: HistoryRunner) -> None:
+    statements: list[Statement] = [
+        InsertEquity((_equity(10_000, balance=10_000),)),
+        InsertEquity((_equity(10_000), _equity(10_000))),
+        UpdateEquity(1, {"equity": Decimal(10_000)}),
+        RemoveEquity(0),
+    ]
+    runner.runner.run(_audit(runner, [Transaction((each,)) for each in statements]))
+
+
 async def _audit(runner: HistoryRunner, history: list[Transaction]) -> None:
     writer = await runner.written(history)
     for user_id in writer.names.users[:1]:

@@ -571,7 +571,7 @@ DECLARE
     cause text := guardwire.cause_of(r.id::text, false, r.revision, r.ordinal);
 BEGIN
     f := guardwire.confirm_by_time(f, r.arrived_at, l);
-    IF (f.a).equity_at >= a.equity_at OR a.equity_row = r.id
+    IF a.equity_row IS NULL OR (f.a).equity_at >= a.equity_at OR a.equity_row = r.id
        OR EXISTS (SELECT FROM public.equity_snapshots AS e WHERE e.id = a.equity_row) THEN
         a := guardwire.with_reading(a, f.a);
     END IF;
