@@ -6,6 +6,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Final
 
+from realtime.escalation import addresses, people
 from realtime.escalation.deliverer import Deliverer, Trouble
 from realtime.escalation.outbound import OutboundRequests
 from realtime.escalation.outbox import Connection, DatabaseOutbox
@@ -36,7 +37,7 @@ class Escalation:
         self._connection = connection
         self._feed_problem = problem
         self._watchdog_url = settings.watchdog_url
-        allow_private = settings.webhook_allow_private
+        allow_private = self._allow_private = settings.webhook_allow_private
         requests = OutboundRequests(allow_private=allow_private)
         self.deliverer = Deliverer(
             outbox=DatabaseOutbox(connection=connection, node=node),
@@ -58,6 +59,12 @@ class Escalation:
                 requests=OutboundRequests(allow_private=True),
             )
             yield "watchdog", watchdog.run
+
+    def url_problem(self, kind: str, url: str) -> str | None:
+        """Why an endpoint of ``kind`` (`webhook` or `person`) cannot have this URL, as a clause; None when it can."""
+        if kind == "person":
+            return people.url_problem(url)
+        return addresses.url_problem(url, allow_private=self._allow_private)
 
     def problem(self) -> str | None:
         """Why this node does not do its whole work; None when it does."""

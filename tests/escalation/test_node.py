@@ -62,6 +62,10 @@ async def test_the_watchdog_hears_of_each_part_that_does_not_work(migrated_url: 
         problem=lambda: feed_problem,
     )
     assert [name for name, _ in subject.tasks()] == ["escalation", "watchdog"]
+    assert subject.url_problem("webhook", "https://hooks.example/") is None
+    assert subject.url_problem("webhook", "tgram://token/2") == "must begin with https://"
+    assert subject.url_problem("person", "tgram://token/2") is None
+    assert subject.url_problem("person", "https://hooks.example/") is not None
     assert subject.problem() == "the outbox has not been read lately"
     task = asyncio.create_task(subject.deliverer.run())
     await until(lambda: subject.problem() == "starting")
