@@ -12,14 +12,37 @@ from collections.abc import Iterator
 from datetime import datetime, timedelta
 from typing import Any, Final
 
+from queries.positions import fold
+
 #: The id of an event that changed limits caused, or a row that was changed in place.
 _CAUSED: Final = re.compile(r"((?:peak-)?(?:limits|[0-9a-f-]{36}))[-.]([0-9.]+)")
 _CLOCK: Final = timedelta(seconds=5)
 
 
 def disagreements(expected: dict[str, Any], shown: dict[str, Any], *, since: datetime) -> list[str]:
-    """One line for each difference; ``since`` is the time when the history began to be written."""
-    return list(_compare("", _comparable(expected), _comparable(shown), since))
+    """One line for each difference; ``since`` is the time when the history began to be written.
+
+    The oracle has no channel `alerts`; where it is shown, it must have an alert for each breach.
+    """
+    reduced = {name: channel for name, channel in shown.items() if name != "alerts"}
+    found = list(_compare("", _comparable(expected), _comparable(reduced), since))
+    return [*found, *_unlike_breaches(shown["guards"], shown["alerts"])] if "alerts" in shown else found
+
+
+def _unlike_breaches(guards: dict[str, Any], alerts: dict[str, Any]) -> Iterator[str]:
+    """Breaches that have not cleared are the alerts that are not resolved, each once, while nobody acknowledges any."""
+    unresolved = [_subject(alert) for alert in alerts["open"].values() if "resolved_at" not in alert]
+    standing = [_subject(breach) for breach in guards["breaches"].values() if "cleared_at" not in breach]
+    for subject in sorted({*standing, *unresolved}):
+        breaches, raised = standing.count(subject), unresolved.count(subject)
+        if breaches != raised:
+            yield f"/alerts/open: {subject} has {breaches} breaches and {raised} alerts"
+    if alerts["unacknowledged"] != len(alerts["open"]):
+        yield f"/alerts/unacknowledged: should be {len(alerts['open'])} and is {alerts['unacknowledged']}"
+
+
+def _subject(each: dict[str, Any]) -> tuple[str, str, str]:
+    return each["kind"], fold(each.get("symbol", "")), each.get("condition_type", "")
 
 
 def is_same_json(first: Any, second: Any) -> bool:
