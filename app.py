@@ -29,6 +29,7 @@ from realtime.delivery.balance import Balance
 from realtime.delivery.drain import Drain
 from realtime.delivery.http import account
 from realtime.delivery.http.access import StreamAccess
+from realtime.delivery.http.alerts import alert_routes
 from realtime.delivery.http.application import Application
 from realtime.delivery.http.poll import StateEndpoint
 from realtime.delivery.http.service import credential_routes, operation_routes, page_routes
@@ -133,7 +134,7 @@ class Node:
             send_deadline_seconds=settings.send_deadline_seconds,
             ping_seconds=settings.ping_seconds,
         )
-        self._alerts = Alerts()
+        self._alerts = Alerts(engine=self._engine)
         self.sockets = self._open_sockets()
         self._timer = SocketTimer(
             hub=self.hub,
@@ -174,6 +175,9 @@ class Node:
                 store=self._store,
                 engine=self._engine,
                 authenticate=authenticate,
+            ),
+            *alert_routes(
+                alerts=self._alerts, authenticate=authenticate, url_problem=self._escalation.url_problem
             ),
             *self._stream_routes(),
             *credential_routes(
@@ -237,6 +241,7 @@ class Node:
             start(name, run)
         start("pulse", self._timer.run)
         start("admission", self._admission.run)
+        start("attendance", self._alerts.attendance.run)
         if self._writer is not None:
             start("remember", self._writer.run)
         if self._redis is not None:

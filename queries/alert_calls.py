@@ -15,6 +15,7 @@ from uuid import UUID
 import asyncpg
 
 from queries.alerts import ALERT_COLUMNS, alert_of
+from realtime.owners import count_blocked
 
 #: Stands for every account: endpoints and the policy of the operator.
 EVERY_ACCOUNT: Final = UUID("ffffffff-ffff-ffff-ffff-ffffffffffff")
@@ -26,7 +27,7 @@ _ACKNOWLEDGE: Final = "SELECT alert_id, outcome, revision FROM guardwire.acknowl
 _SNOOZE: Final = "SELECT alert_id, outcome, revision FROM guardwire.snooze($1, $2, $3, $4, $5, $6)"
 _SET_ARMING: Final = "SELECT guardwire.set_arming($1, $2, $3, $4, $5)"
 _ARMING: Final = "SELECT armed, since, until, reason, changed_by FROM guardwire.arming WHERE user_id = $1"
-_BEAT: Final = "SELECT account, revision FROM guardwire.beat($1, $2, $3)"
+_BEAT: Final = "SELECT account, revision FROM guardwire.beat($1, $2, $3, $4)"
 _LEAVE: Final = "SELECT guardwire.leave($1, $2, $3)"
 _CLAIM: Final = """
 SELECT delivery_id, message_id, payload, kind, url, secrets, attempts, deadline_at, user_id, endpoint_id
@@ -46,7 +47,7 @@ _ROTATE_SECRET: Final = "SELECT guardwire.rotate_secret($1, $2)"  # noqa: S105 -
 _TEST_ENDPOINT: Final = "SELECT guardwire.test_endpoint($1, $2)"
 _REDELIVER: Final = "SELECT guardwire.redeliver($1, $2, $3)"
 _ENDPOINTS: Final = """
-SELECT endpoint_id, kind, url, secrets, description, created_at, disabled_at, disabled_reason
+SELECT endpoint_id, user_id, kind, url, secrets, description, created_at, disabled_at, disabled_reason
 FROM guardwire.endpoints WHERE user_id = $1 AND endpoint_id = coalesce($2, endpoint_id) ORDER BY created_at, endpoint_id
 """
 #: The newest messages to an endpoint.
@@ -63,13 +64,13 @@ ORDER BY e.user_id = guardwire.no_account() LIMIT 1
 """
 #: An account's alerts in the state, the others, or (with null) all; newest first.
 _ALERTS: Final = f"""
-SELECT record_send(ROW({ALERT_COLUMNS}, true)) FROM guardwire.alerts AS a
+SELECT record_send(ROW({ALERT_COLUMNS}, true)), a.user_id FROM guardwire.alerts AS a
 WHERE a.user_id = $1 AND ($2::boolean IS NULL OR (a.resolved_at IS NULL OR a.acknowledged_at IS NULL) = $2)
   AND a.alert_id = coalesce($3, a.alert_id)
 ORDER BY a.raised_at DESC, a.alert_id LIMIT $4
 """  # noqa: S608 - put together from constants alone
 _ALERT_LOG: Final = """
-SELECT generation, at, entry, who, detail FROM guardwire.alert_log
+SELECT generation, at, entry, who, detail::text FROM guardwire.alert_log
 WHERE user_id = $1 AND alert_id = $2 ORDER BY log_id DESC LIMIT $3
 """
 
@@ -101,11 +102,12 @@ class Arming(NamedTuple):
 
 
 class Beat(NamedTuple):
-    """One bot's beat in one account."""
+    """One bot's beat in one account, which came ``age_seconds`` ago."""
 
     account: UUID
     name: str
     lease_seconds: float
+    age_seconds: float = 0.0
 
 
 class Claim(NamedTuple):
@@ -128,6 +130,7 @@ class Endpoint(NamedTuple):
     """Where alerts are delivered to; ``secrets`` are of webhooks alone, newest first."""
 
     endpoint_id: UUID
+    user_id: UUID
     kind: str
     url: str
     secrets: list[str]
@@ -200,8 +203,13 @@ async def list_alerts(
     alert: UUID | None = None,
     most: int = _MOST_LISTED,
 ) -> dict[str, dict[str, Any]]:
-    """An account's alerts by id, in the form of the state, newest first; ``is_open`` None gives all."""
+    """An account's alerts by id, in the form of the state, newest first; ``is_open`` None gives all.
+
+    Raises WrongOwner for a row of another account.
+    """
     rows = await driver.fetch(_ALERTS, account, is_open, alert, most, timeout=_TIMEOUT_SECONDS)
+    if any(row[1] != account for row in rows):
+        raise count_blocked("alert", account)
     return dict(alert_of(row[0]) for row in rows)
 
 
@@ -239,7 +247,7 @@ async def read_arming(driver: asyncpg.Connection, account: UUID) -> Arming:
 
 async def beat(driver: asyncpg.Connection, beats: Iterable[Beat]) -> dict[UUID, int]:
     """Note beats of many accounts; the revisions of those whose shown attendance changed."""
-    columns = list(zip(*beats, strict=True)) or [(), (), ()]
+    columns = list(zip(*beats, strict=True)) or [(), (), (), ()]
     rows = await driver.fetch(_BEAT, *map(list, columns), timeout=_TIMEOUT_SECONDS)
     return dict(rows)
 

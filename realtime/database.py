@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import AsyncIterator
 from typing import Any, Final
 
 import asyncpg
@@ -59,3 +61,24 @@ def engine_for(database_url: str, *, pool_size: int, pooled: bool) -> AsyncEngin
         # Errors are logged, and their parameters would contain the ids of accounts.
         hide_parameters=True,
     )
+
+
+@contextlib.asynccontextmanager
+async def borrow(engine: AsyncEngine) -> AsyncIterator[asyncpg.Connection[Any]]:
+    """A connection of the pool as asyncpg gives it, outside of any transaction; an error drops it.
+
+    The engine's own deadlines bound the wait for it. A timeout around that could cancel in the middle, and the pool
+    would count the connection for ever.
+    """
+    pooled = await engine.raw_connection()
+    driver = pooled.driver_connection
+    assert driver is not None
+    try:
+        yield driver
+    except BaseException:
+        # `close()` would wait for a server that may have stopped answering.
+        driver.terminate()
+        with contextlib.suppress(Exception):
+            pooled.invalidate()
+        raise
+    pooled.close()

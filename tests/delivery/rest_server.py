@@ -18,7 +18,9 @@ from auth.development import DevelopmentKey
 from auth.tokens import Verifier
 from queries.timestamps import iso
 from realtime.database import engine_for
+from realtime.delivery.alerts import Alerts
 from realtime.delivery.http import account
+from realtime.delivery.http.alerts import alert_routes
 from realtime.delivery.http.application import Application
 from realtime.delivery.http.operations import EXAMPLE_STATE
 from realtime.delivery.hub import Hub
@@ -34,6 +36,13 @@ class RestServer:
         self.client = client
         self.hub = hub
         self.key = key
+
+    async def send(
+        self, method: str, path: str, user_id: UUID, *scopes: str, body: Any = None
+    ) -> httpx.Response:
+        """The answer to a request of ``user_id``, whose token carries ``scopes``."""
+        headers = {"Authorization": f"Bearer {self.key.issue(user_id, scopes=scopes)}"}
+        return await self.client.request(method, f"/api/v1/{path}", headers=headers, json=body)
 
     async def get(self, path: str, user_id: UUID, method: str = "GET", **headers: str) -> httpx.Response:
         """The answer to ``user_id``; headers are named with underscores."""
@@ -71,6 +80,10 @@ class RestServer:
         return as_of
 
 
+def _url_problem(kind: str, url: str) -> str | None:
+    return None if url.startswith("https://") else "must begin with https://"
+
+
 @contextlib.asynccontextmanager
 async def rest_server(
     database_url: str = "postgresql://nobody@127.0.0.1:1/nothing", *, store: Store | None = None
@@ -80,7 +93,10 @@ async def rest_server(
     hub = Hub(mark_dirty=lambda _: None, stale_seconds=2.0)
     engine = engine_for(database_url, pool_size=4, pooled=False)
     authenticator = Authenticator(verifier=Verifier(keys=[key.source], rules=key.rules))
-    app = Application(account.routes(hub=hub, store=store, engine=engine, authenticate=authenticator.require))
+    alerts = Alerts(engine=engine)
+    routes = account.routes(hub=hub, store=store, engine=engine, authenticate=authenticator.require)
+    routes += alert_routes(alerts=alerts, authenticate=authenticator.require, url_problem=_url_problem)
+    app = Application(routes)
     try:
         async with serving(app) as url, httpx.AsyncClient(base_url=url, trust_env=False) as client:
             server = RestServer(client, hub, key)

@@ -17,6 +17,7 @@ from starlette.routing import Route
 
 from app import Development, build
 from auth.development import DevelopmentKey
+from realtime.delivery.http.alert_operations import ALERT_OPERATIONS
 from realtime.delivery.http.openapi import describe
 from realtime.delivery.http.operations import (
     EXAMPLE_STATE,
@@ -29,7 +30,7 @@ from realtime.settings import Settings
 from tests.delivery.rest_server import RestServer, rest_server
 
 ANN = uuid4()
-DOCUMENT = describe([*REST_OPERATIONS, *STREAM_OPERATIONS, *SERVICE_OPERATIONS])
+DOCUMENT = describe([*REST_OPERATIONS, *ALERT_OPERATIONS, *STREAM_OPERATIONS, *SERVICE_OPERATIONS])
 
 #: Pages for people and their modules, which no program calls.
 #: Not of the HTTP interface: pages, and the WebSocket, which asyncapi.json describes.

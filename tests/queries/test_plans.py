@@ -12,7 +12,6 @@ import asyncpg
 import pytest
 from sqlalchemy.ext.asyncio import create_async_engine
 
-from queries.alert_calls import Beat, acknowledge, beat, claim_deliveries, finish_delivery, put_endpoint
 from queries.capture import housekeep
 from queries.channels import LIVE_QUERIES
 from queries.migrations.run import driver_url, migrate
@@ -27,7 +26,6 @@ from tests.queries.test_lease import renew
 ROWS = 50_000
 OTHERS = 200
 IDLE = 20_000
-OLD_ALERTS = 20_000
 #: Tables that grow; a scan of one is what these tests are there to find.
 LARGE = {
     "reconciliation_logs",
@@ -39,11 +37,6 @@ LARGE = {
     "breaches",
     "inbox",
     "limits",
-    "alerts",
-    "alert_log",
-    "deliveries",
-    "attendance",
-    "attendants",
 }
 
 HEAVY = UUID("99999999-9999-4999-8999-999999999999")
@@ -97,40 +90,6 @@ async def fill(url: str) -> None:
     )
     await connection.execute("VACUUM ANALYZE")
     await connection.close()
-
-
-async def fill_alerts(connection: Any) -> None:
-    """Ended alerts of one account with their messages and log, and attended accounts."""
-    await connection.execute(
-        """INSERT INTO guardwire.alerts (alert_id, user_id, kind, severity, subject, symbol, condition_type,
-                                         first_raised_at, raised_at, counted_from, stands, acknowledged_by,
-                                         acknowledged_at, policy, resolved_at)
-           SELECT guardwire.alert_id_of($1, 'market', concat('S', n, ' price_gap')), $1, 'market', 'critical',
-                  concat('S', n, ' price_gap'), concat('S', n), 'price_gap', now(), now(), now(), false, 'closer',
-                  now(), '{}', now()
-           FROM generate_series(1, $2::integer) AS n""",
-        HEAVY,
-        OLD_ALERTS,
-    )
-    await connection.execute(
-        """INSERT INTO guardwire.alert_log (alert_id, generation, user_id, entry)
-           SELECT alert_id, 1, user_id, 'raised' FROM guardwire.alerts""",
-    )
-    await connection.execute(
-        """INSERT INTO guardwire.deliveries (alert_id, generation, level, endpoint_id, user_id, message_id, payload,
-                                             finished_at, outcome)
-           SELECT alert_id, 1, 1, gen_random_uuid(), user_id, 'm', '{}', now(), 'delivered' FROM guardwire.alerts""",
-    )
-    await connection.execute(
-        """INSERT INTO guardwire.attendance (user_id, status, status_since, due_at)
-           SELECT user_id, 'attended', now(), now() + interval '1 day' FROM guardwire.accounts""",
-    )
-    await connection.execute(
-        """INSERT INTO guardwire.attendants (user_id, name, since, last_beat_at, lease_until)
-           SELECT user_id, 'bot', now(), now(), now() + interval '1 day' FROM guardwire.accounts""",
-    )
-    # Housekeeping begins as if it had run until now: after an outage it rightly reads every lease, once.
-    await connection.execute("UPDATE guardwire.attendance_clock SET kept_at = now() + interval '1 day'")
 
 
 @pytest.fixture
@@ -212,41 +171,6 @@ async def test_housekeeping_with_nothing_due_scans_nothing(crowded_url: str) -> 
         await housekeep(connection)
 
     assert await scanned(crowded_url, keep) == {}
-
-
-async def test_an_alert_is_raised_acknowledged_escalated_and_delivered_without_a_scan_of_old_ones(
-    crowded_url: str,
-) -> None:
-    async with connected(crowded_url) as connection:
-        await fill_alerts(connection)
-        await connection.execute("ANALYZE")
-        await put_endpoint(connection, HEAVY, kind="webhook", url="https://example.com")
-
-    async def live(connection: Any) -> None:
-        writer = DatabaseWriter(connection, HEAVY)
-        await writer.guard("gap", 100, 120, 30)
-        ((alert, shown),) = (await writer.state())["alerts"]["open"].items()
-        await connection.execute(
-            "UPDATE guardwire.alerts SET next_at = clock_timestamp() WHERE alert_id = $1", UUID(alert)
-        )
-        assert (await housekeep(connection)).alerts_escalated == 1
-        (claimed,) = await claim_deliveries(connection, node="one", most=32, lease_seconds=5)
-        await finish_delivery(connection, claimed.delivery_id, node="one", outcome="delivered")
-        (done,) = await acknowledge(connection, HEAVY, {UUID(alert): shown["generation"]}, by_name="bot")
-        assert done.outcome == "acknowledged"
-        await beat(connection, [Beat(HEAVY, "bot", 60)])
-        await writer.guard("gap", 100, 101, 30)
-        assert (await writer.state())["alerts"]["open"] == {}
-        # The next run's is another generation.
-        await connection.execute(
-            "UPDATE guardwire.alerts SET resolved_at = now() - interval '1 day' WHERE alert_id = $1",
-            UUID(alert),
-        )
-
-    read = await scanned(crowded_url, live)
-    # The planner rightly scans a table of a few rows.
-    read.pop("breaches", None)
-    assert read == {}
 
 
 async def test_reading_a_position_by_an_id_scans_nothing(crowded_url: str) -> None:

@@ -8,29 +8,12 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
-from uuid import UUID
 
 import asyncpg
 import pytest
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from auth.revoked_rows import RevokedRows
-from queries.alert_calls import (
-    Beat,
-    acknowledge,
-    beat,
-    claim_deliveries,
-    delivers,
-    finish_delivery,
-    leave,
-    list_alerts,
-    put_endpoint,
-    put_escalation,
-    release_deliveries,
-    send_test,
-    set_arming,
-    snooze,
-)
 from queries.capture import backfill, copy_reference, housekeep, prune, rebuild, wait_until_applied
 from queries.migrations.run import driver_url, migrate
 from queries.position_by_id import find_position
@@ -133,34 +116,6 @@ async def test_a_login_may_copy_no_rows_of_a_table_of_its_own(logins: Logins) ->
             "CREATE TRIGGER mine AFTER INSERT ON own.rows FOR EACH ROW EXECUTE FUNCTION guardwire.copy_row('l')"
         )
     await logins.owner.execute("DROP SCHEMA own CASCADE")
-
-
-async def test_the_server_may_acknowledge_attend_and_deliver(logins: Logins) -> None:
-    platform = DatabaseWriter(logins.platform, applies=False)
-    await platform.equity(10_000)
-    await platform.equity(8_000, 1)
-    server, account = logins.server, platform.user_id
-    await DatabaseWriter(server, account).apply()
-    (alert,) = map(UUID, await list_alerts(server, account, is_open=True))
-    assert (await snooze(server, account, alert, 1, seconds=1, by_name="a", reason="b")).outcome == "snoozed"
-    assert (await acknowledge(server, account, {alert: 1}, by_name="a"))[0].outcome == "acknowledged"
-    await set_arming(server, account, armed=True, by_name="a")
-    assert await beat(server, [Beat(account, "bot", 15)])
-    await leave(server, account, "bot")
-    endpoint = await put_endpoint(server, account, kind="webhook", url="https://example.com")
-    assert endpoint is not None
-    await put_escalation(server, account, {"hold_seconds": 30})
-    await send_test(server, account, endpoint)
-    (claimed,) = await claim_deliveries(server, node="one", most=1, lease_seconds=5)
-    await finish_delivery(server, claimed.delivery_id, node="one", outcome="delivered")
-    assert await delivers(server)
-    assert await release_deliveries(server) == 0
-
-
-@pytest.mark.parametrize("table", ["alerts", "alert_log", "deliveries", "endpoints", "arming", "attendance"])
-async def test_the_server_changes_alerts_by_functions_alone(logins: Logins, table: str) -> None:
-    with pytest.raises(asyncpg.InsufficientPrivilegeError):
-        await logins.server.execute(f"DELETE FROM guardwire.{table}")
 
 
 async def test_the_server_may_apply_the_inbox(logins: Logins) -> None:

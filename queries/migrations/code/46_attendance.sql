@@ -68,9 +68,21 @@ BEGIN
 END
 $$;
 
--- Notes beats, of many accounts at once: the accounts whose shown attendance changed, with their revisions. Raises 22023 for a lease
--- that is not 5 to 60 seconds.
-CREATE OR REPLACE FUNCTION guardwire.beat(accounts uuid[], names text[], lease_seconds double precision[])
+-- Beats as columns, one for each bot: when the newest came, and the end of the lease.
+CREATE OR REPLACE FUNCTION guardwire.beats_of(
+    accounts uuid[], names text[], lease_seconds double precision[], age_seconds double precision[], now_at timestamptz
+) RETURNS TABLE (user_id uuid, name text, beaten_at timestamptz, lease_until timestamptz) LANGUAGE sql STABLE AS $$
+    SELECT b.user_id, b.name, max(now_at - make_interval(secs => b.age)),
+           max(now_at + make_interval(secs => b.seconds - b.age))
+    FROM unnest(accounts, names, lease_seconds, age_seconds) AS b (user_id, name, seconds, age)
+    GROUP BY b.user_id, b.name
+$$;
+
+-- Notes beats that came `age_seconds` ago, of many accounts at once: the accounts whose shown attendance changed, with their revisions.
+-- Raises 22023 for a lease that is not 5 to 60 seconds.
+CREATE OR REPLACE FUNCTION guardwire.beat(
+    accounts uuid[], names text[], lease_seconds double precision[], age_seconds double precision[]
+)
 RETURNS TABLE (account uuid, revision bigint)
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_column
@@ -84,22 +96,25 @@ BEGIN
     END IF;
     SELECT array_agg(l.user_id), array_agg(l.revision) INTO users, revisions
     FROM guardwire.lock_accounts(ARRAY(
-        SELECT DISTINCT b.user_id FROM unnest(accounts, names) AS b (user_id, name)
+        SELECT DISTINCT b.user_id FROM guardwire.beats_of(accounts, names, lease_seconds, age_seconds, now_at) AS b
         WHERE NOT EXISTS (SELECT FROM guardwire.attendants AS t
-                          WHERE t.user_id = b.user_id AND t.name = b.name AND t.left_at IS NULL))) AS l;
+                          WHERE t.user_id = b.user_id AND t.name = b.name AND (t.left_at IS NULL OR t.left_at > b.beaten_at)))) AS l;
+    -- A beat that was on its way when the bot left is none.
     INSERT INTO guardwire.attendants AS t (user_id, name, since, last_beat_at, lease_until)
-    SELECT b.user_id, b.name, now_at, now_at, now_at + make_interval(secs => max(b.seconds))
-    FROM unnest(accounts, names, lease_seconds) AS b (user_id, name, seconds)
-    WHERE b.user_id = ANY (users) GROUP BY b.user_id, b.name ORDER BY b.user_id, b.name
+    SELECT b.user_id, b.name, b.beaten_at, b.beaten_at, b.lease_until
+    FROM guardwire.beats_of(accounts, names, lease_seconds, age_seconds, now_at) AS b
+    WHERE b.user_id = ANY (users) ORDER BY b.user_id, b.name
     ON CONFLICT (user_id, name) DO UPDATE
         SET since = CASE WHEN t.left_at IS NULL THEN t.since ELSE excluded.since END,
-            last_beat_at = excluded.last_beat_at, lease_until = excluded.lease_until, left_at = NULL;
+            last_beat_at = greatest(t.last_beat_at, excluded.last_beat_at),
+            lease_until = greatest(CASE WHEN t.left_at IS NULL THEN t.lease_until END, excluded.lease_until), left_at = NULL
+        WHERE t.left_at IS NULL OR t.left_at <= excluded.last_beat_at;
     PERFORM guardwire.refresh_attendance(u.user_id, now_at) FROM unnest(users) AS u (user_id) ORDER BY u.user_id;
     -- A row that somebody else has locked is being changed now. The bot beats again before its lease is over.
-    UPDATE guardwire.attendants AS t SET last_beat_at = now_at, lease_until = now_at + make_interval(secs => f.seconds)
-    FROM (SELECT o.user_id, o.name, b.seconds
-          FROM (SELECT u.user_id, u.name, max(u.seconds) AS seconds FROM unnest(accounts, names, lease_seconds) AS u (user_id, name, seconds)
-                GROUP BY u.user_id, u.name) AS b
+    UPDATE guardwire.attendants AS t
+    SET last_beat_at = greatest(t.last_beat_at, f.beaten_at), lease_until = greatest(t.lease_until, f.lease_until)
+    FROM (SELECT o.user_id, o.name, b.beaten_at, b.lease_until
+          FROM guardwire.beats_of(accounts, names, lease_seconds, age_seconds, now_at) AS b
           JOIN guardwire.attendants AS o ON o.user_id = b.user_id AND o.name = b.name AND o.left_at IS NULL
           WHERE (b.user_id = ANY (users)) IS NOT TRUE
           ORDER BY o.user_id, o.name FOR UPDATE OF o SKIP LOCKED) AS f

@@ -24,6 +24,7 @@ from queries.position_by_id import FoundPosition, find_position
 from queries.positions import fold
 from queries.timestamps import iso
 from realtime.delivery.http import documents
+from realtime.delivery.http.alert_operations import ALERT_OPERATIONS
 from realtime.delivery.http.documents import PositionRecord, TradingHealth
 from realtime.delivery.http.openapi import OpenApi
 from realtime.delivery.http.operations import REST_OPERATIONS, SERVICE_OPERATIONS, STREAM_OPERATIONS
@@ -57,7 +58,7 @@ def routes(*, hub: Hub, store: Store | None, engine: AsyncEngine, authenticate: 
     positions.
     """
     reader = SnapshotReader(hub=hub, store=store)
-    openapi = OpenApi([*REST_OPERATIONS, *STREAM_OPERATIONS, *SERVICE_OPERATIONS])
+    openapi = OpenApi([*REST_OPERATIONS, *ALERT_OPERATIONS, *STREAM_OPERATIONS, *SERVICE_OPERATIONS])
 
     def of_snapshot(path: str, view: View, name: str) -> Route:
         endpoint = SnapshotEndpoint(reader=reader, authenticate=authenticate, view=view)

@@ -64,7 +64,7 @@ EXPOSED: Final = (
     " WWW-Authenticate, X-Request-Id"
 )
 _PREFLIGHT: Final[RawHeaders] = [
-    (b"access-control-allow-methods", b"GET, HEAD, POST"),
+    (b"access-control-allow-methods", b"GET, HEAD, POST, PUT, PATCH, DELETE"),
     (
         b"access-control-allow-headers",
         b"Authorization, Content-Type, If-None-Match, Last-Event-ID, X-Request-Id",

@@ -90,6 +90,12 @@ METHOD_NOT_ALLOWED: Final = ProblemType(
     title="This cannot be done here",
     mend="Use one of the methods that the `Allow` header names.",
 )
+CONFLICT: Final = ProblemType(
+    name="conflict",
+    status=409,
+    title="This is not as the request supposes",
+    mend="Read it again, and decide anew; the detail says what is different.",
+)
 CONTENT_TOO_LARGE: Final = ProblemType(
     name="content-too-large",
     status=413,
@@ -138,7 +144,7 @@ UNAVAILABLE: Final = ProblemType(
 TYPES: Final[Mapping[str, ProblemType]] = {
     kind.name: kind
     for kind in (
-        BAD_REQUEST, UNAUTHENTICATED, FORBIDDEN, NOT_FOUND, METHOD_NOT_ALLOWED, CONTENT_TOO_LARGE,
+        BAD_REQUEST, UNAUTHENTICATED, FORBIDDEN, NOT_FOUND, METHOD_NOT_ALLOWED, CONFLICT, CONTENT_TOO_LARGE,
         INVALID_PARAMETER, UPGRADE_REQUIRED, TOO_MANY_REQUESTS, HEAD_TOO_LARGE, INTERNAL, UNAVAILABLE,
     )
 }  # fmt: skip

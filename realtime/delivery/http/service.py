@@ -22,6 +22,7 @@ from auth.identity import ADMIN_SCOPE
 from auth.origins import host_is_loopback
 from auth.revocation import MAX_REASON_CHARACTERS, Revocations
 from auth.tickets import Tickets
+from realtime.delivery.http.bodies import decode_body, read_body
 from realtime.delivery.http.parameters import Authenticate
 from realtime.delivery.http.responses import send_json
 from realtime.delivery.limits import RateLimit
@@ -31,7 +32,6 @@ from realtime.metrics import METRICS
 TICKETS_AT_ONCE: Final = 20
 TICKETS_PER_SECOND: Final = 1.0
 
-_MAX_BODY_BYTES: Final = 4096
 _NO_STORE: Final = [(b"cache-control", b"no-store")]
 
 
@@ -101,10 +101,7 @@ class RevocationEndpoint:
         """Revoke tokens; the caller must be an administrator."""
         identity = await self._authenticate(scope)
         identity.require_scope(ADMIN_SCOPE)
-        try:
-            request = msgspec.json.decode(await _body(receive), type=RevocationRequest)
-        except msgspec.MsgspecError as error:
-            raise HTTPException(422, f"The body is not a revocation: {error}.") from None
+        request = decode_body(await read_body(receive), RevocationRequest, "revocation")
         if (request.user_id is None) == (request.token_id is None):
             raise HTTPException(422, "Name either `user_id` or `token_id`.")
         if request.token_id is not None and not is_token_id(request.token_id):
@@ -113,19 +110,6 @@ class RevocationEndpoint:
             user_id=request.user_id, token_id=request.token_id, reason=request.reason
         )
         await send_json(scope, send, msgspec.json.encode(RevocationDocument()), _NO_STORE)
-
-
-async def _body(receive: Receive) -> bytes:
-    body = b""
-    while True:
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            raise HTTPException(400, "The body ended early.")
-        body += bytes(message.get("body", b""))
-        if len(body) > _MAX_BODY_BYTES:
-            raise HTTPException(413, f"The body may have {_MAX_BODY_BYTES} bytes.")
-        if not message.get("more_body", False):
-            return body
 
 
 _NOT_STORED: Final = {"cache-control": "no-store"}
