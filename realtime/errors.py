@@ -9,6 +9,7 @@
     │   ├── FolderInUse         another process owns the data folder
     │   └── ServerNotReady      the server ended, or was not ready in time
     ├── NothingRevoked          there is no revocation to undo
+    ├── NothingFound            the account has no alert, endpoint or message of this id
     ├── PortTaken               another program listens on the port
     ├── AuthenticationError     the caller is unknown (401), not allowed (403), or cannot be checked now (503)
     ├── UnavailableError        the answer exists, but the server cannot get it now (503)
@@ -83,6 +84,12 @@ class NothingRevoked(GuardwireError):
     """There is no revocation in force of the given user or token."""
 
     code = "nothing_revoked"
+
+
+class NothingFound(GuardwireError):
+    """The account has no alert, endpoint or message of the given id."""
+
+    code = "nothing_found"
 
 
 class PortTaken(GuardwireError):

@@ -15,6 +15,7 @@ import typer
 
 from guardwire.errors import GuardwireError
 from realtime.cli.account import peak, rebuild
+from realtime.cli.alerts import alerts, arm, escalation
 from realtime.cli.apply import apply
 from realtime.cli.check import check_platform
 from realtime.cli.demo import demo
@@ -26,6 +27,7 @@ from realtime.cli.simulate import simulate
 from realtime.cli.uninstall import uninstall
 from realtime.cli.verify import verify
 from realtime.cli.watch import watch
+from realtime.cli.webhooks import webhooks
 from realtime.errors import ConfigurationError
 
 application: Final = typer.Typer(
@@ -43,7 +45,10 @@ COMMANDS: Final = (
 )  # fmt: skip
 for command in COMMANDS:
     application.command()(command)
-application.add_typer(peak, name="peak")
+for name, group in {
+    "peak": peak, "alerts": alerts, "arm": arm, "webhooks": webhooks, "escalation": escalation,
+}.items():  # fmt: skip
+    application.add_typer(group, name=name)
 
 
 def main() -> None:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
-from collections.abc import Awaitable, Callable
 from typing import Annotated, Any, Final
 from uuid import UUID
 
 import typer
 
-from realtime.cli.database import open_database, read_database_settings
+from realtime.cli.database import run_on_database
 from realtime.cli.process import report_progress
 
 _PROGRESS_SECONDS: Final = 2.0
@@ -55,7 +53,7 @@ def rebuild(
         await capture.copy_reference(connection)
         return f"{await capture.rebuild(connection, user)} rows read"
 
-    report_progress(_with_connection("to rebuild accounts in", work))
+    report_progress(run_on_database("to rebuild accounts in", work))
 
 
 @peak.command("reset")
@@ -83,17 +81,4 @@ def reset(user: User) -> None:
             return "no node applied the new peak within 5 s; the peak counts from now on as soon as one does"
         return f"the peak counts from now on (revision {revision})"
 
-    report_progress(_with_connection("to reset the peak in", work))
-
-
-def _with_connection(purpose: str, work: Callable[[Any], Awaitable[str]]) -> str:
-    read = read_database_settings(purpose)
-
-    async def run() -> str:
-        connection = await open_database(read.database_url)
-        try:
-            return await work(connection)
-        finally:
-            await connection.close()
-
-    return asyncio.run(run())
+    report_progress(run_on_database("to reset the peak in", work))

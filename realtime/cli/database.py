@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
-from collections.abc import Awaitable, Mapping
-from typing import Any, Final
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, Final, TypeVar
 from urllib.parse import urlsplit
 
 from realtime import settings
@@ -12,6 +13,8 @@ from realtime.errors import ConfigurationError, UnavailableError
 from realtime.settings import Settings
 
 CONNECT_SECONDS: Final = 10.0
+
+Result = TypeVar("Result")
 
 
 def read_database_settings(purpose: str) -> Settings:
@@ -44,6 +47,20 @@ async def open_database(url: str, *, session: Mapping[str, str] | None = None) -
     from queries.search_path import connect_safely
 
     return await _opened(url, connect_safely(url, settings=session, timeout=CONNECT_SECONDS))
+
+
+def run_on_database(purpose: str, work: Callable[[Any], Awaitable[Result]]) -> Result:
+    """The result of ``work`` on a connection of asyncpg; ``purpose`` is that of `read_database_settings`."""
+    read = read_database_settings(purpose)
+
+    async def run() -> Result:
+        connection = await open_database(read.database_url)
+        try:
+            return await work(connection)
+        finally:
+            await connection.close()
+
+    return asyncio.run(run())
 
 
 async def _opened(url: str, connecting: Awaitable[Any]) -> Any:

@@ -58,6 +58,9 @@ def token(
         UUID | None, typer.Option(help="User that the token is for.", show_default="the demo's first user")
     ] = None,
     ttl: Annotated[int, typer.Option(help="Lifetime of the token.", metavar="SECONDS", min=1)] = 3600,
+    scope: Annotated[
+        list[str] | None, typer.Option(help="What the token allows, such as guards:ack; may be repeated.")
+    ] = None,
 ) -> None:
     """Print a development token, and nothing else.
 
@@ -78,4 +81,4 @@ def token(
             f"warning: {folder} had no key, so a new one was made. Only a demo that is started with this"
         )
         report_progress("folder (GUARDWIRE_DATA) from now on accepts the token.")
-    print(key.issue(user or demo_user_id(), ttl_seconds=ttl))
+    print(key.issue(user or demo_user_id(), ttl_seconds=ttl, scopes=scope or ()))

@@ -47,6 +47,12 @@ async def test_it_is_made_for_the_given_user_and_lifetime(guardwire: Guardwire, 
     assert 0 < identity.expires_at - time.time() <= 90
 
 
+async def test_it_carries_the_scopes_that_are_named(guardwire: Guardwire, tmp_path: Path) -> None:
+    named = guardwire("token", "--scope", "guards:ack", "--scope", "guards:manage", GUARDWIRE_DATA=tmp_path)
+    assert (await verify(tmp_path, named.stdout)).scopes == {"guards:ack", "guards:manage"}
+    assert (await verify(tmp_path, guardwire("token", GUARDWIRE_DATA=tmp_path).stdout)).scopes == frozenset()
+
+
 @pytest.mark.parametrize(
     ("variable", "value"),
     [
