@@ -18,9 +18,10 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from guardwire.account import Account, Change
+    from guardwire.alerts import OpenAlert
     from guardwire.client import connect
     from guardwire.connection import Token
-    from guardwire.errors import ClientError, ConnectionRefused, StaleState
+    from guardwire.errors import ClientError, ConnectionRefused, RequestRefused, StaleState
     from guardwire.mirror import Level
 else:
 
@@ -37,6 +38,8 @@ __all__ = [
     "ClientError",
     "ConnectionRefused",
     "Level",
+    "OpenAlert",
+    "RequestRefused",
     "StaleState",
     "Token",
     "connect",

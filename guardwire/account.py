@@ -2,25 +2,39 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import copy
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
 from datetime import datetime
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, TypeVar
+
+import msgspec
 
 from guardwire import clock
+from guardwire.acknowledgements import Request
+from guardwire.alerts import AlertIterator, OpenAlert
+from guardwire.attendance import BeatLimit
 from guardwire.connection import Connection, Notifier
-from guardwire.errors import StaleState
+from guardwire.errors import RequestRefused, StaleState
 from guardwire.link import TransportName
+from guardwire.messages import Ack, Action, Attend, Leave, Snooze, decode_client_frame, encode
 from guardwire.mirror import Held, Level, MirroredAccount
 from guardwire.patch import State
 from guardwire.state import CHANNELS, AccountState, ChannelName, order_channels
+from guardwire.turns import AlertReader
 
 Path = tuple[str, ...]
 
 #: A channel, and a collection or guard directly in it, is never one change: its parts are. A new record is
 #: therefore one change wherever the comparison started. A deeper part that appeared or disappeared is one change.
 _ALWAYS_OPEN_DEPTH: Final = 2
+#: A bot that acts waits no longer than this until its acknowledgement is on its way.
+_SEND_SECONDS: Final = 1.0
+#: The name in acknowledgements of a bot that has given none.
+_UNNAMED: Final = "unnamed bot"
 
 
 class Change(NamedTuple):
@@ -76,6 +90,7 @@ class Account:
         self._notifier = notifier
         self._max_age_seconds = max_age_seconds
         self._doubts = 0
+        self._name: str | None = None
 
     @property
     def state(self) -> AccountState:
@@ -188,6 +203,88 @@ class Account:
         """The `status` now, and again whenever it changes; ends and raises as `changes` does."""
         return StatusIterator(lambda: self.status, self._connection, self._notifier)
 
+    def alerts(self, *, beat: Callable[[], None] | None = None) -> AlertIterator:
+        """Each open alert, also one that was raised while no bot ran; the most urgent first.
+
+        An alert comes once in each generation, and again when an acknowledgement is over and the alert escalated. An
+        alert that somebody else has acknowledged does not come. One that was acknowledged under the name of `attend` by
+        an earlier run of this bot does. ``beat`` is that of `attend`: it is called before each alert, and once a second
+        while the caller waits for one. On a server without alerts none comes, and a warning is logged. Ends and raises
+        as `changes` does.
+        """
+        if "alerts" not in self.channels:
+            self._connection.choose(order_channels((*self.channels, "alerts")))
+        reader = AlertReader(self._mirrored.turns, lambda: self._name)
+        return AlertIterator(
+            self._mirrored, self._connection, self._notifier, desk=self, reader=reader, beat=beat
+        )
+
+    @asynccontextmanager
+    async def attend(self, name: str, *, lease_seconds: float = 15.0) -> AsyncIterator[Callable[[], None]]:
+        """Attend the account under ``name``, which acknowledgements carry too; gives out ``beat``.
+
+        Call ``beat()`` from the loop that decides, more often than three times in ``lease_seconds`` (5 to 60): a bot
+        that does not call it attends no more, although its connection is open. A frame is sent at most once in a third
+        of the lease. At the end the bot leaves. Raises ValueError for a name or a lease that no server takes.
+        """
+        frame = _checked(Attend(by=name, lease_seconds=lease_seconds))
+        limit = BeatLimit(lease_seconds)
+
+        def beat() -> None:
+            link = self._connection.link
+            if link is not None and link.has_frames and limit.take(link, clock.now()):
+                self._connection.attend(frame)
+
+        before, self._name = self._name, name
+        reason = "the bot ended"
+        try:
+            beat()
+            yield beat
+        except BaseException as error:
+            reason = f"the bot ended with {type(error).__name__}"
+            raise
+        finally:
+            self._name = before
+            await self._connection.leave(Leave(by=name, reason=reason), within_seconds=_SEND_SECONDS)
+
+    async def acknowledge(self, alert: OpenAlert, action: Action = "received") -> None:
+        """Acknowledge ``alert``: ``received``, ``acting`` or ``done``; returns once that is committed.
+
+        While the link is down it waits for the next one. Raises RequestRefused when the server refuses, and the reason
+        if the connection ends for good. To act on an alert, use `OpenAlert.acting` instead, which waits for no answer.
+        """
+        await self._until_over(self._connection.put(self._ack(alert, action)))
+
+    async def snooze(self, alert: OpenAlert, *, seconds: int, reason: str) -> None:
+        """Put the escalation of ``alert`` off by 1 to 3,600 seconds; returns once that is committed.
+
+        Raises as `acknowledge` does, and ValueError for values that no server takes.
+        """
+        by = self._name or _UNNAMED
+        frame = Snooze(alert=alert.id, generation=alert.generation, seconds=seconds, by=by, reason=reason)
+        await self._until_over(self._connection.put(_checked(frame)))
+
+    async def note_action(self, alert: OpenAlert, action: Action) -> None:
+        """Acknowledge ``alert`` without a wait for the answer; a refusal is logged."""
+        request = self._connection.put(self._ack(alert, action))
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_SEND_SECONDS):
+                while not (request.was_sent or request.is_over) and self._connection.link is not None:
+                    await self._notifier.wait()
+
+    def _ack(self, alert: OpenAlert, action: Action) -> Ack:
+        return _checked(Ack(alerts={alert.id: alert.generation}, by=self._name or _UNNAMED, action=action))
+
+    async def _until_over(self, request: Request) -> None:
+        while not request.is_over:
+            if self._connection.failure is not None:
+                raise self._connection.failure
+            if self._connection.is_closed:
+                raise StaleState(self.age, "the connection was closed")
+            await self._notifier.wait()
+        if request.refusal is not None:
+            raise RequestRefused(request.refusal.code, request.refusal.message)
+
     async def subscribe(self, *channels: ChannelName) -> None:
         """Add channels; returns once the state has them."""
         wanted = order_channels((*self.channels, *channels))
@@ -202,12 +299,17 @@ class Account:
         await self._until_held(wanted)
 
     async def _until_held(self, wanted: tuple[ChannelName, ...]) -> None:
-        while self.channels == wanted and set(self._held.raw) != set(wanted):
+        while self.channels == wanted and set(self._held.raw) != set(wanted) - self._unavailable:
+            self._connection.warn_without_alerts()
             if self._connection.failure is not None:
                 raise self._connection.failure
             if self._connection.is_closed:
                 return
             await self._notifier.wait()
+
+    @property
+    def _unavailable(self) -> set[str]:
+        return {"alerts"} if self._connection.has_alerts is False else set()
 
     @property
     def _held(self) -> Held:
@@ -258,7 +360,7 @@ class ChangeIterator(AsyncIterator[Change]):
                 self._seen = held
                 self._pending.extend(differences(before, held.raw, under=self._under, revision=held.revision))
                 continue
-            _raise_end(self._connection)
+            self._connection.raise_end()
             await self._notifier.wait()
         return self._pending.popleft()
 
@@ -293,7 +395,7 @@ class FreshStateIterator(AsyncIterator[AccountState]):
             if is_new and self._is_fresh():
                 self._seen = held.raw, self._count_doubts()
                 return held.state
-            _raise_end(self._connection)
+            self._connection.raise_end()
             await self._notifier.wait()
 
 
@@ -308,15 +410,19 @@ class StatusIterator(AsyncIterator[Level]):
 
     async def __anext__(self) -> Level:
         while (status := self._read()) == self._seen:
-            _raise_end(self._connection)
+            self._connection.raise_end()
             await self._notifier.wait()
         self._seen = status
         return status
 
 
-def _raise_end(connection: Connection) -> None:
-    """End an iterator whose connection has ended."""
-    if connection.failure is not None:
-        raise connection.failure
-    if connection.is_closed:
-        raise StopAsyncIteration
+_Frame = TypeVar("_Frame", Ack, Snooze, Attend)
+
+
+def _checked(frame: _Frame) -> _Frame:
+    """``frame`` when a server would take it; raises ValueError otherwise."""
+    try:
+        decode_client_frame(encode(frame))
+    except msgspec.ValidationError as error:
+        raise ValueError(str(error)) from error
+    return frame

@@ -6,10 +6,12 @@ import asyncio
 import ssl
 from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
+from typing import Final
 
 from guardwire.account import Account, Change
+from guardwire.alerts import OpenAlert
 from guardwire.connection import TRANSPORTS, Connection, Notifier, Token, TokenSource
-from guardwire.errors import ClientError, ConnectionRefused, StaleState
+from guardwire.errors import ClientError, ConnectionRefused, RequestRefused, StaleState
 from guardwire.link import TransportName, parse_address
 from guardwire.mirror import Level, MirroredAccount
 from guardwire.state import DEFAULT_CHANNELS, order_channels
@@ -21,10 +23,15 @@ __all__ = [
     "ClientError",
     "ConnectionRefused",
     "Level",
+    "OpenAlert",
+    "RequestRefused",
     "StaleState",
     "Token",
     "connect",
 ]
+
+#: For the answers to acknowledgements, before a connection is closed.
+_LAST_WORDS_SECONDS: Final = 2.0
 
 
 @asynccontextmanager
@@ -47,6 +54,7 @@ async def connect(
     ``max_age_seconds``: the age up to which `Account.fresh` calls a state fresh. A quiet account is confirmed by each
     heartbeat, every 5 s unless the server is set otherwise.
     ``open_timeout_seconds``: how long to wait for the first state, None for ever.
+    ``channels``: ``alerts`` among them is asked for once the server has offered it.
     ``tls``: for a private certificate authority.
     ``transports``: those to use, in any order.
     ``timing``: the client's own time limits.
@@ -71,6 +79,8 @@ async def connect(
         await _wait_for_state(mirrored, connection, notifier, open_timeout_seconds)
         yield Account(mirrored, connection, notifier, max_age_seconds=max_age_seconds)
     finally:
+        if connection.acknowledgements.are_pending:
+            await connection.finish_requests(within_seconds=_LAST_WORDS_SECONDS)
         runner.cancel()
         await asyncio.wait([runner])
 
@@ -80,7 +90,7 @@ async def _wait_for_state(
 ) -> None:
     try:
         async with asyncio.timeout(timeout_seconds):
-            while mirrored.held is None:
+            while mirrored.held is None or mirrored.awaits_channels:
                 if connection.failure is not None:
                     raise connection.failure
                 await notifier.wait()

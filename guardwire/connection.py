@@ -15,16 +15,29 @@ from typing import Any, Final
 
 import msgspec
 
-from guardwire import clock
+from guardwire import clock, rest
+from guardwire.acknowledgements import Acknowledgements, Request
 from guardwire.endings import Ending, LinkEnded, replaced, without_token
 from guardwire.errors import ConnectionRefused
 from guardwire.link import Address, Link, Opening, Transport, TransportName
 from guardwire.long_poll import open_long_poll
-from guardwire.messages import Auth, Move, Resync, ServerFrame
+from guardwire.messages import (
+    Ack,
+    AckOk,
+    Attend,
+    Auth,
+    Error,
+    Leave,
+    Move,
+    Resync,
+    ServerFrame,
+    Snooze,
+    Welcome,
+)
 from guardwire.mirror import MirroredAccount, Need, SnapshotRequests
 from guardwire.retry import Attempts, Backoff, Outage, TransportChoice
 from guardwire.sse import open_event_stream
-from guardwire.state import ChannelName
+from guardwire.state import DEFAULT_CHANNELS, ChannelName
 from guardwire.timing import Timing
 from guardwire.websocket import open_websocket
 
@@ -39,6 +52,10 @@ TRANSPORTS: Final[Mapping[TransportName, OpenTransport]] = MappingProxyType(
 )
 #: A token callback that failed is called again no sooner than this.
 _TOKEN_PAUSE_SECONDS: Final = 1.0
+#: A server that did not say whether it has alerts is asked again after this.
+_OFFERS_PAUSE_SECONDS: Final = 5.0
+#: The status of a request for a channel that the server does not know.
+_UNPROCESSABLE: Final = 422
 #: A link that was replaced sooner than this is followed by a pause, so no server can make the client spin.
 _SHORT_LIFE_SECONDS: Final = 1.0
 #: A client that the server asks to move tries so often to do so while its account does not change.
@@ -156,6 +173,10 @@ class Connection:
         self.last_ending: Ending | None = None
         #: The link in use; None while there is none.
         self.link: Link | None = None
+        #: Whether the server has the channel `alerts`; None before it said so.
+        self.has_alerts: bool | None = None
+        #: Acknowledgements and snoozes that the server has not confirmed.
+        self.acknowledgements = Acknowledgements()
         self._address = address
         self._tokens = tokens
         self._transports = transports
@@ -175,6 +196,7 @@ class Connection:
         self._lived_seconds: float | None = None
         self._notified_level = mirrored.level(clock.now())
         self._timer: asyncio.TimerHandle | None = None
+        self._said: set[str] = set()
 
     async def run(self) -> None:
         """Connect, follow the account and reconnect, until cancelled, refused for good, or broken."""
@@ -196,8 +218,127 @@ class Connection:
     def choose(self, channels: tuple[ChannelName, ...]) -> None:
         """Follow these ``channels`` from now on."""
         self.channels = channels
+        self._mirrored.late_channels = self.late_channels
         if self.link is not None:
             self._send_channels(self.link)
+
+    def raise_end(self) -> None:
+        """End an iterator whose connection has ended; does nothing while it lasts."""
+        if self.failure is not None:
+            raise self.failure
+        if self.is_closed:
+            raise StopAsyncIteration
+
+    # Alerts and attendance.
+
+    @property
+    def late_channels(self) -> frozenset[str]:
+        """The channels that are wanted, and that the server is asked for only once it has offered them."""
+        if self.has_alerts is False:
+            return frozenset()
+        return frozenset(self.channels) - frozenset(DEFAULT_CHANNELS)
+
+    def warn_without_alerts(self) -> None:
+        """Warn, once, that the server has no alerts."""
+        if self.has_alerts is False:
+            self._warn_once("this server has no alerts: it is older than this client")
+
+    def put(self, frame: Ack | Snooze) -> Request:
+        """Send ``frame``, which is of one alert, until it is confirmed: now, or after the next reconnect."""
+        request = self.acknowledgements.put(frame)
+        if self.link is not None and self.link.has_frames:
+            self._send_requests(self.link)
+        return request
+
+    def attend(self, frame: Attend) -> None:
+        """Send ``frame`` at once; a frame that cannot be sent now is dropped."""
+        link = self.link
+        if link is None or not link.has_frames:
+            return
+        if not link.takes("attend"):
+            why = "this transport carries no frames" if not link.is_in_band else "this server is too old"
+            self._warn_once(f"{frame.by} does not attend the account now: {why}")
+            return
+        self._tasks.start(f"attend {frame.by}", lambda: self._send(link, frame))
+
+    async def leave(self, frame: Leave, *, within_seconds: float) -> None:
+        """Send ``frame`` where a link takes it; otherwise the lease ends by itself."""
+        link = self.link
+        if link is not None and link.takes("leave"):
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(within_seconds):
+                    await self._send(link, frame)
+
+    async def finish_requests(self, *, within_seconds: float) -> None:
+        """Wait until the server has answered each acknowledgement, or until the time is over."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(within_seconds):
+                while self.acknowledgements.are_pending and not self.is_closed:
+                    await self._notifier.wait()
+        if self.acknowledgements.are_pending:
+            log.warning("closed with acknowledgements that the server has not confirmed")
+
+    async def _send(self, link: Link, frame: Attend | Leave) -> None:
+        with contextlib.suppress(LinkEnded):
+            await link.send(frame)
+
+    def _send_requests(self, link: Link) -> None:
+        if self.acknowledgements.due(clock.now()):
+            self._tasks.start("requests", lambda: self._send_due(link))
+
+    async def _send_due(self, link: Link) -> None:
+        with contextlib.suppress(LinkEnded):
+            while due := self.acknowledgements.due(clock.now()):
+                await self._send_request(link, due[0])
+
+    async def _send_request(self, link: Link, request: Request) -> None:
+        frame = request.frame
+        if link.takes("ack" if isinstance(frame, Ack) else "snooze"):
+            await link.send(frame)
+            request.note_sent(clock.now())
+        else:
+            # First, so that a token callback that fails is not called twice a second.
+            request.note_sent(clock.now())
+            opening = self._opening(await self._fetch_token())
+            self._take_answer(await rest.answer_to(opening, frame))
+        self._notifier.notify()
+
+    def _take_answer(self, frame: ServerFrame) -> None:
+        if isinstance(frame, AckOk):
+            for alert_id, generation in frame.alerts.items():
+                self._mirrored.turns.note_acknowledged(alert_id, generation, frame.revision)
+        for request in self.acknowledgements.receive(frame, clock.now()):
+            refusal = request.refusal
+            assert refusal is not None
+            log.warning(
+                "the server refused to acknowledge alert %s: %s %s",
+                request.alert_id,
+                refusal.code,
+                refusal.message,
+            )
+
+    def _note_offers(self, link: Link, frame: ServerFrame) -> None:
+        if isinstance(frame, Welcome):
+            self.has_alerts = frame.offers is not None and "alerts" in frame.offers.channels
+        if isinstance(frame, Error) and frame.alert is None and not frame.retry:
+            self._warn_once(f"the server refused a frame: {frame.code} {frame.message}")
+        self._mirrored.late_channels = self.late_channels
+
+    async def _ask_for_offers(self, link: Link) -> None:
+        """A long poll brings no welcome, so another request says whether the server has alerts."""
+        while self.has_alerts is None:
+            try:
+                self.has_alerts = await rest.has_alerts(self._opening(await self._fetch_token()))
+            except LinkEnded:
+                await asyncio.sleep(_OFFERS_PAUSE_SECONDS)
+        self._mirrored.late_channels = self.late_channels
+        self._send_channels(link)
+        self._notifier.notify()
+
+    def _warn_once(self, sentence: str) -> None:
+        if sentence not in self._said:
+            self._said.add(sentence)
+            log.warning("%s", sentence)
 
     # One link after another.
 
@@ -210,7 +351,14 @@ class Connection:
         except LinkEnded as ended:
             self._mirrored.note_link_ended()
             self._notifier.notify()
-            await self._pause(ended.ending)
+            await self._pause(self._without_alerts(ended.ending))
+
+    def _without_alerts(self, ending: Ending) -> Ending:
+        """``ending``, unless an older node refused a channel that others have: it may serve the others."""
+        if ending.code != _UNPROCESSABLE or not self.has_alerts or not self.late_channels:
+            return ending
+        self.has_alerts = None
+        return replaced().ending
 
     def _has_lived_shortly(self) -> bool:
         return self._lived_seconds is None or self._lived_seconds < _SHORT_LIFE_SECONDS
@@ -220,13 +368,28 @@ class Connection:
             link, self._better_link = self._better_link, None
             return link
         token, self._renewed_token = self._renewed_token or await self._fetch_token(), None
-        return await self._open(self._transports[self._choice.index], self._opening(token))
+        name = self._transports[self._choice.index]
+        return await self._open(name, self._opening(token, name))
 
     async def _open(self, name: TransportName, opening: Opening) -> Link:
         return Link(name, await TRANSPORTS[name](opening), opening, clock.now())
 
-    def _opening(self, token: str) -> Opening:
-        channels, wanted = self.channels, frozenset[str](self.channels)
+    def _opening_channels(self, name: TransportName) -> tuple[ChannelName, ...]:
+        """The channels to open a link with; those that an older server has not got are asked for after its welcome."""
+        if name != "websocket" and self.has_alerts:
+            return self.channels
+        return tuple(channel for channel in self.channels if channel in DEFAULT_CHANNELS) or ("guards",)
+
+    def _served_channels(self, link: Link) -> tuple[ChannelName, ...]:
+        """The channels that ``link`` is to bring now."""
+        is_offered = self.has_alerts if not link.is_in_band else link.offers is not None and self.has_alerts
+        if is_offered:
+            return self.channels
+        return self._opening_channels("websocket")
+
+    def _opening(self, token: str, name: TransportName = "websocket") -> Opening:
+        channels = self._opening_channels(name)
+        wanted = frozenset[str](channels)
         return Opening(
             address=self._address,
             token=token,
@@ -259,6 +422,7 @@ class Connection:
                 self._mirrored.note_link_ended()
         finally:
             self.link = None
+            self.acknowledgements.note_link_ended()
             self._lived_seconds = link.lived_seconds(clock.now())
             if self._lived_seconds is not None:
                 self._outage.begin(clock.now())
@@ -291,7 +455,10 @@ class Connection:
         now = clock.now()
         is_first = not link.has_frames
         link.note_frame(frame, now)
+        self._note_offers(link, frame)
         need = self._mirrored.receive(frame, self._pauses.received_at(now))
+        self._take_answer(frame)
+        self._settle()
         is_waiting = self._mirrored.mirror.is_waiting
         if self._snapshots.should_request(is_missed=need is Need.SNAPSHOT, is_waiting=is_waiting, now=now):
             await self._request_snapshot(link)
@@ -303,6 +470,11 @@ class Connection:
             self._tasks.start("move", lambda: self._move(link, frame.within_ms))
         self._notifier.notify()
 
+    def _settle(self) -> None:
+        held = self._mirrored.held
+        if held is not None and held.state.alerts is not None and not self._mirrored.has_late_channels:
+            self.acknowledgements.settle(held.state.alerts)
+
     def _note_first_frame(self, link: Link) -> None:
         self._attempts.note_first_frame()
         self._outage.end()
@@ -310,6 +482,9 @@ class Connection:
         if self._choice.is_fallback:
             self._tasks.start("return", lambda: self._return_to_best(link))
         self._send_channels(link)
+        if self.has_alerts is None and self.late_channels:
+            self._tasks.start("offers", lambda: self._ask_for_offers(link))
+        self._send_requests(link)
 
     async def _request_snapshot(self, link: Link) -> None:
         if link.is_in_band:
@@ -334,7 +509,7 @@ class Connection:
             link.replace()
 
     def _send_channels(self, link: Link) -> None:
-        if link.serves(self.channels) or not link.has_frames:
+        if link.serves(self._served_channels(link)) or not link.has_frames:
             return
         if link.is_in_band:
             self._tasks.start("channels", lambda: self._update_channels(link))
@@ -343,7 +518,7 @@ class Connection:
 
     async def _update_channels(self, link: Link) -> None:
         with contextlib.suppress(LinkEnded):
-            await link.send_channels(lambda: self.channels)
+            await link.send_channels(lambda: self._served_channels(link))
 
     async def _return_to_best(self, link: Link) -> None:
         """While a fallback serves, try the best transport beside it, and move over once it has brought a frame."""
@@ -352,7 +527,8 @@ class Connection:
             await asyncio.sleep(self._choice.next_return_seconds())
             with contextlib.suppress(LinkEnded):
                 better = await self._open_beside(
-                    self._transports[0], self._opening(await self._fetch_token())
+                    self._transports[0],
+                    self._opening(await self._fetch_token(), self._transports[0]),
                 )
         self._choice.use_best()
         self._better_link = better
@@ -378,7 +554,7 @@ class Connection:
 
         With any other link the server would have to send a snapshot, and the state would be in doubt until then.
         """
-        opening = self._opening(await self._fetch_token())
+        opening = self._opening(await self._fetch_token(), name)
         held = opening.resume_point()
         other = await self._open_beside(name, msgspec.structs.replace(opening, resume_point=lambda: held))
         if other is None or (other.is_resumed and opening.resume_point() == held):
@@ -423,6 +599,8 @@ class Connection:
             link.end(ending)
         elif self._snapshots.should_repeat(now):
             self._tasks.start("snapshot", lambda: self._repeat_request(link))
+        elif link.has_frames:
+            self._send_requests(link)
 
     def _start_over(self) -> None:
         """Drop a link from before a long pause of this process: neither it nor its buffers can be trusted."""

@@ -3,6 +3,7 @@
     GuardwireError
     └── ClientError             raised by the client
         ├── ConnectionRefused   the server said no, and would say no again
+        ├── RequestRefused      the server refused an acknowledgement or a snooze
         └── StaleState          the state is older than the caller allows
 
 Every error has a ``code`` (stable, for programs), a sentence (for people) and ``retry``: whether the same call
@@ -36,6 +37,16 @@ class ConnectionRefused(ClientError):
     def __init__(self, status: int, message: str) -> None:
         self.status = status
         super().__init__(message)
+
+
+class RequestRefused(ClientError):
+    """The server refused an acknowledgement or a snooze for good; ``reason`` is the code of its error frame."""
+
+    code = "request_refused"
+
+    def __init__(self, reason: str, message: str) -> None:
+        self.reason = reason
+        super().__init__(f"{reason}: {message}")
 
 
 class StaleState(ClientError):

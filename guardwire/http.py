@@ -1,4 +1,4 @@
-"""HTTP/1.1 for the fallbacks: GET requests on one connection, also through the proxy that the environment names."""
+"""HTTP/1.1 for the fallbacks: requests on one connection, also through the proxy that the environment names."""
 
 from __future__ import annotations
 
@@ -50,6 +50,14 @@ class HttpConnection:
 
     async def get(self, path: str, headers: dict[str, str]) -> Response:
         """Send a request and wait for status and headers; the body is read with `chunk` or `body`."""
+        return await self._request("GET", path, headers, b"")
+
+    async def post(self, path: str, headers: dict[str, str], document: bytes) -> Response:
+        """Send ``document``, which is JSON, and wait for status and headers, as `get` does."""
+        fields = {"Content-Type": "application/json", "Content-Length": str(len(document)), **headers}
+        return await self._request("POST", path, fields, document)
+
+    async def _request(self, method: str, path: str, headers: dict[str, str], body: bytes) -> Response:
         if self._parser.our_state is h11.DONE:
             self._parser.start_next_cycle()
         fields = {
@@ -58,9 +66,11 @@ class HttpConnection:
             "User-Agent": "guardwire",
             **headers,
         }
-        request = h11.Request(method="GET", target=path, headers=list(fields.items()))
+        request = h11.Request(method=method, target=path, headers=list(fields.items()))
         try:
             self._writer.write(self._parser.send(request) or b"")
+            if body:
+                self._writer.write(self._parser.send(h11.Data(data=body)) or b"")
             self._writer.write(self._parser.send(h11.EndOfMessage()) or b"")
             await self._writer.drain()
         except OSError as error:

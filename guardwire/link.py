@@ -13,6 +13,7 @@ from guardwire.clock import Instant, elapsed_seconds
 from guardwire.endings import Ending, LinkEnded, lost, replaced
 from guardwire.messages import (
     ClientFrame,
+    Offers,
     ServerFrame,
     Subscribe,
     Unsubscribe,
@@ -127,6 +128,8 @@ class Link:
         self._first_frame_at: Instant | None = None
         self._ended_with: Ending | None = None
         self._is_replaced = False
+        #: What the server takes beyond the first release; None before its welcome, and of the first release.
+        self.offers: Offers | None = None
 
     @property
     def has_frames(self) -> bool:
@@ -184,6 +187,11 @@ class Link:
         self._last_frame_at = now
         if isinstance(frame, Welcome):
             self._silence_seconds = self._timing.silence_limit_seconds(frame.heartbeat_seconds)
+            self.offers = frame.offers
+
+    def takes(self, frame_type: str) -> bool:
+        """Whether frames of this type, which is younger than the first release, may be sent over it."""
+        return self.is_in_band and self.offers is not None and frame_type in self.offers.frames
 
     def lived_seconds(self, now: Instant) -> float | None:
         """Seconds since the first frame; None when none came."""

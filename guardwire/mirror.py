@@ -28,6 +28,7 @@ from guardwire.messages import (
 from guardwire.patch import State
 from guardwire.state import AccountState
 from guardwire.timing import Timing
+from guardwire.turns import Turns
 
 _CHANNEL_FIELDS: Final = msgspec.structs.fields(AccountState)
 
@@ -98,8 +99,12 @@ class Mirror:
     def _begin(self, welcome: Welcome) -> Reaction:
         # A server that could not resume sends a snapshot without a request.
         self.is_waiting = not welcome.resumed
-        if welcome.resumed and (self.state is None or welcome.epoch != self.epoch):
+        if not welcome.resumed:
+            return Reaction.IGNORED
+        if self.state is None or welcome.epoch != self.epoch:
             return self.give_up()
+        # A channel that the server does not serve on this link gets no updates.
+        self.state = {name: value for name, value in self.state.items() if name in welcome.channels}
         return Reaction.IGNORED
 
     def _replace(self, frame: SnapshotFrame) -> Reaction:
@@ -241,6 +246,10 @@ class MirroredAccount:
     def __init__(self, timing: Timing | None = None) -> None:
         self.mirror = Mirror()
         self.age = StateAge(timing)
+        self.turns = Turns()
+        #: Channels that are subscribed to once a link is open. Until they come, callers read them as they were, and the
+        #: state is in doubt.
+        self.late_channels: frozenset[str] = frozenset()
         #: None before the first snapshot.
         self.held: Held | None = None
         #: The server's last error frame; None when none came since the last welcome.
@@ -283,14 +292,18 @@ class MirroredAccount:
     def resume_point(self, channels: frozenset[str]) -> str | None:
         """The text to resume from with ``channels``; None when only a snapshot will do."""
         point = self.mirror.resume_point
-        if point is None or self.mirror.is_waiting or point.channels != channels:
+        if point is None or self.mirror.is_waiting:
             return None
-        return str(point)
+        # What a late channel held is dropped when the server resumes without it.
+        is_held = point.channels == channels or point.channels - self.late_channels == channels
+        return str(point) if is_held else None
 
     def _publish(self, frame: SnapshotFrame | Update | Heartbeat, at: Instant) -> Reaction:
         """Let callers read the mirror's state, if all of it can be read."""
         raw = self.mirror.state
         assert raw is not None
+        if missing := self._missing(raw):
+            raw = {**raw, **missing}
         try:
             state = _convert(raw, self.held)
         except msgspec.ValidationError as error:
@@ -298,8 +311,29 @@ class MirroredAccount:
                 raise ClientError(f"this client cannot read the server's state: {error}") from error
             return self.mirror.give_up()
         self.held = Held(self.mirror.epoch, self.mirror.revision, frame.as_of, raw, state)
+        if state.alerts is not None and not missing:
+            self.turns.receive(state.alerts, epoch=self.held.epoch, revision=self.held.revision)
         self.age.confirm(frame, at)
+        if missing:
+            self.age.doubt()
         return Reaction.CONFIRMED
+
+    @property
+    def awaits_channels(self) -> bool:
+        """Whether a late channel has never come."""
+        return self.held is not None and not self.late_channels <= self.held.raw.keys()
+
+    @property
+    def has_late_channels(self) -> bool:
+        """Whether callers read a channel as it was before the link."""
+        return self.mirror.state is not None and bool(self._missing(self.mirror.state))
+
+    def _missing(self, raw: State) -> State:
+        """The late channels that the link has not brought yet, as they were."""
+        if self.held is None:
+            return {}
+        before = self.held.raw
+        return {name: before[name] for name in self.late_channels if name not in raw and name in before}
 
 
 def _convert(raw: State, held: Held | None) -> AccountState:

@@ -54,11 +54,16 @@ export class Mirror {
   }
 
   /** @param {import("../messages.js").Welcome} welcome */
-  #begin({ resumed, epoch }) {
+  #begin({ resumed, epoch, channels }) {
     // A server that could not resume sends a snapshot without a request.
     this.isWaiting = !resumed;
-    if (!resumed || (this.state !== null && epoch === this.#epoch)) return "ignored";
-    return this.#giveUp();
+    if (!resumed) return "ignored";
+    if (this.state === null || epoch !== this.#epoch) return this.#giveUp();
+    // A channel that the server does not serve on this link gets no updates.
+    const isServed = (/** @type {[string, unknown]} */ [name]) => channels.includes(/** @type {any} */ (name));
+    const kept = Object.entries(this.state).filter(isServed);
+    if (kept.length < Object.keys(this.state).length) this.state = Object.fromEntries(kept);
+    return "ignored";
   }
 
   /** @param {import("../messages.js").Snapshot} snapshot */

@@ -35,8 +35,11 @@ class Visit:
     async def say(self, **frame: Any) -> None:
         await self.connection.send(json.dumps(frame))
 
-    async def welcome(self, *, epoch: int = 8, resumed: bool = False) -> None:
+    async def welcome(
+        self, *, epoch: int = 8, resumed: bool = False, offers: dict[str, Any] | None = None
+    ) -> None:
         await self.say(
+            **({} if offers is None else {"offers": offers}),
             type="welcome",
             session="s1",
             epoch=epoch,

@@ -70,3 +70,28 @@ def status(**fields: Any) -> State:
 def whole(**channels: State) -> State:
     """All three channels."""
     return {"status": status(), "positions": positions(t11=position()), "guards": guards(), **channels}
+
+
+def alert(**fields: Any) -> State:
+    """A critical drawdown that nobody has acknowledged."""
+    return {
+        "generation": 1,
+        "kind": "drawdown",
+        "severity": "critical",
+        "subject": "",
+        "first_raised_at": "2026-01-05T09:00:00.000000Z",
+        "raised_at": "2026-01-05T09:00:00.000000Z",
+        "occurrences": 1,
+        "level": 0,
+        **fields,
+    }
+
+
+def alerts(**open_alerts: State) -> State:
+    """Channel ``alerts`` of an account that nobody has to attend."""
+    waiting = [each for each in open_alerts.values() if "acknowledged_by" not in each]
+    return {
+        "unacknowledged": len(waiting),
+        "open": open_alerts,
+        "attendance": {"armed": False, "status": "disarmed", "attendants": {}},
+    }

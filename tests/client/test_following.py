@@ -48,7 +48,7 @@ async def test_a_path_that_is_no_channel_is_refused_with_the_right_spelling(peer
     answered = opening(peer, whole())
     async with connect(peer.url, token="t") as account:
         await answered
-        with pytest.raises(ValueError, match=r"'position' is not one of the channels .*guards$"):
+        with pytest.raises(ValueError, match=r"'position' is not one of the channels .*alerts$"):
             account.changes("position")
         with pytest.raises(ValueError, match=r"write changes\('positions', 'open'\)"):
             account.changes("positions.open")

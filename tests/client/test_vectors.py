@@ -14,6 +14,8 @@ from guardwire.endings import from_close
 from guardwire.link import decode_frame
 from guardwire.messages import Heartbeat, SnapshotFrame, Update, Welcome
 from guardwire.mirror import Mirror, StateAge
+from guardwire.state import Alerts
+from guardwire.turns import AlertReader, Turns
 
 VECTORS = Path(__file__).parent.parent / "vectors"
 
@@ -67,3 +69,35 @@ def test_every_client_gives_a_close_the_same_meaning(close: dict[str, Any]) -> N
     ending = from_close(close["code"], close["reason"]).ending
     assert ending.verdict == close["verdict"]
     assert ending.retry_after_seconds * 1000 == close["retry_after_ms"]
+
+
+USUAL_ALERT = {
+    "kind": "drawdown",
+    "severity": "critical",
+    "subject": "",
+    "first_raised_at": "2026-01-05T09:00:01.000000Z",
+    "raised_at": "2026-01-05T09:00:01.000000Z",
+    "occurrences": 1,
+    "level": 0,
+}
+
+
+@pytest.mark.parametrize("vector", read("alerts.json", "readers"), ids=lambda vector: vector["name"])
+def test_every_client_takes_alerts_on_the_same_occasions(vector: dict[str, Any]) -> None:
+    turns, seen = Turns(), None
+    reader = AlertReader(turns, lambda: vector["reader"])
+    for step in vector["steps"]:
+        if "open" in step:
+            alerts = {alert_id: USUAL_ALERT | fields for alert_id, fields in step["open"].items()}
+            attendance = {"armed": False, "status": "disarmed", "attendants": {}}
+            document = {"unacknowledged": 0, "open": alerts, "attendance": attendance}
+            seen = msgspec.convert(document, Alerts)
+            turns.receive(seen, epoch=step.get("epoch", 8), revision=step["revision"])
+        for alert_id, generation in step.get("acknowledged", {}).items():
+            turns.note_acknowledged(alert_id, generation, step["at_revision"])
+        assert seen is not None
+        if "taken" in step:
+            taken = []
+            while (found := reader.take(seen)) is not None:
+                taken.append(found[0])
+            assert taken == step["taken"]
