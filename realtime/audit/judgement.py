@@ -21,7 +21,7 @@ from realtime.audit.doubt import Doubt
 from realtime.audit.history import Arrival, GhostsNoted, Limits
 from realtime.audit.money import fall, level, shown_pct
 from realtime.audit.occurrences import LISTED_EVENTS, log_events, newest
-from realtime.audit.record import Record
+from realtime.audit.record import GuardAlert, Record
 from realtime.audit.state import Oracle, wire
 
 State = Mapping[str, Any]
@@ -42,6 +42,9 @@ _MEASURED: Final = ("alert_type", "should_close_all", "alert_threshold_pct", "cu
 _EVENT: Final = (
     "event_type", "created_at", "symbol", "mt5_ticket", "matched", "pnl_gbp", "divergence_reason"
 )  # fmt: skip
+#: An alert of a guard that is critical is open, or was acknowledged and has no position open.
+_OPEN: Final = "open"
+_SETTLED: Final = "settled"
 #: Housekeeping, which turns time into commits, runs every few seconds; this is long past that.
 _OVERDUE: Final = timedelta(seconds=60)
 #: Housekeeping and the audit may disagree about the clock by this much.
@@ -71,6 +74,7 @@ class _Judge:
         self._events()
         self._guards()
         self._breaches()
+        self._guard_alerts()
         return self._found
 
     def _look(self) -> Arrival:
@@ -292,20 +296,48 @@ class _Judge:
 
     def _breaches(self) -> None:
         """Compare open breaches with the guards that are critical now: each of these has one, and no other has any."""
-        guards = self._shown["guards"]
-        standing = Counter(
-            _named(breach) for breach in guards["breaches"].values() if "cleared_at" not in breach
-        )
-        critical = (alert for alert in guards["alerts"].values() if alert["alert_type"] == "critical")
-        due = {f"{values.fold(alert['symbol'])}:{alert['condition_type']}" for alert in critical}
-        if guards["drawdown"]["alert_type"] == "critical":
-            due.add("drawdown")
+        breaches = self._shown["guards"]["breaches"].values()
+        standing = Counter(_named(breach) for breach in breaches if "cleared_at" not in breach)
+        due = self._critical()
         for name in sorted(due | standing.keys()):
             if standing[name] != (name in due):
                 path = f"guards/breaches of {name}"
                 # A breach is known by its row, so a row that reports another condition now has one breach for both.
                 doubtful = name != "drawdown" and self._doubt.of_changed_guards
                 self._found.add(path, f"{int(name in due)} open", f"{standing[name]} open", doubtful=doubtful)
+
+    def _critical(self) -> set[str]:
+        """Names of the guards that are critical now."""
+        guards = self._shown["guards"]
+        critical = (alert for alert in guards["alerts"].values() if alert["alert_type"] == "critical")
+        names = {f"{values.fold(alert['symbol'])}:{alert['condition_type']}" for alert in critical}
+        return names | ({"drawdown"} if guards["drawdown"]["alert_type"] == "critical" else set())
+
+    def _guard_alerts(self) -> None:
+        """Compare alerts with the guards that are critical now: each of these has an alert, and no other has one."""
+        found = {alert.name: self._stage_of(alert) for alert in self._record.alerts}
+        due = self._critical()
+        for name in sorted(due | found.keys()):
+            expected, is_right = (_OPEN, {_OPEN, _SETTLED}) if name in due else (ABSENT, {ABSENT})
+            stage = found.get(name, ABSENT)
+            if stage not in is_right:
+                doubtful = name != "drawdown" and self._doubt.of_changed_guards
+                self._found.add(f"alerts/open of {name}", expected, stage, doubtful=doubtful)
+
+    def _stage_of(self, alert: GuardAlert) -> str:
+        """What became of an alert; one that is acknowledged ends when no position that it speaks of is open."""
+        if not alert.is_resolved:
+            return _OPEN if alert.stands else "open, and its condition over"
+        if not alert.is_acknowledged:
+            return "resolved, and nobody acknowledged it"
+        return "resolved, and its positions open" if self._has_positions_of(alert) else _SETTLED
+
+    def _has_positions_of(self, alert: GuardAlert) -> bool:
+        """Whether a position is open that an alert speaks of; the capture may find more by their instrument."""
+        symbols = {values.fold(each.get("symbol")) for each in self._shown["positions"]["open"].values()}
+        if alert.kind == "drawdown" or alert.symbol == "*":
+            return bool(symbols)
+        return values.fold(alert.symbol) in symbols
 
 
 def _named(breach: State) -> str:

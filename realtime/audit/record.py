@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 from uuid import UUID
 
 from realtime.audit import values
@@ -54,6 +54,11 @@ SELECT statement_timestamp() AS now,
        ARRAY(SELECT ROW(f.base, f.quote) FROM guardwire.fx_current AS f WHERE f.clock_stepped_at IS NOT NULL)
            AS stepped_pairs,
        ARRAY(SELECT s.new_row ->> 'id' FROM guardwire.set_aside AS s WHERE s.account = $1) AS set_aside,
+       ARRAY(SELECT ROW(a.kind, a.symbol, a.condition_type, a.stands, a.resolved_at IS NOT NULL,
+                        a.acknowledged_at IS NOT NULL)
+             FROM guardwire.alerts AS a
+             WHERE a.user_id = $1 AND a.kind IN ('drawdown', 'market') AND (a.stands OR a.resolved_at IS NULL))
+           AS alerts,
        ARRAY(SELECT u.written FROM guardwire.log_users AS u WHERE u.user_id = $1) AS written,
        ARRAY(SELECT ROW(CASE WHEN l.peak_since < '9999-12-31 00:00:00+00' THEN l.peak_since END, {limits})
              FROM public.guard_limits AS l WHERE l.user_id = $1) AS limits,
@@ -65,6 +70,22 @@ FROM guardwire.backfill AS b, guardwire.configuration AS c,
      (SELECT greatest(reltuples, 0) <= $2::bigint AS rates_are_few FROM pg_class
       WHERE oid = 'public.fx_rates'::regclass) AS p
 """
+
+
+class GuardAlert(NamedTuple):
+    """An alert of a guard that the capture takes for critical, or that is not resolved."""
+
+    kind: str
+    symbol: str | None
+    condition_type: str | None
+    stands: bool
+    is_resolved: bool
+    is_acknowledged: bool
+
+    @property
+    def name(self) -> str:
+        """Name of its guard: the drawdown, or a market condition by its key."""
+        return self.kind if self.kind == "drawdown" else f"{values.fold(self.symbol)}:{self.condition_type}"
 
 
 @dataclass
@@ -90,6 +111,8 @@ class Record:
     #: None where the account has never been given limits of its own.
     limits: Limits | None = None
     instruments: list[Instrument] = field(default_factory=list)
+    #: As the capture keeps them.
+    alerts: list[GuardAlert] = field(default_factory=list)
     #: When rows were applied, by id; rows whose arrival is not on record are missing.
     applied: dict[str, datetime] = field(default_factory=dict)
     #: Ids of rows that could not be applied.
@@ -172,6 +195,7 @@ async def read_record(
     if record.held_step is not None and record.held_step < record.arrivals_since:
         record.stepped_at = record.held_step
     record.set_aside = set(found["set_aside"])
+    record.alerts = [GuardAlert(*row) for row in found["alerts"]]
     record.instruments = [each for row in found["instruments"] if (each := _instrument(*row)) is not None]
     record.limits = next((_limits(user_id, row) for row in found["limits"]), None)
     rows = Rows(record)

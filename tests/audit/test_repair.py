@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 
 import pytest
 
+from queries.alert_calls import acknowledge
 from queries.capture import copy_reference, rebuild
 from queries.migrations.run import migrate
 from realtime.audit.capture import TRIGGERS, check_capture
@@ -60,6 +61,9 @@ WRITES: dict[str, tuple[Write, str]] = {
 }
 _ACCOUNT = "UPDATE guardwire.accounts SET {} WHERE user_id = $1".format
 _POSITION = "UPDATE guardwire.positions SET {} WHERE user_id = $1 AND ticket = {}".format
+
+_OF_DRAWDOWN = "WHERE user_id = $1 AND kind = 'drawdown'"
+_OF_MARKET = "WHERE user_id = $1 AND kind = 'market'"
 _CLOSED = "WHERE user_id = $1 AND event_type = 'position_closed'"
 #: Statements on derived rows, each with a path where the account then differs.
 ALTERATIONS: dict[str, tuple[str, str]] = {
@@ -99,6 +103,31 @@ ALTERATIONS: dict[str, tuple[str, str]] = {
     "a breach too many": (
         "INSERT INTO guardwire.breaches SELECT $1, 'x', 'drawdown', NULL, NULL, now()",
         "guards/breaches of drawdown"),
+    "a drawdown's alert missed": (
+        f"DELETE FROM guardwire.alerts {_OF_DRAWDOWN}",
+        "alerts/open of drawdown: should be 'open' and is nothing"),
+    "a market's alert missed": (
+        f"DELETE FROM guardwire.alerts {_OF_MARKET}",
+        "alerts/open of XAUUSD:price_gap: should be 'open' and is nothing"),
+    "an alert ended": (
+        f"UPDATE guardwire.alerts SET stands = false, resolved_at = now(), next_at = NULL {_OF_DRAWDOWN}",
+        "alerts/open of drawdown: should be 'open' and is nothing"),
+    "an alert whose condition is called over": (
+        f"UPDATE guardwire.alerts SET stands = false {_OF_DRAWDOWN}",
+        "alerts/open of drawdown: should be 'open' and is 'open, and its condition over'"),
+    "an alert resolved, which nobody acknowledged": (
+        f"UPDATE guardwire.alerts SET resolved_at = now() - interval '1 h', next_at = NULL {_OF_MARKET}",
+        "alerts/open of XAUUSD:price_gap: should be 'open' and is 'resolved, and nobody acknowledged it'"),
+    "an alert resolved over open positions": (
+        f"UPDATE guardwire.alerts SET resolved_at = now(), acknowledged_at = now(), next_at = NULL {_OF_DRAWDOWN}",
+        "alerts/open of drawdown: should be 'open' and is 'resolved, and its positions open'"),
+    "an alert too many": (
+        f"""INSERT INTO guardwire.alerts
+            SELECT (jsonb_populate_record(a, jsonb_build_object(
+                'alert_id', guardwire.alert_id_of($1, 'market', 'EURUSD price_gap'),
+                'symbol', 'EURUSD', 'subject', 'EURUSD price_gap'))).*
+            FROM guardwire.alerts AS a {_OF_MARKET}""",
+        "alerts/open of EURUSD:price_gap: should be nothing and is 'open'"),
     "limits as applied": (
         "INSERT INTO guardwire.limits (user_id, drawdown_critical_pct) VALUES ($1, 90)",
         "guards/drawdown/critical_pct"),
@@ -131,6 +160,38 @@ async def test_an_alteration_by_hand_is_found_and_repaired(writer: DatabaseWrite
     statement, path = ALTERATIONS[what]
     await writer.execute(statement, writer.user_id)
     await is_found_and_repaired(writer, path)
+
+
+async def test_an_alert_that_was_acknowledged_and_whose_positions_are_closed_is_right(
+    writer: DatabaseWriter,
+) -> None:
+    await trade(writer)
+    rows = await writer.connection.fetch("SELECT alert_id FROM guardwire.alerts ORDER BY kind")
+    assert len(rows) == 2
+    ids = {row["alert_id"]: 1 for row in rows}
+    await acknowledge(writer.connection, writer.user_id, ids, by_name="closer-1", action="acting")
+    assert await differences(writer.connection, writer.user_id) == []
+    await writer.close(20, ticket=7)
+    await writer.close(21, ticket=8)
+    assert (await writer.state())["alerts"]["open"] == {}
+    assert await differences(writer.connection, writer.user_id) == []
+    await rebuild(writer.connection, writer.user_id)
+    assert await differences(writer.connection, writer.user_id) == []
+    # A position of another symbol concerns the drawdown alone, which is raised again.
+    await writer.sync(30, ticket=70, symbol="EURUSD")
+    (alert,) = (await writer.state())["alerts"]["open"].values()
+    assert alert["kind"] == "drawdown"
+    assert await differences(writer.connection, writer.user_id) == []
+
+
+async def test_an_alert_that_a_rebuild_raises_escalates(writer: DatabaseWriter) -> None:
+    await trade(writer)
+    await writer.execute("DELETE FROM guardwire.alerts")
+    await rebuild(writer.connection, writer.user_id)
+    due = await writer.connection.fetch(
+        "SELECT kind, next_at > now() AS escalates FROM guardwire.alerts ORDER BY kind"
+    )
+    assert [tuple(row) for row in due] == [("drawdown", True), ("market", True)]
 
 
 async def test_a_row_that_the_inbox_lost_is_found_and_repaired(writer: DatabaseWriter) -> None:

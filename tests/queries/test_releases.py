@@ -19,6 +19,7 @@ from queries.capture import backfill, rebuild
 from queries.channels import LIVE_QUERIES
 from queries.migrations.run import migrate
 from realtime.audit.capture import check_capture
+from tests.audit.auditing import differences
 from tests.inbox import apply_inbox
 
 RELEASES: Final = sorted(Path(__file__).with_name("releases").glob("*.sql"))
@@ -220,3 +221,24 @@ async def test_the_way_back_is_to_remove_everything_and_to_read_the_history_anew
     )
     await migrate(url)
     assert set((await _state(connection, BOOK))["positions"]["open"]) == {"1", "2"}
+
+
+async def test_an_audit_finds_a_breach_of_a_released_version_that_has_no_alert(
+    released: tuple[str, Any],
+) -> None:
+    url, connection = released
+    await migrate(url)
+    assert await differences(connection, BREACH) == []
+    standing = await connection.fetch(
+        "SELECT kind, symbol, condition_type FROM guardwire.breaches WHERE user_id = $1 AND cleared_at IS NULL",
+        BREACH,
+    )
+    assert standing
+    await connection.execute("DELETE FROM guardwire.alerts")
+    found = await differences(connection, BREACH)
+    assert len(found) == len(standing)
+    assert all("alerts/open of " in line and "should be 'open' and is nothing" in line for line in found), (
+        found
+    )
+    await rebuild(connection, BREACH)
+    assert await differences(connection, BREACH) == []

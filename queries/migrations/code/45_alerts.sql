@@ -225,9 +225,11 @@ CREATE OR REPLACE FUNCTION guardwire.critical_conditions(account uuid) RETURNS T
 $$;
 
 -- Brings the alerts of an account to its conditions, after its history was read: what is critical is raised now, and what is over is
--- resolved.
+-- resolved. An alert that somebody altered is brought to them too: it is open while it stands, unless it was acknowledged.
 CREATE OR REPLACE FUNCTION guardwire.settle_history_alerts(account uuid) RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
+    UPDATE guardwire.alerts AS a SET stands = true
+    WHERE a.user_id = account AND a.kind IN ('drawdown', 'market') AND a.resolved_at IS NULL AND NOT a.stands;
     PERFORM guardwire.resolve_alert(a.user_id, a.kind, a.subject, clock_timestamp(), 'the condition is over')
     FROM guardwire.alerts AS a
     WHERE a.user_id = account AND a.stands AND a.kind IN ('drawdown', 'market')
@@ -237,7 +239,8 @@ BEGIN
                                   c.limit_value)
     FROM guardwire.critical_conditions(account) AS c
     WHERE NOT EXISTS (SELECT FROM guardwire.alerts AS a
-                      WHERE a.alert_id = guardwire.alert_id_of(account, c.kind, c.subject) AND a.stands);
+                      WHERE a.alert_id = guardwire.alert_id_of(account, c.kind, c.subject) AND a.stands
+                        AND (a.resolved_at IS NULL OR a.acknowledged_at IS NOT NULL));
     PERFORM guardwire.settle_alerts(ARRAY[account]);
 END
 $$;
