@@ -79,7 +79,7 @@ class LongPoll {
     return null;
   }
 
-  /** @param {import("../messages.js").Snapshot | import("../messages.js").Update} frame */
+  /** @param {import("../messages.js").SnapshotFrame | import("../messages.js").Update} frame */
   #deliver(frame) {
     const epoch = frame.type === "snapshot" ? frame.epoch : this.#since?.split(":")[0];
     this.#since = `${epoch}:${frame.revision}`;

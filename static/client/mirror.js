@@ -66,7 +66,7 @@ export class Mirror {
     return "ignored";
   }
 
-  /** @param {import("../messages.js").Snapshot} snapshot */
+  /** @param {import("../messages.js").SnapshotFrame} snapshot */
   #replace({ epoch, revision, state }) {
     if (!isObject(state) || !Number.isSafeInteger(epoch) || !Number.isSafeInteger(revision)) return this.#giveUp();
     // An older revision of the same epoch comes from a node that lags behind.
