@@ -15,6 +15,7 @@ from uuid import UUID
 import asyncpg
 
 from queries.alerts import ALERT_COLUMNS, alert_of
+from realtime.metrics import METRICS
 from realtime.owners import count_blocked
 
 #: Stands for every account: endpoints and the policy of the operator.
@@ -23,7 +24,9 @@ EVERY_ACCOUNT: Final = UUID("ffffffff-ffff-ffff-ffff-ffffffffffff")
 _TIMEOUT_SECONDS: Final = 5.0
 
 #: What became of each alert.
-_ACKNOWLEDGE: Final = "SELECT alert_id, outcome, revision FROM guardwire.acknowledge($1, $2, $3, $4, $5)"
+_ACKNOWLEDGE: Final = """
+SELECT alert_id, outcome, revision, waited_seconds FROM guardwire.acknowledge($1, $2, $3, $4, $5)
+"""
 _SNOOZE: Final = "SELECT alert_id, outcome, revision FROM guardwire.snooze($1, $2, $3, $4, $5, $6)"
 _SET_ARMING: Final = "SELECT guardwire.set_arming($1, $2, $3, $4, $5)"
 _ARMING: Final = "SELECT armed, since, until, reason, changed_by FROM guardwire.arming WHERE user_id = $1"
@@ -39,6 +42,18 @@ _DELIVERS: Final = "SELECT guardwire.delivers()"
 _OUTBOX_AGE: Final = """
 SELECT coalesce(extract(epoch FROM clock_timestamp() - min(due_at)), 0)::double precision
 FROM guardwire.deliveries WHERE finished_at IS NULL AND due_at <= clock_timestamp()
+"""
+#: Alerts in the state, of all accounts, and armed accounts.
+_COUNTS: Final = """
+SELECT a.is_open, a.unacknowledged, a.overdue, t.armed, t.attended
+FROM (SELECT count(*) FILTER (WHERE s.resolved_at IS NULL) AS is_open,
+             count(*) FILTER (WHERE s.acknowledged_at IS NULL) AS unacknowledged,
+             count(*) FILTER (WHERE s.resolved_at IS NULL AND s.acknowledged_at IS NULL
+                                AND s.deadline_at < clock_timestamp()) AS overdue
+      FROM guardwire.alerts AS s WHERE s.resolved_at IS NULL OR s.acknowledged_at IS NULL) AS a,
+     (SELECT count(*) FILTER (WHERE s.status <> 'disarmed') AS armed,
+             count(*) FILTER (WHERE s.status = 'attended') AS attended
+      FROM guardwire.attendance AS s) AS t
 """
 _RELEASE: Final = "SELECT guardwire.release_deliveries($1)"
 _PUT_ENDPOINT: Final = "SELECT guardwire.put_endpoint($1, $2, $3, $4, $5, $6)"
@@ -84,11 +99,23 @@ class Acknowledged(NamedTuple):
     """What became of one alert, and the account's revision after the call.
 
     ``outcome`` is ``acknowledged``, ``already``, ``snoozed``, ``unknown_alert`` or ``stale_generation``.
+    ``waited_seconds`` is the time since the raise, None unless nobody had acknowledged before.
     """
 
     alert_id: UUID
     outcome: str
     revision: int
+    waited_seconds: float | None = None
+
+
+class AlertCounts(NamedTuple):
+    """How many alerts and accounts there are, of all accounts; ``overdue`` alerts are open beyond their deadline."""
+
+    open: int
+    unacknowledged: int
+    overdue: int
+    armed: int
+    attended: int
 
 
 class Arming(NamedTuple):
@@ -177,7 +204,11 @@ async def acknowledge(
     """Acknowledge alerts, each in a generation; what became of each, in the order given."""
     arguments = list(alerts), list(alerts.values()), by_name, action
     rows = await driver.fetch(_ACKNOWLEDGE, account, *arguments, timeout=_TIMEOUT_SECONDS)
-    return [Acknowledged(*row) for row in rows]
+    done = [Acknowledged(*row) for row in rows]
+    for each in done:
+        if each.waited_seconds is not None:
+            METRICS.acknowledgement_seconds.observe(each.waited_seconds)
+    return done
 
 
 async def snooze(
@@ -284,6 +315,11 @@ async def read_outbox_age(driver: asyncpg.Connection) -> float:
     """For how many seconds the message that has been due for longest has waited; 0 when none is due."""
     age_seconds: float = await driver.fetchval(_OUTBOX_AGE, timeout=_TIMEOUT_SECONDS)
     return age_seconds
+
+
+async def read_counts(driver: asyncpg.Connection) -> AlertCounts:
+    """How many alerts and armed accounts there are."""
+    return AlertCounts(*await driver.fetchrow(_COUNTS, timeout=_TIMEOUT_SECONDS))
 
 
 async def delivers(driver: asyncpg.Connection) -> bool:

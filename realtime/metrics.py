@@ -12,6 +12,10 @@ ATTEMPTS: Final = (1, 2, 3, 4, 5, 7, 10, 20, 50)
 SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 
 
+#: Upper bounds in seconds, for what people and bots do.
+REACTION_SECONDS: Final = (0.1, 0.25, 0.5, 1, 2, 5, 10, 20, 30, 60, 120, 300, 900, 3600)
+
+
 class Counter:
     """A number that only grows, split by the values of one label when it has one."""
 
@@ -151,6 +155,7 @@ class Metrics:
         self.listener_up = Gauge("guardwire_listener_up", "1 while the listener hears its own canary.")
         self._count_checks()
         self._count_redis()
+        self._count_alerts()
         self._count_deliveries()
         self._count_faults()
 
@@ -175,6 +180,31 @@ class Metrics:
         )
         self.log_lines_lost = Counter(
             "guardwire_log_lines_lost_total", "Log lines that could not be written."
+        )
+
+    def _count_alerts(self) -> None:
+        """Alerts of all accounts, and who attends these."""
+        self.alerts_open = Gauge(
+            "guardwire_alerts_open", "Alerts that are not resolved, of all accounts; every 15 s."
+        )
+        self.alerts_unacknowledged = Gauge(
+            "guardwire_alerts_unacknowledged",
+            "Alerts that nobody has acknowledged, of all accounts, with those that are over; every 15 s.",
+        )
+        self.alerts_overdue = Gauge(
+            "guardwire_alerts_overdue",
+            "Alerts that are neither resolved nor acknowledged beyond their deadline, of all accounts; every 15 s.",
+        )
+        self.acknowledgement_seconds = Histogram(
+            "guardwire_acknowledgement_seconds",
+            "From the raise of an alert to its acknowledgement by this node, by the database's clock.",
+            REACTION_SECONDS,
+        )
+        self.armed_accounts = Gauge(
+            "guardwire_armed_accounts", "Accounts that somebody has to attend; every 15 s."
+        )
+        self.attended_accounts = Gauge(
+            "guardwire_attended_accounts", "Armed accounts that a bot attends; every 15 s."
         )
 
     def _count_deliveries(self) -> None:

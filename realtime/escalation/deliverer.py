@@ -18,6 +18,8 @@ log = logging.getLogger(__name__)
 MOST_AT_ONCE: Final = 32
 POLL_SECONDS: Final = 1.0
 _AGE_EVERY_SECONDS: Final = 5.0
+#: Each node counts for its metrics; one statement reads what is in the state, and a row of each account that was armed.
+_COUNTS_EVERY_SECONDS: Final = 15.0
 #: How long deliveries may go on when the node stops; the supervisor waits for a second.
 _GRACE_SECONDS: Final = 0.7
 #: Deliveries that end within this time share the next claim.
@@ -63,7 +65,7 @@ class Deliverer:
         self._under_way: set[asyncio.Task[None]] = set()
         #: For how long the message that has been due for longest had waited when the outbox was last read.
         self.age_seconds = 0.0
-        self._age_read_at = float("-inf")
+        self._age_read_at = self._counted_at = float("-inf")
         #: When the outbox was last read, on the monotonic clock.
         self.claimed_at = float("-inf")
 
@@ -82,6 +84,7 @@ class Deliverer:
     async def _claim(self, most: int) -> Collection[Claim]:
         try:
             await self._read_age()
+            await self._count()
             claimed = await self._outbox.claim(most)
         except DATABASE_ERRORS as error:
             self._trouble.report(_PART, error)
@@ -96,6 +99,17 @@ class Deliverer:
         self.age_seconds = await self._outbox.read_age()
         self._age_read_at = time.monotonic()
         METRICS.outbox_oldest.set(self.age_seconds)
+
+    async def _count(self) -> None:
+        if time.monotonic() - self._counted_at < _COUNTS_EVERY_SECONDS:
+            return
+        counts = await self._outbox.read_counts()
+        self._counted_at = time.monotonic()
+        METRICS.alerts_open.set(counts.open)
+        METRICS.alerts_unacknowledged.set(counts.unacknowledged)
+        METRICS.alerts_overdue.set(counts.overdue)
+        METRICS.armed_accounts.set(counts.armed)
+        METRICS.attended_accounts.set(counts.attended)
 
     async def _wait(self, *, is_more_due: bool) -> None:
         """Wait until another claim makes sense: a place is free, or something may be due."""

@@ -6,7 +6,15 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any, Final, NamedTuple, Protocol
 
-from queries.alert_calls import Claim, Outcome, claim_deliveries, finish_delivery, read_outbox_age
+from queries.alert_calls import (
+    AlertCounts,
+    Claim,
+    Outcome,
+    claim_deliveries,
+    finish_delivery,
+    read_counts,
+    read_outbox_age,
+)
 
 #: Longer than the slowest attempt and the note of its result. When it has passed, another node tries again.
 LEASE_SECONDS: Final = 20.0
@@ -32,6 +40,9 @@ class Outbox(Protocol):
 
     async def read_age(self) -> float:
         """For how many seconds the message that has been due for longest has waited; 0 when none is due."""
+
+    async def read_counts(self) -> AlertCounts:
+        """How many alerts and armed accounts there are."""
 
 
 class Connection(Protocol):
@@ -75,6 +86,11 @@ class DatabaseOutbox:
         """For how many seconds the message that has been due for longest has waited; 0 when none is due."""
         async with self._driver() as driver:
             return await read_outbox_age(driver)
+
+    async def read_counts(self) -> AlertCounts:
+        """How many alerts and armed accounts there are."""
+        async with self._driver() as driver:
+            return await read_counts(driver)
 
     @asynccontextmanager
     async def _driver(self) -> AsyncIterator[Any]:

@@ -11,7 +11,7 @@ import uuid
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from queries.alert_calls import Claim
+from queries.alert_calls import AlertCounts, Claim
 from realtime.escalation.outbox import Result
 
 SECRET = "whsec_" + base64.b64encode(os.urandom(32)).decode()
@@ -99,6 +99,9 @@ class MemoryOutbox:
             self._rows[claim.delivery_id] = row._replace(free_at=time.monotonic() + wait)
         else:
             del self._rows[claim.delivery_id]
+
+    async def read_counts(self) -> AlertCounts:
+        return AlertCounts(0, 0, 0, 0, 0)
 
     async def read_age(self) -> float:
         now = time.monotonic()

@@ -6,7 +6,7 @@ import asyncio
 import uuid
 from typing import Final
 
-from queries.alert_calls import put_endpoint, send_test
+from queries.alert_calls import Beat, acknowledge, beat, list_alerts, put_endpoint, send_test, set_arming
 from realtime.database import engine_for
 from realtime.escalation.escalation import Escalation
 from realtime.feed.connection import KeptConnection
@@ -16,7 +16,7 @@ from realtime.settings import Settings
 from tests.auth.issuer import SECRET
 from tests.end_to_end.production_node import serving_with
 from tests.escalation.receiver import Receiver
-from tests.queries.database_writer import connected
+from tests.queries.database_writer import DatabaseWriter, connected
 from tests.waiting import until
 
 ACCOUNT: Final = uuid.uuid4()
@@ -94,4 +94,42 @@ async def test_the_watchdog_hears_of_each_part_that_does_not_work(migrated_url: 
     await asyncio.wait([task])
     for each in (subject, late):
         await each.close()
+    await engine.dispose()
+
+
+async def test_a_node_counts_alerts_and_armed_accounts_of_all_accounts(migrated_url: str) -> None:
+    engine = engine_for(migrated_url, pool_size=1, pooled=False)
+    subject = Escalation(
+        settings=Settings(),
+        connection=KeptConnection(engine),
+        node="one",
+        trouble=Trouble(),
+        problem=lambda: None,
+    )
+    async with connected(migrated_url) as driver:
+        late, acknowledged, attended = DatabaseWriter(driver), DatabaseWriter(driver), DatabaseWriter(driver)
+        for writer in (late, acknowledged):
+            await writer.equity(10_000)
+            await writer.equity(8_000, 1)
+        (alert,) = await list_alerts(driver, acknowledged.user_id)
+        seen = METRICS.acknowledgement_seconds.get()
+        for name in ("closer-1", "closer-2"):
+            await acknowledge(driver, acknowledged.user_id, {uuid.UUID(alert): 1}, by_name=name)
+        assert METRICS.acknowledgement_seconds.get() == seen + 1, "a second one is none"
+        await driver.execute(
+            "UPDATE guardwire.alerts SET deadline_at = now() - interval '1 s' WHERE user_id = $1",
+            late.user_id,
+        )
+        for writer in (late, attended):
+            await set_arming(driver, writer.user_id, armed=True, by_name="owner")
+        await beat(driver, [Beat(attended.user_id, "closer-1", 30.0)])
+    task = asyncio.create_task(subject.deliverer.run())
+    await until(lambda: METRICS.alerts_open.get() == 2)
+    assert METRICS.alerts_unacknowledged.get() == 1
+    assert METRICS.alerts_overdue.get() == 1
+    assert METRICS.armed_accounts.get() == 2
+    assert METRICS.attended_accounts.get() == 1
+    task.cancel()
+    await asyncio.wait([task])
+    await subject.close()
     await engine.dispose()

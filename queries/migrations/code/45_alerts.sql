@@ -273,13 +273,15 @@ CREATE OR REPLACE FUNCTION guardwire.action_rank(action text) RETURNS integer LA
 RETURN array_position(ARRAY['received', 'acting', 'done'], action);
 
 -- Acknowledges alerts of an account, each in a generation; what became of each, in the order given. The first that acknowledges a
--- generation is named, and every later call is answered `already`. Raises 22023 for another action.
+-- generation is named, and every later call is answered `already`. waited_seconds is the time since the raise, where nobody had
+-- acknowledged before. Raises 22023 for another action.
 CREATE OR REPLACE FUNCTION guardwire.acknowledge(account uuid, alerts uuid[], generations integer[], by_name text, action text)
-RETURNS TABLE (alert_id uuid, outcome text, revision bigint)
+RETURNS TABLE (alert_id uuid, outcome text, revision bigint, waited_seconds double precision)
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_column
 DECLARE
     held bigint := guardwire.hold_account(account);
+    begun_at timestamptz := clock_timestamp();
     outcomes text[] := '{}';
 BEGIN
     IF guardwire.action_rank(action) IS NULL THEN
@@ -291,7 +293,12 @@ BEGIN
     IF 'acknowledged' = ANY (outcomes) THEN
         held := guardwire.advance_account(account);
     END IF;
-    RETURN QUERY SELECT o.alert_id, o.outcome, held FROM unnest(alerts, outcomes) AS o (alert_id, outcome);
+    RETURN QUERY
+    SELECT o.alert_id, o.outcome, held, extract(epoch FROM a.acknowledged_at - a.counted_from)::double precision
+    FROM unnest(alerts, outcomes) WITH ORDINALITY AS o (alert_id, outcome, place)
+    LEFT JOIN guardwire.alerts AS a
+        ON a.alert_id = o.alert_id AND o.outcome = 'acknowledged' AND a.acknowledged_at >= begun_at
+    ORDER BY o.place;
 END
 $$;
 
