@@ -71,7 +71,7 @@ class Request:
         """Note one answer that says it is done."""
         self._unanswered -= 1
         # The answer may be that of the request before this one, because an answer names no action.
-        self.is_over = self._unanswered <= 0
+        self.is_over = self._sent_at is not None and self._unanswered <= 0
 
     def refuse(self, error: Error, now: Instant) -> None:
         """Note one answer that refuses it, for good or for now."""

@@ -19,6 +19,11 @@ from guardwire.messages import SUBPROTOCOL
 
 AS_OF = "2026-01-05T09:00:00.000000Z"
 EXPIRES_AT = 4_102_444_800
+#: As a node of this release says it.
+OFFERS = {
+    "channels": ["status", "positions", "guards", "alerts"],
+    "frames": ["ack", "snooze", "attend", "leave"],
+}
 
 
 class Visit:

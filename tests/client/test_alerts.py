@@ -20,14 +20,10 @@ from guardwire.attendance import BeatLimit
 from guardwire.clock import Instant
 from guardwire.messages import Ack, AckOk, Error, Snooze, SnoozeOk
 from guardwire.state import Alerts, Position
-from tests.client.peer import Peer, Visit
+from tests.client.peer import OFFERS, Peer, Visit
 from tests.client.states import alert, alerts, guards, position
 from tests.client.waiting import eventually
 
-OFFERS: Final = {
-    "channels": ["status", "positions", "guards", "alerts"],
-    "frames": ["ack", "snooze", "attend", "leave"],
-}
 GUARDS: Final = {"guards": guards()}
 
 
@@ -357,6 +353,14 @@ def test_an_answer_to_an_earlier_acknowledgement_does_not_confirm_a_later_one() 
     pending.receive(AckOk(alerts={"a": 1}, revision=6), at(1))
     assert pending.due(at(100)) == []
     assert done.is_over
+
+
+def test_an_answer_to_an_earlier_acknowledgement_does_not_confirm_one_that_was_not_sent() -> None:
+    pending = Acknowledgements()
+    pending.put(ack()).note_sent(at(0))
+    done = pending.put(ack("done"))
+    pending.receive(AckOk(alerts={"a": 1}, revision=5), at(1))
+    assert pending.due(at(1)) == [done]
 
 
 def test_what_is_not_answered_is_due_again_and_what_is_refused_for_now_after_the_hint() -> None:
