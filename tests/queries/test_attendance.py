@@ -37,6 +37,7 @@ async def age(writer: DatabaseWriter, seconds: float) -> None:
     }.items():
         changes = ", ".join(f"{column} = {column} - $1::interval" for column in columns)
         await writer.connection.execute(f"UPDATE guardwire.{table} SET {changes}", by)
+    await writer.connection.execute("UPDATE guardwire.attendance_clock SET kept_at = clock_timestamp()")
 
 
 async def attendance(writer: DatabaseWriter) -> State:
