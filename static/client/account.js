@@ -1,8 +1,11 @@
 import { DEFAULT_CHANNELS } from "../messages.js";
-import { systemClock } from "./clock.js";
+import { Acknowledgements } from "./acknowledgements.js";
+import { elapsedMs, systemClock } from "./clock.js";
 import { Connection } from "./connection.js";
 import { transportsFor } from "./link.js";
 import { Mirror, StateAge } from "./mirror.js";
+import { answerTo } from "./rest.js";
+import { AlertReader, Turns } from "./turns.js";
 
 /**
  * @typedef {import("../messages.js").Channel} Channel
@@ -27,6 +30,11 @@ import { Mirror, StateAge } from "./mirror.js";
  * @typedef {{ pattern: Path, listener: ChangeListener }} Watcher
  */
 
+const UNPROCESSABLE = 422;
+const BEATS_IN_A_LEASE = 3;
+/** The name in acknowledgements of a client that has given none. */
+const UNNAMED = "unnamed client";
+
 /** Stands for any one key in a path. */
 const ANY = "*";
 
@@ -49,6 +57,15 @@ export class Account {
   #state = null;
   /** @type {ConnectionStatus} */
   #status;
+  /** Whether the server has the channel `alerts`; null before it said so. @type {boolean | null} */
+  #hasAlerts = null;
+  #turns = new Turns();
+  #acknowledgements = new Acknowledgements();
+  /** @type {string | null} */
+  #name = null;
+  #hasWarned = false;
+  #warn;
+  #rest;
 
   /** @param {ConnectOptions} options */
   constructor({ url = globalThis.document?.baseURI, token, channels = DEFAULT_CHANNELS, clock = systemClock, ...rest }) {
@@ -56,6 +73,8 @@ export class Account {
     const { WebSocket = globalThis.WebSocket, fetch = globalThis.fetch, random = Math.random, warn = toConsole } = rest;
     const transports = rest.transports ?? transportsFor({ url: new URL("./", url), WebSocket, fetch });
     this.#clock = clock;
+    this.#warn = warn;
+    this.#rest = { url: url ? new URL("./", url) : "", fetch };
     this.#channels = [...channels];
     this.#status = { phase: "connecting", transport: /** @type {any} */ (transports[0]).name };
     this.#connection = new Connection({
@@ -63,12 +82,16 @@ export class Account {
       token: async (reason) => (typeof token === "function" ? token(reason) : token),
       clock,
       random,
-      channels: () => this.#channels,
+      channels: (transport) => this.#openingChannels(transport),
+      amend: (ending) => this.#amend(ending),
       mirror: this.#mirror,
       onFrame: (frame, reaction) => this.#take(frame, reaction),
       onStatus: (status) => this.#follow(status),
       onProblem: (problem) => this.#emitter.emit("problem", problem),
-      onTick: () => this.#notifyFreshness(),
+      onTick: () => {
+        this.#notifyFreshness();
+        this.#sendRequests();
+      },
       warn,
     });
     this.#stopWatching = watchSurroundings({
@@ -145,6 +168,79 @@ export class Account {
     this.#want(this.#channels.filter((channel) => !channels.includes(channel)));
   }
 
+  /**
+   * Each open alert, the most urgent first, also one that was raised while no client ran: once in each generation, and again
+   * when an acknowledgement is over and the alert escalated. An alert that somebody else has acknowledged does not come. The
+   * iterator ends when the account is closed.
+   *
+   * `alert.acting(work)` acknowledges `acting`, awaits `work()` and acknowledges `done`; when `work` throws, nothing more is
+   * acknowledged, the alert escalates, and the error is thrown on.
+   */
+  async *alerts() {
+    if (!this.#channels.includes("alerts")) this.subscribe("alerts");
+    const reader = new AlertReader(this.#turns, () => this.#name);
+    while (this.#status.phase !== "closed") {
+      const found = reader.take(this.#state?.alerts?.open ?? {});
+      if (found) {
+        const [id, alert] = found;
+        yield { ...alert, id, acting: (/** @type {() => unknown} */ work) => this.#act({ ...alert, id }, work) };
+      } else {
+        this.#warnWithoutAlerts();
+        await this.#nextEvent();
+      }
+    }
+  }
+
+  /**
+   * Acknowledges an alert; settles once that is committed, and throws when the server refuses.
+   *
+   * @param {{ id: string, generation: number }} alert
+   * @param {"received" | "acting" | "done"} [action]
+   */
+  async acknowledge(alert, action = "received") {
+    await this.#until(this.#ask(alert, { type: "ack", action }));
+  }
+
+  /**
+   * Puts the escalation of an alert off; settles once that is committed, and throws when the server refuses.
+   *
+   * @param {{ id: string, generation: number }} alert
+   * @param {{ seconds: number, reason: string }} options
+   */
+  async snooze(alert, { seconds, reason }) {
+    await this.#until(this.#ask(alert, { type: "snooze", seconds, reason }));
+  }
+
+  /**
+   * Attends the account under a name, which acknowledgements carry too. Call `beat()` from the loop that decides, more often than
+   * three times in the lease; a frame is sent at most once in a third of it, and nothing else attends. `leave()` ends it.
+   *
+   * @param {string} name
+   * @param {{ leaseSeconds?: number }} options 5 to 60
+   */
+  attend(name, { leaseSeconds = 15 } = {}) {
+    this.#name = name;
+    /** @type {import("./clock.js").Instant | null} */
+    let sentAt = null;
+    const stop = this.on("connection", ({ phase }) => {
+      if (phase !== "open") sentAt = null;
+    });
+    const beat = () => {
+      const now = this.#clock.now();
+      if (!this.#takesFrames()) return;
+      if (sentAt && elapsedMs(sentAt, now) < (leaseSeconds * 1000) / BEATS_IN_A_LEASE) return;
+      sentAt = now;
+      this.#connection.send({ type: "attend", as: name, lease_seconds: leaseSeconds });
+    };
+    const leave = (reason = "the client ended") => {
+      stop();
+      this.#name = null;
+      if (this.#takesFrames()) this.#connection.send({ type: "leave", as: name, reason });
+    };
+    beat();
+    return { beat, leave };
+  }
+
   /** Connects now, without waiting for the time of the next attempt. */
   reconnect() {
     this.#connection.reconnect();
@@ -166,8 +262,9 @@ export class Account {
 
   /** Sends the difference between the channels that the server serves and those wanted. @param {Channel[]} served */
   #sendChannels(served) {
-    const added = this.#channels.filter((channel) => !served.includes(channel));
-    const removed = served.filter((channel) => !this.#channels.includes(channel));
+    const wanted = this.#hasAlerts ? this.#channels : this.#openingChannels("websocket");
+    const added = wanted.filter((channel) => !served.includes(channel));
+    const removed = served.filter((channel) => !wanted.includes(channel));
     if (added.length > 0) this.#connection.send({ type: "subscribe", channels: added });
     if (removed.length > 0) this.#connection.send({ type: "unsubscribe", channels: removed });
   }
@@ -179,6 +276,7 @@ export class Account {
   #take(frame, reaction) {
     if (frame.type === "welcome") {
       this.#age.noteWelcome(frame);
+      this.#hasAlerts = frame.offers?.channels.includes("alerts") ?? false;
       this.#sendChannels(frame.channels);
     }
     if (frame.type === "error") this.#emitter.emit("problem", { code: frame.code, message: frame.message });
@@ -187,7 +285,9 @@ export class Account {
       this.#age.confirm(/** @type {import("../messages.js").Dated} */ (frame), this.#clock.now());
     }
     const old = this.#state;
-    this.#state = this.#mirror.state;
+    this.#state = this.#withLateAlerts();
+    this.#takeAnswer(frame);
+    this.#followAlerts();
     if (old !== this.#state) this.#emitter.emit("change", this.#state, old);
     this.#notifyFreshness();
   }
@@ -196,9 +296,124 @@ export class Account {
   #follow(status) {
     this.#status = status;
     if (status.phase === "closed") this.#age.noteClosed();
-    if (status.phase !== "open") this.#age.noteLinkEnded();
+    if (status.phase !== "open") {
+      this.#age.noteLinkEnded();
+      this.#acknowledgements.noteLinkEnded();
+    }
     this.#emitter.emit("connection", status);
     this.#notifyFreshness();
+  }
+
+  /** The channels to open a link with; those that an older server has not got are asked for after its welcome. @param {string} transport */
+  #openingChannels(transport) {
+    if (transport !== "websocket" && this.#hasAlerts) return this.#channels;
+    const old = this.#channels.filter((channel) => DEFAULT_CHANNELS.includes(channel));
+    return old.length > 0 ? old : /** @type {Channel[]} */ (["guards"]);
+  }
+
+  /** An older node refused a channel that another one has: it may serve the others. @param {import("./endings.js").Ending} ending */
+  #amend(ending) {
+    if (ending.code !== UNPROCESSABLE || !this.#hasAlerts || !this.#channels.includes("alerts")) return ending;
+    this.#hasAlerts = null;
+    return { ...ending, verdict: /** @type {"retry"} */ ("retry") };
+  }
+
+  /** The mirror's state; until a new link brings the alerts, they are as they were, and the state is in doubt. */
+  #withLateAlerts() {
+    const now = this.#mirror.state;
+    const alerts = this.#state?.alerts;
+    const isLate = now && alerts && !now.alerts && this.#hasAlerts !== false && this.#channels.includes("alerts");
+    if (!isLate) return now;
+    this.#age.doubt();
+    return { ...now, alerts };
+  }
+
+  #followAlerts() {
+    const { state, resumePoint } = this.#mirror;
+    if (state?.alerts && resumePoint) {
+      this.#turns.receive(state.alerts.open, resumePoint);
+      this.#acknowledgements.settle(state.alerts.open);
+    }
+    this.#sendRequests();
+  }
+
+  /** @param {any} frame */
+  #takeAnswer(frame) {
+    if (frame.type === "ack_ok") {
+      for (const [id, generation] of Object.entries(frame.alerts)) {
+        this.#turns.noteAcknowledged(id, Number(generation), frame.revision);
+      }
+    }
+    this.#acknowledgements.receive(frame, this.#clock.now());
+  }
+
+  #takesFrames() {
+    return this.#hasAlerts === true && this.#connection.isOpen && this.#connection.isInBand;
+  }
+
+  #sendRequests() {
+    if (!this.#connection.isOpen) return;
+    const now = this.#clock.now();
+    for (const request of this.#acknowledgements.due(now)) {
+      request.noteSent(now);
+      if (this.#takesFrames()) this.#connection.send(request.frame);
+      else {
+        const to = { ...this.#rest, token: this.#connection.token };
+        void answerTo(to, request.asked).then((answer) => this.#takeAnswer(answer));
+      }
+    }
+  }
+
+  /**
+   * @param {{ id: string, generation: number }} alert
+   * @param {any} fields
+   */
+  #ask({ id, generation }, { type, ...fields }) {
+    const request = this.#acknowledgements.put({ type, alert: id, generation, as: this.#name ?? UNNAMED, ...fields });
+    this.#sendRequests();
+    void request.ended.then(() => {
+      if (request.refusal) this.#emitter.emit("problem", { code: request.refusal.code, message: request.refusal.message });
+    });
+    return request;
+  }
+
+  /** @param {import("./acknowledgements.js").Request} request */
+  async #until(request) {
+    await request.ended;
+    if (request.refusal) throw new Error(`${request.refusal.code}: ${request.refusal.message}`);
+  }
+
+  /**
+   * @param {{ id: string, generation: number }} alert
+   * @param {() => unknown} work
+   */
+  async #act(alert, work) {
+    this.#ask(alert, { type: "ack", action: "acting" });
+    try {
+      await work();
+    } catch (error) {
+      this.#warn(`Guardwire: acting on alert ${alert.id} failed, so it will escalate`);
+      throw error;
+    }
+    this.#ask(alert, { type: "ack", action: "done" });
+  }
+
+  #warnWithoutAlerts() {
+    if (this.#hasAlerts !== false || this.#hasWarned) return;
+    this.#hasWarned = true;
+    this.#warn("Guardwire: this server has no alerts: it is older than this client");
+  }
+
+  /** Settles at the next change of the state or of the connection. @returns {Promise<void>} */
+  #nextEvent() {
+    return new Promise((resolve) => {
+      const stops = ["change", "connection"].map((event) =>
+        this.#emitter.on(event, () => {
+          for (const stop of stops) stop();
+          resolve();
+        }),
+      );
+    });
   }
 
   #doubt() {

@@ -1,3 +1,4 @@
+import { DEFAULT_CHANNELS } from "../messages.js";
 import { PauseDetector } from "./clock.js";
 import { UNAUTHENTICATED, lost } from "./endings.js";
 import { Link } from "./link.js";
@@ -20,7 +21,8 @@ import { Attempts, Outage, TransportChoice } from "./retry.js";
  * @property {(reason: "connect" | "expiring") => Promise<string | null | undefined>} token nothing means: give up
  * @property {import("./clock.js").Clock} clock
  * @property {() => number} random
- * @property {() => readonly import("../messages.js").Channel[]} channels
+ * @property {(transport: string) => readonly import("../messages.js").Channel[]} channels those to open a link with
+ * @property {(ending: Ending) => Ending} amend what the end of a link means to this client
  * @property {import("./mirror.js").Mirror} mirror
  * @property {(frame: ServerFrame, reaction: import("./mirror.js").Reaction) => void} onFrame
  * @property {(status: ConnectionStatus) => void} onStatus
@@ -109,6 +111,21 @@ export class Connection {
     if (this.#retry || this.#link?.isOverdue(this.#parts.clock.now())) this.reconnect();
   }
 
+  /** Whether the link in use has brought a frame. */
+  get isOpen() {
+    return this.#link?.hasFrames ?? false;
+  }
+
+  /** Whether frames can be sent over the link in use. */
+  get isInBand() {
+    return this.#link?.isInBand ?? false;
+  }
+
+  /** The token of the link in use, for requests beside it. */
+  get token() {
+    return this.#token;
+  }
+
   /**
    * Sends a frame. Where the transport cannot, a new link takes its place, which brings a snapshot of the channels wanted.
    *
@@ -164,7 +181,12 @@ export class Connection {
    */
   #openLink(index, token, resume, { onWelcome, onEnd } = {}) {
     const transport = /** @type {Transport} */ (this.#parts.transports[index]);
-    const opening = { token, channels: this.#parts.channels(), resume };
+    const channels = this.#parts.channels(transport.name);
+    // An older server does not know a channel that came later: it is named as held only where it is asked for.
+    const isNamed = (/** @type {import("../messages.js").Channel} */ channel) =>
+      channels.includes(channel) || DEFAULT_CHANNELS.includes(channel);
+    const held = resume && { ...resume, channels: resume.channels.filter(isNamed) };
+    const opening = { token, channels, resume: held };
     return new Link(transport, opening, this.#parts.clock.now(), {
       onFrame: (link, frame) => {
         if (frame.type === "welcome") onWelcome?.(frame);
@@ -251,10 +273,11 @@ export class Connection {
   }
 
   /**
-   * @param {Ending} ending
+   * @param {Ending} reported
    * @param {number | null} livedMs null when the transport may be to blame
    */
-  #retryAfter(ending, livedMs) {
+  #retryAfter(reported, livedMs) {
+    const ending = this.#parts.amend(reported);
     const delayMs = this.#attempts.nextDelayMs(ending, livedMs);
     if (delayMs === null) return this.#giveUp(ending);
     this.#drop();

@@ -293,3 +293,30 @@ async def test_a_client_of_the_first_release_notices_nothing(
                 assert "alerts" not in frame.get("patch", {})
                 if frame.get("patch", {}).get("guards", {}).get("breaches"):
                     break
+
+
+@pytest.mark.parametrize("transport", ["websocket", "sse"])
+async def test_the_javascript_client_acts_on_alerts_too(server: Node, book: Book, transport: str) -> None:
+    await book.begin(1)
+    process = await asyncio.create_subprocess_exec(
+        "node",
+        "--experimental-websocket",
+        str(ROOT / "tests" / "javascript" / "act.js"),
+        f"{server.url}/",
+        token(server, book.user_id),
+        transport,
+        stdout=asyncio.subprocess.PIPE,
+    )
+    try:
+        await book.lose()
+        await until_done(book)
+        found = await book.alert()
+        assert found is not None
+        assert found[1]["acknowledged_by"] == "closer-js"
+        assert process.stdout is not None
+        async with asyncio.timeout(10):
+            while (json.loads(await process.stdout.readline()) or {}).get("action") != "done":
+                pass
+    finally:
+        process.kill()
+        await process.wait()
