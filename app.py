@@ -20,6 +20,7 @@ from starlette.routing import BaseRoute, Route, WebSocketRoute
 from auth.access import Access, key_sources
 from auth.claims import Rules
 from auth.development import DevelopmentKey
+from auth.identity import ACK_SCOPE
 from auth.keys import KeySource
 from auth.origins import policy as origin_policy
 from guardwire.state import CHANNELS
@@ -230,7 +231,7 @@ class Node:
         if development is None or development.demo_user is None:
             return None
         key, user = development.key, development.demo_user
-        return lambda: key.issue(user)
+        return lambda: key.issue(user, scopes=(ACK_SCOPE,))
 
     # Life.
 

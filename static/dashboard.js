@@ -2,6 +2,8 @@
 
 import { connect } from "./client.js";
 import { AlarmElement, alarmOf } from "./elements/alarm.js";
+import { AlarmCalls } from "./elements/alarm_calls.js";
+import { AlertRequests } from "./elements/alert_requests.js";
 import { AlertsElement } from "./elements/alerts.js";
 import { AnnouncerElement } from "./elements/announcer.js";
 import { BreachesElement } from "./elements/breaches.js";
@@ -10,21 +12,27 @@ import { DrawdownElement } from "./elements/drawdown.js";
 import { EventsElement } from "./elements/events.js";
 import { signed } from "./elements/format.js";
 import { NoticeElement } from "./elements/notice.js";
+import { titleOf } from "./elements/open_alert.js";
+import { OpenAlertsElement } from "./elements/open_alerts.js";
 import { PositionsElement } from "./elements/positions.js";
 import { ProfitElement } from "./elements/profit.js";
 import { SignInElement } from "./elements/sign_in.js";
 import { SyncElement } from "./elements/sync.js";
 import { Tokens } from "./elements/tokens.js";
+import { DEFAULT_CHANNELS } from "./messages.js";
 
 const TICK_MS = 250;
 /** A title that changes more often flickers, and some screen readers speak each change. */
 const TITLE_MS = 1_000;
+const ACK_SCOPE = "guards:ack";
+const ICONS = { calm: "static/icon.svg", alarm: "static/icon-alarm.svg" };
 
 const ELEMENTS = {
   "gw-connection": ConnectionElement,
   "gw-alarm": AlarmElement,
   "gw-notice": NoticeElement,
   "gw-announcer": AnnouncerElement,
+  "gw-open-alerts": OpenAlertsElement,
   "gw-profit": ProfitElement,
   "gw-drawdown": DrawdownElement,
   "gw-sync": SyncElement,
@@ -51,7 +59,19 @@ const tokens = new Tokens({
   storage: sessionStorage,
   fetch,
 });
-const account = connect({ token: (reason) => tokens.next(reason), warn() {} });
+const account = connect({
+  token: (reason) => tokens.next(reason),
+  channels: [...DEFAULT_CHANNELS, "alerts"],
+  warn() {},
+});
+const openAlerts = /** @type {OpenAlertsElement} */ (document.querySelector("gw-open-alerts"));
+openAlerts.requests = new AlertRequests({ token: () => tokens.next("connect"), fetch });
+const calls = new AlarmCalls({
+  notify: /** @type {HTMLInputElement} */ (document.getElementById("call-notify")),
+  sound: /** @type {HTMLInputElement} */ (document.getElementById("call-sound")),
+  hint: /** @type {HTMLElement} */ (document.getElementById("call-hint")),
+  storage: localStorage,
+});
 
 /** @returns {import("./elements/view.js").View} */
 function view() {
@@ -61,6 +81,7 @@ function view() {
     connection: account.connection,
     online: navigator.onLine,
     isAsking: tokens.isAsking,
+    canAcknowledge: tokens.scopes.includes(ACK_SCOPE),
     ageMs: account.ageMs,
     databaseNowMs: account.databaseNowMs ?? Date.now(),
   };
@@ -86,7 +107,7 @@ function render() {
     element.render(now);
     element.tick?.(now);
   }
-  title(now);
+  report(now);
   const sub = tokens.account;
   accountName.hidden = sub === null;
   accountName.textContent = sub === null ? "" : `Account ${sub.slice(0, 8)}`;
@@ -98,19 +119,31 @@ function tick() {
   if (document.hidden) render();
   const now = view();
   for (const element of elements) element.tick?.(now);
-  title(now);
+  report(now);
 }
 
 let titledAtMs = -Infinity;
 let titledKind = "";
 
-/** @param {import("./elements/view.js").View} now */
-function title(now) {
+/** Tells those who look elsewhere: the title, the icon, notifications. @param {import("./elements/view.js").View} now */
+function report(now) {
   const alarm = alarmOf(now);
+  document.documentElement.toggleAttribute("data-alarm", alarm !== null);
+  calls.call(urgentOf(now));
   const kind = `${now.level} ${alarm !== null} ${account.state === null}`;
   if (kind === titledKind && performance.now() - titledAtMs < TITLE_MS) return;
   [titledAtMs, titledKind] = [performance.now(), kind];
   document.title = [...headlines(now, alarm), "Guardwire"].join(" · ");
+  const icon = ICONS[alarm ? "alarm" : "calm"];
+  const link = document.querySelector("link[rel=icon]");
+  if (link?.getAttribute("href") !== icon) link?.setAttribute("href", icon);
+}
+
+/** @param {import("./elements/view.js").View} now */
+function urgentOf({ state: { alerts } }) {
+  return Object.entries(alerts?.open ?? {})
+    .filter(([, { severity, acknowledged_at, resolved_at }]) => severity === "critical" && !acknowledged_at && !resolved_at)
+    .map(([id, alert]) => ({ key: `${id}.${alert.generation}`, title: titleOf(alert), body: "Guardwire: nobody has acknowledged it." }));
 }
 
 /**

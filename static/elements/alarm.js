@@ -1,18 +1,25 @@
 import { conditionOf, nameOf } from "./alerts.js";
+import { demandOf } from "./demand.js";
 import { clock, countdown, money, number } from "./format.js";
 import { partsOf, write } from "./parts.js";
 
+/** More reasons would push everything else off a phone's screen; the list of alerts has them all. */
+const MOST_REASONS = 2;
+/** Kinds of alerts that the guards' own demand already speaks of. */
+const GUARD_KINDS = ["drawdown", "market"];
+
 /**
- * A demand of the guards to close positions.
+ * What somebody has to do at once.
  *
  * @typedef {object} Alarm
  * @property {string} demand
  * @property {string} reason
  * @property {string} time how long there is, or since when it was due; empty where there is no time limit
- * @property {string} title the same in a few words, for the tab
+ * @property {string} advice what to do, in a sentence
+ * @property {string} title the demand in a few words, for the tab
  */
 
-/** The bar at the top of the page while a guard demands that positions are closed. */
+/** The bar at the top of the page while somebody has to act. */
 export class AlarmElement extends HTMLElement {
   #parts = partsOf(this);
 
@@ -22,30 +29,81 @@ export class AlarmElement extends HTMLElement {
   tick(view) {
     const alarm = alarmOf(view);
     this.hidden = alarm === null;
-    write(this.#parts.demand, alarm?.demand ?? "");
-    write(this.#parts.reason, alarm?.reason ?? "");
-    write(this.#parts.time, alarm?.time ?? "");
+    for (const part of /** @type {const} */ (["demand", "reason", "time", "advice"])) {
+      write(this.#parts[part], alarm?.[part] ?? "");
+    }
   }
 }
 
 /**
- * The demand that the guards make now; null when they make none.
+ * The alarm now; null when nothing has to be done. Positions that should close come first: nothing costs more.
  *
  * @param {Pick<import("./view.js").View, "state" | "databaseNowMs">} view
  * @returns {Alarm | null}
  */
-export function alarmOf({ state: { guards }, databaseNowMs }) {
-  if (!guards?.any_positions_should_close) return null;
-  const { drawdown } = guards;
-  const alerts = Object.values(guards.alerts).filter(({ should_close_positions }) => should_close_positions);
-  const closesAll = drawdown.should_close_all || alerts.some(({ symbol }) => symbol === "*");
-  const symbols = [...new Set(alerts.map(({ symbol }) => symbol))].sort();
-  const { long, short } = timeOf(drawdown.liquidation_at, databaseNowMs);
+export function alarmOf({ state: { guards, alerts }, databaseNowMs }) {
+  const open = Object.values(alerts?.open ?? {}).filter(({ resolved_at, severity }) => !resolved_at && severity === "critical");
+  const demand = demandOf(guards);
+  if (guards && demand) return closing(guards, demand, open.filter(({ kind }) => GUARD_KINDS.includes(kind)), databaseNowMs);
+  const other = open.find(({ kind, acknowledged_at }) => !GUARD_KINDS.includes(kind) && !acknowledged_at);
+  return other ? attending(other, alerts?.attendance, databaseNowMs) : null;
+}
+
+/**
+ * @param {import("../state.js").Guards} guards
+ * @param {import("./demand.js").Demand} demand
+ * @param {import("../state.js").Alert[]} open
+ * @param {number} nowMs
+ * @returns {Alarm}
+ */
+function closing({ drawdown }, { closesAll, symbols, alerts }, open, nowMs) {
+  // The deadline of an alert stays where it was when the condition comes and goes, and that of the drawdown does not.
+  const deadlines = [drawdown.liquidation_at, ...open.map(({ deadline_at }) => deadline_at)].filter((at) => at !== undefined);
+  const { long, short, isOver } = timeOf(deadlines.sort()[0], nowMs);
+  const reasons = [...(drawdown.should_close_all ? [drawdownReason(drawdown)] : []), ...alerts.map(alertReason)];
+  const more = reasons.length - MOST_REASONS;
   return {
     demand: closesAll ? "Close all positions" : `Close ${symbols.join(", ")}`,
-    reason: [...(drawdown.should_close_all ? [drawdownReason(drawdown)] : []), ...alerts.map(alertReason)].join(" · "),
+    reason: [...reasons.slice(0, MOST_REASONS), ...(more > 0 ? [`${more} more`] : [])].join(" · "),
     time: long,
+    advice: adviceOf(open, isOver, nowMs),
     title: `⚠ ${short} ${closesAll ? "CLOSE ALL" : "CLOSE POSITIONS"}`.replace("  ", " "),
+  };
+}
+
+/**
+ * @param {import("../state.js").Alert[]} open
+ * @param {boolean} isOver
+ * @param {number} nowMs
+ */
+function adviceOf(open, isOver, nowMs) {
+  const [first] = open;
+  if (first?.acknowledged_by && first.acknowledged_at && open.every(({ acknowledged_by }) => acknowledged_by)) {
+    const said = `${first.acknowledged_by} answered at ${clock(first.acknowledged_at, nowMs)}.`;
+    return `${said} See that the positions close${first.hold_until ? ` by ${clock(first.hold_until, nowMs)}` : ""}.`;
+  }
+  const where = "at your broker: Guardwire closes nothing itself.";
+  return isOver ? `The time is over. Close now ${where}` : `Close ${where}`;
+}
+
+/**
+ * @param {import("../state.js").Alert} alert
+ * @param {import("../state.js").Attendance | undefined} attendance
+ * @param {number} nowMs
+ * @returns {Alarm}
+ */
+function attending({ kind, subject, deadline_at, raised_at }, attendance, nowMs) {
+  const { long, short } = timeOf(deadline_at, nowMs);
+  if (kind !== "unattended") {
+    const title = `⚠ ${short} ALERT`.replace("  ", " ");
+    return { demand: `Alert: ${kind}`, reason: subject, time: long, advice: "Somebody has to act on it.", title };
+  }
+  return {
+    demand: "No bot attends this account",
+    reason: `since ${clock(attendance?.since ?? raised_at, nowMs)}`,
+    time: long,
+    advice: "Nobody would close positions for you now. Start the bot again, or watch the account yourself.",
+    title: "⚠ NO BOT ATTENDS",
   };
 }
 
@@ -53,11 +111,11 @@ export function alarmOf({ state: { guards }, databaseNowMs }) {
  * @param {string | undefined} at
  * @param {number} nowMs
  */
-function timeOf(at, nowMs) {
-  if (at === undefined) return { long: "", short: "" };
+export function timeOf(at, nowMs) {
+  if (at === undefined) return { long: "", short: "", isOver: false };
   const leftMs = Date.parse(at) - nowMs;
-  if (leftMs <= 0) return { long: `due since ${clock(at, nowMs)}`, short: "OVERDUE" };
-  return { long: `${countdown(leftMs)} left`, short: countdown(leftMs) };
+  if (leftMs <= 0) return { long: `due since ${clock(at, nowMs)}`, short: "OVERDUE", isOver: true };
+  return { long: `${countdown(leftMs)} left`, short: countdown(leftMs), isOver: false };
 }
 
 /** @param {import("../state.js").Drawdown} drawdown */

@@ -16,7 +16,7 @@ export class AnnouncerElement extends HTMLElement {
   render(view) {
     const word = wordFor(view);
     if (word !== this.#word) [this.#word, this.#wordSinceMs] = [word, performance.now()];
-    const critical = criticalOf(view.state.guards);
+    const critical = criticalOf(view.state);
     if (critical !== this.#critical) write(this.#parts.urgent, critical);
     this.#critical = critical;
   }
@@ -35,14 +35,16 @@ const SENTENCES = {
   Disconnected: "Disconnected: the numbers are out of date.",
 };
 
-/** @param {import("../state.js").Guards | undefined} guards */
-function criticalOf(guards) {
+/** @param {import("../state.js").AccountState} state */
+function criticalOf({ guards, alerts: channel }) {
   if (!guards) return "";
   const { drawdown, alerts } = guards;
   const symbols = Object.values(alerts).filter(({ alert_type }) => alert_type === "critical").map(({ symbol }) => symbol);
-  const due = drawdown.liquidation_at ? `, liquidation at ${clock(drawdown.liquidation_at)}` : "";
+  const due = drawdown.liquidation_at ? `, close by ${clock(drawdown.liquidation_at)}` : "";
+  const isUnattended = Object.values(channel?.open ?? {}).some(({ kind, resolved_at }) => kind === "unattended" && !resolved_at);
   return [
     drawdown.alert_type === "critical" ? `Critical drawdown${due}.` : "",
     symbols.length > 0 ? `Critical market alert: ${symbols.join(", ")}.` : "",
+    isUnattended ? "No bot attends this account." : "",
   ].join(" ").trim();
 }

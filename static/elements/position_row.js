@@ -12,6 +12,7 @@ export class PositionRow {
   #parts = partsOf(this.element);
   #decimals;
   #lively;
+  #shouldClose;
   /** @type {import("../state.js").Position | null} */
   #shown = null;
 
@@ -19,8 +20,10 @@ export class PositionRow {
    * @param {string} ticket
    * @param {import("./decimals.js").Decimals} decimals
    * @param {() => boolean} lively whether a change is news, and not the catching up after an absence
+   * @param {(position: import("../state.js").Position) => boolean} shouldClose whether the guards demand that it is closed
    */
-  constructor(ticket, decimals, lively) {
+  constructor(ticket, decimals, lively, shouldClose) {
+    this.#shouldClose = shouldClose;
     this.#decimals = decimals;
     this.#lively = lively;
     write(this.#parts.ticket, ticket);
@@ -46,6 +49,9 @@ export class PositionRow {
     if (write(name, symbol) && name) name.title = instrument ? `${symbol}: ${instrument}` : symbol;
     write(mark, markOf(position));
     if (mark) mark.hidden = markOf(position) === "";
+    const isDue = this.#shouldClose(position);
+    write(this.#parts.demand, isDue ? "Close" : "");
+    this.element.toggleAttribute("data-due", isDue);
     this.element.toggleAttribute("data-uncounted", position.matched !== undefined);
     write(side, direction ? SIDES[direction] : UNKNOWN);
     if (side) side.className = direction ?? "";

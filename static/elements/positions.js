@@ -1,3 +1,4 @@
+import { concerns, demandOf } from "./demand.js";
 import { Decimals } from "./decimals.js";
 import { KeyedList } from "./keyed_list.js";
 import { partsOf, write } from "./parts.js";
@@ -12,20 +13,25 @@ export class PositionsElement extends HTMLElement {
   #decimals = new Decimals();
   #rows = new KeyedList(
     /** @type {HTMLElement} */ (this.#parts.rows),
-    (ticket) => new PositionRow(ticket, this.#decimals, () => this.#lively),
+    (ticket) => new PositionRow(ticket, this.#decimals, () => this.#lively, (position) => concerns(this.#demand, position)),
   );
+  /** @type {import("./demand.js").Demand | null} */
+  #demand = null;
   /** @type {import("../state.js").Positions | undefined} */
   #shown;
 
   /** @param {import("./view.js").View} view */
-  render({ state: { positions }, level }) {
-    if (positions === this.#shown || !positions) return;
+  render({ state: { positions, guards }, level }) {
+    const demand = demandOf(guards);
+    const isOther = demand?.closesAll !== this.#demand?.closesAll || demand?.symbols.join() !== this.#demand?.symbols.join();
+    if ((positions === this.#shown && !isOther) || !positions) return;
+    this.#demand = demand;
     this.#lively = level === "connected" && this.#shown !== undefined;
     this.#shown = positions;
     // Those that broker and bot do not agree on stand among the others, because they need a look the most.
     const entries = Object.entries({ ...positions.open, ...positions.unmatched }).sort(newestFirst);
     const list = entries.map(([, position]) => position);
-    this.#rows.update(entries, { all: this.#decimals.learn(list) });
+    this.#rows.update(entries, { all: this.#decimals.learn(list) || isOther });
     this.#frame(list);
   }
 

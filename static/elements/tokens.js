@@ -49,6 +49,13 @@ export class Tokens {
     return this.#token === null ? null : (claimsOf(this.#token).sub ?? null);
   }
 
+  /** What the token allows, as far as it says: the page offers no more than that, and the server decides. @returns {string[]} */
+  get scopes() {
+    const { scope, scp = [] } = this.#token === null ? {} : claimsOf(this.#token);
+    const names = scope ?? scp;
+    return Array.isArray(names) ? names : String(names).split(" ");
+  }
+
   /**
    * A token to connect with, or to go on with; null where nobody is signed in.
    *
@@ -112,7 +119,7 @@ export class Tokens {
  * The claims of a JWT, which are not verified here: they may be shown, and nothing may depend on them.
  *
  * @param {string} token
- * @returns {{ sub?: string }}
+ * @returns {{ sub?: string, scope?: unknown, scp?: unknown }}
  */
 export function claimsOf(token) {
   try {

@@ -7,6 +7,7 @@
  * @property {import("../client/connection.js").ConnectionStatus} connection
  * @property {boolean} online whether this device has a network, as far as the browser knows
  * @property {boolean} [isAsking] whether the form for a token is open
+ * @property {boolean} [canAcknowledge] whether the token has the scope for it
  * @property {number | null} ageMs of the state
  * @property {number} databaseNowMs the best there is: the database's time, else this machine's
  *

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 import threading
 from collections.abc import Iterator
 
 _CHUNK_BYTES = 65_536
 _REFUSAL = b"HTTP/1.1 403 Forbidden\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
+_LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
 
 
 class Gate:
@@ -88,7 +90,7 @@ class Gate:
     async def _requests(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, upstream: asyncio.StreamWriter
     ) -> None:
-        """Requests one by one, which have no bodies; after an upgrade any bytes."""
+        """Requests one by one; after an upgrade any bytes."""
         upgraded = False
         while True:
             data = await (reader.read(_CHUNK_BYTES) if upgraded else reader.readuntil(b"\r\n\r\n"))
@@ -100,8 +102,10 @@ class Gate:
                 writer.write(_REFUSAL)
                 await writer.drain()
                 return
+            length = None if upgraded else _LENGTH.search(data)
+            body = b"" if length is None else await reader.readexactly(int(length[1]))
             upgraded = upgraded or b"upgrade: websocket" in data.lower()
-            upstream.write(data)
+            upstream.write(data + body)
             await upstream.drain()
 
     async def _answers(self, upstream: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

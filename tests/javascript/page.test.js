@@ -10,6 +10,9 @@ import { Tokens, claimsOf } from "../../static/elements/tokens.js";
 // The elements themselves are tested in a real browser; here only what they decide.
 globalThis.HTMLElement = class {};
 const { alarmOf } = await import("../../static/elements/alarm.js");
+const { concerns, demandOf } = await import("../../static/elements/demand.js");
+const { standingOf, titleOf } = await import("../../static/elements/open_alert.js");
+const { attendanceOf } = await import("../../static/elements/open_alerts.js");
 const { newestFirst } = await import("../../static/elements/positions.js");
 const { sentence } = await import("../../static/elements/notice.js");
 const { silentForMs } = await import("../../static/elements/platform.js");
@@ -278,11 +281,13 @@ test("a critical drawdown is the demand to close everything, with the time that 
     demand: "Close all positions",
     reason: "drawdown 21.50 %, limit 20 %",
     time: "0:43 left",
+    advice: "Close at your broker: Guardwire closes nothing itself.",
     title: "⚠ 0:43 CLOSE ALL",
   });
   const overdue = alarmOf(guarded({ drawdown: { ...DRAWDOWN, liquidation_at: "2026-01-05T09:00:00.000000Z" } }));
   assert.match(overdue.time, /^due since \d\d:00:00$/);
   assert.equal(overdue.title, "⚠ OVERDUE CLOSE ALL");
+  assert.match(overdue.advice, /^The time is over\. Close now/);
 });
 
 test("equity below the minimum is named as the reason", () => {
@@ -303,6 +308,66 @@ test("a critical market condition is the demand to close its symbol, and an unna
 test("without a demand of the guards there is no alarm", () => {
   assert.equal(alarmOf(view({})), null);
   assert.equal(alarmOf(guarded({ any_positions_should_close: false })), null);
+});
+
+const ALERT = {
+  generation: 1, kind: "drawdown", severity: "critical", subject: "", first_raised_at: "2026-01-05T08:59:00.000000Z",
+  raised_at: "2026-01-05T08:59:40.000000Z", deadline_at: "2026-01-05T09:00:10.000000Z", occurrences: 1, level: 0,
+};
+const NOBODY = { armed: true, status: "unattended", since: "2026-01-05T08:58:00.000000Z", attendants: {} };
+const alerted = (open, attendance = NOBODY) => ({ alerts: { unacknowledged: 1, open: { a: open }, attendance } });
+
+test("the deadline of an alert that comes and goes is the first one", () => {
+  const guards = { any_positions_should_close: true, alerts: {}, drawdown: DRAWDOWN };
+  const alarm = alarmOf(view({ state: { guards, ...alerted(ALERT) } }));
+  assert.equal(alarm.time, "0:09 left");
+  assert.equal(alarmOf(view({ state: { guards, ...alerted({ ...ALERT, resolved_at: ALERT.raised_at }) } })).time, "0:43 left");
+});
+
+test("an acknowledged demand stands, and names who answered", () => {
+  const guards = { any_positions_should_close: true, alerts: {}, drawdown: DRAWDOWN };
+  const answered = { ...ALERT, acknowledged_by: "closer-1", acknowledged_at: ALERT.raised_at, hold_until: "2026-01-05T09:00:40.000000Z" };
+  const { demand, advice } = alarmOf(view({ state: { guards, ...alerted(answered) } }));
+  assert.equal(demand, "Close all positions");
+  assert.match(advice, /^closer-1 answered at .*:59:40\. See that the positions close by .*:00:40\.$/);
+});
+
+test("an account that no bot attends is an alarm until somebody answers, and so is a kind that is not known", () => {
+  const unattended = { ...ALERT, kind: "unattended", deadline_at: undefined };
+  assert.equal(alarmOf(view({ state: alerted(unattended) })).demand, "No bot attends this account");
+  assert.equal(alarmOf(view({ state: alerted({ ...unattended, acknowledged_at: ALERT.raised_at }) })), null);
+  assert.equal(alarmOf(view({ state: alerted({ ...unattended, severity: "warning" }) })), null);
+  assert.equal(alarmOf(view({ state: alerted({ ...ALERT, kind: "moon", subject: "full" }) })).demand, "Alert: moon");
+});
+
+test("a demand concerns the positions of its symbol, whatever the broker calls it", () => {
+  const demand = demandOf({ any_positions_should_close: true, alerts: { a: GAP }, drawdown: {} });
+  assert.ok(concerns(demand, { symbol: "xauusd" }));
+  assert.ok(concerns(demand, { symbol: "XAUUSD.r", instrument: "XAUUSD" }));
+  assert.ok(!concerns(demand, { symbol: "EURUSD" }));
+  assert.ok(!concerns(demand, {}));
+  assert.ok(!concerns(null, { symbol: "XAUUSD" }));
+});
+
+test("an alert says what it is and where it stands", () => {
+  const nowMs = Date.UTC(2026, 0, 5, 9, 0, 1);
+  assert.equal(titleOf({ ...ALERT, observed: 21.5, limit: 20 }), "Drawdown 21.50 %, limit 20 %");
+  assert.equal(titleOf({ ...ALERT, kind: "market", symbol: "*", condition_type: "price_gap", observed: 12 }), "All symbols: price gap 12.00 %");
+  assert.equal(titleOf({ ...ALERT, kind: "moon", subject: "full" }), "moon full");
+  assert.match(standingOf({ ...ALERT, occurrences: 3, level: 4 }, nowMs), /3 times since.*people notified/);
+  const held = { ...ALERT, acknowledged_by: "b", acknowledged_at: ALERT.raised_at, action: "acting", hold_until: "2026-01-05T09:00:31.000000Z" };
+  assert.match(standingOf(held, nowMs), /b said that it acts .* escalates in 0:30/);
+  assert.match(standingOf({ ...ALERT, resolved_at: ALERT.raised_at }, nowMs), /until somebody acknowledges it/);
+});
+
+test("who attends is said in a sentence", () => {
+  const nowMs = Date.UTC(2026, 0, 5, 9, 0, 0);
+  const one = { "closer-1": { since: ALERT.raised_at } };
+  assert.equal(attendanceOf({ armed: true, status: "attended", attendants: one }, nowMs), "Armed. Attended by closer-1.");
+  assert.match(attendanceOf({ ...NOBODY, grace_until: "2026-01-05T09:00:43.000000Z" }, nowMs), /raised in 0:43/);
+  assert.match(attendanceOf(NOBODY, nowMs), /no bot attends since .*:58:00/);
+  assert.match(attendanceOf({ armed: false, status: "disarmed", attendants: one }, nowMs), /^Not armed: closer-1 attends/);
+  assert.match(attendanceOf({ armed: false, status: "disarmed", attendants: {} }, nowMs), /^Not armed/);
 });
 
 test("a sentence that ends in a full stop gets no second one", () => {
