@@ -103,12 +103,13 @@ class Ground:
         async with redis.asyncio.Redis.from_url(self.servers.redis_url, socket_timeout=10) as client:
             yield client
 
-    def token(self, owner: Owner) -> str:
-        """A token of ``owner``, signed as by an identity provider."""
+    def token(self, owner: Owner, *, scope: str = "") -> str:
+        """A token of ``owner`` with a ``scope``, signed as by an identity provider."""
         now = int(time.time())
         claims = {
             "iss": _ISSUER, "aud": _AUDIENCE, "sub": str(owner.user_id), "jti": secrets.token_hex(8),
             "iat": now - _ISSUED_AGO_SECONDS, "exp": now - _ISSUED_AGO_SECONDS + _TOKEN_SECONDS,
+            **({"scope": scope} if scope else {}),
         }  # fmt: skip
         token = jwt.encode(claims, self.secret, algorithm="HS256")
         self.tokens.append(token)
@@ -138,6 +139,8 @@ class Ground:
             "GUARDWIRE_JWT_AUDIENCE": _AUDIENCE,
             # A node then notices a client that was cut off by silence while the suite still looks.
             "GUARDWIRE_PING_SECONDS": "4",
+            # Targets are on this machine.
+            "GUARDWIRE_WEBHOOK_ALLOW_PRIVATE": "1",
             **more,
         }
 

@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 from typing import Final
 
 from tests.faults.scenarios import (
+    alerts,
     appliers,
     clients,
     commits,
@@ -56,6 +57,10 @@ ALL: Final[list[tuple[str, Callable[[Stage], Awaitable[None]], bool]]] = [
     ("commits: late, in the opposite order", commits.late, True),
     ("commits: forged, doubled and endless NOTIFY", commits.notifications, False),
     ("commits: two nodes race at one account", commits.race, True),
+    ("alerts: kill -9 of the node that delivers, between 2xx and commit", alerts.killed_after_2xx, True),
+    ("alerts: all nodes race at one acknowledgement", alerts.racing_acknowledgements, True),
+    ("alerts: targets that hang, answer 410, 429 and 500", alerts.bad_targets, False),
+    ("alerts: PostgreSQL away under 200 armed accounts", alerts.away_while_armed, False),
     ("Redis: FLUSHALL", memory.emptied, True),
     ("Redis: restart", memory.restarted, False),
     ("Redis: SIGSTOP", memory.stopped, False),
