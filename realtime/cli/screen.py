@@ -10,7 +10,17 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from guardwire.state import AccountState, Drawdown, Guards, Position, Positions, Status
+from guardwire.state import (
+    AccountState,
+    Alert,
+    Alerts,
+    Attendance,
+    Drawdown,
+    Guards,
+    Position,
+    Positions,
+    Status,
+)
 
 FRESHNESS_STYLES: Final = {"connected": "bold green", "stale": "bold yellow", "blind": "bold red"}
 LEVEL_STYLES: Final = {"normal": "green", "warning": "yellow", "critical": "bold red", "unknown": "dim"}
@@ -24,6 +34,8 @@ def screen(
     parts: list[RenderableType] = [_freshness(status, age_seconds, transport)]
     if state.status is not None:
         parts.append(_reconciliation(state.status))
+    if state.alerts is not None:
+        parts.append(_alerts(state.alerts))
     if state.guards is not None:
         parts.append(_guards(state.guards))
     if state.positions is not None:
@@ -48,6 +60,43 @@ def _reconciliation(status: Status) -> Text:
         f"  {status.source}, {status.total_syncs:,} syncs, last {_clock(status.last_sync_at)}, ",
         f"{status.divergences_detected} diverging",
         (f"  {status.error_message}", "red") if status.error_message else "",
+    )
+
+
+def _alerts(alerts: Alerts) -> Panel:
+    rows: list[RenderableType] = [_attendance(alerts.attendance)]
+    most_urgent_first = sorted(
+        alerts.open.values(), key=lambda alert: (alert.resolved_at is not None, alert.first_raised_at)
+    )
+    rows += [_alert(alert) for alert in most_urgent_first]
+    style = "red" if alerts.unacknowledged else "dim"
+    title = f"Open alerts: {len(alerts.open)}, not acknowledged: {alerts.unacknowledged}"
+    return Panel(Group(*rows), title=title, title_align="left", border_style=style)
+
+
+def _attendance(attendance: Attendance) -> Text:
+    names = ", ".join(sorted(attendance.attendants)) or "nobody"
+    armed = "armed" if attendance.armed else "not armed"
+    style = {"attended": "green", "unattended": "bold red"}.get(attendance.status, "dim")
+    grace = f", alarm at {_clock(attendance.grace_until)}" if attendance.grace_until else ""
+    return Text.assemble((attendance.status, style), f"  {armed}, {names} attends{grace}")
+
+
+def _alert(alert: Alert) -> Text:
+    answer = (
+        "  nobody acknowledged it"
+        if alert.acknowledged_by is None
+        else f"  {alert.acknowledged_by} {alert.action} at {_clock(alert.acknowledged_at)}"
+    )
+    is_over = alert.resolved_at is not None
+    return Text.assemble(
+        (f"{alert.severity:<9}", "dim" if is_over else LEVEL_STYLES[alert.severity]),
+        f"{alert.kind} {alert.subject}".rstrip(),
+        f" since {_clock(alert.first_raised_at)}",
+        (f"  act by {_clock(alert.deadline_at)}", "bold red") if alert.deadline_at and not is_over else "",
+        f"  over since {_clock(alert.resolved_at)}" if is_over else "",
+        answer,
+        f"  level {alert.level}" if alert.level else "",
     )
 
 

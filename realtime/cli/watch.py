@@ -81,10 +81,11 @@ def _development(user: UUID | None) -> Callable[[], str]:
 
 async def _watch(url: str, token: Callable[[], str], follow: Callable[[Account], Awaitable[None]]) -> None:
     from guardwire import connect
+    from guardwire.state import CHANNELS
 
     # The screen shows the state of the connection, and the command's last sentence the reason of a failure.
     logging.getLogger("guardwire.client").setLevel(logging.ERROR)
-    async with connect(url, token=token, open_timeout_seconds=OPEN_SECONDS) as account:
+    async with connect(url, token=token, channels=CHANNELS, open_timeout_seconds=OPEN_SECONDS) as account:
         await follow(account)
 
 

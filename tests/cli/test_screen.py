@@ -9,6 +9,10 @@ from rich.console import Console
 
 from guardwire.state import (
     AccountState,
+    Alert,
+    Alerts,
+    Attendance,
+    Attendant,
     Breach,
     Drawdown,
     Event,
@@ -145,3 +149,51 @@ def test_a_state_of_which_nothing_is_known_claims_nothing() -> None:
     assert "equity unknown" in text
     assert "no state yet" in text
     assert "0.00" not in text
+
+
+ALERT = Alert(
+    generation=2,
+    kind="market",
+    severity="critical",
+    subject="XAUUSD price_gap",
+    first_raised_at="2026-01-02T10:00:01.000000Z",
+    raised_at="2026-01-02T10:00:01.000000Z",
+    deadline_at="2026-01-02T10:01:01.000000Z",
+    occurrences=1,
+    level=1,
+)
+ANSWERED = Alert(
+    generation=1,
+    kind="drawdown",
+    severity="critical",
+    subject="",
+    first_raised_at="2026-01-02T10:00:05.000000Z",
+    raised_at="2026-01-02T10:00:05.000000Z",
+    occurrences=1,
+    level=0,
+    acknowledged_by="closer-1",
+    acknowledged_at="2026-01-02T10:00:07.000000Z",
+    action="acting",
+)
+
+
+def test_open_alerts_say_how_long_and_who_answered() -> None:
+    attendance = Attendance(
+        armed=True,
+        status="attended",
+        attendants={"closer-1": Attendant(since="2026-01-02T09:00:00.000000Z")},
+    )
+    alerts = Alerts(unacknowledged=1, open={"a": ANSWERED, "b": ALERT}, attendance=attendance)
+    text = drawn(AccountState(alerts=alerts))
+    assert "Open alerts: 2, not acknowledged: 1" in text
+    assert "attended  armed, closer-1 attends" in text
+    assert "market XAUUSD price_gap since 10:00:01  act by 10:01:01  nobody acknowledged it  level 1" in text
+    assert "drawdown since 10:00:05  closer-1 acting at 10:00:07" in text
+
+
+def test_an_armed_account_that_nobody_attends_says_when_the_alarm_comes() -> None:
+    attendance = Attendance(
+        armed=True, status="unattended", attendants={}, grace_until="2026-01-02T10:00:45.000000Z"
+    )
+    text = drawn(AccountState(alerts=Alerts(unacknowledged=0, open={}, attendance=attendance)))
+    assert "unattended  armed, nobody attends, alarm at 10:00:45" in text
