@@ -11,6 +11,7 @@ from uuid import UUID
 
 import pytest
 
+from queries.alert_calls import Beat, beat, put_endpoint, send_test, set_arming
 from queries.capture import rebuild_all
 from queries.migrations import run
 from queries.migrations.run import migrate
@@ -26,6 +27,11 @@ TRIGGERS: Final = """
 SELECT count(*) FROM pg_trigger AS t JOIN pg_class AS c ON c.oid = t.tgrelid
 WHERE t.tgname LIKE 'guardwire\\_%' AND c.relnamespace = 'public'::regnamespace AND NOT t.tgisinternal
 """
+#: Each has a row in the test.
+ALERT_TABLES: Final = (
+    "alerts", "alert_log", "escalation", "endpoints", "deliveries", "arming", "attendants", "attendance",
+    "attendance_clock",
+)  # fmt: skip
 
 
 async def read(server: Node, user_id: UUID) -> tuple[Any, bool]:
@@ -128,6 +134,31 @@ async def test_only_yes_takes_everything_out_and_the_platforms_rows_stay(
         assert (again.returncode, "not installed" in again.stderr) == (1, True)
         await migrate(migrated_url)
         assert set(await writer.book()) == {"1"}
+
+
+async def test_alerts_attendance_and_webhooks_go_with_everything(migrated_url: str) -> None:
+    async with connected(migrated_url) as connection:
+        writer = DatabaseWriter(connection)
+        endpoint = await put_endpoint(
+            connection, writer.user_id, kind="webhook", url="https://hooks.example/"
+        )
+        assert endpoint is not None
+        await send_test(connection, writer.user_id, endpoint)
+        await writer.equity(10_000)
+        await writer.equity(8_000, 1)
+        await set_arming(connection, writer.user_id, armed=True, by_name="owner")
+        await beat(connection, [Beat(writer.user_id, "closer-1", 15.0)])
+        for table in ALERT_TABLES:
+            assert await connection.fetchval(f"SELECT count(*) FROM guardwire.{table}") > 0, table
+        await remove_everything(migrated_url, progress=lambda _: None)
+        for table in ALERT_TABLES:
+            assert await connection.fetchval("SELECT to_regclass($1)", f"guardwire.{table}") is None
+        await migrate(migrated_url)
+        # The guard is critical, so its alert is raised anew; what people set up is gone.
+        (alert,) = (await writer.state())["alerts"]["open"].values()
+        assert (alert["kind"], alert["generation"]) == ("drawdown", 1)
+        for table in ("endpoints", "deliveries", "arming", "attendants", "attendance"):
+            assert await connection.fetchval(f"SELECT count(*) FROM guardwire.{table}") == 0, table
 
 
 def test_either_the_triggers_or_everything(guardwire: Guardwire, migrated_url: str) -> None:
