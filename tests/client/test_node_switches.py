@@ -189,5 +189,5 @@ async def agrees(account: Account, nodes: tuple[Node, Node], user_id: UUID) -> N
         frame: dict[str, Any] = {}
         while frame.get("state") != account.raw or frame["revision"] != account.revision:
             await asyncio.sleep(0.02)
-            frame = await each.get("/api/v1/state", user_id)
+            frame = await each.get(f"/api/v1/state?channels={','.join(CHANNELS)}", user_id)
     await eventually(lambda: account.status == "connected")
