@@ -119,6 +119,32 @@ async def test_an_older_platforms_history_is_read_while_it_goes_on_writing(
         assert state["status"]["total_syncs"] == 999 + written.count(str(user))
 
 
+async def test_users_as_text_may_have_an_equity_of_nothing(older: Any, database_url: str) -> None:
+    """Whether an equity of 0 can be true hangs on the syncs of the account, which are found by its user."""
+    await older.execute(
+        "CREATE TABLE equity_snapshots (id uuid PRIMARY KEY DEFAULT gen_random_uuid(), user_id uuid, equity numeric,"
+        " balance numeric, currency text, cash_flow numeric, created_at timestamptz DEFAULT now())"
+    )
+    user, nobody_synced = USERS[0], UUID(int=99)
+    for each in (user, nobody_synced):
+        await older.execute(
+            "INSERT INTO equity_snapshots (user_id, equity, balance, currency, created_at)"
+            " SELECT $1::uuid, e, 10000, 'USD', now() - interval '2 hours' + at * interval '1 second'"
+            " FROM (VALUES (10000, 900), (0, 990)) AS v (e, at)",
+            each,
+        )
+    await migrate(database_url)
+    doubts = {
+        each: state["guards"]["drawdown"]
+        for each, state in (await states(older, [user, nobody_synced])).items()
+    }
+    assert doubts[user].get("doubted_equity") == 0
+    await older.execute("UPDATE equity_snapshots SET equity = 9000 WHERE equity = 0 AND user_id = $1", user)
+    await apply_inbox(older)
+    assert await older.fetchval("SELECT count(*) FROM guardwire.set_aside") == 0
+    assert (await states(older, [user]))[user]["guards"]["drawdown"]["current_equity"] == 9000
+
+
 async def test_deleting_history_changes_nothing_that_is_shown(older: Any, database_url: str) -> None:
     await migrate(database_url)
     before = await states(older, USERS)

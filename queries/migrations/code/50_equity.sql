@@ -235,18 +235,33 @@ RETURNS SETOF guardwire.equity_row LANGUAGE sql STABLE AS $$
     ORDER BY coalesce(a.revision, 0), a.ordinal, r.at, r.id
 $$;
 
--- Whether the log has a sync with a price of an account shortly before a moment.
+-- Whether the log has a sync with a price of an account shortly before a moment. Two statements, because PostgreSQL checks the types
+-- of all parts of one, and the platform's column of users is a uuid or a text.
 CREATE OR REPLACE FUNCTION guardwire.was_synced(of_account uuid, moment timestamptz, seconds integer) RETURNS boolean
 LANGUAGE plpgsql STABLE AS $$
 BEGIN
-    RETURN guardwire.log_users_are_uuids() AND EXISTS (
+    IF guardwire.log_users_are_uuids() THEN
+        RETURN EXISTS (
+            SELECT FROM public.reconciliation_logs AS l
+            WHERE l.user_id = of_account AND l.created_at BETWEEN moment - interval '1 day' AND moment + interval '1 day'
+              AND guardwire.is_priced_sync(to_jsonb(l), moment, seconds));
+    END IF;
+    RETURN EXISTS (
         SELECT FROM public.reconciliation_logs AS l
-        CROSS JOIN LATERAL guardwire.read_log(to_jsonb(l), moment, 0, 0, true) AS r
-        WHERE l.user_id = of_account
+        WHERE l.user_id IN (SELECT u.written FROM guardwire.log_users AS u WHERE u.user_id = of_account
+                            UNION ALL SELECT f.form FROM (VALUES (of_account::text), (replace(of_account::text, '-', ''))) AS f (form)
+                            UNION ALL SELECT upper(f.form) FROM (VALUES (of_account::text), (replace(of_account::text, '-', ''))) AS f (form))
           AND l.created_at BETWEEN moment - interval '1 day' AND moment + interval '1 day'
-          AND r.kind = 'open' AND r.is_sync AND NOT r.failed AND r.current_price <> 0
-          AND guardwire.read_time(to_jsonb(l) ->> 'created_at') BETWEEN moment - make_interval(secs => seconds) AND moment);
+          AND guardwire.is_priced_sync(to_jsonb(l), moment, seconds));
 END
+$$;
+
+-- Whether a row of the log is a sync with a price, at most so many seconds before a moment.
+CREATE OR REPLACE FUNCTION guardwire.is_priced_sync(log jsonb, moment timestamptz, seconds integer) RETURNS boolean
+LANGUAGE sql STABLE AS $$
+    SELECT r.kind = 'open' AND r.is_sync AND NOT r.failed AND r.current_price <> 0
+           AND guardwire.read_time(log ->> 'created_at') BETWEEN moment - make_interval(secs => seconds) AND moment
+    FROM guardwire.read_log(log, moment, 0, 0, true) AS r
 $$;
 
 -- Folds an account's equity rows anew, by the limits of now.
