@@ -40,6 +40,10 @@ PRUNE: Final = "SELECT guardwire.prune($1)"
 LAST_WAITING: Final = "SELECT max(nth) FROM guardwire.inbox WHERE account = $1"
 #: Whether a row of an account up to that one still waits.
 IS_WAITING: Final = "SELECT EXISTS (SELECT FROM guardwire.inbox WHERE account = $1 AND nth <= $2)"
+#: The accounts of these with rows that waited for a second, or that cannot be applied; null stands for every account.
+OLD_ROWS: Final = (
+    "SELECT w.account FROM guardwire.waiting_accounts($1::uuid[], pg_current_snapshot()) AS w WHERE w.is_old"
+)
 #: An account's revision; null when it has none.
 REVISION: Final = "SELECT revision FROM guardwire.accounts WHERE user_id = $1"
 

@@ -165,8 +165,13 @@ class Hub:
         for account in concerned:
             account.report_staleness(now, stale=self._is_stale(account, now))
 
-    def publish(self, steps: Sequence[Step], *, as_of: str, read_at: float) -> None:
-        """Make snapshots that this process read at ``as_of`` the newest of their accounts, and wake the subscribers."""
+    def publish(
+        self, steps: Sequence[Step], *, as_of: str, read_at: float, unapplied: frozenset[UUID] = frozenset()
+    ) -> None:
+        """Make snapshots that this process read at ``as_of`` the newest of their accounts, and wake the subscribers.
+
+        Accounts in ``unapplied`` have old rows that are not applied, until a sweep finds none.
+        """
         now = time.monotonic()
         self._answered_at = max(self._answered_at, read_at)
         for snapshot, base in steps:
@@ -176,6 +181,9 @@ class Hub:
             delivered = account.revision
             if account.advance(snapshot, base, as_of=as_of, read_at=read_at):
                 self._caught_up(account, now)
+                if snapshot.user_id in unapplied:
+                    account.wait(float("-inf"), "", is_old=True)
+                    self._waiting.add(account)
                 if delivered == -1:
                     # Most accounts of a crowd that connects are idle. The others are unpacked with their first change.
                     account.pack()

@@ -15,6 +15,7 @@ from uuid import UUID
 
 import asyncpg
 
+from queries.capture import OLD_ROWS
 from queries.live_query import Evaluation, LiveQueries
 from realtime.feed.connection import DATABASE_ERRORS, KeptConnection
 from realtime.feed.dirty import DirtySet
@@ -127,6 +128,7 @@ class Feed:
                 await raise_epoch(driver, seen=went_back[0].epoch)
                 self._dirty.mark_all(batch)
                 return
+            unapplied = await self._read_unapplied(driver, first_time) if first_time else frozenset()
         if not evaluations:
             return
         # While this was read, deltas may have led to newer snapshots.
@@ -137,9 +139,15 @@ class Feed:
         METRICS.evaluation_batches.add()
         METRICS.evaluated.add(len(steps))
         self._unreadable.forget_all(found.user_id for found in evaluations)
-        self._hub.publish(steps, as_of=evaluations[0].as_of, read_at=read_at)
+        self._hub.publish(steps, as_of=evaluations[0].as_of, read_at=read_at, unapplied=unapplied)
         if self._remember is not None:
             self._remember([step for step in steps if _is_new(step)])
+
+    async def _read_unapplied(self, driver: Any, first_time: list[UUID]) -> frozenset[UUID]:
+        """The accounts whose state lacks old rows. No sweep has looked at accounts that are read for the first time."""
+        rows = await driver.fetch(OLD_ROWS, first_time, timeout=self._timeout_seconds)
+        found = frozenset(row["account"] for row in rows)
+        return frozenset(first_time) if None in found else found
 
     async def _read(self, driver: Any, batch: list[UUID]) -> list[Evaluation]:
         """The evaluations of ``batch`` in one cut, without the accounts whose rows cannot be read."""

@@ -10,6 +10,8 @@ from uuid import UUID, uuid4
 import asyncpg
 import pytest
 
+from realtime.delivery.watched_account import UNKNOWN_AGE_MS
+from realtime.snapshot import Freshness
 from tests.feed.node import FeedNode, sync
 from tests.inbox import apply_inbox
 
@@ -19,9 +21,11 @@ class Watcher:
 
     def __init__(self) -> None:
         self.stale = False
+        self.ages_ms: list[int] = []
 
-    def wake(self, newest: object, fresh: object, now: float) -> None:
+    def wake(self, newest: object, fresh: Freshness, now: float) -> None:
         """A newer snapshot."""
+        self.ages_ms.append(fresh.age_ms)
 
     def mark_stale(self, now: float, *, stale: bool) -> None:
         """Freshness changed."""
@@ -127,6 +131,32 @@ async def test_an_account_whose_history_is_unread_is_stale(
     await mine.becomes(stale=True)
     await connection.fetchval("SELECT guardwire.backfill_next()")
     await mine.becomes(stale=False)
+
+
+@pytest.mark.parametrize("unreadable", ["a row is set aside", "its history is unread"])
+async def test_the_first_read_of_an_account_already_knows_what_it_lacks(
+    node: FeedNode, connection: asyncpg.Connection[Any], user: UUID, unreadable: str
+) -> None:
+    """No sweep has looked at the account before, and a poller may never come back for a second answer."""
+    await sync(connection, user)
+    if unreadable == "a row is set aside":
+        await connection.execute(
+            "INSERT INTO guardwire.set_aside (nth, account, source, operation, xid, arrived_at, sqlstate, reason)"
+            " VALUES (1, $1, 'l', 'i', pg_current_xact_id(), now(), '22003', 'out of range')",
+            user,
+        )
+    else:
+        await connection.fetchval("SELECT guardwire.unready($1)", user)
+    first = Watcher()
+    account = node.hub.attach(user, first)
+    async with asyncio.timeout(20):
+        while not first.ages_ms:
+            await asyncio.sleep(0.001)
+    assert first.ages_ms[0] == UNKNOWN_AGE_MS
+    assert account.stale
+    await connection.execute("DELETE FROM guardwire.set_aside")
+    await connection.fetchval("SELECT guardwire.backfill_next()")
+    await first.becomes(stale=False)
 
 
 @pytest.mark.parametrize(
