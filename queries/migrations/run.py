@@ -48,6 +48,10 @@ _LOCK_NOT_AVAILABLE: Final = "55P03"
 #: Another migration is at it: what it holds, or makes at this moment, is there to be used a little later.
 _WAIT_FOR: Final = frozenset({_LOCK_NOT_AVAILABLE, _UNIQUE_VIOLATION, _DUPLICATE_SCHEMA, _DUPLICATE_TABLE})
 _INSUFFICIENT_PRIVILEGE: Final = "42501"
+_MAKE_ROLES: Final = (
+    "; have a login that may make roles run: CREATE ROLE guardwire_inbox; CREATE ROLE guardwire_server; "
+    "CREATE ROLE guardwire_platform; GRANT guardwire_inbox TO the login that migrates"
+)
 # Statements are SQLAlchemy's, whole scripts the driver's own.
 DATABASE_ERRORS: Final = (DBAPIError, asyncpg.PostgresError)
 
@@ -159,7 +163,9 @@ def open_engine(database_url: str, progress: Callable[[str], None] = _silent) ->
 def refusal(error: Exception, attempt: str) -> Exception:
     """The error to raise in place of ``error``: one sentence where this login lacks a right."""
     if _sqlstate(error) == _INSUFFICIENT_PRIVILEGE:
-        return MigrationError(f"this login may not {attempt}: {getattr(error, 'orig', error)}")
+        cause = str(getattr(error, "orig", error)).partition("\n")[0]
+        mend = _MAKE_ROLES if "create role" in cause else ""
+        return MigrationError(f"this login may not {attempt}: {cause}{mend}")
     return error
 
 

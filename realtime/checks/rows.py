@@ -208,6 +208,11 @@ def _look_at(row: Row) -> str:
     return f"SELECT * FROM public.reconciliation_logs WHERE id = {literal(row['id'])};"
 
 
+def _is_report(row: Row) -> bool:
+    """Whether the row says how a position is; a failed sync only says why it does not."""
+    return _event(row) in _OPEN and values.lowered(values.trimmed(row["status"])) != "failed"
+
+
 def _has_ticket(row: Row) -> bool:
     digits = re.fullmatch(r"\s*0*([0-9]{1,19})(\.0*)?\s*", row["ticket"] or "")
     return digits is not None and values.ticket(int(digits[1])) is not None
@@ -217,7 +222,7 @@ def _symbols(sample: Sample) -> Iterator[Finding]:
     """Symbols whose profit cannot be computed, with a statement for each that resembles a known instrument."""
     about = about_positions(sample.log)
     counted = Counter(symbol for row in about if (symbol := values.symbol(row["symbol"])))
-    without = sum(values.symbol(row["symbol"]) is None and _event(row) in _OPEN for row in about)
+    without = sum(values.symbol(row["symbol"]) is None and _is_report(row) for row in about)
     if without:
         yield problem("symbol", "symbol", f"{_share(without, len(about))} about a position have no symbol")
     known = Reference({name: _one_unit(name) for name in sample.instruments}, {})
@@ -275,11 +280,7 @@ _USABLE: Final[Mapping[str, Callable[[Any], object]]] = {
 
 def _values(sample: Sample) -> Iterator[Finding]:
     """Missing values without which a position has no profit, and market conditions without figures."""
-    about = [
-        row
-        for row in about_positions(sample.log)
-        if _event(row) in _OPEN and values.lowered(values.trimmed(row["status"])) != "failed"
-    ]
+    about = [row for row in about_positions(sample.log) if _is_report(row)]
     for column, read in _USABLE.items():
         unusable = sum(read(row[column]) is None for row in about)
         if unusable:

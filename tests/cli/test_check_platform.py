@@ -331,7 +331,7 @@ async def test_values_that_cannot_be_used_are_counted(writer: DatabaseWriter, mi
     await writer.sync(ticket=10, user_id=None)
     await writer.sync(ticket=11, symbol=None)
     await writer.sync(ticket=12, event_type="margin_call")
-    await writer.sync(ticket=13, event_type="sync", status="failed", direction=None)
+    await writer.sync(ticket=13, event_type="sync", status="failed", direction=None, symbol=None)
     await writer.guard("weekend gap", None, None)
     found = await findings(migrated_url)
     assert of(found, "value") == [
