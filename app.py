@@ -105,6 +105,7 @@ class Node:
             hub=self.hub,
             memory=self._store,
             remember=None if self._writer is None else self._writer.remember,
+            on_deliveries=self._wake_deliverer,
             trouble=trouble,
             name=name,
         )
@@ -225,6 +226,9 @@ class Node:
         if quiet_seconds > WORKED_SECONDS:
             return "housekeeping has not succeeded lately"
         return self.not_ready()
+
+    def _wake_deliverer(self) -> None:
+        self._escalation.deliverer.wake()
 
     def _demo_token(self) -> Callable[[], str] | None:
         development = self._development

@@ -14,7 +14,8 @@ import asyncpg
 
 #: Ends market alerts whose window has passed, notes what fell silent, and escalates alerts that nobody acknowledged.
 HOUSEKEEP: Final = """
-SELECT alerts_ended, fell_silent, unconfirmed, alerts_escalated, deliveries_due FROM guardwire.housekeep()
+SELECT alerts_ended, fell_silent, unconfirmed, alerts_escalated, deliveries_due, next_in_seconds
+FROM guardwire.housekeep()
 """
 #: Gives every account with history a row that is not ready, unless it has a row; the number added.
 LIST_ACCOUNTS: Final = "SELECT guardwire.list_accounts()"
@@ -63,6 +64,8 @@ class Housekeeping(NamedTuple):
     alerts_escalated: int = 0
     #: Whether messages wait to be delivered by any node.
     deliveries_due: bool = False
+    #: Seconds until the attendance of an account or an alert is due; None while nothing will be.
+    next_in_seconds: float | None = None
 
 
 async def housekeep(driver: asyncpg.Connection, *, timeout_seconds: float = 10.0) -> Housekeeping:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections.abc import Awaitable, Callable, Collection, Mapping
@@ -63,16 +64,22 @@ class Deliverer:
         self._most_at_once = most_at_once
         self._poll_seconds = poll_seconds
         self._under_way: set[asyncio.Task[None]] = set()
+        self._is_woken = asyncio.Event()
         #: For how long the message that has been due for longest had waited when the outbox was last read.
         self.age_seconds = 0.0
         self._age_read_at = self._counted_at = float("-inf")
         #: When the outbox was last read, on the monotonic clock.
         self.claimed_at = float("-inf")
 
+    def wake(self) -> None:
+        """Messages are due: read the outbox at once."""
+        self._is_woken.set()
+
     async def run(self) -> None:
         """Run for ever; what is under way at the end gets a moment to finish."""
         try:
             while True:
+                self._is_woken.clear()
                 free = self._most_at_once - len(self._under_way)
                 claimed = await self._claim(free) if free else ()
                 for claim in claimed:
@@ -117,7 +124,9 @@ class Deliverer:
             await asyncio.wait(self._under_way, return_when=asyncio.FIRST_COMPLETED)
             await asyncio.sleep(_GATHER_SECONDS)
         else:
-            await asyncio.sleep(self._poll_seconds)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self._poll_seconds):
+                    await self._is_woken.wait()
         self._under_way = {task for task in self._under_way if not task.done()}
 
     async def _end(self) -> None:

@@ -31,7 +31,8 @@ Task = tuple[str, Callable[[], Awaitable[None]]]
 class Intake:
     """Connections and tasks of the feed; ``redis``, ``memory`` and ``remember`` are None without Redis.
 
-    ``name`` is this process's among all that compete for the applier's lease.
+    ``name`` is this process's among all that compete for the applier's lease. ``on_deliveries`` is called when messages
+    about alerts are due.
     """
 
     def __init__(
@@ -44,6 +45,7 @@ class Intake:
         hub: WatchedAccounts,
         memory: Store | None,
         remember: Callable[[Sequence[Step]], None] | None,
+        on_deliveries: Callable[[], None],
         trouble: Trouble,
         name: str,
     ) -> None:
@@ -92,7 +94,7 @@ class Intake:
             send_canary=sweeper.send,
             trouble=trouble,
         )
-        self._housekeeper = Housekeeper(connection=housekeeping, trouble=trouble)
+        self._housekeeper = Housekeeper(connection=housekeeping, on_deliveries=on_deliveries, trouble=trouble)
         self._auditor = Auditor(
             engine=engine,
             hub=hub,

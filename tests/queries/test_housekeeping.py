@@ -67,8 +67,9 @@ async def test_an_account_with_rows_that_wait_is_left_alone(writer: DatabaseWrit
     writer.applies = False
     await writer.sync(1)
     await writer.guard("gap", 100, 120, 30)
-    assert await housekeep(writer.connection) == Housekeeping(alerts_ended=1, fell_silent=1)
-    assert await housekeep(writer.connection) == Housekeeping(alerts_ended=0, fell_silent=0)
+    first, second = [(await housekeep(writer.connection))._replace(next_in_seconds=None) for _ in range(2)]
+    assert first == Housekeeping(alerts_ended=1, fell_silent=1)
+    assert second == Housekeeping(alerts_ended=0, fell_silent=0)
     assert (await other.state())["status"]["source"] == "silent"
     await writer.apply()
     assert await housekeep(writer.connection) == Housekeeping(alerts_ended=0, fell_silent=0)

@@ -1,10 +1,11 @@
 -- Changes that time alone brings about, made into commits. Any node may call these functions, as often as it likes.
 
 -- Ends market alerts whose window has passed, notes platforms that fell silent and positions that they no longer mention, ages equity,
--- looks at the attendance of armed accounts, and escalates alerts that nobody acknowledged. Whether messages are due, too. When nothing
--- is due this reads a few small indexes and nothing else.
+-- looks at the attendance of armed accounts, and escalates alerts that nobody acknowledged. Whether messages are due, too, and in how
+-- many seconds attendance or an alert is due next. When nothing is due this reads a few small indexes and nothing else.
 CREATE OR REPLACE FUNCTION guardwire.housekeep() RETURNS TABLE (
-    alerts_ended integer, fell_silent integer, unconfirmed integer, alerts_escalated integer, deliveries_due boolean
+    alerts_ended integer, fell_silent integer, unconfirmed integer, alerts_escalated integer, deliveries_due boolean,
+    next_in_seconds double precision
 ) LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET jit = off SET enable_seqscan = off AS $$
 DECLARE
     due uuid[];
@@ -28,6 +29,8 @@ BEGIN
     alerts_escalated := guardwire.escalate_due(now_at);
     deliveries_due := EXISTS (SELECT FROM guardwire.deliveries AS d WHERE d.finished_at IS NULL AND d.due_at <= clock_timestamp())
                       AND guardwire.delivers();
+    next_in_seconds := extract(epoch FROM least((SELECT min(a.next_at) FROM guardwire.alerts AS a),
+                                                (SELECT min(t.due_at) FROM guardwire.attendance AS t)) - clock_timestamp());
     RETURN NEXT;
 END
 $$;
