@@ -72,7 +72,8 @@ async def test_an_account_with_rows_that_wait_is_left_alone(writer: DatabaseWrit
     assert second == Housekeeping(alerts_ended=0, fell_silent=0)
     assert (await other.state())["status"]["source"] == "silent"
     await writer.apply()
-    assert await housekeep(writer.connection) == Housekeeping(alerts_ended=0, fell_silent=0)
+    third = (await housekeep(writer.connection))._replace(next_in_seconds=None)
+    assert third == Housekeeping(alerts_ended=0, fell_silent=0)
     state = await writer.state()
     assert state["status"]["source"] == "live"
     assert len(state["guards"]["alerts"]) == 1
