@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from functools import cached_property
+from itertools import pairwise
 from typing import Any, Final
 
 from realtime.audit import values
@@ -275,7 +277,18 @@ class Doubt:
 
     def last_sync(self) -> list[datetime]:
         """Times by which the last sign of life may be judged: its own, and that of its arrival if on record."""
-        signs = [arrival for arrival in self._record.history if arrival.is_alive]
+        return self._last_of([arrival for arrival in self._record.history if arrival.is_alive])
+
+    def of_life_by_equity(self, least: timedelta) -> bool:
+        """Whether only equity came less than ``least`` ago, and positions may have been open that are not on record.
+
+        Equity is no sign of life while a position is open.
+        """
+        syncs = self._last_of([arrival for arrival, _ in self._good_syncs])
+        is_by_sync = bool(syncs) and all(self._record.now - each < least for each in syncs)
+        return not is_by_sync and (self.of_the_past or self.of_some_ticket)
+
+    def _last_of(self, signs: list[Arrival]) -> list[datetime]:
         if not signs:
             return []
         own = max(arrival.time for arrival in signs)
@@ -362,7 +375,8 @@ class Doubt:
     def of_balance(self) -> bool:
         """Whether the balance may be of equity that is not on record: a row without one keeps the last known."""
         record = self._record
-        return self.of_money or record.equity_gone_until is not None or record.equity_begins is not None
+        is_partial = record.equity_gone_until is not None or record.equity_begins is not None
+        return self.of_money or is_partial or self.of_zero_equity
 
     @cached_property
     def of_equity(self) -> bool:
@@ -373,6 +387,39 @@ class Doubt:
         timeless = any(self._is_undated(row) for _, row in rows)
         unsure = timeless or self.of_step or self.of_gone_equity
         return len(tied) > 1 or unsure or self._record.equity_is_tied
+
+    @cached_property
+    def of_zero_equity(self) -> bool:
+        """Whether equity was 0, and it is not on record if positions were synced then, which decides if it counts."""
+        usable = [(each, row) for each, row in self._record.equity if values.number(row.equity) is not None]
+        zeros = [place for place, (_, row) in enumerate(usable) if values.number(row.equity) == 0]
+        if not zeros or self._is_past_zero([row for _, row in usable[zeros[-1] + 1 :]]):
+            return False
+        is_lost = self.timeless or self.of_the_past or self.of_lost_rows or self.of_arrivals
+        return is_lost or self._may_have_been_silent({usable[place][0].order for place in zeros})
+
+    def _is_past_zero(self, later: list[EquityRow]) -> bool:
+        """Whether the rows after the last 0 come to the same whatever became of it: all but the first are accepted."""
+        equity = [values.number(row.equity) or Decimal(0) for row in later]
+        are_plausible = all(0 < each <= 5 * other and other <= 5 * each for each, other in pairwise(equity))
+        has_balance = any(values.number(row.balance) is not None for row in later[1:])
+        if not (self._equity_is_plain and self._record.equity_is_appended and has_balance):
+            return False
+        return are_plausible and equity[0] <= max(equity[1:])
+
+    def _may_have_been_silent(self, orders: set[int]) -> bool:
+        """Whether one of some arrivals came so long after a sign of life that the account may have been silent."""
+        record = self._record
+        if record.limits is not None:
+            return True
+        overdue = timedelta(seconds=Limits(user_id=record.user_id).sync_overdue_seconds)
+        last = None
+        for arrival in record.history:
+            if arrival.order in orders and last is not None and arrival.at - last > overdue - _CLOCK_STEP:
+                return True
+            if arrival.is_alive:
+                last = arrival.at
+        return False
 
     @cached_property
     def of_flows(self) -> bool:
@@ -396,10 +443,14 @@ class Doubt:
     @property
     def _equity_is_simple(self) -> bool:
         """Whether no cash flow, reset, correction or other currency changed the value of an equity row on record."""
+        return self._equity_is_plain and not self._record.clock.purse.notices
+
+    @property
+    def _equity_is_plain(self) -> bool:
+        """Whether that is so for equity that may have been implausible."""
         purse, rows = self._record.clock.purse, [row for _, row in self._record.equity]
         return not (
-            purse.notices
-            or purse.fold.limits.peak_since
+            purse.fold.limits.peak_since
             or self._record.equity_was_corrected
             or any(values.number(row.cash_flow) for row in rows)
             or len({values.currency(row.currency) for row in rows}) > 1
@@ -411,6 +462,8 @@ class Doubt:
         record = self._record
         if record.equity_begins is not None or record.equity_gone_until is not None or self.of_time:
             return True
+        if self.of_zero_equity or self._is_late_equity:
+            return True
         fold = record.clock.purse.fold
         edges = (
             []
@@ -420,6 +473,15 @@ class Doubt:
         if fold.doubted is not None:
             edges.append(fold.doubted.arrival.at + timedelta(seconds=60))
         return any(record.now - _CATCHING_UP <= edge <= record.now + _CLOCK_STEP for edge in edges)
+
+    @property
+    def _is_late_equity(self) -> bool:
+        """Whether equity was overdue when it came unless the clock was behind, and that is not on record."""
+        fold = self._record.clock.purse.fold
+        if fold.accepted is None or not self.of_clock:
+            return False
+        lag = fold.accepted.arrival.at - fold.accepted.arrival.time
+        return lag >= timedelta(seconds=fold.limits.equity_overdue_seconds)
 
 
 def _speaks(row: LogRow) -> bool:

@@ -22,7 +22,7 @@ from realtime.audit.history import Arrival, GhostsNoted, Limits
 from realtime.audit.money import fall, level, shown_pct
 from realtime.audit.occurrences import LISTED_EVENTS, log_events, newest
 from realtime.audit.record import GuardAlert, Record
-from realtime.audit.state import Oracle, wire
+from realtime.audit.state import Oracle, error_message, warning, wire
 
 State = Mapping[str, Any]
 
@@ -87,7 +87,9 @@ class _Judge:
         }
         overdue = timedelta(seconds=self._limits.sync_overdue_seconds)
         signs = [arrival.at for arrival in self._record.history if arrival.is_alive]
-        if signs and self._record.now - max(signs) > overdue + _OVERDUE:
+        # An account that fell silent by other limits is not looked at again.
+        is_due = bool(signs) and self._record.now - max(signs) > overdue + _OVERDUE
+        if is_due and self._record.limits is None:
             shown |= {each.number for each in self._record.clock.tickets.all()}
         change = GhostsNoted(self._record.user_id, self._limits.sync_overdue_seconds, frozenset(shown))
         return Arrival(change, len(self._record.history) + 1, self._record.now)
@@ -129,6 +131,8 @@ class _Judge:
         self._found.compare(path, expected, shown, certain, doubtful=doubtful)
         self._found.compare(path, expected, shown, _PRICE, doubtful=doubtful or self._doubt.of_price(ticket))
         unsure = self._doubt.of_syncs or self._doubt.of_the_past or self._doubt.of_lost_rows
+        # It may have been marked by limits that have changed since.
+        unsure = unsure or (self._record.limits is not None and "unconfirmed_since" not in expected)
         self._found.compare(path, expected, shown, ["unconfirmed_since"], doubtful=doubtful or unsure)
         capped = self._doubt.of_update(ticket, shown["last_updated_at"])
         self._found.compare(path, expected, shown, ["last_updated_at"], doubtful=doubtful or capped)
@@ -158,13 +162,18 @@ class _Judge:
             ["last_sync_at", "last_sync_duration_ms"],
             doubtful=doubt.of_syncs or lost,
         )
-        self._found.compare("status", expected, shown, ["error_message"],
+        self._found.compare("status", {"error_message": self._due_message()}, shown, ["error_message"],
                             doubtful=doubt.of_syncs or doubt.of_lost_rows)  # fmt: skip
         self._found.compare("status", expected, shown, ["clock_offset_seconds"], doubtful=doubt.of_clock)
         # Rows that are gone were counted.
         missing = expected["total_syncs"] - shown["total_syncs"]
         doubtful = missing < 0 or missing <= doubt.changed_syncs or doubt.of_altered
         self._found.compare("status", expected, shown, ["total_syncs"], doubtful=doubtful)
+
+    def _due_message(self) -> str:
+        """What the platform said last, or else what is wrong with the positions that are shown, each judged apart."""
+        said = error_message([arrival for arrival, _ in self._record.log])
+        return said or warning(self._shown["positions"]) or ABSENT
 
     def _lacks_syncs(self) -> bool:
         """Whether the last sync that is shown can be an earlier one than that on record."""
@@ -184,7 +193,7 @@ class _Judge:
         elif shown == "silent" and times and all(now - each < overdue - _CLOCK_STEP for each in times):
             # The account may have fallen silent by limits that have changed since.
             doubtful = self._doubt.of_syncs or self._doubt.of_limits or self._record.limits is not None
-            doubtful = doubtful or self._lacks_syncs()
+            doubtful = doubtful or self._lacks_syncs() or self._doubt.of_life_by_equity(overdue - _CLOCK_STEP)
             self._found.add("status/source", "live", shown, doubtful=doubtful)
 
     def _events(self) -> None:

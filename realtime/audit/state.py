@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -41,7 +41,10 @@ class Oracle:
             "positions": positions_channel(tickets, own, reference, account.currency, account.balance),
             "guards": self._guards(history, account, drawdowns),
         }
-        return {name: wire(channel) for name, channel in channels.items()}
+        state = {name: wire(channel) for name, channel in channels.items()}
+        if "error_message" not in state["status"] and state["status"]["status"] == "warning":
+            state["status"]["error_message"] = warning(state["positions"])
+        return state
 
     def _is_own(self, arrival: Arrival) -> bool:
         return isinstance(arrival.change, LogRow) and arrival.change.owner == self.user_id
@@ -65,7 +68,7 @@ class Oracle:
             "open_positions_count": matched,
             "matched_positions": matched,
             "divergences_detected": diverging,
-            "error_message": _error_message(own) or (_warning(tickets) if status == "warning" else None),
+            "error_message": error_message(own),
             "clock_offset_seconds": clock.offset_seconds,
             "counts_at_arrival": True if clock.stepped_at is not None else None,
             "recorded": None if any(map(self._records, history)) else False,
@@ -134,26 +137,26 @@ def _match(ticket: Ticket) -> int | None:
     return row.match if isinstance(row, LogRow) else None
 
 
-def _warning(tickets: list[Ticket]) -> str:
-    """One sentence that names the positions for which the status is a warning."""
+def warning(positions: Mapping[str, Any]) -> str:
+    """One sentence that names those of channel ``positions`` for which the status is a warning."""
+    book = {**positions["open"], **positions.get("unmatched", {})}
     found = []
     for one, many, concerned in (
-        ("diverges from the broker", "diverge from the broker", [each for each in tickets if _match(each) == 2]),
+        ("diverges from the broker", "diverge from the broker",
+         [ticket for ticket, each in book.items() if each.get("matched") == 2]),
         ("is no longer mentioned by the platform", "are no longer mentioned by the platform",
-         [each for each in tickets if each.unconfirmed_since is not None]),
+         [ticket for ticket, each in book.items() if "unconfirmed_since" in each]),
     ):  # fmt: skip
         if concerned:
             how_many = "1 position " + one if len(concerned) == 1 else f"{len(concerned)} positions {many}"
-            names = [_name(each) for each in concerned[:3]]
+            names = [_name(ticket, book[ticket]) for ticket in sorted(concerned, key=int)[:3]]
             rest = f" and {len(concerned) - 3} more" if len(concerned) > 3 else ""
             found.append(f"{how_many}: {', '.join(names)}{rest}")
     return "; ".join(found)
 
 
-def _name(ticket: Ticket) -> str:
-    row = None if ticket.state is None else ticket.state.change
-    symbol = values.symbol(row.symbol) if isinstance(row, LogRow) else None
-    return f"{symbol} #{ticket.number}" if symbol else f"#{ticket.number}"
+def _name(ticket: str, position: Mapping[str, Any]) -> str:
+    return f"{position['symbol']} #{ticket}" if "symbol" in position else f"#{ticket}"
 
 
 def _duration_ms(arrival: Arrival) -> Decimal | None:
@@ -165,7 +168,8 @@ def _duration_ms(arrival: Arrival) -> Decimal | None:
     return Decimal((ended - begun) // timedelta(microseconds=1)) / 1000
 
 
-def _error_message(own: History) -> str | None:
+def error_message(own: History) -> str | None:
+    """What the platform said with the latest row about a position."""
     speaking = [
         arrival
         for arrival in own
