@@ -24,6 +24,8 @@ _TABLES: Final = {
         *("guardwire.breaches", "guardwire.configuration", "guardwire.epoch", "guardwire.events"),
         *("guardwire.fx_current", "guardwire.inbox", "guardwire.limits", "guardwire.market_alerts"),
         *("guardwire.migrations", "guardwire.positions", "guardwire.revocations", "guardwire.set_aside"),
+        *("guardwire.alerts", "guardwire.alert_log", "guardwire.arming", "guardwire.attendance"),
+        *("guardwire.attendants", "guardwire.deliveries", "guardwire.endpoints", "guardwire.escalation"),
     ),
     "UPDATE": ("guardwire.epoch",),
     "INSERT": ("guardwire.revocations",),
@@ -41,6 +43,17 @@ _FUNCTIONS: Final = (
         "read_user",
     ),
     *("release_lease", "renew_lease", "take_lease", "waiting_accounts"),
+    *(
+        "acknowledge",
+        "snooze",
+        "set_arming",
+        "beat",
+        "leave",
+        "claim_deliveries",
+        "finish_delivery",
+        "delivers",
+    ),
+    *("put_endpoint", "delete_endpoint", "rotate_secret", "test_endpoint", "redeliver", "put_escalation"),
 )
 # The catalogue is searched, because to_regclass raises an error for a login that may not use the schema.
 _LACKING: Final = """

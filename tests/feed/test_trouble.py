@@ -168,7 +168,7 @@ async def test_the_tables_that_are_looked_for_are_there_and_no_node_reads_anothe
     looked_for = {name.partition(".")[2] for names in rights._TABLES.values() for name in names}
     # Only the applier's functions and `guardwire migrate` read these.
     assert {row[0] for row in there} - looked_for == {
-        *("code", "contracts", "equity_flows", "ignored_rows", "log_users"),
+        *("attendance_clock", "code", "contracts", "equity_flows", "ignored_rows", "log_users"),
     }
 
 

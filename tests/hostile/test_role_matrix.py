@@ -33,6 +33,9 @@ MAY: Final[dict[str, dict[str, set[str]]]] = {
             "apply", "apply_singly", "backfill_next", "check_surroundings", "copy_reference", "housekeep",
             "inbox_status", "list_accounts", "no_account", "prune", "read_columns", "read_history", "read_ticket",
             "read_user", "release_lease", "renew_lease", "table_of", "take_lease", "unready", "waiting_accounts",
+            "acknowledge", "beat", "claim_deliveries", "delete_endpoint", "delivers", "finish_delivery", "leave",
+            "put_endpoint", "put_escalation", "redeliver", "release_deliveries", "rotate_secret", "set_arming",
+            "snooze", "test_endpoint",
         },
     },
     "copier": {

@@ -231,7 +231,7 @@ def test_the_limits_are_the_defaults_of_the_settings() -> None:
         "connections of a user, all transports and nodes": str(settings.max_sockets_per_user),
         "a socket that takes nothing": f"{settings.send_deadline_seconds:.0f}",
         "quiet time before a ping": f"{settings.ping_seconds:.0f}",
-        "frame to the client": "350",
+        "frame to the client": "360",
     }
     assert told["time to `hello`"][1] == str(CloseCode.NO_HELLO.value)
 
