@@ -128,7 +128,7 @@ class Link:
         self._first_frame_at: Instant | None = None
         self._ended_with: Ending | None = None
         self._is_replaced = False
-        #: What the server takes beyond the first release; None before its welcome, and of the first release.
+        #: The channels and frames that the server takes beyond release 0.1.0; None before its welcome, and for 0.1.0.
         self.offers: Offers | None = None
 
     @property

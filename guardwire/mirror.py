@@ -294,7 +294,7 @@ class MirroredAccount:
         point = self.mirror.resume_point
         if point is None or self.mirror.is_waiting:
             return None
-        # What a late channel held is dropped when the server resumes without it.
+        # The state of a late channel is dropped when the server resumes without that channel.
         is_held = point.channels == channels or point.channels - self.late_channels == channels
         return str(point) if is_held else None
 

@@ -67,7 +67,7 @@ class Turns:
 
 
 class AlertReader:
-    """What one reader has taken; no I/O happens here. ``name`` is the reader's own, None for none."""
+    """The alerts that one reader has taken; no I/O happens here. ``name`` is the reader's own, None for none."""
 
     def __init__(self, turns: Turns, name: Callable[[], str | None]) -> None:
         self._turns = turns

@@ -23,7 +23,7 @@ EVERY_ACCOUNT: Final = UUID("ffffffff-ffff-ffff-ffff-ffffffffffff")
 
 _TIMEOUT_SECONDS: Final = 5.0
 
-#: What became of each alert.
+#: The outcome for each alert, and the account's revision.
 _ACKNOWLEDGE: Final = """
 SELECT alert_id, outcome, revision, waited_seconds FROM guardwire.acknowledge($1, $2, $3, $4, $5)
 """
@@ -96,7 +96,7 @@ Outcome = Literal["delivered", "failed", "gone"]
 
 
 class Acknowledged(NamedTuple):
-    """What became of one alert, and the account's revision after the call.
+    """The outcome for one alert, and the account's revision after the call.
 
     ``outcome`` is ``acknowledged``, ``already``, ``snoozed``, ``unknown_alert`` or ``stale_generation``.
     ``waited_seconds`` is the time since the raise, None unless nobody had acknowledged before.
@@ -201,7 +201,7 @@ async def acknowledge(
     by_name: str,
     action: Action = "received",
 ) -> list[Acknowledged]:
-    """Acknowledge alerts, each in a generation; what became of each, in the order given."""
+    """Acknowledge alerts, each in a generation; the outcome for each, in the order given."""
     arguments = list(alerts), list(alerts.values()), by_name, action
     rows = await driver.fetch(_ACKNOWLEDGE, account, *arguments, timeout=_TIMEOUT_SECONDS)
     done = [Acknowledged(*row) for row in rows]

@@ -160,7 +160,7 @@ class Metrics:
         self._count_faults()
 
     def _count_faults(self) -> None:
-        """What should not happen, or seldom."""
+        """Events that should not happen, or seldom."""
         self.epoch_raises = Counter(
             "guardwire_epoch_raises_total", "Times that the database's history was found to have changed."
         )

@@ -125,7 +125,7 @@ function tick() {
 let titledAtMs = -Infinity;
 let titledKind = "";
 
-/** Tells those who look elsewhere: the title, the icon, notifications. @param {import("./elements/view.js").View} now */
+/** Shows it in the title, the icon and notifications, for people who look elsewhere. @param {import("./elements/view.js").View} now */
 function report(now) {
   const alarm = alarmOf(now);
   document.documentElement.toggleAttribute("data-alarm", alarm !== null);

@@ -428,9 +428,9 @@ class Doubt:
 
     @cached_property
     def least_peak(self) -> float | None:
-        """What the peak is at least, whatever came before the rows on record; None where that is not known.
+        """The least that the peak can be, whatever came before the rows on record; None where that is not known.
 
-        Of rows that follow each other plausibly all but the first are plausible after any equity before them.
+        Where rows follow each other plausibly, all but the first are plausible after any equity before them.
         """
         record, purse = self._record, self._record.clock.purse
         if not self._equity_is_simple or purse.fold.peak is None:

@@ -171,7 +171,7 @@ class _Judge:
         self._found.compare("status", expected, shown, ["total_syncs"], doubtful=doubtful)
 
     def _due_message(self) -> str:
-        """What the platform said last, or else what is wrong with the positions that are shown, each judged apart."""
+        """The platform's last message, or else what is wrong with the positions that are shown, each judged apart."""
         said = error_message([arrival for arrival, _ in self._record.log])
         return said or warning(self._shown["positions"]) or ABSENT
 
@@ -334,7 +334,7 @@ class _Judge:
                 self._found.add(f"alerts/open of {name}", expected, stage, doubtful=doubtful)
 
     def _stage_of(self, alert: GuardAlert) -> str:
-        """What became of an alert; one that is acknowledged ends when no position that it speaks of is open."""
+        """The end of an alert; one that is acknowledged ends when no position that it speaks of is open."""
         if not alert.is_resolved:
             return _OPEN if alert.stands else "open, and its condition over"
         if not alert.is_acknowledged:

@@ -169,7 +169,7 @@ def _duration_ms(arrival: Arrival) -> Decimal | None:
 
 
 def error_message(own: History) -> str | None:
-    """What the platform said with the latest row about a position."""
+    """The message in the platform's latest row about a position."""
     speaking = [
         arrival
         for arrival in own

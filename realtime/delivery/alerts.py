@@ -1,4 +1,4 @@
-"""What clients ask about alerts, performed in PostgreSQL: acknowledging, snoozing, attending and leaving."""
+"""Performs in PostgreSQL what clients send about alerts: acknowledgements, snoozes, beats and goodbyes."""
 
 from __future__ import annotations
 

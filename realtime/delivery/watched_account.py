@@ -251,7 +251,7 @@ class WatchedAccount:
                 subscriber.mark_stale(now, stale=stale)
 
     def end_waits(self) -> None:
-        """The database has stopped answering: whoever waits for a read is answered without one."""
+        """End the waits for a read, because the database has stopped answering."""
         if self._arrived is not None and not self._arrived.done():
             self._arrived.set_result(None)
 

@@ -31,7 +31,7 @@ Resolve = Callable[[str, int], Awaitable[Sequence[str]]]
 
 
 class Answer(NamedTuple):
-    """What is used of an answer; its body is not read."""
+    """The part of an answer that is used; its body is not read."""
 
     status: int
     #: Seconds from now; None when the answer names none.

@@ -21,7 +21,7 @@ LEASE_SECONDS: Final = 20.0
 
 
 class Result(NamedTuple):
-    """What came of one attempt; ``reason`` is for the log and holds nothing of the URL or the answer but its status."""
+    """The result of one attempt; ``reason`` is for the log: nothing of the URL, and of the answer its status alone."""
 
     outcome: Outcome
     status: int | None = None

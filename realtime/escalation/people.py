@@ -67,7 +67,7 @@ def is_installed() -> bool:
 
 
 def url_problem(url: str) -> str | None:
-    """Why people cannot be reached by this URL, as a clause; None when they can, as far as its form tells."""
+    """The reason why people cannot be reached by this URL, as a clause; None where its form shows none."""
     if url.partition("://")[0].lower() not in SERVICES:
         return f"must begin with one of {', '.join(f'{scheme}://' for scheme in SERVICES)}"
     # As apprise reads it: from the first question mark on, also in a fragment, and divided by semicolons too.
@@ -113,7 +113,7 @@ class PeopleSender:
         apprise = _load()
         _is_restricted.set(not self._allow_private)
         read = apprise.plugins.url_to_dict(url)
-        # What apprise itself has read is what counts.
+        # The check is made on what apprise itself has read.
         if not read or read["schema"] not in SERVICES or _parameter_problem(read["qsd"]) is not None:
             return False
         service = apprise.Apprise()

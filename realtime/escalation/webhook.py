@@ -45,7 +45,7 @@ class WebhookSender:
 
 
 def result_of(answer: Answer) -> Result:
-    """What an answer means: 2xx is success, 410 ends the endpoint, and everything else is tried again."""
+    """The outcome of an answer: 2xx is success, 410 ends the endpoint, and everything else is tried again."""
     if 200 <= answer.status < 300:
         return Result("delivered", status=answer.status)
     outcome: Final = "gone" if answer.status == HTTPStatus.GONE else "failed"

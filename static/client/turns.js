@@ -60,7 +60,7 @@ export class Turns {
   }
 }
 
-/** What one reader has taken. */
+/** The alerts that one reader has taken. */
 export class AlertReader {
   #turns;
   #name;

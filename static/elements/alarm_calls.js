@@ -13,7 +13,7 @@ export class AlarmCalls {
   #hint;
   /** @type {AudioContext | null} */
   #audio = null;
-  /** What was notified of already. @type {Set<string>} */
+  /** The keys that were notified of already. @type {Set<string>} */
   #notified = new Set();
   #soundedAtMs = -Infinity;
 

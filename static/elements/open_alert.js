@@ -4,7 +4,7 @@ import { facts } from "./entries.js";
 import { clock, countdown, number } from "./format.js";
 import { fromTemplate, partsOf, write } from "./parts.js";
 
-/** Who the log names: this page does not know which person looks at it. */
+/** The name in the log: this page does not know which person looks at it. */
 const NAME = "dashboard";
 
 /** One open alert: what, how long, where it stands, what one can do, and its log. */
@@ -147,7 +147,7 @@ const TITLES = {
 };
 
 /**
- * What an alert says, in a few words. A kind that this page does not know is shown as it is.
+ * An alert in a few words. A kind that this page does not know is shown as it is.
  *
  * @param {import("../state.js").Alert} alert
  */

@@ -49,7 +49,7 @@ export class Tokens {
     return this.#token === null ? null : (claimsOf(this.#token).sub ?? null);
   }
 
-  /** What the token allows, as far as it says: the page offers no more than that, and the server decides. @returns {string[]} */
+  /** The scopes that the token names: the page offers no more than these allow, and the server decides. @returns {string[]} */
   get scopes() {
     const { scope, scp = [] } = this.#token === null ? {} : claimsOf(this.#token);
     const names = scope ?? scp;

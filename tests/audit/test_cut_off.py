@@ -1,4 +1,4 @@
-"""What older rows decide is no difference where only the newest rows of a log are read."""
+"""Where only the newest rows of a log are read, the effects of older rows are no difference."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.queries.database_writer import DatabaseWriter
 
 #: Rows of the log that an audit reads here, fewer than are written after those that it must not need.
 MOST_ROWS: Final = 8
-#: What may have happened to the tickets before the rows that are read.
+#: Histories of the tickets before the rows that are read.
 BEFORE: Final[dict[str, Mapping[str, object]]] = {
     "matched": {},
     "diverging": {"event_type": "divergence", "matched": 2},
@@ -156,7 +156,7 @@ async def test_silence_beside_equity_of_an_account_with_a_ticket_that_is_not_rea
 
 
 async def test_a_zero_beside_a_ticket_that_is_not_read_is_no_difference(writer: DatabaseWriter) -> None:
-    """Equity of 0 is a terminal without its broker while priced positions are synced, whatever comes after it."""
+    """While priced positions are synced, equity of 0 comes from a terminal without its broker, whatever follows."""
     await writer.sync(0, ticket=1)
     for second in range(10, 20):
         await writer.sync(second, ticket=None)

@@ -1,4 +1,4 @@
-"""The page tells who should act: what, why, how long and what to do, before any figure."""
+"""The page demands action with its reason, the time left and what to do, before any figure."""
 
 from __future__ import annotations
 

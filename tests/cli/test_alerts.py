@@ -35,7 +35,7 @@ class Operator:
         return self._guardwire(*map(str, arguments), DATABASE_URL=self._database_url)
 
     def said(self, *arguments: object) -> tuple[str, str]:
-        """What a command that succeeds prints."""
+        """The output of a command that succeeds."""
         done = self.run(*arguments)
         assert done.returncode == 0, done.stderr
         return done.stdout, done.stderr

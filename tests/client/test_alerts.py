@@ -125,7 +125,7 @@ async def test_a_reconnect_resumes_the_old_channels_and_keeps_the_alerts_until_t
         assert account.state.alerts is not None
         assert list(account.state.alerts.open) == ["a"]
         assert not account.fresh
-        # What was over meanwhile is gone: the channel comes as a whole.
+        # Alerts that were over meanwhile are gone, because the channel comes as a whole.
         await again.update(101, 102, {"alerts": alerts(b=alert())})
         await eventually(lambda: account.revision == 102)
         assert list(account.state.alerts.open) == ["b"]

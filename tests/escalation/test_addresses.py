@@ -25,7 +25,7 @@ PRIVATE = [
     "::ffff:0:127.0.0.1",
 ]  # fmt: skip
 
-#: Refused always: what gives credentials to whoever asks, and what is no one host.
+#: Addresses that are always refused: some give credentials to every caller, the others are of no single host.
 NEVER = [
     "169.254.169.254", "169.254.170.2", "169.254.170.23", "100.100.100.200", "192.0.0.192", "168.63.129.16",
     "fd00:ec2::254", "fd20:ce::254", "::ffff:169.254.169.254", "64:ff9b::a9fe:a9fe", "64:ff9b:1::a9fe:a9fe",

@@ -26,7 +26,7 @@ from tests.waiting import until
 
 
 def deliverer(outbox: MemoryOutbox, *, send: Send | None = None) -> Deliverer:
-    """A deliverer that sends over real HTTP, unless told otherwise."""
+    """A deliverer that sends over real HTTP by default."""
     webhook = WebhookSender(OutboundRequests(allow_private=True)).send
     return Deliverer(
         outbox=outbox, senders={"webhook": send or webhook}, trouble=Trouble(), poll_seconds=0.05

@@ -37,7 +37,7 @@ from tests.waiting import until
 
 ACCOUNT: Final = uuid.uuid4()
 
-#: So many messages to an endpoint, as a storm of alarms leaves them.
+#: Put so many messages to an endpoint into the outbox, as a storm of alarms does.
 _STORM: Final = """
 INSERT INTO guardwire.deliveries (alert_id, generation, level, endpoint_id, user_id, message_id, payload)
 SELECT gen_random_uuid(), 1, 1, $1, $2, 'storm-' || n || '.1.1', jsonb_build_object('type', 'alert.test', 'n', n)

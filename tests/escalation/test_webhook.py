@@ -54,7 +54,7 @@ class PlayedNames:
 
 
 def sender(**arguments: object) -> WebhookSender:
-    """A sender that may call this machine, unless told otherwise."""
+    """A sender that may call this machine by default."""
     return WebhookSender(OutboundRequests(**({"allow_private": True} | arguments)))  # type: ignore[arg-type]
 
 

@@ -129,7 +129,7 @@ async def test_an_acknowledgement_at_the_deadline_is_before_or_after_the_level_a
         entries = await log(each, alert)
         assert entries == ["raised", *["escalated"] * escalated, "acknowledged"]
         assert len(await each.rows("deliveries")) == escalated <= 1
-        # What was put into the outbox before is not sent after.
+        # A message that was in the outbox before is not sent afterwards.
         assert await claim(writer.connection) == []
 
 
@@ -231,6 +231,18 @@ async def test_an_endpoint_that_is_gone_is_disabled_and_that_is_an_alert(writer:
     await put_endpoint(writer.connection, writer.user_id, endpoint=endpoint, enabled=True)
     shown = {each["kind"]: each for each in (await alerts(writer))["open"].values()}
     assert "resolved_at" in shown["delivery"]
+
+
+async def test_an_operators_test_message_that_is_refused_disables_the_endpoint_and_alarms_no_account(
+    writer: DatabaseWriter,
+) -> None:
+    endpoint = await webhook(writer, EVERY_ACCOUNT)
+    assert await send_test(writer.connection, EVERY_ACCOUNT, endpoint) is not None
+    (claimed,) = await claim(writer.connection)
+    await finish_delivery(writer.connection, claimed.delivery_id, node="one", outcome="gone", http_status=410)
+    (found,) = await list_endpoints(writer.connection, EVERY_ACCOUNT)
+    assert found.disabled_at is not None
+    assert await writer.connection.fetchval("SELECT count(*) FROM guardwire.alerts") == 0
 
 
 async def test_a_resolved_alert_is_not_sent(writer: DatabaseWriter) -> None:

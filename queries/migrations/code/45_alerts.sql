@@ -272,7 +272,7 @@ $$;
 CREATE OR REPLACE FUNCTION guardwire.action_rank(action text) RETURNS integer LANGUAGE sql IMMUTABLE
 RETURN array_position(ARRAY['received', 'acting', 'done'], action);
 
--- Acknowledges alerts of an account, each in a generation; what became of each, in the order given. The first that acknowledges a
+-- Acknowledges alerts of an account, each in a generation; the outcome for each, in the order given. The first that acknowledges a
 -- generation is named, and every later call is answered `already`. waited_seconds is the time since the raise, where nobody had
 -- acknowledged before. Raises 22023 for another action.
 CREATE OR REPLACE FUNCTION guardwire.acknowledge(account uuid, alerts uuid[], generations integer[], by_name text, action text)
@@ -321,7 +321,7 @@ BEGIN
     a.acknowledged_by := by_name;
     a.acknowledged_at := coalesce(a.acknowledged_at, now_at);
     a.acknowledged_action := action;
-    -- What is done shows in the book within seconds.
+    -- Closed positions leave the book within seconds.
     a.hold_until := now_at + CASE action WHEN 'done' THEN interval '10 seconds' ELSE guardwire.policy_time(a, 'hold_seconds') END;
     PERFORM guardwire.put_alert(a);
     PERFORM guardwire.log_alert(a, 'acknowledged', by_name, jsonb_build_object('action', action));

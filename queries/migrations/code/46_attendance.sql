@@ -1,6 +1,6 @@
 -- Attendance: bots prove by beats that somebody watches an armed account, and an alarm is raised when none does.
 --
--- Beats move no revision. What the state shows, guardwire.attendance and which attendants are there, changes under the lock of the
+-- Beats move no revision. The state shows guardwire.attendance and the attendants that are there; both change under the lock of the
 -- account. Nobody waits for the lock of an account while holding one of a row of attendants.
 
 -- Makes the shown attendance of a locked account anew from its arming and its attendants.
@@ -181,7 +181,7 @@ BEGIN
     WHERE t.user_id = ANY (users) AND t.left_at IS NULL AND t.lease_until <= now_at;
     UPDATE guardwire.arming AS r SET armed = true, since = r.until, until = NULL, reason = NULL, changed_by = NULL
     WHERE r.user_id = ANY (users) AND NOT r.armed AND r.until <= now_at;
-    -- Of the others, whose bots have beaten meanwhile, due_at alone moves.
+    -- The bots of the other accounts have beaten meanwhile: only due_at changes there.
     PERFORM guardwire.refresh_attendance(u.user_id, now_at) FROM unnest(due) AS u (user_id);
     PERFORM guardwire.send_notices(users, revisions);
 END

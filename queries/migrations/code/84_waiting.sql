@@ -28,7 +28,7 @@ BEGIN
     -- The platform's clock may have gone back: rows that were ignored may be newer than the state.
     RETURN QUERY SELECT a.user_id, true FROM guardwire.accounts AS a
                  WHERE a.clock_doubted_at IS NOT NULL AND a.user_id = ANY (watched);
-    -- So may the clock of rates: their accounts are those whose profit they convert.
+    -- The clock that stamps rates may have gone back as well. A rate concerns the accounts whose profit it converts.
     IF EXISTS (SELECT FROM guardwire.fx_current AS c WHERE guardwire.is_doubted(c)) THEN
         RETURN QUERY
         SELECT DISTINCT a.user_id, true

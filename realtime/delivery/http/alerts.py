@@ -49,7 +49,7 @@ class Asked(NamedTuple):
 
 
 class Handler(NamedTuple):
-    """What answers one method of a path: the scope that it needs, the type of its body and its name."""
+    """The handler of one method of a path, with the scope that it needs, the type of its body and its name."""
 
     answer: Callable[[Asked], Awaitable[msgspec.Struct]]
     scope: str | None = None
