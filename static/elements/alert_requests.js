@@ -1,5 +1,6 @@
 /**
- * What the page asks of the server about one alert, over HTTP: this works on every transport of the stream.
+ * Requests of the page about one alert, over HTTP. A click gets its answer or its failure at once, where `account.acknowledge` would
+ * wait for the stream and try again.
  */
 export class AlertRequests {
   #token;
