@@ -94,7 +94,7 @@ class Verify(NamedTuple):
 
 
 class Perform(NamedTuple):
-    """Have what ``frame`` asks for done to the client's account; `Stream.answer` follows with the replies."""
+    """Have ``frame`` performed for the client's account; `Stream.answer` follows with the replies."""
 
     user_id: UUID
     frame: AlertFrame
@@ -363,7 +363,7 @@ class Stream:
                 assert_never(frame)
 
     def answer(self, replies: Iterable[Reply], now: float) -> Outputs:
-        """Send what became of a frame that was performed; nothing after the end of the stream."""
+        """Send the replies to a frame that was performed; nothing after the end of the stream."""
         if self.has_ended:
             return NOTHING
         return [self._frame(_REPLY_TYPES[type(reply)], reply, now) for reply in replies]

@@ -143,8 +143,8 @@ def _load_once() -> Any:
 def _check_connect(event: str, arguments: tuple[Any, ...]) -> None:
     """Stop a connection of a restricted thread to an address that may not be called.
 
-    Python calls this for each connection of the process. Whatever name an attacker lets resolve to whatever
-    address, this sees the address that is connected to.
+    Python calls this for each connection of the process. However the name of an attacker resolves,
+    this sees the address that is connected to.
     """
     if event not in ("socket.connect", "socket.sendto") or not _is_restricted.get():
         return
