@@ -48,6 +48,7 @@ from realtime.escalation.escalation import WORKED_SECONDS, Escalation
 from realtime.feed.connection import KeptConnection
 from realtime.feed.dirty import DirtySet
 from realtime.feed.intake import Intake
+from realtime.feed.relay.subscriptions import Subscriptions
 from realtime.feed.trouble import Trouble
 from realtime.metrics import METRICS
 from realtime.settings import Settings
@@ -95,13 +96,20 @@ class Node:
         self._store = None if self._redis is None else SnapshotStore(self._redis, channels=CHANNELS)
         self._writer = None if self._store is None else SnapshotWriter(self._store)
         dirty, trouble = DirtySet(), Trouble()
+        subscriptions = Subscriptions()
         name = settings.node or f"{platform.node()}:{settings.port}:{os.getpid()}"
-        self.hub = Hub(mark_dirty=dirty.mark, stale_seconds=settings.timing.stale_seconds)
+        self.hub = Hub(
+            mark_dirty=dirty.mark,
+            stale_seconds=settings.timing.stale_seconds,
+            on_watched=subscriptions.add,
+            on_forgotten=subscriptions.discard,
+        )
         self._intake = Intake(
             settings=settings,
             engine=self._engine,
             redis=self._redis,
             dirty=dirty,
+            subscriptions=subscriptions,
             hub=self.hub,
             memory=self._store,
             remember=None if self._writer is None else self._writer.remember,

@@ -44,6 +44,11 @@ class Delta(NamedTuple):
     positions: list[str]
 
 
+def user_of(delta: str) -> str:
+    """The account of a delta, as text."""
+    return delta[_USER_AT : _USER_AT + _USER_CHARACTERS]
+
+
 def mac_of(secret: bytes, payload: str) -> str:
     """The message authentication code of a notification's deltas, as `guardwire.delta_mac` computes it."""
     inner = hashlib.sha256(secret + payload.encode()).digest()
@@ -64,7 +69,7 @@ def parse_deltas(deltas: Iterable[str], is_wanted: Callable[[str], bool] = lambd
     Nodes receive the deltas of every account, so the others are dropped before they are parsed.
     """
     for item in deltas:
-        if is_wanted(item[_USER_AT : _USER_AT + _USER_CHARACTERS]):
+        if is_wanted(user_of(item)):
             head, *positions = item.split("|")
             version, user, base, revision, *account = head.split(" ")
             if version != FORMAT:

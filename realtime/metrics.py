@@ -153,11 +153,25 @@ class Metrics:
             "guardwire_canary_round_trip_seconds", "How long the last self-notification that was heard took."
         )
         self.listener_up = Gauge("guardwire_listener_up", "1 while the listener hears its own canary.")
+        self._count_relay()
         self._count_checks()
         self._count_redis()
         self._count_alerts()
         self._count_deliveries()
         self._count_faults()
+
+    def _count_relay(self) -> None:
+        """Changes that go through Redis instead of NOTIFY."""
+        self.relay_heard = Gauge(
+            "guardwire_relay_heard", "1 while this node hears the relay's canary; 0 also without a relay."
+        )
+        self.relay_published = Counter(
+            "guardwire_relay_published_total", "Changes that this node, as the applier, published to Redis."
+        )
+        self.relay_dropped = Counter(
+            "guardwire_relay_dropped_total",
+            "Changes that the applier did not publish to Redis, because it was away or too slow.",
+        )
 
     def _count_faults(self) -> None:
         """Events that should not happen, or seldom."""
@@ -281,7 +295,7 @@ class Metrics:
         )
         self.forged_notifications = Counter(
             "guardwire_forged_notifications_total",
-            "Notifications on the delta channel that were not authentic.",
+            "Notifications on the delta channel, and messages of the relay, that were not authentic.",
         )
 
     def _count_checks(self) -> None:

@@ -58,6 +58,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     database_pooled: bool = False
     database_pool_size: Count = 4
     redis_url: str = ""
+    fanout: Literal["direct", "relay"] = "direct"
     host: str = "127.0.0.1"
     port: Port = 8000
     data_folder: Path | None = None
@@ -105,6 +106,7 @@ SETTINGS: Final[Mapping[str, Setting]] = {
     "database_pooled": Setting("DATABASE_POOLED", "`1` when DATABASE_URL is a transaction pooler such as pgbouncer: no prepared statements are kept"),
     "database_pool_size": Setting("GUARDWIRE_DATABASE_POOL_SIZE", "connections to PostgreSQL besides the listener's"),
     "redis_url": Setting("REDIS_URL", "Redis or Valkey, `redis://host:port/db`; without it snapshots are kept in memory only"),
+    "fanout": Setting("GUARDWIRE_FANOUT", "how changes reach the nodes: `direct` (default), by PostgreSQL's NOTIFY to every node, or `relay`, by [channels of Redis](#many-nodes) to the nodes that watch the account; needs REDIS_URL"),
     "host": Setting("GUARDWIRE_HOST", "address to listen on, or several, comma-separated (`127.0.0.1,::1`)"),
     "port": Setting("GUARDWIRE_PORT", "port to listen on; 0 takes a free one"),
     "data_folder": Setting("GUARDWIRE_DATA", "folder for the demo's databases and the development key"),
@@ -208,6 +210,7 @@ def check_production(settings: Settings) -> None:
     for name in ("database_url", "listen_database_url"):
         problems += _url_problems(name, getattr(settings, name), ("postgresql", "postgres"))
     problems += _url_problems("redis_url", settings.redis_url, ("redis", "rediss", "unix"))
+    problems += fanout_problems(settings)
     for name in ("jwks_url", "watchdog_url"):
         problems += _url_problems(name, getattr(settings, name), ("https", "http"))
     problems += _proxy_problems(settings.trusted_proxies)
@@ -223,6 +226,13 @@ def check_production(settings: Settings) -> None:
         problems.append("GUARDWIRE_ALLOWED_ORIGINS may not hold *: name each origin.")
     if problems:
         raise ConfigurationError(problems)
+
+
+def fanout_problems(settings: Settings) -> list[str]:
+    """The problem of a relay without Redis, if there is one."""
+    if settings.fanout == "relay" and not settings.redis_url:
+        return ["GUARDWIRE_FANOUT is relay, and REDIS_URL is not set: the relay publishes to Redis."]
+    return []
 
 
 def _proxy_problems(proxies: tuple[str, ...]) -> list[str]:

@@ -10,11 +10,12 @@ from typing import Final
 
 from realtime import logs
 from realtime.cli.database import open_database, read_database_settings
-from realtime.errors import UnavailableError
+from realtime.errors import ConfigurationError, UnavailableError
+from realtime.settings import fanout_problems
 
 _MAY_APPLY: Final = """
 SELECT has_schema_privilege('guardwire', 'USAGE')
-       AND coalesce(has_function_privilege(to_regprocedure('guardwire.apply(bigint, integer)'), 'EXECUTE'), true)
+       AND coalesce(has_function_privilege(to_regproc('guardwire.apply'), 'EXECUTE'), true)
 """
 _NO_RIGHTS: Final = (
     "this login may not apply the platform's rows; GRANT guardwire_server TO it"
@@ -39,7 +40,8 @@ def apply() -> None:
     Needs DATABASE_URL, migrated, with a login that is a member of
     guardwire_server. Where that is a pooler such as pgbouncer, set
     LISTEN_DATABASE_URL to PostgreSQL itself. GUARDWIRE_NODE names the process
-    in its log lines and in guardwire.applier. It exports no metrics.
+    in its log lines and in guardwire.applier. It exports no metrics. With
+    GUARDWIRE_FANOUT=relay it publishes changes to REDIS_URL.
 
     [bold]Example[/bold]
 
@@ -47,11 +49,13 @@ def apply() -> None:
     GUARDWIRE_NODE=applier-1 guardwire apply
     """
     read = read_database_settings("to apply rows in")
+    if problems := fanout_problems(read):
+        raise ConfigurationError(problems)
     name = read.node or f"{platform.node()}:apply:{os.getpid()}"
     url = read.listen_database_url or read.database_url
     asyncio.run(_check(url))
     logs.configure(level=read.log_level, style=read.log_format, node=name)
-    asyncio.run(_apply(url, name))
+    asyncio.run(_apply(url, name, relay_url=read.redis_url if read.fanout == "relay" else ""))
 
 
 async def _check(url: str) -> None:
@@ -73,10 +77,14 @@ async def _check(url: str) -> None:
         raise UnavailableError(refusal)
 
 
-async def _apply(url: str, name: str) -> None:
-    """Compete for the lease, and apply rows while this process holds the lease, until SIGINT or SIGTERM."""
+async def _apply(url: str, name: str, *, relay_url: str) -> None:
+    """Compete for the lease, and apply rows while this process holds the lease, until SIGINT or SIGTERM.
+
+    With a ``relay_url`` the process publishes to that Redis, and listens only while it holds the lease.
+    """
     from realtime.feed.applier import Applier
-    from realtime.feed.listener import Listener
+    from realtime.feed.listener import Listener, listen_while
+    from realtime.feed.relay.publisher import Publisher
     from realtime.supervise import Supervisor
 
     is_heard = False
@@ -85,21 +93,36 @@ async def _apply(url: str, name: str) -> None:
         nonlocal is_heard
         is_heard = hearing
 
-    # guardwire.publish notifies the nodes from within the database, so this process publishes nothing.
-    applier = Applier(database_url=url, name=name, on_changes=lambda changes: None, is_woken=lambda: is_heard)
+    publisher = Publisher(redis_url=relay_url, name=name) if relay_url else None
+    # This process has no clients, so it publishes by the relay or from within the database (guardwire.publish) alone.
+    applier = Applier(
+        database_url=url,
+        name=name,
+        on_changes=lambda changes: None,
+        is_woken=lambda: is_heard,
+        relay=publisher,
+        listener_pid=lambda: listener.backend_pid,
+    )
     listener = Listener(
         database_url=url,
         on_deltas=lambda notification: None,
-        on_notice=lambda account, revision: None,
+        on_notice=lambda account, revision: (
+            None if publisher is None else publisher.publish_notice(account, revision)
+        ),
         on_inbox=applier.wake,
         on_secret=lambda secret: None,
         on_hearing=set_hearing,
+        is_own=lambda pid: pid == applier.backend_pid,
     )
     stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     supervisor = Supervisor()
-    supervisor.start("listen", listener.run)
+    if publisher is None:
+        supervisor.start("listen", listener.run)
+    else:
+        supervisor.start("listen", lambda: listen_while(lambda: applier.term is not None, listener))
+        supervisor.start("relay", publisher.run)
     supervisor.start("apply", applier.run)
     try:
         await stop.wait()

@@ -45,9 +45,14 @@ class Hub:
         mark_dirty: Callable[[UUID], None],
         stale_seconds: float,
         claims_burst: int = CLAIMS_BURST,
+        on_watched: Callable[[str], None] = lambda account: None,
+        on_forgotten: Callable[[str], None] = lambda account: None,
     ) -> None:
+        """``on_watched`` and ``on_forgotten`` get the account that is watched from now on, or no longer."""
         self._mark_dirty = mark_dirty
         self._stale_seconds = stale_seconds
+        self._on_watched = on_watched
+        self._on_forgotten = on_forgotten
         self._accounts: dict[UUID, WatchedAccount] = {}
         # By the text of their ids. With many nodes, most notifications are about accounts of other nodes, and to make a
         # UUID of each would cost more than to look its text up.
@@ -292,7 +297,8 @@ class Hub:
         account = self._accounts.get(user_id)
         if account is None:
             account = WatchedAccount(user_id, self, time.monotonic() + WATCHED_AFTER_SECONDS)
-            self._accounts[user_id] = self._accounts_by_text[str(user_id)] = account
+            self._accounts[user_id] = self._accounts_by_text[text := str(user_id)] = account
+            self._on_watched(text)
             METRICS.watched_accounts.set(len(self._accounts))
             self._behind.add(account)
             self._mark_dirty(user_id)
@@ -320,7 +326,9 @@ class Hub:
 
     def _forget_unread(self, now: float) -> None:
         for account in [account for account in self._unread if now > account.watched_until]:
-            del self._accounts[account.user_id], self._accounts_by_text[str(account.user_id)]
+            text = str(account.user_id)
+            del self._accounts[account.user_id], self._accounts_by_text[text]
+            self._on_forgotten(text)
             self._delivered = None
             for some in (self._unread, self._behind, self._warm, self._waiting):
                 some.discard(account)

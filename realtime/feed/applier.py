@@ -2,7 +2,8 @@
 
 The lease is a row in PostgreSQL, so one process at a time is the applier. `guardwire.apply` locks that row and refuses
 a term that is over, so a successor cannot begin before the last batch of its predecessor has ended. A batch is one
-autocommitted statement, and the applier publishes only after its answer has arrived.
+autocommitted statement, and the applier publishes only after its answer has arrived. With a relay it publishes to
+Redis, and has the database notify nodes only while some node listens or Redis is away.
 """
 
 from __future__ import annotations
@@ -11,15 +12,17 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Final, NamedTuple
-from uuid import UUID
+from typing import Any, Final
 
 import asyncpg
 
 from queries.search_path import connect
+from realtime.feed.changes import Changes
 from realtime.feed.connection import DATABASE_ERRORS
+from realtime.feed.listener import LISTENER_NAME
+from realtime.feed.relay.publisher import Publisher
 from realtime.feed.trouble import Trouble, reason_of
 from realtime.metrics import METRICS
 
@@ -35,10 +38,21 @@ _RELEASE: Final = "SELECT guardwire.release_lease($1)"
 _APPLY: Final = """
 SELECT applied, set_aside, accounts, revisions, deltas,
        extract(epoch FROM clock_timestamp() - oldest_arrived_at)::double precision AS oldest_seconds
-FROM guardwire.{}($1, $2)
+FROM guardwire.{}
 """
-_APPLY_BATCH: Final = _APPLY.format("apply")
-_APPLY_SINGLY: Final = _APPLY.format("apply_singly")
+#: By whether the database notifies the nodes.
+_APPLY_BATCH: Final = {True: _APPLY.format("apply($1, $2)"), False: _APPLY.format("apply($1, $2, false)")}
+_APPLY_SINGLY: Final = {
+    True: _APPLY.format("apply_singly($1, $2)"),
+    False: _APPLY.format("apply_singly($1, $2, false)"),
+}
+# The secret that authenticates messages of the relay, and whether another process listens.
+_AUDIENCE: Final = """
+SELECT c.delta_secret,
+       EXISTS (SELECT FROM pg_stat_activity AS s WHERE s.datname = current_database() AND s.application_name = $1
+               AND s.pid IS DISTINCT FROM $2) AS others_listen
+FROM guardwire.configuration AS c
+"""
 # A server that may prepare transactions gets no notification of the platform's rows: guardwire.copy_row sends none.
 _STATUS: Final = """
 SELECT s.waiting, s.oldest_seconds, s.set_aside, s.unread_accounts, s.clocks_off, s.doubted_accounts,
@@ -84,20 +98,12 @@ class ApplierTiming:
     retry: float = 0.25
 
 
-class Changes(NamedTuple):
-    """The changes of one batch: ``deltas`` of accounts, and (account, revision) of the accounts that have to be
-    read.
-    """
-
-    deltas: Sequence[str]
-    notices: Sequence[tuple[UUID, int]]
-
-
 class Applier:
     """Competes for the lease, and applies the inbox while it holds the lease.
 
     ``on_changes`` publishes the changes of a batch. ``is_woken`` returns whether notifications arrive; the listener
-    calls `wake` for each.
+    calls `wake` for each. ``relay`` is None where the database notifies the nodes; with it ``listener_pid`` returns the
+    backend of this process's own listener.
     """
 
     def __init__(
@@ -107,6 +113,8 @@ class Applier:
         name: str,
         on_changes: Callable[[Changes], None],
         is_woken: Callable[[], bool],
+        relay: Publisher | None = None,
+        listener_pid: Callable[[], int | None] = lambda: None,
         timing: ApplierTiming | None = None,
         trouble: Trouble | None = None,
     ) -> None:
@@ -114,6 +122,9 @@ class Applier:
         self._name = name
         self._on_changes = on_changes
         self._is_woken = is_woken
+        self._relay = relay
+        self._listener_pid = listener_pid
+        self._others_listen = True
         self._timing = timing or ApplierTiming()
         self._trouble = trouble or Trouble()
         self._wakened = asyncio.Event()
@@ -121,6 +132,7 @@ class Applier:
         self._batch_rows = BATCH_ROWS
         self._empty_batches = 0
         self._backlog = _Backlog()
+        self._renewed_at = self._status_at = float("-inf")
         #: Term of the lease that this process holds; None while another one does.
         self.term: int | None = None
         #: Process id of the connection's backend, whose notifications repeat the changes that were published here.
@@ -184,16 +196,11 @@ class Applier:
         self.term, self.backend_pid = term, connection.get_server_pid()
         METRICS.applier_term.set(term)
         log.info("this process is the applier, term %d", term)
-        renewed_at, status_at, pause = time.monotonic(), float("-inf"), self._timing.poll_busy
-        while True:
-            now = time.monotonic()
-            if now - renewed_at >= self._timing.renew:
-                if not await connection.fetchval(_RENEW, term, self._timing.lease):
-                    break
-                renewed_at = now
-            if now - status_at >= self._timing.status:
-                await self._measure(connection)
-                status_at = now
+        if self._relay is not None:
+            self._relay.begin()
+            await self._look_who_listens(connection, self._relay)
+        self._renewed_at, self._status_at, pause = time.monotonic(), float("-inf"), self._timing.poll_busy
+        while await self._keep_lease(connection, term):
             self._wakened.clear()
             try:
                 applied = await self._apply(connection, term)
@@ -201,6 +208,9 @@ class Applier:
                 if error.sqlstate == _LEASE_IS_OVER:
                     break
                 raise
+            if self._relay is not None and self._is_woken():
+                # Nodes hear of what others than the applier change only while notifications arrive here.
+                self._relay.publish_canary(term)
             if applied:
                 pause, self._empty_batches = self._timing.poll_busy, 0
                 continue
@@ -209,6 +219,26 @@ class Applier:
             await self._pause(self._timing.renew if self._rows_notify and self._is_woken() else pause)
         log.warning("another process is the applier now")
         self._lose()
+
+    async def _keep_lease(self, connection: asyncpg.Connection[Any], term: int) -> bool:
+        """Renew the lease and look around where that is due; False when another process has the lease."""
+        now = time.monotonic()
+        if now - self._renewed_at >= self._timing.renew:
+            if not await connection.fetchval(_RENEW, term, self._timing.lease):
+                return False
+            self._renewed_at = now
+            if self._relay is not None:
+                await self._look_who_listens(connection, self._relay)
+        if now - self._status_at >= self._timing.status:
+            await self._measure(connection)
+            self._status_at = now
+        return True
+
+    async def _look_who_listens(self, connection: asyncpg.Connection[Any], relay: Publisher) -> None:
+        secret, self._others_listen = await connection.fetchrow(
+            _AUDIENCE, LISTENER_NAME, self._listener_pid()
+        )
+        relay.take_secret(secret)
 
     async def _pause(self, seconds: float) -> None:
         """Wait after an empty batch, until somebody wakes the applier or the time is over."""
@@ -241,14 +271,15 @@ class Applier:
 
     async def _apply_rows(self, connection: asyncpg.Connection[Any], term: int) -> Any:
         """Apply the rows of a batch together, or one by one where that fails by the fault of a row."""
+        notifies = self._relay is None or self._others_listen or not self._relay.is_up
         try:
-            return await connection.fetchrow(_APPLY_BATCH, term, self._batch_rows)
+            return await connection.fetchrow(_APPLY_BATCH[notifies], term, self._batch_rows)
         except asyncpg.PostgresError as error:
             if error.sqlstate == _LEASE_IS_OVER or (error.sqlstate or "08").startswith(_PASSING_CLASSES):
                 raise
             # The server's own words would quote values of rows.
             log.error("a batch failed, and its rows are applied one by one: %s", reason_of(error))
-        return await connection.fetchrow(_APPLY_SINGLY, term, self._batch_rows)
+        return await connection.fetchrow(_APPLY_SINGLY[notifies], term, self._batch_rows)
 
     def _finish(self, row: Any) -> None:
         METRICS.batches.add()
@@ -265,16 +296,17 @@ class Applier:
         if self._batch_rows < BATCH_ROWS:
             self._batch_rows = min(self._batch_rows * 2, BATCH_ROWS)
         accounts, revisions, deltas = row["accounts"] or (), row["revisions"] or (), row["deltas"] or ()
-        self._on_changes(
-            Changes(
-                [delta for delta in deltas if delta is not None],
-                [
-                    (account, revision)
-                    for account, revision, delta in zip(accounts, revisions, deltas, strict=True)
-                    if delta is None
-                ],
-            )
+        changes = Changes(
+            [delta for delta in deltas if delta is not None],
+            [
+                (account, revision)
+                for account, revision, delta in zip(accounts, revisions, deltas, strict=True)
+                if delta is None
+            ],
         )
+        if self._relay is not None:
+            self._relay.publish(changes)
+        self._on_changes(changes)
 
     async def _measure(self, connection: asyncpg.Connection[Any]) -> None:
         status = await connection.fetchrow(_STATUS)
@@ -297,6 +329,8 @@ class Applier:
 
     def _lose(self) -> None:
         self.term = self.backend_pid = None
+        if self._relay is not None:
+            self._relay.end()
         METRICS.applier_term.set(0)
         METRICS.applier_held.set(0)
 

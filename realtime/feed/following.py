@@ -13,11 +13,13 @@ from typing import Final
 from uuid import UUID
 
 from guardwire.state import CHANNELS, DEFAULT_CHANNELS
-from queries.delta import Delta, authenticated, moment, parse_deltas, state_after
-from realtime.feed.applier import Changes
+from queries.delta import Delta, authenticated, moment, parse_deltas, state_after, user_of
+from realtime.feed.changes import Changes
+from realtime.feed.relay.messages import parse_notice
 from realtime.feed.watched import WatchedAccounts
 from realtime.history import Step
 from realtime.metrics import METRICS
+from realtime.owners import count_blocked
 from realtime.snapshot import Snapshot
 
 log = logging.getLogger(__name__)
@@ -60,6 +62,16 @@ class Following:
             log.error("a notification was not authentic; a sweep finds what it may have replaced")
             return
         self._follow(payload.split(";"))
+
+    def on_relayed(self, account: str, text: str) -> None:
+        """Publish an authentic message of the relay that came on the channel of ``account``."""
+        notice = parse_notice(text)
+        if (user_of(text) if notice is None else notice[0]) != account:
+            count_blocked("relay", UUID(account))
+        elif notice is None:
+            self._follow([text])
+        elif self._hub.is_watched_text(account):
+            self._on_notice(UUID(account), notice[1])
 
     def on_changes(self, changes: Changes) -> None:
         """Publish the changes that this process itself has just applied."""

@@ -16,8 +16,10 @@ from realtime.feed.connection import KeptConnection
 from realtime.feed.dirty import DirtySet
 from realtime.feed.following import Following
 from realtime.feed.housekeeping import Housekeeper
-from realtime.feed.listener import Listener
+from realtime.feed.listener import Listener, listen_while
 from realtime.feed.loop import Feed
+from realtime.feed.relay.relay import Relay
+from realtime.feed.relay.subscriptions import Subscriptions
 from realtime.feed.self_test import SelfTest
 from realtime.feed.sweep import Sweeper
 from realtime.feed.trouble import Trouble
@@ -42,6 +44,7 @@ class Intake:
         engine: AsyncEngine,
         redis: Any,
         dirty: DirtySet,
+        subscriptions: Subscriptions,
         hub: WatchedAccounts,
         memory: Store | None,
         remember: Callable[[Sequence[Step]], None] | None,
@@ -76,22 +79,36 @@ class Intake:
         following = self._following = Following(
             hub=hub, remember=remember, epoch=lambda: wire_epoch(sweeper.epoch), on_notice=self._on_notice
         )
+        relay = self._relay = (
+            None
+            if settings.fanout == "direct"
+            else Relay(
+                redis_url=settings.redis_url,
+                name=name,
+                subscriptions=subscriptions,
+                engine=engine,
+                on_text=following.on_relayed,
+                on_hearing=sweeper.set_hearing,
+            )
+        )
         self.applier = Applier(
             database_url=direct_url,
             name=name,
             on_changes=following.on_changes,
-            is_woken=lambda: sweeper.hearing,
+            is_woken=(lambda: sweeper.hearing) if relay is None else relay.is_listening,
+            relay=None if relay is None else relay.publisher,
+            listener_pid=lambda: self._listener.backend_pid,
             trouble=trouble,
         )
         self._listener = Listener(
             database_url=direct_url,
             on_deltas=following.on_notification,
-            on_notice=self._on_notice,
+            on_notice=self._on_heard_notice,
             on_inbox=self._wake_applier,
             on_secret=following.take_secret,
-            on_hearing=sweeper.set_hearing,
+            on_hearing=sweeper.set_hearing if relay is None else relay.set_listening,
             is_own=lambda pid: pid == self.applier.backend_pid,
-            send_canary=sweeper.send,
+            send_canary=lambda canary: sweeper.send(canary, soon=relay is not None),
             trouble=trouble,
         )
         self._housekeeper = Housekeeper(connection=housekeeping, on_deliveries=on_deliveries, trouble=trouble)
@@ -129,7 +146,11 @@ class Intake:
         """The endless tasks of this part, each with its name."""
         yield "self-test", self._self_test.run
         yield "sweep", self._sweeper.run
-        yield "listen", self._listener.run
+        if self._relay is None:
+            yield "listen", self._listener.run
+        else:
+            yield "listen", lambda: listen_while(self._wants_listener, self._listener)
+            yield from self._relay.tasks()
         yield "feed", self._feed.run
         yield "apply", self.applier.run
         yield "housekeeping", self._housekeeper.run
@@ -143,6 +164,15 @@ class Intake:
 
     def _wake_applier(self) -> None:
         self.applier.wake()
+
+    def _wants_listener(self) -> bool:
+        """In relay mode the applier listens to the platform's rows and to what others than the applier change."""
+        return self._relay is None or self.applier.term is not None or self._relay.wants_listener()
+
+    def _on_heard_notice(self, user_id: UUID, revision: int) -> None:
+        self._on_notice(user_id, revision)
+        if self._relay is not None:
+            self._relay.publisher.publish_notice(user_id, revision)
 
     def _on_notice(self, user_id: UUID, revision: int) -> None:
         if self._hub.is_news(user_id, revision):

@@ -23,6 +23,8 @@ from realtime.metrics import METRICS
 
 log = logging.getLogger(__name__)
 
+#: The name of the connection, by which the applier sees whether a node listens.
+LISTENER_NAME: Final = "guardwire listener"
 #: Change notices: `user=revision` items.
 NOTICE_CHANNEL: Final = "guardwire"
 #: Wakes the applier; the payload is empty.
@@ -34,6 +36,7 @@ _CANARY_SECONDS: Final = 5.0
 _CANARY_DEADLINE_SECONDS: Final = 2.0
 _CONNECT_SECONDS: Final = 2.0
 _RECONNECT_SECONDS: Final = 0.25
+_LOOK_SECONDS: Final = 0.1
 _PART: Final = "the listener"
 
 
@@ -86,6 +89,8 @@ class Listener:
         self._delta_channel = ""
         self._heard = asyncio.Event()
         self._reported_deaf = False
+        #: The backend of the connection; None without a connection.
+        self.backend_pid: int | None = None
 
     async def run(self) -> None:
         """Listen for ever, and replace a lost connection."""
@@ -100,10 +105,11 @@ class Listener:
 
     async def _listen(self) -> None:
         connection = await connect(
-            self._database_url, timeout=_CONNECT_SECONDS, settings={"application_name": "guardwire listener"}
+            self._database_url, timeout=_CONNECT_SECONDS, settings={"application_name": LISTENER_NAME}
         )
         ended = asyncio.Event()
         connection.add_termination_listener(lambda _: ended.set())
+        self.backend_pid = connection.get_server_pid()
         try:
             self._delta_channel, secret = await connection.fetchrow(_CONFIGURATION)
             self._on_secret(secret)
@@ -119,6 +125,7 @@ class Listener:
                     async with asyncio.timeout(self._canary_seconds):
                         await ended.wait()
         finally:
+            self.backend_pid = None
             connection.terminate()
 
     async def _hears(self, connection: asyncpg.Connection[Any]) -> bool:
@@ -186,3 +193,23 @@ class Listener:
             self._reported_deaf = False
         METRICS.listener_up.set(float(hearing))
         self._on_hearing(hearing)
+
+
+async def listen_while(wanted: Callable[[], bool], listener: Listener) -> None:
+    """Run ``listener`` while ``wanted()`` is true, for ever: in relay mode most nodes do not listen."""
+    listening: asyncio.Task[None] | None = None
+    try:
+        while True:
+            if listening is not None and listening.done():
+                listening.result()
+            if wanted() and listening is None:
+                listening = asyncio.create_task(listener.run(), name="listener")
+            elif not wanted() and listening is not None:
+                listening.cancel()
+                await asyncio.wait([listening])
+                listening = None
+            await asyncio.sleep(_LOOK_SECONDS)
+    finally:
+        if listening is not None:
+            listening.cancel()
+            await asyncio.wait([listening])

@@ -6,6 +6,7 @@ Notifications can be lost, and the sweep finds every change that they should hav
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections import deque
@@ -115,6 +116,7 @@ class Sweeper:
         self._trouble = trouble or Trouble()
         self._is_down = False
         self._canary: tuple[str, asyncio.Future[None]] | None = None
+        self._is_asked = asyncio.Event()
         # Sweeps of the last seconds, the oldest first.
         self._earlier: deque[SweepResult] = deque()
         #: The database's epoch in the latest sweep; 0 before the first one.
@@ -132,20 +134,29 @@ class Sweeper:
             except DATABASE_ERRORS as error:
                 self._report_down(error)
             interval = self._interval_seconds if self.hearing else self._deaf_interval_seconds
-            await asyncio.sleep(max(0.02, interval - (time.monotonic() - started)))
+            await self._pause(max(0.02, interval - (time.monotonic() - started)))
 
     def set_hearing(self, hearing: bool) -> None:
         """Sweep less often while the listener receives notifications."""
         self.hearing = hearing
 
-    async def send(self, canary: str) -> None:
-        """Let the next sweep send ``canary`` to the listener; returns when it was sent.
+    async def send(self, canary: str, *, soon: bool = False) -> None:
+        """Let the next sweep send ``canary`` to the listener, or one at once (``soon``); returns when it was sent.
 
         Raises the database's error when the sweep fails.
         """
         sent: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._canary = canary, sent
+        if soon:
+            self._is_asked.set()
         await sent
+
+    async def _pause(self, seconds: float) -> None:
+        """Wait for the next sweep's time, or until a canary is to be sent at once."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._is_asked.wait()
+        self._is_asked.clear()
 
     async def once(self) -> None:
         """Sweep once: confirm the accounts whose revision was delivered, and mark the others as dirty."""

@@ -35,7 +35,9 @@ class NodeProcess:
 
 
 @contextlib.asynccontextmanager
-async def node_process(database_url: str, redis_url: str, secret: str) -> AsyncIterator[NodeProcess]:
+async def node_process(
+    database_url: str, redis_url: str, secret: str, **settings: str
+) -> AsyncIterator[NodeProcess]:
     """Serve in another process while the context lasts; tokens are those of ``DevelopmentKey(secret)``."""
     process = await asyncio.create_subprocess_exec(
         sys.executable,
@@ -49,7 +51,7 @@ async def node_process(database_url: str, redis_url: str, secret: str) -> AsyncI
     assert process.stdin is not None
     assert process.stdout is not None
     try:
-        given = {"database_url": database_url, "redis_url": redis_url, "secret": secret}
+        given = {"database_url": database_url, "redis_url": redis_url, "secret": secret, **settings}
         process.stdin.write(json.dumps(given).encode() + b"\n")
         line = await asyncio.wait_for(process.stdout.readline(), _READY_SECONDS)
         yield NodeProcess(line.decode().strip(), process)

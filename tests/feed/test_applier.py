@@ -16,7 +16,8 @@ import pytest
 
 from queries.search_path import connect
 from realtime.database import engine_for
-from realtime.feed.applier import Applier, ApplierTiming, Changes
+from realtime.feed.applier import Applier, ApplierTiming
+from realtime.feed.changes import Changes
 from realtime.metrics import METRICS
 from tests.feed.node import sync
 from tests.inbox import wait_for_empty_inbox

@@ -14,8 +14,9 @@ import pytest
 from queries.channels import LIVE_QUERIES
 from queries.delta import FORMAT, mac_of
 from queries.live_query import wire_epoch
-from realtime.feed.applier import Changes
+from realtime.feed.changes import Changes
 from realtime.feed.following import Following
+from realtime.feed.relay.messages import notice
 from realtime.metrics import METRICS
 from realtime.snapshot import Snapshot
 from tests.feed.node import Client, FeedNode, deltas, sync
@@ -104,6 +105,36 @@ async def test_a_delta_that_follows_another_revision_is_a_change_notice(
         reader.hear(first)
         reader.hear(second)
         assert client.seen[-1].revision == revision
+
+
+async def test_a_relayed_message_is_followed_or_read_and_says_nothing_twice(
+    node: FeedNode, connection: asyncpg.Connection[Any], user: UUID
+) -> None:
+    client, _ = await followed(node, connection, user)
+    async with paused(node):
+        (delta,) = await sync(connection, user, price=1960)
+        reader = Reader(node)
+        reader.following.on_relayed(str(user), delta)
+        revision = await connection.fetchval("SELECT revision FROM guardwire.accounts")
+        assert client.seen[-1].revision == revision
+        reader.following.on_relayed(str(user), notice(str(user), revision + 1))
+    assert reader.notices == [(user, revision + 1)]
+
+
+async def test_a_relayed_message_of_another_account_is_stopped_and_counted(
+    node: FeedNode, connection: asyncpg.Connection[Any], user: UUID
+) -> None:
+    client, before = await followed(node, connection, user)
+    blocked = METRICS.cross_user_blocked.get()
+    async with paused(node):
+        (delta,) = await sync(connection, user, price=1960)
+        reader = Reader(node)
+        other = str(uuid4())
+        reader.following.on_relayed(other, delta)
+        reader.following.on_relayed(other, notice(str(user), before.revision + 1))
+    assert client.seen[-1] is before
+    assert reader.notices == []
+    assert METRICS.cross_user_blocked.get() == blocked + 2
 
 
 async def test_a_read_that_deltas_overtook_takes_nothing_back(

@@ -28,6 +28,7 @@ WRONG = {
     "GUARDWIRE_LOG_CONNECTIONS": "perhaps",
     "GUARDWIRE_DATABASE_POOL_SIZE": "0",
     "REDIS_URL": "http://:redispassword@cache",
+    "GUARDWIRE_FANOUT": "multicast",
     "GUARDWIRE_HOST": ", ,",
     "GUARDWIRE_PORT": "65536",
     "GUARDWIRE_JWT_SECRET": "short",
@@ -125,6 +126,12 @@ def test_parameters_that_providers_put_into_addresses_are_taken_or_refused_by_na
             read = read_production({})
             assert getattr(read, variable.lower()) == f"{address}?{kept}".removesuffix("?")
         monkeypatch.delenv(variable)
+
+
+def test_a_relay_needs_redis(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert problems(monkeypatch, {"GUARDWIRE_FANOUT": "relay", "REDIS_URL": "redis://cache"}) == []
+    (said,) = problems(monkeypatch, {"GUARDWIRE_FANOUT": "relay", "REDIS_URL": ""})
+    assert said.startswith("GUARDWIRE_FANOUT is relay, and REDIS_URL is not set")
 
 
 @pytest.mark.parametrize("written", [",", " , ,"])

@@ -22,24 +22,25 @@ COMMENT ON COLUMN guardwire.batch_result.accounts IS 'Accounts that changed';
 COMMENT ON COLUMN guardwire.batch_result.revisions IS 'Their revisions';
 COMMENT ON COLUMN guardwire.batch_result.deltas IS 'Their deltas; null for an account that has to be read';
 
--- Applies one batch of about `most` rows and publishes the changes. Raises GW001 when the term is over.
-CREATE OR REPLACE FUNCTION guardwire.apply(held_term bigint, most integer) RETURNS guardwire.batch_result
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET jit = off SET enable_seqscan = off
-SET plan_cache_mode = force_generic_plan SET trace_notify = off AS $$
+-- Applies one batch of about `most` rows. Notifies nodes of the changes, unless the caller publishes them in another way. Raises
+-- GW001 when the term is over.
+CREATE OR REPLACE FUNCTION guardwire.apply(held_term bigint, most integer, notifies boolean DEFAULT true)
+RETURNS guardwire.batch_result LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET jit = off
+SET enable_seqscan = off SET plan_cache_mode = force_generic_plan SET trace_notify = off AS $$
 DECLARE
     taken guardwire.inbox[];
 BEGIN
     PERFORM guardwire.check_term(held_term);
     taken := guardwire.take_rows(most);
     RETURN guardwire.finish_batch(taken, ARRAY(SELECT ROW(c.account, c.revision, c.delta)::guardwire.change
-                                               FROM guardwire.apply_rows(taken, taken) AS c), 0);
+                                               FROM guardwire.apply_rows(taken, taken) AS c), 0, notifies);
 END
 $$;
 
 -- The same after a batch failed: each row is applied by itself, and a row that cannot be applied is set aside.
-CREATE OR REPLACE FUNCTION guardwire.apply_singly(held_term bigint, most integer) RETURNS guardwire.batch_result
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET jit = off SET enable_seqscan = off
-SET trace_notify = off AS $$
+CREATE OR REPLACE FUNCTION guardwire.apply_singly(held_term bigint, most integer, notifies boolean DEFAULT true)
+RETURNS guardwire.batch_result LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET jit = off
+SET enable_seqscan = off SET trace_notify = off AS $$
 DECLARE
     taken guardwire.inbox[];
     changed guardwire.change[] := '{}';
@@ -62,12 +63,13 @@ BEGIN
             VALUES (r.nth, r.account, r.source, r.operation, r.new_row, r.old_row, r.xid, r.arrived_at, SQLSTATE, left(SQLERRM, 500));
         END;
     END LOOP;
-    RETURN guardwire.finish_batch(taken, changed, failed);
+    RETURN guardwire.finish_batch(taken, changed, failed, notifies);
 END
 $$;
 
-CREATE OR REPLACE FUNCTION guardwire.finish_batch(taken guardwire.inbox[], changed guardwire.change[], failed integer)
-RETURNS guardwire.batch_result LANGUAGE plpgsql AS $$
+CREATE OR REPLACE FUNCTION guardwire.finish_batch(
+    taken guardwire.inbox[], changed guardwire.change[], failed integer, notifies boolean
+) RETURNS guardwire.batch_result LANGUAGE plpgsql AS $$
 DECLARE
     result guardwire.batch_result;
 BEGIN
@@ -75,7 +77,9 @@ BEGIN
     result.set_aside := failed;
     SELECT min(r.arrived_at) INTO result.oldest_arrived_at FROM unnest(taken) AS r;
     IF cardinality(changed) > 0 THEN
-        PERFORM guardwire.publish(changed);
+        IF notifies THEN
+            PERFORM guardwire.publish(changed);
+        END IF;
         SELECT array_agg(c.account), array_agg(c.revision), array_agg(c.delta)
         INTO result.accounts, result.revisions, result.deltas FROM unnest(changed) AS c;
     END IF;

@@ -10,7 +10,8 @@ GRANT UPDATE ON guardwire.epoch TO guardwire_server;
 GRANT INSERT, DELETE, UPDATE (undone_at, transaction_id) ON guardwire.revocations TO guardwire_server;
 GRANT EXECUTE ON FUNCTION
     guardwire.take_lease(text, double precision), guardwire.renew_lease(bigint, double precision),
-    guardwire.release_lease(bigint), guardwire.apply(bigint, integer), guardwire.apply_singly(bigint, integer),
+    guardwire.release_lease(bigint), guardwire.apply(bigint, integer, boolean),
+    guardwire.apply_singly(bigint, integer, boolean),
     guardwire.waiting_accounts(uuid[], pg_snapshot), guardwire.inbox_status(), guardwire.check_surroundings(),
     guardwire.housekeep(), guardwire.prune(integer),
     guardwire.list_accounts(), guardwire.copy_reference(), guardwire.backfill_next(), guardwire.unready(uuid),
