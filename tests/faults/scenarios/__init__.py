@@ -14,6 +14,7 @@ from tests.faults.scenarios import (
     network,
     nodes,
     postgres,
+    relay,
     site,
     thousands,
 )
@@ -38,6 +39,9 @@ ALL: Final[list[tuple[str, Callable[[Stage], Awaitable[None]], bool]]] = [
     ("applier: a backlog of 100,000 rows", appliers.backlog, False),
     ("applier: transactions that stay open for an hour", appliers.long_transactions, False),
     ("applier: a night without nodes", appliers.night, False),
+    ("relay: kill -9 of the applier, twice", relay.applier_killed, False),
+    ("relay: Redis stopped, and back empty", relay.redis_gone, False),
+    ("relay: Redis SIGSTOP, and back", relay.redis_stopped, False),
     ("network: slow", network.slow, False),
     ("network: everything cut, three times", network.cut, True),
     ("network: half-open both ways", network.half_open, False),

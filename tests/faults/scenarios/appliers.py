@@ -67,14 +67,14 @@ _SILENT: Final = "SELECT count(*) FROM guardwire.accounts WHERE user_id = ANY ($
 async def killed(stage: Stage) -> None:
     """Kill the applier's node with SIGKILL three times, at random points of its work."""
     stage.leases_may_run_out = True
-    bound = await _bound(stage)
+    bound = await bound_of(stage)
     slowest, codes = 0.0, []
     for _ in range(_KILLS):
         await stage.watch(_BEFORE_SECONDS + stage.random.random())
         victim, term = await stage.ground.leader()
-        at_us = await _now_us(stage)
+        at_us = await now_us(stage)
         codes.append(await victim.node.kill())
-        slowest = max(slowest, await _another_applies(stage, term, at_us))
+        slowest = max(slowest, await another_applies(stage, term, at_us))
         await victim.node.start()
         await stage.crowd.until_all_fresh()
     stage.healed()
@@ -108,15 +108,15 @@ async def stopped_in_batch(stage: Stage) -> None:
 
 async def _frozen(stage: Stage, freeze: Callable[[Site], Awaitable[None]]) -> None:
     stage.leases_may_run_out = True
-    bound = await _bound(stage)
+    bound = await bound_of(stage)
     victim, term = await stage.ground.leader()
     await _send_away(stage, victim)
-    at_us = await _now_us(stage)
+    at_us = await now_us(stage)
     await freeze(victim)
     try:
         await stage.until(lambda: _is_stopped(victim), seconds=10)
         state = victim.node.state
-        stage.figure("another applies", await _another_applies(stage, term, at_us), bound)
+        stage.figure("another applies", await another_applies(stage, term, at_us), bound)
         refused = await _refusal(stage, term)
         await stage.watch(_FROZEN_SECONDS)
         _, later = await stage.ground.leader()
@@ -137,13 +137,13 @@ async def _frozen(stage: Stage, freeze: Callable[[Site], Awaitable[None]]) -> No
 
 async def cut_off(stage: Stage) -> None:
     """Make the applier's connection to PostgreSQL silent, so that neither end notices."""
-    bound = await _bound(stage)
+    bound = await bound_of(stage)
     await stage.watch(_BEFORE_SECONDS)
     victim, term = await stage.ground.leader()
-    at_us = await _now_us(stage)
+    at_us = await now_us(stage)
     victim.listener.go_silent("up", "down")
     carried = victim.listener.carried_bytes
-    replaced = await _another_applies(stage, term, at_us)
+    replaced = await another_applies(stage, term, at_us)
     await stage.watch(_FROZEN_SECONDS)
     still = victim.listener.carried_bytes
     victim.listener.go_silent()
@@ -157,7 +157,7 @@ async def cut_off(stage: Stage) -> None:
 
 async def terminated(stage: Stage) -> None:
     """End the applier's backend with pg_terminate_backend, twenty times in three seconds."""
-    await _bound(stage)
+    await bound_of(stage)
     await stage.watch(_BEFORE_SECONDS)
     ended = 0
     _, term = await stage.ground.leader()
@@ -306,18 +306,18 @@ async def _writer(stage: Stage, owner: Any) -> Any:
         yield transaction, row
 
 
-async def _bound(stage: Stage) -> float:
+async def bound_of(stage: Stage) -> float:
     """Set how long a change of appliers may take here, and how long it may mislead a client."""
     stage.misled_seconds = _REPLACED_SECONDS * await slowness_of_a_process()
     return stage.misled_seconds
 
 
-async def _now_us(stage: Stage) -> int:
+async def now_us(stage: Stage) -> int:
     async with stage.ground.connection() as connection:
         return int(await connection.fetchval(_NOW))
 
 
-async def _another_applies(stage: Stage, term: int, at_us: int) -> float:
+async def another_applies(stage: Stage, term: int, at_us: int) -> float:
     """Seconds until rows of the platform's accounts were applied in a later term than ``term``."""
     users = [owner.user_id for owner in stage.platform.owners]
     began = time.monotonic()
