@@ -30,6 +30,7 @@ from tests.benchmarks.figures import (
     peer,
     polling,
     push,
+    relay,
     rest,
     size,
 )
@@ -50,6 +51,9 @@ FIGURES: Final[Mapping[str, Measure]] = {
     "peer": peer.measure,
     "polling": polling.measure,
     "nodes": nodes.measure,
+    "relay": relay.measure,
+    "scaling": relay.measure_scaling,
+    "followed": relay.measure_loops,
     "evaluation": evaluation.measure,
     "idle": idle.measure,
 }

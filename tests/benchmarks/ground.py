@@ -92,14 +92,20 @@ class Ground:
         key = DevelopmentKey(self.secret)
         return [key.issue(user) for user in users]
 
-    def node(self, *, counts_statements: bool = False) -> AbstractAsyncContextManager[Child]:
-        """The real server. It counts the rows that it applies, or its statements, which costs it a little."""
+    def node(
+        self, *, counts_statements: bool = False, counts_reads: bool = False, fanout: str = "direct"
+    ) -> AbstractAsyncContextManager[Child]:
+        """The real server. It counts the rows that it applies, its statements, which costs it a little, or its reads of
+        accounts.
+        """
         return child(
             "node",
             database_url=self.database_url,
             redis_url=self.redis_url,
             secret=self.secret,
             counts_statements=counts_statements,
+            counts_reads=counts_reads,
+            fanout=fanout,
         )
 
     def floor(self, notify_channel: str = "floor") -> AbstractAsyncContextManager[Child]:

@@ -18,7 +18,7 @@ from tests.benchmarks.statements import Statements
 async def _serve() -> None:
     values = given()
     statements = Statements()
-    counts_statements = values.pop("counts_statements")
+    counts_statements, counts_reads = values.pop("counts_statements"), values.pop("counts_reads")
     if counts_statements:
         statements.watch()
     key = DevelopmentKey(values.pop("secret"))
@@ -26,12 +26,9 @@ async def _serve() -> None:
     server = server_for(settings, development=Development(key=key), signals=False)
     collect_garbage_seldom()
     async with server.running():
-        announce(server.port, lambda: statements.count if counts_statements else _applied_rows())
+        count = METRICS.evaluation_batches if counts_reads else METRICS.applied_rows
+        announce(server.port, lambda: statements.count if counts_statements else int(count.get()))
         await asyncio.Event().wait()
-
-
-def _applied_rows() -> int:
-    return int(METRICS.applied_rows.get())
 
 
 if __name__ == "__main__":
