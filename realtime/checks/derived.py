@@ -17,6 +17,8 @@ MOST_WAIT_SECONDS: Final = 10.0
 _HALF_HOUR_SECONDS: Final = 1800.0
 #: The number of rows of guardwire.ignored_rows that are examined.
 _MOST_IGNORED: Final = 100_000
+#: When no row was ignored for so long, the platform no longer writes such rows.
+_OVER_SECONDS: Final = 3600.0
 _NAMED: Final = 5
 _IGNORED_BECAUSE: Final = {
     "user": "user_id names no account",
@@ -35,6 +37,7 @@ LIMIT 10000
 """
 _IGNORED: Final = """
 SELECT i.source, i.reason, count(*) AS rows, count(DISTINCT i.user_id) AS accounts, max(i.noted_at) AS latest,
+       max(i.noted_at) > clock_timestamp() - make_interval(secs => $2) AS goes_on,
        (array_agg(i.row_key ORDER BY i.noted_at DESC))[1] AS example
 FROM (SELECT * FROM guardwire.ignored_rows ORDER BY noted_at DESC LIMIT $1) AS i
 GROUP BY i.source, i.reason ORDER BY i.source, i.reason
@@ -112,16 +115,17 @@ async def applier(connection: Any) -> list[Finding]:
 
 
 async def ignored(connection: Any) -> list[Finding]:
-    """Rows of the last days that could not be used, with the reason."""
+    """Rows of the last days that could not be used, with the reason: a note when the last one is over an hour old."""
     found = []
-    for row in await connection.fetch(_IGNORED, _MOST_IGNORED):
+    for row in await connection.fetch(_IGNORED, _MOST_IGNORED, _OVER_SECONDS):
         table, because = _TABLE_OF[row["source"]], _IGNORED_BECAUSE[row["reason"]]
         last = f"the last at {row['latest'].astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
         sentence = f"{row['rows']:,} rows of public.{table} were ignored, because {because}; {last}"
         remedy = (
             f"SELECT * FROM public.{table} WHERE id = {literal(row['example'])};" if row["example"] else ""
         )
-        found.append(problem("ignored", table, sentence, remedy))
+        level = problem if row["goes_on"] else note
+        found.append(level("ignored", table, sentence, remedy))
     return found
 
 

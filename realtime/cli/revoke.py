@@ -78,7 +78,10 @@ async def _revoke(
 
 async def _list(read: Settings) -> None:
     async with _revocations(read) as revocations:
-        for each in await revocations.list_in_force():
+        in_force = await revocations.list_in_force()
+        if not in_force:
+            report_progress("no revocation is in force")
+        for each in in_force:
             reason = "".join(character for character in each.reason if character.isprintable())
             note = f"  ({reason})" if reason else ""
             print(f"{_format_time(each.revoked_at)}  {_subject(each)}: {_effect(each)}{note}")

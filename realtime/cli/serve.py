@@ -10,6 +10,7 @@ from typing import Annotated
 
 import typer
 
+from guardwire import __version__
 from realtime import logs, settings
 from realtime.cli.process import allow_many_connections, check_port, collect_garbage_seldom
 from realtime.errors import ConfigurationError
@@ -54,6 +55,9 @@ def serve(
     for warning in settings.ignored(os.environ):
         log.warning(warning)
     server = app.server_for(read)
+    log.info(
+        "Guardwire %s starts, and listens on port %d of %s", __version__, read.port, ", ".join(read.hosts)
+    )
     collect_garbage_seldom()
     server.run()
 

@@ -349,6 +349,10 @@ async def test_values_that_cannot_be_used_are_counted(writer: DatabaseWriter, mi
     assert ["mt5_position_id is no ticket" in each.sentence for each in ignored] == [True, False]
     for each in ignored:
         assert await writer.connection.fetchval(f"SELECT count(*) FROM ({each.remedy.rstrip(';')}) AS o") == 1
+    assert {each.level for each in ignored} == {"problem"}
+    await writer.execute("UPDATE guardwire.ignored_rows SET noted_at = noted_at - interval '61 minutes'")
+    later = [each for each in await findings(migrated_url) if each.check == "ignored"]
+    assert [each.level for each in later] == ["note"] * len(ignored)
 
 
 async def test_a_log_without_a_matched_position_lists_nothing(

@@ -96,6 +96,8 @@ async def test_revocations_are_listed_and_undone(guardwire: Guardwire, migrated_
         done = guardwire("revoke", *words, DATABASE_URL=migrated_url)
         return done.returncode, done.stdout, done.stderr
 
+    _, nothing, progress = run("--list")
+    assert (nothing, "no revocation is in force" in progress) == ("", True)
     run("--user", user)
     run("--user", user, "--until", "2030-01-01", "--reason", "left the desk")
     run("--user", other)

@@ -12,6 +12,7 @@ import subprocess
 import httpx
 import pytest
 
+from guardwire import __version__
 from tests.cli.conftest import ROOT, Guardwire, command, environment
 from tests.waiting import wait_until
 
@@ -66,7 +67,11 @@ def test_it_serves_until_a_signal_ends_it(migrated_url: str, redis_url: str, num
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
     server = subprocess.Popen(
-        command("serve", "--port", str(port)), env=environment(**settings(migrated_url, redis_url)), cwd=ROOT
+        command("serve", "--port", str(port)),
+        env=environment(**settings(migrated_url, redis_url)),
+        cwd=ROOT,
+        stderr=subprocess.PIPE,
+        text=True,
     )
     try:
         with httpx.Client(base_url=f"http://127.0.0.1:{port}") as client:
@@ -82,7 +87,9 @@ def test_it_serves_until_a_signal_ends_it(migrated_url: str, redis_url: str, num
             assert client.get("/api/v1/guards/status").status_code == 401
             assert client.get("/demo/token").status_code == 404
         server.send_signal(number)
-        assert server.wait(15) in (0, -number, 130)
+        _, lines = server.communicate(timeout=15)
+        assert server.returncode in (0, -number, 130)
+        assert f"Guardwire {__version__} starts, and listens on port {port} of 127.0.0.1" in lines
     finally:
         server.kill()
         server.wait()
