@@ -18,9 +18,9 @@ demo: venv ## a trading dashboard that moves, on real servers (GUARDWIRE_PORT, G
 install: VENV_FOR = --production
 install: venv ## .venv with what a node needs and nothing else, and the command .venv/bin/guardwire
 
-# Three processes, because tests mostly wait; each process has servers of its own.
+# More processes than cores, because tests mostly wait; each process has servers of its own.
 test: venv ## every test, on real PostgreSQL and Redis; TESTS="tests/auth -k name" picks some
-	@exec $(RUN) pytest $(or $(TESTS),--numprocesses 3 --dist worksteal)
+	@exec $(RUN) pytest $(or $(TESTS),--numprocesses 4 --dist worksteal)
 
 faults: venv ## faults injected into real servers, with every promise checked; SEED=7 repeats a run, ONLY=Redis picks some
 	@exec $(RUN) tests.faults $(if $(SEED),--seed $(SEED)) $(if $(ONLY),--only "$(ONLY)")

@@ -36,7 +36,7 @@ MOST_ROWS = st.sampled_from([3, 12, 10_000])
 
 @pytest.mark.timeout(300)
 def test_a_history_that_was_applied_is_not_called_different(history_runner: HistoryRunner) -> None:
-    @examples(40)
+    @examples(15)
     @given(histories, MOST_ROWS)
     def holds_for(history: list[Transaction], most_rows: int) -> None:
         history_runner.runner.run(_audit(history_runner, history, most_rows))
@@ -46,7 +46,7 @@ def test_a_history_that_was_applied_is_not_called_different(history_runner: Hist
 
 @pytest.mark.timeout(300)
 def test_a_history_whose_rows_wait_is_not_called_different(history_runner: HistoryRunner) -> None:
-    @examples(25)
+    @examples(10)
     @given(histories, MOST_ROWS)
     def holds_for(history: list[Transaction], most_rows: int) -> None:
         history_runner.runner.run(_audit_while_rows_wait(history_runner, history, most_rows))
@@ -56,7 +56,7 @@ def test_a_history_whose_rows_wait_is_not_called_different(history_runner: Histo
 
 @pytest.mark.timeout(300)
 def test_a_history_of_which_rows_were_removed_is_not_called_different(history_runner: HistoryRunner) -> None:
-    @examples(40)
+    @examples(15)
     @given(histories, MOST_ROWS, st.sets(st.integers(0, 15), min_size=1))
     def holds_for(history: list[Transaction], most_rows: int, removed: set[int]) -> None:
         history_runner.runner.run(_remove(history_runner, history, most_rows, removed))
@@ -68,7 +68,7 @@ def test_a_history_of_which_rows_were_removed_is_not_called_different(history_ru
 def test_a_rebuilt_history_and_one_without_arrivals_are_not_called_different(
     history_runner: HistoryRunner,
 ) -> None:
-    @examples(25)
+    @examples(10)
     @given(histories, st.booleans())
     def holds_for(history: list[Transaction], rebuilt: bool) -> None:
         history_runner.runner.run(_forget(history_runner, history, rebuilt=rebuilt))

@@ -25,7 +25,7 @@ CREATE TABLE equity_snapshots (
     id uuid PRIMARY KEY DEFAULT gen_random_uuid(), user_id uuid, equity numeric, balance numeric, currency text,
     cash_flow numeric, created_at timestamptz DEFAULT now()
 );
-INSERT INTO equity_snapshots (user_id, equity) SELECT gen_random_uuid(), 1 FROM generate_series(1, 3000);
+INSERT INTO equity_snapshots (user_id, equity) SELECT md5((n % 30)::text)::uuid, 1 FROM generate_series(1, 3000) AS n;
 ANALYZE equity_snapshots;
 """
 

@@ -28,7 +28,7 @@ from tests.end_to_end import tables
 from tests.end_to_end.node import Node, node
 from tests.end_to_end.ordinary import equity, row
 
-STEPS = 160
+STEPS = 80
 #: Positions that move at once while nobody reads.
 CROWDED = 60
 

@@ -16,7 +16,7 @@ from tests.end_to_end.statements import InsertEquity, InsertLog, InsertRate, Set
 
 @pytest.mark.timeout(300)
 def test_the_evaluated_state_is_the_oracles(history_runner: HistoryRunner) -> None:
-    @examples(120)
+    @examples(50)
     @given(histories)
     def whatever_is_committed(history: list[Transaction]) -> None:
         history_runner.judge(history)

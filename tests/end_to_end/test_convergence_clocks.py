@@ -132,7 +132,7 @@ def runner(migrated_url: str) -> Iterator[HistoryRunner]:
 
 @pytest.mark.timeout(300)
 def test_clocks_that_are_ahead_behind_or_step(runner: HistoryRunner) -> None:
-    @examples(80)
+    @examples(30)
     @given(_histories(_sync | _sync | _equity | _trigger))
     def whatever_the_clock_shows(history: list[Transaction]) -> None:
         runner.judge(history)
@@ -142,7 +142,7 @@ def test_clocks_that_are_ahead_behind_or_step(runner: HistoryRunner) -> None:
 
 @pytest.mark.timeout(300)
 def test_accounts_of_such_clocks_that_are_rebuilt_are_as_they_were(runner: HistoryRunner) -> None:
-    @examples(60)
+    @examples(25)
     @given(_histories(_sync | _sync | _equity | _trigger))
     def whatever_the_clock_showed(history: list[Transaction]) -> None:
         without_looks = [each for each in history if not isinstance(each.statements[0], Housekeeping)]
@@ -162,7 +162,7 @@ async def _rebuilt(runner: HistoryRunner, history: list[Transaction]) -> None:
 
 @pytest.mark.timeout(300)
 def test_symbols_in_any_spelling_and_decoration(runner: HistoryRunner) -> None:
-    @examples(40)
+    @examples(20)
     @given(_histories(_symbol_row))
     def however_they_are_written(history: list[Transaction]) -> None:
         runner.judge(history)
@@ -174,7 +174,7 @@ def test_symbols_in_any_spelling_and_decoration(runner: HistoryRunner) -> None:
 def test_rates_of_a_clock_that_is_off(runner: HistoryRunner) -> None:
     rates = st.tuples(st.sampled_from([(0, 1), (0, 1), (1, 0)]), st.decimals("0.1", 9, places=2))
 
-    @examples(40)
+    @examples(20)
     @given(_phases(rates, 6))
     def whatever_the_clock_shows(drawn: list[Any]) -> None:
         row = {

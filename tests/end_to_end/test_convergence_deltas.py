@@ -57,7 +57,7 @@ class Follower:
 def test_the_state_that_deltas_lead_to_is_the_state_that_a_read_shows(history_runner: HistoryRunner) -> None:
     followed = 0
 
-    @examples(40)
+    @examples(20)
     @given(histories)
     def whatever_was_committed(history: list[Transaction]) -> None:
         nonlocal followed

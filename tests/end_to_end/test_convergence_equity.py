@@ -86,7 +86,7 @@ def runner(migrated_url: str) -> Iterator[HistoryRunner]:
 
 @pytest.mark.timeout(300)
 def test_equity_that_is_corrected_and_peaks_that_are_reset(runner: HistoryRunner) -> None:
-    @examples(80)
+    @examples(30)
     @given(_histories(_inserts(_rows), _inserts(_rows), _corrections, _past_resets))
     def whatever_is_corrected(history: list[Transaction]) -> None:
         runner.judge(history)
@@ -96,7 +96,7 @@ def test_equity_that_is_corrected_and_peaks_that_are_reset(runner: HistoryRunner
 
 @pytest.mark.timeout(300)
 def test_equity_that_is_pruned_and_peaks_that_are_reset(runner: HistoryRunner) -> None:
-    @examples(60)
+    @examples(25)
     @given(_histories(_inserts(_rows), _inserts(_rows), _removals, _resets))
     def whatever_is_removed(history: list[Transaction]) -> None:
         runner.judge(history)
@@ -106,7 +106,7 @@ def test_equity_that_is_pruned_and_peaks_that_are_reset(runner: HistoryRunner) -
 
 @pytest.mark.timeout(300)
 def test_equity_that_is_corrected_and_pruned_is_not_called_different(runner: HistoryRunner) -> None:
-    @examples(60)
+    @examples(25)
     @given(_histories(_inserts(_rows), _inserts(_rows), _corrections, _removals, _past_resets))
     def whatever_is_done(history: list[Transaction]) -> None:
         runner.runner.run(_audit(runner, history))

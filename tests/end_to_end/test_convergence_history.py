@@ -68,7 +68,7 @@ inserted_only: st.SearchStrategy[list[Transaction]] = histories_before_a_node.ma
 
 @pytest.mark.timeout(300)
 def test_an_account_that_is_rebuilt_is_as_it_was(history_runner: HistoryRunner) -> None:
-    @examples(40)
+    @examples(15)
     @given(inserted_only)
     def whatever_was_committed(history: list[Transaction]) -> None:
         history_runner.runner.run(_rebuild(history_runner, history))
@@ -87,7 +87,7 @@ async def _rebuild(history_runner: HistoryRunner, history: list[Transaction]) ->
 def test_an_account_whose_history_nobody_watched_is_read_by_the_times_of_its_rows(
     history_runner: HistoryRunner,
 ) -> None:
-    @examples(40)
+    @examples(15)
     @given(inserted_only.map(_without_timeless_rows))
     def whatever_was_committed(history: list[Transaction]) -> None:
         history_runner.runner.run(_backfill(history_runner, history))

@@ -80,7 +80,7 @@ def ledger(migrated_url: str) -> Iterator[Ledger]:
 
 @pytest.mark.timeout(300)
 def test_profit_is_converted_and_summed_as_in_decimal_arithmetic(ledger: Ledger) -> None:
-    @examples(150)
+    @examples(60)
     @given(st.lists(amounts, min_size=1, max_size=8), rates, st.booleans(), balances)
     @example([Decimal("0.015")], Decimal(3), True, Decimal(800))
     @example([Decimal("1.00")], Decimal(1), False, Decimal(800))  # 0.125 %

@@ -139,7 +139,7 @@ def stage(migrated_url: str, redis_url: str) -> Iterator[Stage]:
 
 @pytest.mark.timeout(300)
 def test_everybody_who_looks_ends_up_with_what_the_oracle_says(stage: Stage) -> None:
-    @examples(40)
+    @examples(15)
     @given(histories_before_a_node.map(_with_patience))
     def whatever_is_committed(history: list[Transaction]) -> None:
         stage.runner.run(stage.play(history))

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import signal
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,8 +17,12 @@ import pytest
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
+from realtime.embedded import EmbeddedServers
 from tests.auth.issuer import USER, secret_token
+from tests.data_folders import open_folder
+from tests.databases import Databases
 from tests.feed.node import sync
+from tests.logical_redis import LogicalRedis
 from tests.operations.proxy import CONFIGURATIONS, Proxy, program, proxy
 from tests.operations.rolling import FRESH_WITHIN_SECONDS, SPREAD_WITHIN_SECONDS, rolling_restart
 from tests.operations.server_process import ServerProcess, server_process
@@ -36,30 +41,65 @@ class Site:
     front: Proxy
     nodes: tuple[ServerProcess, ServerProcess]
     kind: str
+    database_url: str
 
     @property
     def stream_url(self) -> str:
         return self.front.url.replace("http", "ws", 1) + "/ws"
 
 
+@pytest.fixture(scope="module")
+def lasting(
+    servers: EmbeddedServers, databases: Databases, migrated_template: str
+) -> Iterator[tuple[str, ServerProcess, ServerProcess]]:
+    """A database and two nodes that no test ends; the nodes keep their connections between tests."""
+    database_url, redis = databases.make(like=migrated_template), LogicalRedis(servers.redis_url)
+    redis.empty()
+    with open_folder() as folder, asyncio.Runner() as runner:
+        stack = contextlib.AsyncExitStack()
+        start = (database_url, redis.url, folder, VARIABLES)
+        one, two = [runner.run(stack.enter_async_context(server_process(*start))) for _ in range(2)]
+        yield database_url, one, two
+        runner.run(stack.aclose())
+    redis.release()
+    databases.drop(database_url)
+
+
 @pytest.fixture(params=list(CONFIGURATIONS))
-async def site(
+def site(
+    request: pytest.FixtureRequest, lasting: tuple[str, ServerProcess, ServerProcess], empty_folder: Path
+) -> Iterator[Site]:
+    database_url, one, two = lasting
+    with front(request.param, one, two, empty_folder) as proxy_of_both:
+        yield Site(proxy_of_both, (one, two), request.param, database_url)
+
+
+@pytest.fixture(params=list(CONFIGURATIONS))
+async def mortal_site(
     request: pytest.FixtureRequest, migrated_url: str, redis_url: str, empty_folder: Path
 ) -> AsyncIterator[Site]:
-    program(request.param)
+    """A site with nodes of its own."""
     start = (migrated_url, redis_url, empty_folder, VARIABLES)
     async with server_process(*start) as one, server_process(*start) as two:
-        nodes = [node.url.removeprefix("http://") for node in (one, two)]
-        with proxy(empty_folder, *nodes, kind=request.param, seconds=QUICK) as front:
-            yield Site(front, (one, two), request.param)
+        with front(request.param, one, two, empty_folder) as proxy_of_both:
+            yield Site(proxy_of_both, (one, two), request.param, migrated_url)
+
+
+@contextlib.contextmanager
+def front(kind: str, one: ServerProcess, two: ServerProcess, folder: Path) -> Iterator[Proxy]:
+    """The proxy ``kind`` in front of two nodes; skips the test where there is none."""
+    program(kind)
+    nodes = [node.url.removeprefix("http://") for node in (one, two)]
+    with proxy(folder, *nodes, kind=kind, seconds=QUICK) as started:
+        yield started
 
 
 def bearer() -> dict[str, str]:
     return {"Authorization": f"Bearer {secret_token()}"}
 
 
-async def test_events_pass_as_they_come(site: Site, migrated_url: str) -> None:
-    database = await asyncpg.connect(migrated_url)
+async def test_events_pass_as_they_come(site: Site) -> None:
+    database = await asyncpg.connect(site.database_url)
     async with (
         httpx.AsyncClient(base_url=site.front.url, headers=bearer(), timeout=20) as client,
         client.stream("GET", "/api/v1/stream") as stream,
@@ -67,9 +107,11 @@ async def test_events_pass_as_they_come(site: Site, migrated_url: str) -> None:
         lines = (line async for line in stream.aiter_lines() if line.startswith("data: "))
         assert json.loads((await anext(lines)).removeprefix("data: "))["type"] == "welcome"
         assert json.loads((await anext(lines)).removeprefix("data: "))["type"] == "snapshot"
+        # The proxies share the account, and an equal price would be no change.
+        price = 1900 + list(CONFIGURATIONS).index(site.kind) + 0.5
         written = time.monotonic()
-        await sync(database, USER, price=1999.5, is_applied=False)
-        while "1999.5" not in await anext(lines):
+        await sync(database, USER, price=price, is_applied=False)
+        while str(price) not in await anext(lines):
             pass
         assert time.monotonic() - written < AT_ONCE_SECONDS
     await database.close()
@@ -122,16 +164,16 @@ async def test_the_proxy_logs_no_query_string(site: Site) -> None:
     assert "zqxsecretzqx" not in site.front.log.read_text("utf-8")
 
 
-async def test_nobody_is_turned_away_while_a_node_leaves(site: Site) -> None:
+async def test_nobody_is_turned_away_while_a_node_leaves(mortal_site: Site) -> None:
     """Until the process has ended, each new client gets the other node, or an answer to come back."""
-    going, _ = site.nodes
+    going, _ = mortal_site.nodes
     going.process.send_signal(signal.SIGTERM)
     ended, welcomed = asyncio.create_task(going.process.wait()), 0
-    async with httpx.AsyncClient(base_url=site.front.url) as client:
+    async with httpx.AsyncClient(base_url=mortal_site.front.url) as client:
         while not ended.done() or welcomed < 10:
-            welcomed += await is_welcome(site)
+            welcomed += await is_welcome(mortal_site)
             status = (await client.get("/api/v1/guards/status", headers=bearer())).status_code
-            assert status == 200 or (status == 503 and site.kind in PASSES_503_ON)
+            assert status == 200 or (status == 503 and mortal_site.kind in PASSES_503_ON)
 
 
 #: Proxies that look for nodes that leave, and may be late by a request.

@@ -23,9 +23,9 @@ from tests.queries.conftest import Connect
 from tests.queries.database_writer import DatabaseWriter, connected
 from tests.queries.test_lease import renew
 
-ROWS = 50_000
+ROWS = 10_000
 OTHERS = 200
-IDLE = 20_000
+IDLE = 10_000
 #: Tables that grow; a scan of one is what these tests are there to find.
 LARGE = {
     "reconciliation_logs",
@@ -176,7 +176,7 @@ async def test_housekeeping_with_nothing_due_scans_nothing(crowded_url: str) -> 
 async def test_reading_a_position_by_an_id_scans_nothing(crowded_url: str) -> None:
     async with connected(crowded_url) as connection:
         row = await connection.fetchval(
-            "SELECT id FROM reconciliation_logs WHERE user_id = $1 OFFSET 30000 LIMIT 1", HEAVY
+            "SELECT id FROM reconciliation_logs WHERE user_id = $1 OFFSET 5000 LIMIT 1", HEAVY
         )
     engine = create_async_engine(driver_url(crowded_url))
 
@@ -267,7 +267,7 @@ async def pages_of_an_append(url: str) -> tuple[int, int]:
     return min(written for written, _ in counted), min(applied for _, applied in counted)
 
 
-async def test_an_append_touches_as_much_after_50000_rows_as_after_none(
+async def test_an_append_touches_as_much_after_10000_rows_as_after_none(
     crowded_url: str, migrated_url: str
 ) -> None:
     few, many = await pages_of_an_append(migrated_url), await pages_of_an_append(crowded_url)

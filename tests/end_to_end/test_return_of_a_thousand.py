@@ -20,7 +20,8 @@ from tests.end_to_end.node_process import NodeProcess, node_process
 from tests.inbox import wait_for_empty_inbox
 from tests.machine import slowness
 
-CLIENTS: Final = 5_000
+#: `make faults` has 5,000.
+CLIENTS: Final = 1_000
 POSITIONS: Final = 3
 #: Accounts that change while no client is connected.
 CHANGED: Final = 200
@@ -31,7 +32,7 @@ _OTHER_FILES: Final = 500
 
 @pytest.mark.fault
 @pytest.mark.timeout(240)
-async def test_five_thousand_clients_that_come_back_at_once_are_fresh_within_seconds_for_one_read_each(
+async def test_a_thousand_clients_that_come_back_at_once_are_fresh_within_seconds_for_one_read_each(
     migrated_url: str, redis_url: str
 ) -> None:
     _, most_files = resource.getrlimit(resource.RLIMIT_NOFILE)
