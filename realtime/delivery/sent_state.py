@@ -107,7 +107,7 @@ class SentState:
         if newest is held or newest.revision <= held.revision:
             return None
         patch = newest.patch_from(held, self.channels)
-        self._accept(newest)
+        self.snapshot = newest
         if patch == _EMPTY_PATCH:
             return None
         return self._update(newest, fresh, patch)
