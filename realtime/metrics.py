@@ -251,6 +251,10 @@ class Metrics:
         )
         self.redis_up = Gauge("guardwire_redis_up", "1 while Redis takes writes; 0 also where none is used.")
         self.redis_configured = Gauge("guardwire_redis_configured", "1 where this node is to use Redis.")
+        self.redis_slots_lost = Gauge(
+            "guardwire_redis_slots_lost",
+            "Slots of a Redis Cluster that no server serves; their accounts are not remembered.",
+        )
 
     def _count_inbox(self) -> None:
         """The applier's work; every process has these, and some move in the applier alone."""

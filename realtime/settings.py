@@ -16,6 +16,7 @@ import msgspec
 
 from realtime.database_url import refused_parameters, without_parameters_of_libpq
 from realtime.errors import ConfigurationError
+from realtime.redis_url import read_redis_url
 
 Port = Annotated[int, msgspec.Meta(ge=0, le=65535)]
 Seconds = Annotated[float, msgspec.Meta(gt=0, le=86_400)]
@@ -105,7 +106,7 @@ SETTINGS: Final[Mapping[str, Setting]] = {
     "listen_database_url": Setting("LISTEN_DATABASE_URL", "direct connection for LISTEN where DATABASE_URL goes through a pooler; default DATABASE_URL"),
     "database_pooled": Setting("DATABASE_POOLED", "`1` when DATABASE_URL is a transaction pooler such as pgbouncer: no prepared statements are kept"),
     "database_pool_size": Setting("GUARDWIRE_DATABASE_POOL_SIZE", "connections to PostgreSQL besides the listener's"),
-    "redis_url": Setting("REDIS_URL", "Redis or Valkey, `redis://host:port/db`; without it snapshots are kept in memory only"),
+    "redis_url": Setting("REDIS_URL", "Redis or Valkey, `redis://host:port/db`, a [Redis Cluster](#redis), `redis+cluster://host:port,host:port`, or Sentinel, `redis+sentinel://host:port,host:port/SERVICE/DB`; without it snapshots are kept in memory only"),
     "fanout": Setting("GUARDWIRE_FANOUT", "how changes reach the nodes: `direct` (default), by PostgreSQL's NOTIFY to every node, or `relay`, by [channels of Redis](#many-nodes) to the nodes that watch the account; needs REDIS_URL"),
     "host": Setting("GUARDWIRE_HOST", "address to listen on, or several, comma-separated (`127.0.0.1,::1`)"),
     "port": Setting("GUARDWIRE_PORT", "port to listen on; 0 takes a free one"),
@@ -209,7 +210,7 @@ def check_production(settings: Settings) -> None:
         )
     for name in ("database_url", "listen_database_url"):
         problems += _url_problems(name, getattr(settings, name), ("postgresql", "postgres"))
-    problems += _url_problems("redis_url", settings.redis_url, ("redis", "rediss", "unix"))
+    problems += _redis_problems(settings.redis_url)
     problems += fanout_problems(settings)
     for name in ("jwks_url", "watchdog_url"):
         problems += _url_problems(name, getattr(settings, name), ("https", "http"))
@@ -229,10 +230,17 @@ def check_production(settings: Settings) -> None:
 
 
 def fanout_problems(settings: Settings) -> list[str]:
-    """The problem of a relay without Redis, if there is one."""
-    if settings.fanout == "relay" and not settings.redis_url:
+    """The problem of a relay without Redis or with several servers of it, if there is one."""
+    if settings.fanout != "relay":
+        return []
+    if not settings.redis_url:
         return ["GUARDWIRE_FANOUT is relay, and REDIS_URL is not set: the relay publishes to Redis."]
-    return []
+    if _redis_problems(settings.redis_url) or read_redis_url(settings.redis_url).kind == "server":
+        return []
+    return [
+        "GUARDWIRE_FANOUT is relay, and REDIS_URL names a Redis Cluster or Sentinel: the relay needs one address, redis://host:port/db."
+        " Give that of a single server or of a proxy that leads to the primary, or set GUARDWIRE_FANOUT=direct."
+    ]
 
 
 def _proxy_problems(proxies: tuple[str, ...]) -> list[str]:
@@ -245,6 +253,15 @@ def _proxy_problems(proxies: tuple[str, ...]) -> list[str]:
                 f"GUARDWIRE_TRUSTED_PROXIES holds {proxy!r}, which is no address and no network such as 10.0.0.0/8."
             )
     return problems
+
+
+def _redis_problems(url: str) -> list[str]:
+    try:
+        if url:
+            read_redis_url(url)
+    except ValueError as error:
+        return [f"{SETTINGS['redis_url'].variable} {error}."]
+    return []
 
 
 def _url_problems(name: str, url: str, schemes: tuple[str, ...]) -> list[str]:

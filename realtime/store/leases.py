@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Mapping
-from importlib import resources
-from typing import Any, Final, Literal
+from typing import Final, Literal
 from uuid import UUID
 
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
+
+from realtime.store.script import Script
 
 log = logging.getLogger(__name__)
 
@@ -22,9 +23,7 @@ class Leases:
     """At most ``most_per_user`` leases of each user, over all nodes that share this Redis."""
 
     def __init__(self, redis: Redis, *, most_per_user: int) -> None:
-        self._script = redis.register_script(
-            resources.files(__package__).joinpath("leases.lua").read_text("utf-8")
-        )
+        self._script = Script(redis, "leases.lua")
         self._most_per_user = most_per_user
         self._claims: dict[str, tuple[UUID, asyncio.Future[bool]]] = {}
         self._claiming: asyncio.Task[None] | None = None
@@ -74,9 +73,7 @@ class Leases:
         try:
             for start in range(0, len(names), _BATCH):
                 batch = names[start : start + _BATCH]
-                keys = [f"guardwire:connections:{leases[name]}" for name in batch]
-                arguments: list[Any] = [what, self._most_per_user, LEASE_SECONDS, *batch]
-                results += await self._script(keys=keys, args=arguments)
+                results += await self._call_some(what, {name: leases[name] for name in batch})
         except (RedisError, OSError, TimeoutError) as error:
             # One log line for the whole outage, because each of thousands of clients would cause one.
             if not self._without_redis:
@@ -86,4 +83,25 @@ class Leases:
         if self._without_redis:
             log.warning("connections are counted over all nodes again")
         self._without_redis = False
+        return results
+
+    async def _call_some(
+        self, what: Literal["claim", "renew", "release"], leases: Mapping[str, UUID]
+    ) -> list[int]:
+        """The answers of the script; 1 for users whose slot of a cluster is not served."""
+        names, results = list(leases), [1] * len(leases)
+        keys = [[f"guardwire:connections:{user_id}"] for user_id in leases.values()]
+        answers = await self._script.run(
+            keys,
+            lambda numbers: [
+                what,
+                self._most_per_user,
+                LEASE_SECONDS,
+                *(names[number] for number in numbers),
+            ],
+        )
+        for numbers, answer in answers:
+            if not isinstance(answer, Exception):
+                for number, result in zip(numbers, answer, strict=False):
+                    results[number] = result
         return results

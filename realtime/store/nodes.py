@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import secrets
-from importlib import resources
 from typing import Final, NamedTuple
 
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
+
+from realtime.store.script import Script
 
 #: For so long the count of a node holds.
 COUNT_SECONDS: Final = 15
@@ -26,18 +27,17 @@ class Nodes:
     """This node among the others that share a Redis."""
 
     def __init__(self, redis: Redis) -> None:
-        self._script = redis.register_script(
-            resources.files(__package__).joinpath("nodes.lua").read_text("utf-8")
-        )
+        self._script = Script(redis, "nodes.lua")
         # Names that operators give may occur twice.
         self._name = secrets.token_hex(8)
 
     async def report(self, clients: int) -> Site | None:
         """Record the clients of this node; all nodes then, None without Redis."""
         try:
-            nodes, total = await self._script(keys=[_KEY], args=[self._name, clients, COUNT_SECONDS])
+            answers = await self._script.run([[_KEY]], lambda _: [self._name, clients, COUNT_SECONDS])
         except (RedisError, OSError, TimeoutError):
             return None
+        ((_, (nodes, total)),) = answers
         return Site(int(nodes), int(total))
 
     async def leave(self) -> None:

@@ -1,4 +1,4 @@
-"""A pool of connections to Redis that closes its connections when their server has become a replica.
+"""Clients of Redis: of one server, of the primary that Sentinel names, or of a Redis Cluster.
 
 After a failover the old primary may live on as a replica. It answers every write with READONLY over working
 connections, so a usual pool would keep them for ever. By then the address may lead to the new primary, which only a
@@ -11,12 +11,19 @@ import weakref
 from typing import Any, Final
 
 from redis.asyncio import BlockingConnectionPool, Connection, Redis
-from redis.asyncio.connection import AbstractConnection
+from redis.asyncio.connection import AbstractConnection, parse_url
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import MasterDownError, ReadOnlyError, ResponseError
 
+from realtime.errors import ConfigurationError
+from realtime.redis_url import HostPort, RedisAddress, read_redis_url
+from realtime.store.cluster import Cluster
+from realtime.store.sentinel import Sentinels
+
 _DEADLINE_SECONDS: Final = 1.0
+#: Shorter than callers wait, so that the client notes which server did not answer before they give up.
+_CLUSTER_DEADLINE_SECONDS: Final = 0.8
 _CONNECTIONS: Final = 16
 #: Without LOADING, which redis-py itself treats as a lost connection.
 _DEMOTIONS: Final = (ReadOnlyError, MasterDownError)
@@ -29,18 +36,46 @@ def connect(url: str) -> Redis:
 
     Commands beyond ``_CONNECTIONS`` at a time wait for a connection, so a thousand clients that return together wait
     for milliseconds and get no error. Connections to a server that has become a replica are closed (`PrimaryPool`).
+    Raises ConfigurationError for an address that cannot be understood.
     """
-    pool = PrimaryPool.from_url(
-        url,
-        max_connections=_CONNECTIONS,
-        timeout=_DEADLINE_SECONDS,
-        socket_timeout=_DEADLINE_SECONDS,
-        socket_connect_timeout=_DEADLINE_SECONDS,
-        retry=Retry(NoBackoff(), 0),
-        retry_on_error=[],
-        health_check_interval=0,
-    )
+    try:
+        address = read_redis_url(url)
+        options = parse_url(address.server_url)
+    except ValueError as error:
+        raise ConfigurationError([f"REDIS_URL {error}."]) from None
+    if address.kind == "cluster":
+        return Cluster(
+            address.hosts,
+            connect=lambda server: _client({**options, **server._asdict()}),
+            deadline_seconds=_CLUSTER_DEADLINE_SECONDS,
+        )
+    if address.kind == "sentinel":
+        return _client(options, sentinels=_sentinels(address, options))
+    return _client(options)
+
+
+def _client(options: Any, *, sentinels: Sentinels | None = None) -> Redis:
+    """A client of one server; ``options`` are those of `parse_url`, and take precedence over those of ours."""
+    pool = PrimaryPool(**{**_BOUNDS, "retry": Retry(NoBackoff(), 0), **options}, sentinels=sentinels)
     return Redis.from_pool(pool)
+
+
+#: Every wait for Redis is bounded, and no command is repeated.
+_BOUNDS: Final[dict[str, Any]] = {
+    "max_connections": _CONNECTIONS,
+    "timeout": _DEADLINE_SECONDS,
+    "socket_timeout": _DEADLINE_SECONDS,
+    "socket_connect_timeout": _DEADLINE_SECONDS,
+    "retry_on_error": [],
+    "health_check_interval": 0,
+}
+
+
+def _sentinels(address: RedisAddress, options: Any) -> Sentinels:
+    """The Sentinels of ``address``, which have logins of their own, and TLS where the servers have it."""
+    login = {"username": address.sentinel_username, "password": address.sentinel_password, "db": 0}
+    clients = [_client({**options, **login, **host._asdict()}) for host in address.hosts]
+    return Sentinels(clients, service=address.service, deadline_seconds=_DEADLINE_SECONDS)
 
 
 def is_demotion(error: Exception) -> bool:
@@ -72,12 +107,20 @@ class PrimaryPool(BlockingConnectionPool):
     """A pool that uses no connection again once the server answered on one of them as a replica.
 
     The connection is closed on its release and not when the answer arrives, because further answers of a pipeline may
-    follow.
+    follow. With ``sentinels`` each new connection leads to the primary that they name, and as soon as they name
+    another one, connections to the old one are not used again.
     """
 
-    def __init__(self, *, connection_class: type[AbstractConnection] = Connection, **options: Any) -> None:
+    def __init__(
+        self,
+        *,
+        connection_class: type[AbstractConnection] = Connection,
+        sentinels: Sentinels | None = None,
+        **options: Any,
+    ) -> None:
         noticing = type(f"Noticing{connection_class.__name__}", (_Noticing, connection_class), {})
         self._made: weakref.WeakSet[Any] = weakref.WeakSet()
+        self._sentinels = sentinels
         super().__init__(connection_class=noticing, **options)
 
     def make_connection(self) -> AbstractConnection:
@@ -86,8 +129,10 @@ class PrimaryPool(BlockingConnectionPool):
         return connection
 
     async def ensure_connection(self, connection: Any) -> None:
-        if connection.is_doubtful:
+        if connection.is_doubtful or self._leads_elsewhere(connection):
             await connection.disconnect(nowait=True)
+        if self._sentinels is not None and not connection.is_connected:
+            connection.host, connection.port = await self._sentinels.find_primary()
         await super().ensure_connection(connection)
 
     async def release(self, connection: Any) -> None:
@@ -97,3 +142,14 @@ class PrimaryPool(BlockingConnectionPool):
                 each.is_doubtful = each.is_connected
             await connection.disconnect(nowait=True)
         await super().release(connection)
+
+    async def aclose(self) -> None:
+        await super().aclose()
+        if self._sentinels is not None:
+            await self._sentinels.close()
+
+    def _leads_elsewhere(self, connection: Any) -> bool:
+        """Whether ``connection`` leads to a server that was the primary before the present one."""
+        if self._sentinels is None:
+            return False
+        return HostPort(connection.host, connection.port) != self._sentinels.primary

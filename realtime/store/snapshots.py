@@ -12,12 +12,12 @@ import struct
 import time
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
-from importlib import resources
 from typing import Any, Final, NamedTuple
 from uuid import UUID
 
 import msgspec
 from redis.asyncio import Redis
+from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError, ResponseError
 
 from guardwire.patch import State, apply
@@ -26,6 +26,7 @@ from realtime.history import Edge, Step, Stored, find_path
 from realtime.metrics import METRICS
 from realtime.owners import count_blocked
 from realtime.snapshot import Snapshot
+from realtime.store.script import Script
 
 log = logging.getLogger(__name__)
 
@@ -91,16 +92,15 @@ class SnapshotStore:
         self._redis = redis
         self._clock = clock
         self._channels = frozenset(channels)
-        self._commit = redis.register_script(
-            resources.files(__package__).joinpath("commit.lua").read_text("utf-8")
-        )
+        self._commit = Script(redis, "commit.lua")
         self.available = True
         self._takes_writes = True
 
     async def commit(self, steps: Sequence[StoredStep]) -> list[int]:
         """Store each snapshot unless a newer one is there.
 
-        Returns for each 1 (stored), 0 (not newer) or -1 (of an older epoch); [] when Redis does not answer.
+        Returns for each 1 (stored), 0 (not newer) or -1 (of an older epoch); nothing for those whose server does not
+        answer, [] when Redis does not answer.
         """
         results: list[int] = []
         try:
@@ -124,17 +124,27 @@ class SnapshotStore:
             again = await self._call([steps[number] for number in wanted], with_states=True)
             for number, result in zip(wanted, again, strict=True):
                 results[number] = result
-        return results
+        return [result for result in results if result is not None]
 
-    async def _call(self, steps: Sequence[StoredStep], *, with_states: bool) -> list[int]:
-        keys = [key(snapshot.user_id) for snapshot, _, _ in steps for key in (_snapshot_key, _edges_key)]
-        accounts = b"".join(_encode_step(step, with_state=with_states) for step in steps)
-        arguments = (int(self._clock()), *_LIMITS, accounts)
-        results, removed = await self._commit(keys=keys, args=arguments)
-        for number in removed:
-            user_id = str(steps[number - 1].snapshot.user_id)
-            log.warning("a stored snapshot has a wrong form and is replaced", extra={"user": user_id})
-        return list(results)
+    async def _call(self, steps: Sequence[StoredStep], *, with_states: bool) -> list[int | None]:
+        """The result of each step; None where the slot of a cluster is not served."""
+        now = int(self._clock())
+        results: list[int | None] = [None] * len(steps)
+        answers = await self._commit.run(
+            [(_snapshot_key(step.snapshot.user_id), _edges_key(step.snapshot.user_id)) for step in steps],
+            lambda numbers: (
+                now, *_LIMITS, b"".join(_encode_step(steps[number], with_state=with_states) for number in numbers)
+            ),
+        )  # fmt: skip
+        for numbers, answer in answers:
+            if isinstance(answer, Exception):
+                continue
+            for number, result in zip(numbers, answer[0], strict=True):
+                results[number] = result
+            for nth in answer[1]:
+                user_id = str(steps[numbers[nth - 1]].snapshot.user_id)
+                log.warning("a stored snapshot has a wrong form and is replaced", extra={"user": user_id})
+        return results
 
     async def load(self, user_ids: Iterable[UUID]) -> dict[UUID, Stored]:
         """The stored snapshots of these accounts; missing and invalid ones are left out."""
@@ -151,6 +161,8 @@ class SnapshotStore:
         self._note_answer()
         found = {}
         for user_id, values, edges in zip(wanted, answers[::2], answers[1::2], strict=True):
+            if isinstance(values, RedisConnectionError):  # the slot of a cluster is not served
+                continue
             stored = self._read_stored(user_id, values, edges)
             if stored is not None:
                 found[user_id] = stored

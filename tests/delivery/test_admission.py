@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -64,14 +64,14 @@ async def test_a_crowd_that_comes_at_once_costs_few_calls_and_is_counted_one_by_
     redis: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     leases, calls = Leases(redis, most_per_user=2), 0
-    ask = leases._script
+    send = leases._script._send
 
-    async def counted(**given: Any) -> Any:
+    async def counted(sent: Sequence[Sequence[Any]]) -> list[Any]:
         nonlocal calls
-        calls += 1
-        return await ask(**given)
+        calls += len(sent)
+        return await send(sent)
 
-    monkeypatch.setattr(leases, "_script", counted)
+    monkeypatch.setattr(leases._script, "_send", counted)
     users = [*(uuid4() for _ in range(300)), *([USER] * 5)]
     claims = (leases.claim(str(number), user_id) for number, user_id in enumerate(users))
     answers = await asyncio.gather(*claims)

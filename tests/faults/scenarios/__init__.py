@@ -9,6 +9,7 @@ from tests.faults.scenarios import (
     alerts,
     appliers,
     clients,
+    cluster,
     commits,
     memory,
     network,
@@ -71,4 +72,5 @@ ALL: Final[list[tuple[str, Callable[[Stage], Awaitable[None]], bool]]] = [
     ("Redis: eviction", memory.evicting, False),
     ("Redis: disk full", memory.full, False),
     ("Redis: poisoned values", memory.poisoned, False),
+    ("Redis: cluster failover", cluster.failed_over, False),
 ]
