@@ -238,8 +238,11 @@ def fanout_problems(settings: Settings) -> list[str]:
     if _redis_problems(settings.redis_url) or read_redis_url(settings.redis_url).kind == "server":
         return []
     return [
-        "GUARDWIRE_FANOUT is relay, and REDIS_URL names a Redis Cluster or Sentinel: the relay needs one address, redis://host:port/db."
-        " Give that of a single server or of a proxy that leads to the primary, or set GUARDWIRE_FANOUT=direct."
+        (
+            "GUARDWIRE_FANOUT is relay, and REDIS_URL names a Redis Cluster or Sentinel: the relay needs one address,"
+            " redis://host:port/db. Give that of a single server or of a proxy that leads to the primary, or set"
+            " GUARDWIRE_FANOUT=direct."
+        )
     ]
 
 

@@ -134,6 +134,17 @@ def test_a_relay_needs_redis(monkeypatch: pytest.MonkeyPatch) -> None:
     assert said.startswith("GUARDWIRE_FANOUT is relay, and REDIS_URL is not set")
 
 
+@pytest.mark.parametrize("url", ["redis+cluster://:redispassword@a,b", "rediss+sentinel://a,b/prime/1"])
+def test_a_relay_refuses_several_servers_and_says_what_to_do(
+    monkeypatch: pytest.MonkeyPatch, url: str
+) -> None:
+    assert problems(monkeypatch, {"REDIS_URL": url}) == []
+    (said,) = problems(monkeypatch, {"GUARDWIRE_FANOUT": "relay", "REDIS_URL": url})
+    assert said.startswith("GUARDWIRE_FANOUT is relay, and REDIS_URL names a Redis Cluster or Sentinel")
+    assert "set GUARDWIRE_FANOUT=direct" in said
+    assert "redispassword" not in said
+
+
 @pytest.mark.parametrize("written", [",", " , ,"])
 def test_a_list_without_a_secret_is_none(monkeypatch: pytest.MonkeyPatch, written: str) -> None:
     said = problems(monkeypatch, {"GUARDWIRE_JWT_SECRET": written})
