@@ -44,7 +44,7 @@ lint: venv ## ruff, mypy and the direction of imports
 
 lock: ## makes requirements*.lock again from pyproject.toml, with the newest versions, for all platforms
 	@rm -rf build/lock && python3 -m venv build/lock && build/lock/bin/python -m pip install --quiet uv
-	@for extra in "" -notify -dev; do \
+	@for extra in "" -graphql -notify -dev; do \
 	  build/lock/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --upgrade \
 	    --no-emit-index-url --no-emit-find-links --custom-compile-command 'make lock' \
 	    $${extra:+--extra $${extra#-}} --output-file requirements$$extra.lock pyproject.toml || exit 1; \
@@ -54,7 +54,7 @@ lock: ## makes requirements*.lock again from pyproject.toml, with the newest ver
 audit: ## known vulnerabilities of the packages in the lock files, for Python and JavaScript
 	@rm -rf build/audit && python3 -m venv build/audit && build/audit/bin/python -m pip install --quiet pip-audit
 	@failed=; \
-	for lock in requirements.lock requirements-notify.lock requirements-dev.lock; do \
+	for lock in requirements.lock requirements-graphql.lock requirements-notify.lock requirements-dev.lock; do \
 	  build/audit/bin/pip-audit --strict --disable-pip --require-hashes --requirement "$$lock" || failed=1; \
 	done; \
 	npm audit --package-lock-only || failed=1; \

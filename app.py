@@ -34,7 +34,7 @@ from realtime.delivery.http.alerts import alert_routes
 from realtime.delivery.http.application import Application
 from realtime.delivery.http.poll import StateEndpoint
 from realtime.delivery.http.service import credential_routes, operation_routes, page_routes
-from realtime.delivery.http.stream import EventStreamEndpoint
+from realtime.delivery.http.stream import EventStreamEndpoint, EventStreams
 from realtime.delivery.hub import Hub
 from realtime.delivery.limits import Admission, AnonymousLimit
 from realtime.delivery.server.server import Server
@@ -51,7 +51,7 @@ from realtime.feed.intake import Intake
 from realtime.feed.relay.subscriptions import Subscriptions
 from realtime.feed.trouble import Trouble
 from realtime.metrics import METRICS
-from realtime.settings import Settings
+from realtime.settings import Settings, graphql_problems
 from realtime.store.leases import Leases
 from realtime.store.nodes import Nodes
 from realtime.store.redis_pool import connect
@@ -86,6 +86,8 @@ class Node:
             raise ConfigurationError(
                 ["Development tokens cannot be used in production: unset GUARDWIRE_MODE."]
             )
+        if problems := graphql_problems(settings):
+            raise ConfigurationError(problems)
         self.settings = settings
         self._development = development
         self._engine = engine_for(
@@ -146,6 +148,14 @@ class Node:
         )
         self._alerts = Alerts(engine=self._engine)
         self.sockets = self._open_sockets()
+        self._stream_access = StreamAccess(
+            hub=self.hub,
+            store=self._store,
+            recheck=self._access.recheck,
+            admission=self._admission,
+            drain=self._drain,
+        )
+        self._streams = EventStreams(self._stream_access, timing=self._timing)
         self._timer = SocketTimer(
             hub=self.hub,
             sockets=self.sockets,
@@ -190,6 +200,7 @@ class Node:
                 alerts=self._alerts, authenticate=authenticate, url_problem=self._escalation.url_problem
             ),
             *self._stream_routes(),
+            *self._graphql_routes(),
             *credential_routes(
                 authenticate=authenticate, tickets=access.tickets, revocations=access.revocations
             ),
@@ -198,22 +209,27 @@ class Node:
         ]
 
     def _stream_routes(self) -> list[BaseRoute]:
-        access = StreamAccess(
-            hub=self.hub,
-            store=self._store,
-            recheck=self._access.recheck,
-            admission=self._admission,
-            drain=self._drain,
-        )
         authenticator = self._access.authenticator
-        stream = EventStreamEndpoint(
-            access, authenticate=authenticator.from_headers_or_ticket, timing=self._timing
-        )
-        state = StateEndpoint(access, authenticate=authenticator.require)
+        stream = EventStreamEndpoint(self._streams, authenticate=authenticator.from_headers_or_ticket)
+        state = StateEndpoint(self._stream_access, authenticate=authenticator.require)
         return [
             Route("/api/v1/stream", stream, methods=["GET"], name="stream"),
             Route("/api/v1/state", state, methods=["GET"], name="state"),
         ]
+
+    def _graphql_routes(self) -> list[BaseRoute]:
+        if self.settings.graphql == "off":
+            return []
+        # The extra `guardwire[graphql]`, which is loaded only where it is asked for.
+        from realtime.delivery.graphql.routes import graphql_routes
+
+        return graphql_routes(
+            reader=account.SnapshotReader(hub=self.hub, store=self._store),
+            streams=self._streams,
+            sockets=self.sockets,
+            authenticate=self._access.authenticator.require,
+            authenticate_handshake=self._access.authenticate_handshake,
+        )
 
     def not_ready(self) -> str | None:
         """Why this node should get no new clients now; None when it should."""

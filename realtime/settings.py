@@ -5,6 +5,7 @@ Parts receive plain keyword-only values; nothing below `app.py` and the command 
 
 from __future__ import annotations
 
+import importlib.util
 import re
 from collections.abc import Mapping
 from ipaddress import ip_network
@@ -79,6 +80,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     max_anonymous_sockets: Count = 1000
     max_anonymous_sockets_per_address: Count = 100
     trusted_proxies: tuple[str, ...] = ()
+    graphql: Literal["off", "on"] = "off"
     webhook_allow_private: bool = False
     watchdog_url: str = ""
     node: str = ""
@@ -127,6 +129,7 @@ SETTINGS: Final[Mapping[str, Setting]] = {
     "max_anonymous_sockets": Setting("GUARDWIRE_MAX_ANONYMOUS_SOCKETS", "sockets that may be open on a node before they said whose they are, and as many connections of each kind: without a whole request, with a handshake that is not decided, and idle between two requests; beyond it handshakes without a token get 503, and the oldest of those connections are cut"),
     "max_anonymous_sockets_per_address": Setting("GUARDWIRE_MAX_ANONYMOUS_SOCKETS_PER_ADDRESS", "of those, how many may come from one address (of IPv6: one /64); beyond it 429. Behind a proxy set GUARDWIRE_TRUSTED_PROXIES, else all come from the proxy"),
     "trusted_proxies": Setting("GUARDWIRE_TRUSTED_PROXIES", "comma-separated addresses or networks of the proxies in front, whose `X-Forwarded-For` and `X-Forwarded-Proto` are believed; none are without it"),
+    "graphql": Setting("GUARDWIRE_GRAPHQL", "`on` serves [GraphQL](docs/graphql.md) at `/graphql`; it needs `guardwire[graphql]`"),
     "webhook_allow_private": Setting("GUARDWIRE_WEBHOOK_ALLOW_PRIVATE", "`1` lets alerts go to private addresses too, and webhooks to `http://`; without it they go to public addresses alone. Services that give machines their credentials are never called"),
     "watchdog_url": Setting("GUARDWIRE_WATCHDOG_URL", "called each minute while this node [does its whole work](#the-watchdog); give it to a service that reports when the calls end"),
     "node": Setting("GUARDWIRE_NODE", "name of this node in its log lines; default the machine's name and the port"),
@@ -215,6 +218,7 @@ def check_production(settings: Settings) -> None:
     for name in ("jwks_url", "watchdog_url"):
         problems += _url_problems(name, getattr(settings, name), ("https", "http"))
     problems += _proxy_problems(settings.trusted_proxies)
+    problems += graphql_problems(settings)
     if settings.token_url and not _TOKEN_PATH.fullmatch(settings.token_url):
         problems.append(
             "GUARDWIRE_TOKEN_URL must be a path of the dashboard's own origin, such as /session/token, and no address elsewhere."
@@ -243,6 +247,15 @@ def fanout_problems(settings: Settings) -> list[str]:
             " redis://host:port/db. Give that of a single server or of a proxy that leads to the primary, or set"
             " GUARDWIRE_FANOUT=direct."
         )
+    ]
+
+
+def graphql_problems(settings: Settings) -> list[str]:
+    """The sentence about GraphQL that is on without its package; nothing where all is well."""
+    if settings.graphql == "off" or importlib.util.find_spec("graphql") is not None:
+        return []
+    return [
+        "GUARDWIRE_GRAPHQL is on, and its package is not installed: install guardwire[graphql], or the packages of requirements-graphql.lock, or unset it."
     ]
 
 

@@ -100,7 +100,7 @@ class Balance:
         if not self._takes_clients():
             await self._nodes.leave()
             return
-        sockets = [socket for socket in self._sockets() if socket.stream.may_move]
+        sockets = [socket for socket in self._sockets() if socket.may_move]
         site = await self._nodes.report(len(sockets))
         over = 0 if site is None else surplus(len(sockets), site)
         if self._pauses.asks(over):

@@ -10,6 +10,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from enum import IntEnum
 from typing import Any, Final, Literal, NamedTuple, assert_never
 from uuid import UUID
 
@@ -103,11 +104,11 @@ class Perform(NamedTuple):
 class Close(NamedTuple):
     """End the stream; nothing is sent after it.
 
-    ``retry_after_ms`` is None where the client may come back at once, or not at all. ``cuts``: the peer takes nothing,
-    so the connection is cut and not closed.
+    ``code`` is a `CloseCode`, or one of another protocol over WebSocket. ``retry_after_ms`` is None where the client
+    may come back at once, or not at all. ``cuts``: the peer takes nothing, so the connection is cut and not closed.
     """
 
-    code: CloseCode
+    code: IntEnum
     reason: str
     retry_after_ms: int | None = None
     cuts: bool = False

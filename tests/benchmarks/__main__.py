@@ -22,6 +22,7 @@ from tests.benchmarks.figure import Figure
 from tests.benchmarks.figures import (
     changes,
     evaluation,
+    graphql,
     idle,
     inbox,
     load,
@@ -47,6 +48,7 @@ FIGURES: Final[Mapping[str, Measure]] = {
     "size": size.measure,
     "push": push.measure,
     "rest": rest.measure,
+    "graphql": graphql.measure,
     "changes": changes.measure,
     "peer": peer.measure,
     "polling": polling.measure,

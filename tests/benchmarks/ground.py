@@ -93,7 +93,12 @@ class Ground:
         return [key.issue(user) for user in users]
 
     def node(
-        self, *, counts_statements: bool = False, counts_reads: bool = False, fanout: str = "direct"
+        self,
+        *,
+        counts_statements: bool = False,
+        counts_reads: bool = False,
+        fanout: str = "direct",
+        graphql: bool = False,
     ) -> AbstractAsyncContextManager[Child]:
         """The real server. It counts the rows that it applies, its statements, which costs it a little, or its reads of
         accounts.
@@ -106,6 +111,7 @@ class Ground:
             counts_statements=counts_statements,
             counts_reads=counts_reads,
             fanout=fanout,
+            graphql="on" if graphql else "off",
         )
 
     def floor(self, notify_channel: str = "floor") -> AbstractAsyncContextManager[Child]:

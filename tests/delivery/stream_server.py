@@ -21,10 +21,12 @@ from auth.tokens import Verifier
 from guardwire.messages import AlertFrame, Error
 from realtime.delivery.alerts import unavailable
 from realtime.delivery.drain import Drain
+from realtime.delivery.graphql.routes import graphql_routes
 from realtime.delivery.http.access import StreamAccess
+from realtime.delivery.http.account import SnapshotReader
 from realtime.delivery.http.application import Application
 from realtime.delivery.http.poll import StateEndpoint
-from realtime.delivery.http.stream import EventStreamEndpoint
+from realtime.delivery.http.stream import EventStreamEndpoint, EventStreams
 from realtime.delivery.hub import Hub
 from realtime.delivery.limits import Admission, AnonymousLimit
 from realtime.delivery.server.deadlines import HttpTiming
@@ -101,7 +103,8 @@ class StreamServer:
             admission=self.admission,
             drain=self.drain,
         )
-        stream = EventStreamEndpoint(access, authenticate=authenticator.from_headers_or_ticket, timing=SHORT)
+        streams = EventStreams(access, timing=SHORT)
+        stream = EventStreamEndpoint(streams, authenticate=authenticator.from_headers_or_ticket)
         state = StateEndpoint(access, authenticate=authenticator.require)
         self._server = Server(
             Application(
@@ -112,6 +115,13 @@ class StreamServer:
                     ),
                     Route("/api/v1/stream", stream),
                     Route("/api/v1/state", state, methods=["GET"]),
+                    *graphql_routes(
+                        reader=SnapshotReader(hub=self.hub, store=None),
+                        streams=streams,
+                        sockets=self.sockets,
+                        authenticate=authenticator.require,
+                        authenticate_handshake=authenticator.from_headers,
+                    ),
                 ]
             ),
             host="127.0.0.1",

@@ -148,7 +148,7 @@ def test_the_image_is_made_from_the_lock_and_runs_as_nobody_in_particular() -> N
     assert [line for line in last_stage if line.startswith("USER")] == ["USER 10001:10001"]
     assert any(line.startswith("HEALTHCHECK") and "/livez" in line for line in last_stage)
     copied = {line.split()[1] for line in lines if line.startswith("COPY") and "--from" not in line}
-    locks = {"requirements.lock", "requirements-notify.lock"}
+    locks = {"requirements.lock", "requirements-graphql.lock", "requirements-notify.lock"}
     assert copied == {"app.py", "auth", "guardwire", "queries", "realtime", "static"} | locks
     allowed = (ROOT / ".dockerignore").read_text("utf-8").splitlines()
     assert copied == {line[1:] for line in allowed if line.startswith("!")}

@@ -91,7 +91,9 @@ def test_the_lock_of_a_node_has_no_development_package() -> None:
     )
     nodes, notifying = packages("requirements.lock"), packages("requirements-notify.lock")
     assert "apprise" in notifying - nodes
+    assert packages("requirements-graphql.lock") - nodes == {"graphql-core"}
     assert nodes <= notifying <= packages("requirements-dev.lock")
+    assert packages("requirements-graphql.lock") <= packages("requirements-dev.lock")
     assert "make install" in (ROOT / "deploy/guardwire.service").read_text("utf-8")
 
 

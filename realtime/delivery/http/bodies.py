@@ -13,16 +13,16 @@ MAX_BODY_BYTES: Final = 4096
 Taken = TypeVar("Taken")
 
 
-async def read_body(receive: Receive) -> bytes:
-    """The whole body; raises HTTPException(413) for one of more than `MAX_BODY_BYTES`."""
+async def read_body(receive: Receive, *, most_bytes: int = MAX_BODY_BYTES) -> bytes:
+    """The whole body; raises HTTPException(413) for one of more than ``most_bytes``."""
     body = b""
     while True:
         message = await receive()
         if message["type"] == "http.disconnect":
             raise HTTPException(400, "The body ended early.")
         body += bytes(message.get("body", b""))
-        if len(body) > MAX_BODY_BYTES:
-            raise HTTPException(413, f"The body may have {MAX_BODY_BYTES} bytes.")
+        if len(body) > most_bytes:
+            raise HTTPException(413, f"The body may have {most_bytes} bytes.")
         if not message.get("more_body", False):
             return body
 

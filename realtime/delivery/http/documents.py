@@ -242,7 +242,7 @@ def open_positions(user_id: str, positions: State, *, symbol: str | None = None)
     account's balance is not part of the state, so the percentage of a part of the book is null.
     """
     book: State = positions["open"]
-    listed = _named(book, symbol)
+    listed = named(book, symbol)
     whole = len(listed) == len(book)
     currency = positions.get("currency")
     return OpenPositions(
@@ -250,19 +250,19 @@ def open_positions(user_id: str, positions: State, *, symbol: str | None = None)
         total_positions=len(listed),
         total_unrealized_pnl=positions.get("total_unrealized_pnl")
         if whole
-        else _total(listed.values(), currency),
+        else total(listed.values(), currency),
         total_unrealized_pnl_pct=positions.get("total_unrealized_pnl_pct") if whole else None,
         currency=currency,
         positions=[_position(ticket, position) for ticket, position in _newest_first(listed)],
         unmatched_positions=[
             _position(ticket, position)
-            for ticket, position in _newest_first(_named(positions.get("unmatched", {}), symbol))
+            for ticket, position in _newest_first(named(positions.get("unmatched", {}), symbol))
         ],
         last_updated_at=positions.get("last_updated_at"),
     )
 
 
-def _named(book: State, symbol: str | None) -> State:
+def named(book: State, symbol: str | None) -> State:
     return book if symbol is None else {t: p for t, p in book.items() if _is_named(p.get("symbol"), symbol)}
 
 
@@ -277,7 +277,7 @@ def _newest_first(book: State) -> list[tuple[int, State]]:
     return sorted(tickets, key=lambda entry: (entry[1]["entry_time"], entry[0]), reverse=True)
 
 
-def _total(listed: Iterable[State], currency: str | None) -> float | None:
+def total(listed: Iterable[State], currency: str | None) -> float | None:
     """Their profit in cents, summed as whole numbers so that it never errs by one; None where a sum would
     be wrong.
     """

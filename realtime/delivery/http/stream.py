@@ -10,7 +10,8 @@ import logging
 import secrets
 import time
 from collections.abc import Callable
-from typing import Final
+from functools import partial
+from typing import Final, Protocol
 
 from starlette.datastructures import QueryParams
 from starlette.types import Receive, Scope, Send
@@ -24,13 +25,14 @@ from realtime.delivery.http.parameters import Authenticate, channels_parameter, 
 from realtime.delivery.hub import Waiter
 from realtime.delivery.sent_state import Frame, count
 from realtime.delivery.stream import Close, Outputs, Stream, Timing, retry_after_ms
+from realtime.delivery.watched_account import WatchedAccount
 from realtime.logs import SESSION_ID
 from realtime.metrics import METRICS
 from realtime.snapshot import Channels, Snapshot
 
 log = logging.getLogger(__name__)
 
-_HEADERS: Final = [
+EVENT_HEADERS: Final = [
     (b"content-type", b"text/event-stream; charset=utf-8"),
     # A proxy that compresses would collect events until its own buffer is full.
     (b"cache-control", b"no-store, no-transform"),
@@ -45,22 +47,57 @@ KEEP_SMALL: Final = "guardwire.keep_buffers_small"
 _LOOK_SECONDS: Final = 1.0
 
 
+class EventFormat(Protocol):
+    """How a stream is written as events."""
+
+    def event(self, frame: Frame, stream: Stream, account: WatchedAccount) -> bytes:
+        """``frame`` as an event; empty where nothing is to be written."""
+
+    def end(self, last: Close) -> bytes:
+        """The last events of a stream that ends with ``last``."""
+
+
 class EventStreamEndpoint:
     """GET /api/v1/stream, as an ASGI application."""
 
-    def __init__(self, access: StreamAccess, *, authenticate: Authenticate, timing: Timing) -> None:
-        self._access = access
+    def __init__(self, streams: EventStreams, *, authenticate: Authenticate) -> None:
+        self._streams = streams
         self._authenticate = authenticate
-        # HTTP has no pings: a peer that is gone is noticed when it takes nothing.
-        self._timing = dataclasses.replace(timing, ping_seconds=float("inf"))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Stream until the client leaves, its token ends, or it takes nothing for too long."""
         identity = await self._authenticate(scope)
         query = QueryParams(scope["query_string"])
         channels, resume = channels_parameter(query), _last_event_id(scope) or since_parameter(query)
+        await self._streams.follow(
+            scope, receive, send, identity=identity, channels=channels, resume=resume, form=_FRAMES
+        )
+
+
+class EventStreams:
+    """Event streams of a node, in any format."""
+
+    def __init__(self, access: StreamAccess, *, timing: Timing) -> None:
+        self._access = access
+        # HTTP has no pings: a peer that is gone is noticed when it takes nothing.
+        self._timing = dataclasses.replace(timing, ping_seconds=float("inf"))
+
+    async def follow(
+        self,
+        scope: Scope,
+        receive: Receive,
+        send: Send,
+        *,
+        identity: Identity,
+        channels: Channels,
+        resume: Resume | None = None,
+        form: EventFormat,
+    ) -> None:
+        """Stream the account of ``identity`` in ``form`` until the client leaves, its token ends, or it takes nothing
+        for too long.
+        """
         async with self._access.following(identity, METRICS.event_streams) as waiter:
-            await self._stream(scope, receive, send, waiter, identity, channels, resume)
+            await self._stream(scope, receive, send, waiter, identity, channels, resume, form)
 
     async def _stream(
         self,
@@ -71,6 +108,7 @@ class EventStreamEndpoint:
         identity: Identity,
         channels: Channels,
         resume: Resume | None,
+        form: EventFormat,
     ) -> None:
         position = None if resume is None else resume.position
         newest = await waiter.account.snapshot_for(position, self._access.store, time.monotonic())
@@ -79,12 +117,19 @@ class EventStreamEndpoint:
         stream = Stream(time.monotonic(), self._timing, secrets.randbits(64), identity)
         SESSION_ID.set(stream.session_id)
         log.debug("a session begins")
-        await send({"type": "http.response.start", "status": 200, "headers": _HEADERS})
+        await send({"type": "http.response.start", "status": 200, "headers": EVENT_HEADERS})
         if scope["method"] == "HEAD":
             await send({"type": "http.response.body", "body": b""})
             return
         left = asyncio.create_task(_until_left(receive), name="event stream: has the client left?")
-        writer = _EventWriter(stream, send, scope["extensions"][ABORT], self._timing.send_deadline_seconds)
+        writer = _EventWriter(
+            stream,
+            partial(form.event, stream=stream, account=waiter.account),
+            form.end,
+            send=send,
+            abort=scope["extensions"][ABORT],
+            send_deadline_seconds=self._timing.send_deadline_seconds,
+        )
         try:
             with reported(EVENT_STREAM, identity.user_id, stream.session_id):
                 await writer.perform(await self._opened(stream, waiter, newest, channels, resume))
@@ -128,12 +173,23 @@ class EventStreamEndpoint:
 
 
 class _EventWriter:
-    """Writes what a stream answers as events; ``abort`` cuts the connection of a reader that takes nothing."""
+    """Writes what a stream answers as the events that ``event`` and ``end`` make; ``abort`` cuts the connection of a
+    reader that takes nothing.
+    """
 
     def __init__(
-        self, stream: Stream, send: Send, abort: Callable[[], None], send_deadline_seconds: float
+        self,
+        stream: Stream,
+        event: Callable[[Frame], bytes],
+        end: Callable[[Close], bytes],
+        *,
+        send: Send,
+        abort: Callable[[], None],
+        send_deadline_seconds: float,
     ) -> None:
         self._stream = stream
+        self._event = event
+        self._end = end
         self._send = send
         self._abort = abort
         self._send_deadline_seconds = send_deadline_seconds
@@ -144,10 +200,10 @@ class _EventWriter:
         try:
             for output in outputs:
                 if isinstance(output, Frame):
-                    count(output)
-                    await self._write(_event(output))
+                    await self._write_frame(output)
                 elif isinstance(output, Close):
-                    await self._close(output)
+                    self._report(output)
+                    await self._write(self._end(output))
         except TimeoutError:
             for last in self._stream.too_slow():
                 assert isinstance(last, Close)
@@ -161,31 +217,44 @@ class _EventWriter:
         assert identity is not None
         report_close(EVENT_STREAM, identity.user_id, self._stream.session_id, last.code.value)
 
-    async def _close(self, last: Close) -> None:
-        self._report(last)
-        if last.retry_after_ms is not None:
-            # How long a browser's `EventSource` is to wait before it comes back.
-            await self._write(b"retry: %d\n\n" % last.retry_after_ms)
-        error = _last_frame(last)
-        if error is not None:
-            await self._write(b"data: %s\n\n" % encode(error))
+    async def _write_frame(self, frame: Frame) -> None:
+        event = self._event(frame)
+        if event:
+            count(frame)
+        await self._write(event)
 
     async def _write(self, event: bytes) -> None:
+        if not event:
+            return
         async with asyncio.timeout(self._send_deadline_seconds):
             await self._send({"type": "http.response.body", "body": event, "more_body": True})
 
 
-def _event(frame: Frame) -> bytes:
-    """``frame`` as an event; its id is the position that the client holds after it. A frame that says nothing of the
-    account has no id.
-    """
-    # JSON text holds no line break, so one data line carries it.
-    if frame.epoch < 0:
-        return b"data: %s\n\n" % frame.payload
-    return b"id: %d:%d\ndata: %s\n\n" % (frame.epoch, frame.revision, frame.payload)
+class _Frames:
+    """The frames of `/ws` as events, each with the position that the client holds after it as its id."""
+
+    def event(self, frame: Frame, stream: Stream, account: WatchedAccount) -> bytes:
+        """See `EventFormat`. A frame that says nothing of the account has no id."""
+        # JSON text holds no line break, so one data line carries it.
+        if frame.epoch < 0:
+            return b"data: %s\n\n" % frame.payload
+        return b"id: %d:%d\ndata: %s\n\n" % (frame.epoch, frame.revision, frame.payload)
+
+    def end(self, last: Close) -> bytes:
+        """See `EventFormat`."""
+        error = last_error(last)
+        return retry_field(last) + (b"" if error is None else b"data: %s\n\n" % encode(error))
 
 
-def _last_frame(last: Close) -> Error | None:
+_FRAMES: Final = _Frames()
+
+
+def retry_field(last: Close) -> bytes:
+    """How long a browser's `EventSource` is to wait before it comes back; empty where it need not wait."""
+    return b"" if last.retry_after_ms is None else b"retry: %d\n\n" % last.retry_after_ms
+
+
+def last_error(last: Close) -> Error | None:
     """The error frame with which an event stream ends; None where the client may simply come back."""
     match last.code:
         case CloseCode.DRAINING:

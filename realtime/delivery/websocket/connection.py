@@ -25,7 +25,7 @@ from websockets.server import ServerProtocol
 from auth.identity import Identity
 from auth.refusals import Reason
 from guardwire.errors import CloseCode
-from guardwire.messages import decode_client_frame
+from guardwire.messages import ClientFrame, decode_client_frame
 from realtime.delivery.connection_log import WEBSOCKET, report_close
 from realtime.delivery.sent_state import Frame, count
 from realtime.delivery.stream import (
@@ -107,6 +107,11 @@ class Socket(asyncio.Protocol):
     def has_ended(self) -> bool:
         """Whether nothing more will be sent."""
         return self.closing_since is not None
+
+    @property
+    def may_move(self) -> bool:
+        """Whether the client can be asked to move to another node now."""
+        return self.stream.may_move
 
     # How the socket is counted.
 
@@ -280,19 +285,28 @@ class Socket(asyncio.Protocol):
         if self.closing_since is not None:
             return
         try:
-            frame = decode_client_frame(message.decode())
+            text = message.decode()
         except UnicodeDecodeError:
             METRICS.closes.add(1, str(LibraryCode.INVALID_DATA.value))
             parser = self._reading().parser
             parser.fail(LibraryCode.INVALID_DATA, "text is UTF-8")
             self._flush(parser)
             return
+        if self.account is not None:
+            self.account.touch(now)
+        self.take_text(text, now)
+
+    def take_text(self, text: str, now: float) -> None:
+        """Answer a message of the client; raises StreamClosed for one that is malformed."""
+        try:
+            frame = decode_client_frame(text)
         except (msgspec.MsgspecError, RecursionError) as error:
             raise StreamClosed(CloseCode.MALFORMED, f"malformed frame: {error}") from None
-        account = self.account
-        if account is not None:
-            account.touch(now)
-        newest = None if account is None else account.snapshot
+        self.hear(frame, now)
+
+    def hear(self, frame: ClientFrame, now: float) -> None:
+        """Have the stream answer ``frame``."""
+        newest = None if self.account is None else self.account.snapshot
         self.perform(self.stream.client_frame(frame, newest, self._freshness(now), now))
 
     def eof_received(self) -> bool:

@@ -73,9 +73,15 @@ class OpenSockets:
 
     # Sockets come and go.
 
-    def take_over(self, transport: asyncio.Transport, max_frame_bytes: int | None) -> Socket:
+    def take_over(
+        self,
+        transport: asyncio.Transport,
+        max_frame_bytes: int | None,
+        *,
+        make: Callable[..., Socket] = Socket,
+    ) -> Socket:
         """A socket on a connection whose handshake is done; `open_anonymous` or `open_for` follows."""
-        return Socket(
+        return make(
             transport,
             Stream(time.monotonic(), self._timing, secrets.randbits(64)),
             callbacks=self._callbacks,

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import Final, Literal
+from typing import ClassVar, Final, Literal
 
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -45,7 +45,9 @@ AuthenticateHandshake = Callable[[Scope], Awaitable[Identity | None]]
 
 
 class WebSocketEndpoint:
-    """The `/ws` endpoint, as an ASGI application."""
+    """The `/ws` endpoint, as an ASGI application. Other protocols over WebSocket extend it."""
+
+    subprotocol: ClassVar[str] = SUBPROTOCOL
 
     def __init__(self, *, sockets: OpenSockets, authenticate: AuthenticateHandshake) -> None:
         self._sockets = sockets
@@ -56,8 +58,7 @@ class WebSocketEndpoint:
         websocket = WebSocket(scope, receive, send)
         try:
             identity = await self._authenticate(scope)
-            channels = channels_parameter(websocket.query_params)
-            resume = since_parameter(websocket.query_params)
+            channels, resume = self._wanted(websocket)
         except (AuthenticationError, HTTPException) as error:
             await _deny(websocket, _refusal(error))
             return
@@ -68,6 +69,11 @@ class WebSocketEndpoint:
         else:
             await self._open_for(websocket, identity, channels, resume)
 
+    def _wanted(self, websocket: WebSocket) -> tuple[Channels, Resume | None]:
+        """The channels that the URL asks for, and the position from which to resume; raises HTTPException."""
+        query = websocket.query_params
+        return channels_parameter(query), since_parameter(query)
+
     async def _open_anonymous(self, websocket: WebSocket) -> None:
         address = address_of(websocket.scope)
         exceeded = self._sockets.anonymous.refusal(address)
@@ -77,7 +83,7 @@ class WebSocketEndpoint:
         # Counted before anything is waited for, so that many at once cannot all pass.
         self._sockets.anonymous.enter(address)
         try:
-            await _accept(websocket)
+            await self._accept(websocket)
             socket = self._take_over(websocket.scope)
         except BaseException:
             self._sockets.anonymous.leave(address)
@@ -94,7 +100,7 @@ class WebSocketEndpoint:
             await _deny(websocket, ProblemResponse(TOO_MANY_REQUESTS, detail=TOO_MANY, headers=headers))
             return
         try:
-            await _accept(websocket)
+            await self._accept(websocket)
             socket = self._take_over(websocket.scope)
         except BaseException:
             admission.leave(lease)
@@ -102,9 +108,16 @@ class WebSocketEndpoint:
         self._sockets.open_for(socket, identity, lease, channels, resume)
 
     def _take_over(self, scope: Scope) -> Socket:
-        socket = _take_over_of(scope)(self._sockets.take_over)
+        socket = _take_over_of(scope)(self._make)
         assert isinstance(socket, Socket)
         return socket
+
+    def _make(self, transport: asyncio.Transport, max_frame_bytes: int | None) -> Socket:
+        return self._sockets.take_over(transport, max_frame_bytes)
+
+    async def _accept(self, websocket: WebSocket) -> None:
+        offered = websocket.scope.get("subprotocols", [])
+        await websocket.accept(subprotocol=self.subprotocol if self.subprotocol in offered else None)
 
 
 class UpgradeRequired:
@@ -122,11 +135,6 @@ def _too_many_anonymous(exceeded: Literal["all", "address"]) -> ProblemResponse:
         return unavailable(_TOO_MANY_ANONYMOUS, retry_after_seconds=ANONYMOUS_RETRY_AFTER_SECONDS)
     headers = {"retry-after": str(ANONYMOUS_RETRY_AFTER_SECONDS)}
     return ProblemResponse(TOO_MANY_REQUESTS, detail=_TOO_MANY_OF_ADDRESS, headers=headers)
-
-
-async def _accept(websocket: WebSocket) -> None:
-    offered = websocket.scope.get("subprotocols", [])
-    await websocket.accept(subprotocol=SUBPROTOCOL if SUBPROTOCOL in offered else None)
 
 
 def _take_over_of(scope: Scope) -> Callable[[SocketFactory], asyncio.Protocol]:
