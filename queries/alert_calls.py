@@ -34,14 +34,15 @@ _BEAT: Final = "SELECT account, revision FROM guardwire.beat($1, $2, $3, $4)"
 _LEAVE: Final = "SELECT guardwire.leave($1, $2, $3)"
 _CLAIM: Final = """
 SELECT delivery_id, message_id, payload, kind, url, secrets, attempts, deadline_at, user_id, endpoint_id
-FROM guardwire.claim_deliveries($1, $2, $3)
+FROM guardwire.claim_deliveries($1, $2, $3, $4)
 """
 _FINISH: Final = "SELECT guardwire.finish_delivery($1, $2, $3, $4, $5)"
 _DELIVERS: Final = "SELECT guardwire.delivers()"
-#: For how many seconds the message that has been due for longest has waited; one that is being attempted is not due.
-_OUTBOX_AGE: Final = """
-SELECT coalesce(extract(epoch FROM clock_timestamp() - min(due_at)), 0)::double precision
-FROM guardwire.deliveries WHERE finished_at IS NULL AND due_at <= clock_timestamp()
+#: The seconds until the next message is due, less than 0 when one waits already. A message that is being attempted is
+#: due again when its lease is over.
+_DUE_IN: Final = """
+SELECT extract(epoch FROM min(due_at) - clock_timestamp())::double precision
+FROM guardwire.deliveries WHERE finished_at IS NULL
 """
 #: Alerts in the state, of all accounts, and armed accounts.
 _COUNTS: Final = """
@@ -290,10 +291,14 @@ async def leave(driver: asyncpg.Connection, account: UUID, name: str, *, reason:
 
 
 async def claim_deliveries(
-    driver: asyncpg.Connection, *, node: str, most: int, lease_seconds: float
+    driver: asyncpg.Connection, *, node: str, most: int, lease_seconds: float, under_way: Iterable[int] = ()
 ) -> list[Claim]:
-    """Take due messages for ``node``, which has to finish each within the lease; [] while deliveries are held."""
-    rows = await driver.fetch(_CLAIM, node, most, lease_seconds, timeout=_TIMEOUT_SECONDS)
+    """Take due messages for ``node``, which has to finish each within the lease; [] while deliveries are held.
+
+    ``under_way`` are the deliveries that the node attempts already: one account gets a share of the node's places.
+    """
+    arguments = most, lease_seconds, list(under_way)
+    rows = await driver.fetch(_CLAIM, node, *arguments, timeout=_TIMEOUT_SECONDS)
     return [Claim(*row) for row in rows]
 
 
@@ -311,10 +316,10 @@ async def finish_delivery(
     await driver.fetchval(_FINISH, delivery, *arguments, timeout=_TIMEOUT_SECONDS)
 
 
-async def read_outbox_age(driver: asyncpg.Connection) -> float:
-    """For how many seconds the message that has been due for longest has waited; 0 when none is due."""
-    age_seconds: float = await driver.fetchval(_OUTBOX_AGE, timeout=_TIMEOUT_SECONDS)
-    return age_seconds
+async def read_due_in(driver: asyncpg.Connection) -> float | None:
+    """The seconds until the next message is due, less than 0 when one waits already; None when there is none."""
+    due_in_seconds: float | None = await driver.fetchval(_DUE_IN, timeout=_TIMEOUT_SECONDS)
+    return due_in_seconds
 
 
 async def read_counts(driver: asyncpg.Connection) -> AlertCounts:

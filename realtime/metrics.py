@@ -237,7 +237,8 @@ class Metrics:
         )
         self.outbox_oldest = Gauge(
             "guardwire_outbox_oldest_seconds",
-            "For how long the delivery that has been due for longest has waited; every 5 s.",
+            "For how long the delivery that has been due for longest has waited, when the outbox was last"
+            " read; every 10 s at least.",
         )
         self.watchdog_up = Gauge(
             "guardwire_watchdog_up",

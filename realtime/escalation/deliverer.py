@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Awaitable, Callable, Collection, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Final, Protocol
 
 from queries.alert_calls import Claim
@@ -17,8 +17,10 @@ from realtime.metrics import METRICS
 log = logging.getLogger(__name__)
 
 MOST_AT_ONCE: Final = 32
-POLL_SECONDS: Final = 1.0
-_AGE_EVERY_SECONDS: Final = 5.0
+#: How often the outbox is read when nothing is due before: housekeeping reports what becomes due meanwhile.
+POLL_SECONDS: Final = 10.0
+#: The same when a message is due that this node could not claim, and after an error.
+_AGAIN_SECONDS: Final = 1.0
 #: Each node counts for its metrics; one statement reads what is in the state, and a row of each account that was armed.
 _COUNTS_EVERY_SECONDS: Final = 15.0
 #: How long deliveries may go on when the node stops; the supervisor waits for a second.
@@ -63,11 +65,12 @@ class Deliverer:
         self._trouble = trouble
         self._most_at_once = most_at_once
         self._poll_seconds = poll_seconds
-        self._under_way: set[asyncio.Task[None]] = set()
+        #: The deliveries that are being attempted, by their tasks.
+        self._under_way: dict[asyncio.Task[None], int] = {}
         self._is_woken = asyncio.Event()
         #: For how long the message that has been due for longest had waited when the outbox was last read.
         self.age_seconds = 0.0
-        self._age_read_at = self._counted_at = float("-inf")
+        self._counted_at = float("-inf")
         #: When the outbox was last read, on the monotonic clock.
         self.claimed_at = float("-inf")
 
@@ -80,32 +83,43 @@ class Deliverer:
         try:
             while True:
                 self._is_woken.clear()
-                free = self._most_at_once - len(self._under_way)
-                claimed = await self._claim(free) if free else ()
-                for claim in claimed:
-                    self._under_way.add(asyncio.create_task(self._deliver(claim)))
-                await self._wait(is_more_due=len(claimed) == free)
+                try:
+                    pause_seconds = await self._begin_due()
+                    self._trouble.end(_PART)
+                    self.claimed_at = time.monotonic()
+                except DATABASE_ERRORS as error:
+                    self._trouble.report(_PART, error)
+                    pause_seconds = min(_AGAIN_SECONDS, self._poll_seconds)
+                await self._wait(pause_seconds)
         finally:
             await self._end()
 
-    async def _claim(self, most: int) -> Collection[Claim]:
-        try:
-            await self._read_age()
-            await self._count()
-            claimed = await self._outbox.claim(most)
-        except DATABASE_ERRORS as error:
-            self._trouble.report(_PART, error)
-            return ()
-        self._trouble.end(_PART)
-        self.claimed_at = time.monotonic()
-        return claimed
+    async def _begin_due(self) -> float:
+        """Begin what is due, as far as places are free; the seconds until the next look if nothing wakes before."""
+        await self._count()
+        due_in_seconds = await self._read_due_in()
+        free = self._most_at_once - len(self._under_way)
+        if not free:
+            return self._poll_seconds
+        if due_in_seconds > 0:
+            return min(max(due_in_seconds, _GATHER_SECONDS), self._poll_seconds)
+        claimed = await self._outbox.claim(free, under_way=self._under_way.values())
+        for claim in claimed:
+            task = asyncio.create_task(self._deliver(claim))
+            task.add_done_callback(lambda _: self.wake())
+            self._under_way[task] = claim.delivery_id
+        # Another look follows when one of them is done with. Without a claim, another node has what is due, or its
+        # account has no place.
+        return min(_AGAIN_SECONDS, self._poll_seconds)
 
-    async def _read_age(self) -> None:
-        if time.monotonic() - self._age_read_at < _AGE_EVERY_SECONDS:
-            return
-        self.age_seconds = await self._outbox.read_age()
-        self._age_read_at = time.monotonic()
+    async def _read_due_in(self) -> float:
+        """The seconds until the next message is due, less than 0 when one waits already."""
+        due_in_seconds = await self._outbox.read_due_in()
+        if due_in_seconds is None:
+            due_in_seconds = float("inf")
+        self.age_seconds = max(0.0, -due_in_seconds)
         METRICS.outbox_oldest.set(self.age_seconds)
+        return due_in_seconds
 
     async def _count(self) -> None:
         if time.monotonic() - self._counted_at < _COUNTS_EVERY_SECONDS:
@@ -118,16 +132,14 @@ class Deliverer:
         METRICS.armed_accounts.set(counts.armed)
         METRICS.attended_accounts.set(counts.attended)
 
-    async def _wait(self, *, is_more_due: bool) -> None:
-        """Wait until another claim makes sense: a place is free, or something may be due."""
-        if is_more_due:
-            await asyncio.wait(self._under_way, return_when=asyncio.FIRST_COMPLETED)
+    async def _wait(self, seconds: float) -> None:
+        """Wait until another look makes sense: a delivery is done with, or something may be due."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._is_woken.wait()
+        if any(task.done() for task in self._under_way):
             await asyncio.sleep(_GATHER_SECONDS)
-        else:
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(self._poll_seconds):
-                    await self._is_woken.wait()
-        self._under_way = {task for task in self._under_way if not task.done()}
+        self._under_way = {task: each for task, each in self._under_way.items() if not task.done()}
 
     async def _end(self) -> None:
         """Give what is under way a moment, and abandon the rest to the end of its lease."""

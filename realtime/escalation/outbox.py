@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any, Final, NamedTuple, Protocol
 
@@ -13,7 +13,7 @@ from queries.alert_calls import (
     claim_deliveries,
     finish_delivery,
     read_counts,
-    read_outbox_age,
+    read_due_in,
 )
 
 #: Longer than the slowest attempt and the note of its result. When it has passed, another node tries again.
@@ -32,14 +32,17 @@ class Result(NamedTuple):
 class Outbox(Protocol):
     """Where messages wait."""
 
-    async def claim(self, most: int) -> Sequence[Claim]:
-        """Take so many messages that are due, each for the length of a lease; commits at once."""
+    async def claim(self, most: int, *, under_way: Collection[int]) -> Sequence[Claim]:
+        """Take so many messages that are due, each for the length of a lease; commits at once.
+
+        ``under_way`` are the deliveries that this node attempts already.
+        """
 
     async def finish(self, claim: Claim, result: Result) -> None:
         """Note what came of an attempt."""
 
-    async def read_age(self) -> float:
-        """For how many seconds the message that has been due for longest has waited; 0 when none is due."""
+    async def read_due_in(self) -> float | None:
+        """The seconds until the next message is due, less than 0 when one waits already; None when there is none."""
 
     async def read_counts(self) -> AlertCounts:
         """How many alerts and armed accounts there are."""
@@ -63,11 +66,15 @@ class DatabaseOutbox:
         self._node = node
         self._lease_seconds = lease_seconds
 
-    async def claim(self, most: int) -> Sequence[Claim]:
+    async def claim(self, most: int, *, under_way: Collection[int]) -> Sequence[Claim]:
         """Take so many messages that are due; none while an operator has to release them."""
         async with self._driver() as driver:
             return await claim_deliveries(
-                driver, node=self._node, most=most, lease_seconds=self._lease_seconds
+                driver,
+                node=self._node,
+                most=most,
+                lease_seconds=self._lease_seconds,
+                under_way=under_way,
             )
 
     async def finish(self, claim: Claim, result: Result) -> None:
@@ -82,10 +89,10 @@ class DatabaseOutbox:
                 retry_after_seconds=result.retry_after_seconds,
             )
 
-    async def read_age(self) -> float:
-        """For how many seconds the message that has been due for longest has waited; 0 when none is due."""
+    async def read_due_in(self) -> float | None:
+        """The seconds until the next message is due, less than 0 when one waits already; None when there is none."""
         async with self._driver() as driver:
-            return await read_outbox_age(driver)
+            return await read_due_in(driver)
 
     async def read_counts(self) -> AlertCounts:
         """How many alerts and armed accounts there are."""

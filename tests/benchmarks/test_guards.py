@@ -42,7 +42,7 @@ _HISTORY_TABLES: Final = {"reconciliation_logs", "equity_snapshots", "fx_rates",
 _IDLE_SECONDS: Final = 9
 #: The applier's node runs a sweep a second, housekeeping every other second; for the applier about once a second a look
 #: at the inbox and a renewal of its lease, and its figures every five.
-_IDLE_STATEMENTS: Final = 5
+_IDLE_STATEMENTS: Final = 4
 _STARTED_SECONDS: Final = 20.0
 _ROWS_OF_TRANSACTION: Final = 40
 #: The number of revisions at which the last rows of each account were applied.
@@ -161,7 +161,7 @@ async def test_a_plain_sync_is_shown_without_a_statement(
         assert METRICS.evaluation_batches.get() == evaluations
 
 
-async def test_an_idle_node_sends_five_statements_a_second_at_most(
+async def test_an_idle_node_sends_four_statements_a_second_at_most(
     statements: Statements, connection: asyncpg.Connection, migrated_url: str, redis_url: str
 ) -> None:
     users = await make_accounts(connection, 20)

@@ -8,7 +8,7 @@ import json
 import os
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
 from queries.alert_calls import AlertCounts, Claim
@@ -64,7 +64,7 @@ class _Row(NamedTuple):
 
 
 class MemoryOutbox:
-    """Claims with leases, as the table does; ``results`` are the notes."""
+    """Claims with leases, as the table does, without shares of accounts; ``results`` are the notes."""
 
     def __init__(self, *deliveries: Claim, lease_seconds: float = 20.0) -> None:
         self._rows = {each.delivery_id: _Row(each, 0, 0.0) for each in deliveries}
@@ -77,7 +77,7 @@ class MemoryOutbox:
     def is_empty(self) -> bool:
         return not self._rows
 
-    async def claim(self, most: int) -> list[Claim]:
+    async def claim(self, most: int, *, under_way: Collection[int] = ()) -> list[Claim]:
         await asyncio.sleep(0)
         now = time.monotonic()
         due = [row for row in self._rows.values() if row.free_at <= now][:most]
@@ -103,6 +103,6 @@ class MemoryOutbox:
     async def read_counts(self) -> AlertCounts:
         return AlertCounts(0, 0, 0, 0, 0)
 
-    async def read_age(self) -> float:
+    async def read_due_in(self) -> float | None:
         now = time.monotonic()
-        return 1.0 if any(row.free_at <= now for row in self._rows.values()) else 0.0
+        return min((row.free_at - now for row in self._rows.values()), default=None)

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager
 
 import asyncpg
@@ -140,11 +140,11 @@ async def test_a_database_that_cannot_be_read_is_asked_again() -> None:
             super().__init__(*deliveries)
             self.calls = 0
 
-        async def claim(self, most: int) -> list[Claim]:
+        async def claim(self, most: int, *, under_way: Collection[int] = ()) -> list[Claim]:
             self.calls += 1
             if self.calls < 3:
                 raise TimeoutError
-            return await super().claim(most)
+            return await super().claim(most, under_way=under_way)
 
     async with Receiver() as receiver:
         outbox = Away(delivery(receiver.url))
@@ -173,6 +173,30 @@ async def test_what_is_under_way_at_the_end_is_finished_when_it_is_quick_and_els
         await asyncio.wait([task])
     assert time.monotonic() - began < 1.0 * slowness()
     assert outbox.results == [(1, Result("delivered", status=200))]
+
+
+async def test_without_messages_the_outbox_is_read_seldom_and_a_retry_is_sent_at_its_time() -> None:
+    class Counting(MemoryOutbox):
+        reads = 0
+
+        async def read_due_in(self) -> float | None:
+            self.reads += 1
+            return await super().read_due_in()
+
+    async with Receiver() as receiver:
+        receiver.answer = saying(503, "Retry-After: 1")
+        outbox = Counting(delivery(receiver.url))
+        webhook = WebhookSender(OutboundRequests(allow_private=True)).send
+        subject = Deliverer(outbox=outbox, senders={"webhook": webhook}, trouble=Trouble())
+        async with running(subject):
+            await until(lambda: outbox.results)
+            began, reads = time.monotonic(), outbox.reads
+            receiver.answer = saying(200)
+            await until(lambda: outbox.is_empty)
+            assert 0.8 < time.monotonic() - began < 2.0 * slowness()
+            # After the failure, at the time of the retry (twice when a timer is early), after the claim, at the end.
+            assert outbox.reads - reads <= 5
+            assert subject._poll_seconds >= 10
 
 
 async def test_an_odd_delivery_fails_alone() -> None:

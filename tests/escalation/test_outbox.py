@@ -30,7 +30,7 @@ from realtime.escalation.outbox import DatabaseOutbox
 from realtime.escalation.webhook import WebhookSender
 from realtime.feed.connection import KeptConnection
 from realtime.feed.trouble import Trouble
-from tests.escalation.receiver import Receiver, saying
+from tests.escalation.receiver import Receiver, hanging, saying
 from tests.machine import slowness
 from tests.queries.database_writer import connected
 from tests.waiting import until
@@ -188,6 +188,26 @@ async def test_1000_messages_are_sent_by_two_nodes_within_10_seconds_each_once(m
         assert [tuple(row) for row in outcomes] == [("delivered", 1000)]
     assert set(ids(receiver).values()) == {1}
     assert len(ids(receiver)) == 1000
+
+
+async def test_the_hanging_webhooks_of_one_account_hold_up_no_other_account(migrated_url: str) -> None:
+    async with connected(migrated_url) as driver, Receiver() as stuck, Receiver() as receiver:
+        stuck.answer = hanging
+        many = [await webhook_of(driver, stuck) for _ in range(2)]
+        for endpoint in many:
+            await driver.execute(_STORM, endpoint, ACCOUNT, 20)
+        other = uuid.uuid4()
+        endpoint = await webhook_of(driver, receiver, other)
+        await send_test(driver, other, endpoint)
+        began = time.monotonic()
+        async with node(migrated_url, "one"):
+            await until(lambda: receiver.requests, seconds=4)
+            assert time.monotonic() - began < 4
+            await until(lambda: len(stuck.requests) >= 4)
+            assert len(stuck.requests) == 4
+            # A message that becomes due while they hang is sent at once, too.
+            await send_test(driver, other, endpoint)
+            await until(lambda: len(receiver.requests) == 2, seconds=2 * slowness())
 
 
 async def test_no_transaction_is_open_while_a_receiver_is_waited_for(migrated_url: str) -> None:

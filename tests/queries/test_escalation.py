@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections import Counter
+from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
@@ -44,9 +46,9 @@ async def webhook(writer: DatabaseWriter, user_id: UUID | None = None, kind: str
     return added
 
 
-async def claim(driver: Any, node: str = "one", most: int = 32) -> list[Claim]:
+async def claim(driver: Any, node: str = "one", most: int = 32, under_way: Iterable[int] = ()) -> list[Claim]:
     """Claim for ten seconds."""
-    return await claim_deliveries(driver, node=node, most=most, lease_seconds=10)
+    return await claim_deliveries(driver, node=node, most=most, lease_seconds=10, under_way=under_way)
 
 
 async def escalate(writer: DatabaseWriter) -> int:
@@ -137,7 +139,7 @@ async def test_nodes_that_claim_at_once_get_each_message_once(
     writer: DatabaseWriter, connect: Connect
 ) -> None:
     for _ in range(20):
-        await webhook(writer)
+        await webhook(writer, EVERY_ACCOUNT)
     await raised(writer)
     await escalate(writer)
     nodes = [await connect() for _ in range(4)]
@@ -338,3 +340,37 @@ async def test_old_messages_and_log_entries_are_deleted_and_those_of_open_alerts
     assert [len(await each.rows("alert_log")) for each in others] == [3, 0]
     assert [len(await each.rows("deliveries")) for each in others] == [1, 0]
     assert len(await others[1].rows("alerts")) == 1
+
+
+async def test_a_node_attempts_a_share_of_its_places_for_one_account_and_half_of_them_for_the_operator(
+    writer: DatabaseWriter,
+) -> None:
+    other = DatabaseWriter(writer.connection)
+    owners = {
+        await webhook(writer): writer.user_id,
+        await webhook(writer): writer.user_id,
+        await webhook(writer, EVERY_ACCOUNT): EVERY_ACCOUNT,
+        await webhook(other): other.user_id,
+    }
+    for endpoint in owners:
+        await writer.connection.execute(
+            "INSERT INTO guardwire.deliveries (alert_id, generation, level, endpoint_id, user_id, message_id, payload)"
+            ' SELECT gen_random_uuid(), 1, 1, $1, $2, n, \'{"type": "alert.test"}\' FROM generate_series(1, 300) AS n',
+            endpoint,
+            writer.user_id,
+        )
+    first: list[Claim] = []
+    while some := await claim(
+        writer.connection, most=32 - len(first), under_way=[each.delivery_id for each in first]
+    ):
+        first += some
+    places = Counter(owners[each.endpoint_id] for each in first)
+    assert places == {writer.user_id: 4, EVERY_ACCOUNT: 16, other.user_id: 4}
+    done, *rest = first
+    await finish_delivery(
+        writer.connection, done.delivery_id, node="one", outcome="delivered", http_status=200
+    )
+    (next_one,) = await claim(writer.connection, under_way=[each.delivery_id for each in rest])
+    assert owners[next_one.endpoint_id] == owners[done.endpoint_id]
+    # Each node has places of its own.
+    assert len(await claim(writer.connection, "two")) > 0

@@ -144,24 +144,71 @@ CREATE OR REPLACE FUNCTION guardwire.is_wanted(d guardwire.deliveries) RETURNS b
                              AND a.resolved_at IS NULL AND a.acknowledged_at IS NULL))
 $$;
 
--- Takes due messages for a node, which has to finish each within the lease. Messages that nobody needs any more are finished.
-CREATE OR REPLACE FUNCTION guardwire.claim_deliveries(node text, most integer, lease_seconds double precision)
+-- How many messages to the endpoints of one owner a node attempts at once: endpoints that hang hold no more of its places. Those of
+-- the operator take the messages of every account.
+CREATE OR REPLACE FUNCTION guardwire.most_under_way(owner uuid) RETURNS integer LANGUAGE sql IMMUTABLE
+RETURN CASE WHEN owner = guardwire.no_account() THEN 16 ELSE 4 END;
+
+-- The owners of the endpoints of unfinished messages, once for each.
+CREATE OR REPLACE FUNCTION guardwire.owners_of(messages bigint[]) RETURNS uuid[] LANGUAGE sql STABLE
+RETURN ARRAY(SELECT e.user_id FROM guardwire.deliveries AS d JOIN guardwire.endpoints AS e ON e.endpoint_id = d.endpoint_id
+             WHERE d.delivery_id = ANY (messages) AND d.finished_at IS NULL);
+
+-- Messages that are due and not among `passed`, the oldest first and `most` at most, as far as the owners of their endpoints have places.
+-- `busy` has an owner once for each of its places that is taken.
+CREATE OR REPLACE FUNCTION guardwire.due_deliveries(now_at timestamptz, most integer, busy uuid[], passed bigint[]) RETURNS bigint[]
+LANGUAGE plpgsql STABLE AS $$
+DECLARE
+    of_full_owners uuid[] := ARRAY(
+        SELECT e.endpoint_id FROM guardwire.endpoints AS e
+        WHERE e.user_id IN (SELECT b.owner FROM unnest(busy) AS b (owner) GROUP BY b.owner
+                            HAVING count(*) >= guardwire.most_under_way(b.owner)));
+BEGIN
+    RETURN ARRAY(
+        SELECT r.delivery_id
+        FROM (SELECT d.delivery_id, d.due_at, e.user_id AS owner,
+                     row_number() OVER (PARTITION BY e.user_id ORDER BY d.due_at, d.delivery_id) AS place
+              -- Not all that are due: where these are of one owner, it has no place afterwards, and the next look reads on behind them.
+              FROM (SELECT o.delivery_id, o.due_at, o.endpoint_id FROM guardwire.deliveries AS o
+                    WHERE o.finished_at IS NULL AND o.due_at <= now_at AND o.endpoint_id <> ALL (of_full_owners)
+                      AND o.delivery_id <> ALL (passed)
+                    ORDER BY o.due_at LIMIT 8 * most) AS d
+              LEFT JOIN guardwire.endpoints AS e ON e.endpoint_id = d.endpoint_id) AS r
+        -- A message whose endpoint was deleted takes no place: it is dropped.
+        WHERE r.owner IS NULL
+           OR r.place + (SELECT count(*) FROM unnest(busy) AS b (owner) WHERE b.owner = r.owner) <= guardwire.most_under_way(r.owner)
+        ORDER BY r.due_at, r.delivery_id LIMIT most);
+END
+$$;
+
+-- Takes due messages for a node, which has to finish each within the lease; `under_way` are those that it attempts already. Messages that
+-- nobody needs any more are finished.
+CREATE OR REPLACE FUNCTION guardwire.claim_deliveries(node text, most integer, lease_seconds double precision, under_way bigint[])
 RETURNS TABLE (delivery_id bigint, message_id text, payload text, kind text, url text, secrets text[], attempts integer,
                deadline_at timestamptz, user_id uuid, endpoint_id uuid)
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET enable_seqscan = off SET jit = off AS $$
 #variable_conflict use_column
 DECLARE
     now_at timestamptz := clock_timestamp();
+    busy uuid[] := guardwire.owners_of(under_way);
+    missing integer := most;
+    chosen bigint[];
     taken bigint[];
+    -- Also those that another node is claiming at this moment.
+    passed bigint[] := '{}';
+    claimed integer;
 BEGIN
     IF NOT guardwire.delivers() THEN
         RETURN;
     END IF;
     LOOP
+        -- By itself: within the statement it would be asked for each row.
+        chosen := guardwire.due_deliveries(now_at, missing, busy, passed);
+        EXIT WHEN chosen = '{}';
+        passed := passed || chosen;
         taken := ARRAY(SELECT o.delivery_id FROM guardwire.deliveries AS o
-                       WHERE o.finished_at IS NULL AND o.due_at <= now_at
-                       ORDER BY o.due_at LIMIT most FOR UPDATE OF o SKIP LOCKED);
-        EXIT WHEN taken = '{}';
+                       WHERE o.delivery_id = ANY (chosen) AND o.finished_at IS NULL AND o.due_at <= now_at
+                       ORDER BY o.due_at FOR UPDATE OF o SKIP LOCKED);
         UPDATE guardwire.deliveries AS d SET finished_at = now_at, outcome = 'superseded'
         WHERE d.delivery_id = ANY (taken) AND NOT guardwire.is_wanted(d);
         RETURN QUERY
@@ -172,7 +219,10 @@ BEGIN
         WHERE d.delivery_id = ANY (taken) AND d.finished_at IS NULL AND e.endpoint_id = d.endpoint_id
         RETURNING d.delivery_id, d.message_id, d.payload::text, e.kind, e.url, e.secrets, d.attempts, d.deadline_at, d.user_id,
                   d.endpoint_id;
-        EXIT WHEN FOUND;
+        GET DIAGNOSTICS claimed = ROW_COUNT;
+        missing := missing - claimed;
+        EXIT WHEN missing <= 0;
+        busy := busy || guardwire.owners_of(taken);
     END LOOP;
 END
 $$;

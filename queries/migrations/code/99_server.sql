@@ -19,7 +19,7 @@ GRANT EXECUTE ON FUNCTION
     guardwire.read_columns("char"), guardwire.table_of("char"),
     guardwire.acknowledge(uuid, uuid[], integer[], text, text), guardwire.snooze(uuid, uuid, integer, integer, text, text),
     guardwire.set_arming(uuid, boolean, timestamptz, text, text), guardwire.beat(uuid[], text[], double precision[], double precision[]),
-    guardwire.leave(uuid, text, text), guardwire.claim_deliveries(text, integer, double precision),
+    guardwire.leave(uuid, text, text), guardwire.claim_deliveries(text, integer, double precision, bigint[]),
     guardwire.finish_delivery(bigint, text, text, integer, double precision), guardwire.delivers(),
     guardwire.release_deliveries(boolean), guardwire.put_endpoint(uuid, uuid, text, text, text, boolean),
     guardwire.delete_endpoint(uuid, uuid), guardwire.rotate_secret(uuid, uuid), guardwire.test_endpoint(uuid, uuid),
