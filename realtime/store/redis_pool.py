@@ -22,8 +22,8 @@ from realtime.store.cluster import Cluster
 from realtime.store.sentinel import Sentinels
 
 _DEADLINE_SECONDS: Final = 1.0
-#: Shorter than callers wait, so that the client notes which server did not answer before they give up.
-_CLUSTER_DEADLINE_SECONDS: Final = 0.8
+#: In a cluster the client notes which server did not answer before its callers, who wait for a second, give up.
+_PART_FOR_A_SERVER: Final = 0.8
 _CONNECTIONS: Final = 16
 #: Without LOADING, which redis-py itself treats as a lost connection.
 _DEMOTIONS: Final = (ReadOnlyError, MasterDownError)
@@ -31,8 +31,8 @@ _DEMOTIONS: Final = (ReadOnlyError, MasterDownError)
 _OF_A_SCRIPT: Final = "-READONLY"
 
 
-def connect(url: str) -> Redis:
-    """A client of Redis whose every command fails within a second when the server does not answer.
+def connect(url: str, *, deadline_seconds: float = _DEADLINE_SECONDS) -> Redis:
+    """A client of Redis whose every command fails within ``deadline_seconds`` when the server does not answer.
 
     Commands beyond ``_CONNECTIONS`` at a time wait for a connection, so a thousand clients that return together wait
     for milliseconds and get no error. Connections to a server that has become a replica are closed (`PrimaryPool`).
@@ -40,42 +40,43 @@ def connect(url: str) -> Redis:
     """
     try:
         address = read_redis_url(url)
-        options = parse_url(address.server_url)
+        options: dict[str, Any] = {**parse_url(address.server_url)}
     except ValueError as error:
         raise ConfigurationError([f"REDIS_URL {error}."]) from None
+    options = _bounds(deadline_seconds) | options
     if address.kind == "cluster":
         return Cluster(
             address.hosts,
-            connect=lambda server: _client({**options, **server._asdict()}),
-            deadline_seconds=_CLUSTER_DEADLINE_SECONDS,
+            connect=lambda server: _client(options | server._asdict()),
+            deadline_seconds=_PART_FOR_A_SERVER * deadline_seconds,
         )
     if address.kind == "sentinel":
-        return _client(options, sentinels=_sentinels(address, options))
+        return _client(options, sentinels=_sentinels(address, options, deadline_seconds))
     return _client(options)
 
 
-def _client(options: Any, *, sentinels: Sentinels | None = None) -> Redis:
-    """A client of one server; ``options`` are those of `parse_url`, and take precedence over those of ours."""
-    pool = PrimaryPool(**{**_BOUNDS, "retry": Retry(NoBackoff(), 0), **options}, sentinels=sentinels)
-    return Redis.from_pool(pool)
+def _bounds(deadline_seconds: float) -> dict[str, Any]:
+    """Options by which every wait for Redis is bounded, and no command is repeated."""
+    return {
+        "max_connections": _CONNECTIONS,
+        "timeout": deadline_seconds,
+        "socket_timeout": deadline_seconds,
+        "socket_connect_timeout": deadline_seconds,
+        "retry_on_error": [],
+        "health_check_interval": 0,
+    }
 
 
-#: Every wait for Redis is bounded, and no command is repeated.
-_BOUNDS: Final[dict[str, Any]] = {
-    "max_connections": _CONNECTIONS,
-    "timeout": _DEADLINE_SECONDS,
-    "socket_timeout": _DEADLINE_SECONDS,
-    "socket_connect_timeout": _DEADLINE_SECONDS,
-    "retry_on_error": [],
-    "health_check_interval": 0,
-}
+def _client(options: dict[str, Any], *, sentinels: Sentinels | None = None) -> Redis:
+    """A client of one server."""
+    return Redis.from_pool(PrimaryPool(retry=Retry(NoBackoff(), 0), **options, sentinels=sentinels))
 
 
-def _sentinels(address: RedisAddress, options: Any) -> Sentinels:
+def _sentinels(address: RedisAddress, options: dict[str, Any], deadline_seconds: float) -> Sentinels:
     """The Sentinels of ``address``, which have logins of their own, and TLS where the servers have it."""
     login = {"username": address.sentinel_username, "password": address.sentinel_password, "db": 0}
-    clients = [_client({**options, **login, **host._asdict()}) for host in address.hosts]
-    return Sentinels(clients, service=address.service, deadline_seconds=_DEADLINE_SECONDS)
+    clients = [_client(options | login | host._asdict()) for host in address.hosts]
+    return Sentinels(clients, service=address.service, deadline_seconds=deadline_seconds)
 
 
 def is_demotion(error: Exception) -> bool:

@@ -40,6 +40,7 @@ USERS = [UUID(int=number << 64 | 7) for number in range(1, 31)]
 THIRD_OF_SLOTS = range(5461, 5463)
 #: A failover takes the silence after which a primary has failed, an election, and a look of the client.
 FOLLOWED_SECONDS = 8.0
+PATIENT_SECONDS = 10.0
 
 
 @pytest.fixture(scope="module")
@@ -61,8 +62,8 @@ async def cluster(whole: RedisCluster) -> RedisCluster:
 
 @pytest.fixture
 async def redis(cluster: RedisCluster) -> AsyncIterator[Redis]:
-    """A node's client."""
-    client = connect(cluster.url)
+    """A node's client, which waits for servers that get no processor on a busy machine."""
+    client = connect(cluster.url, deadline_seconds=PATIENT_SECONDS)
     yield client
     await client.aclose()
 
@@ -285,8 +286,9 @@ async def disown(cluster: RedisCluster, number: int, owner: Server) -> None:
 
 
 async def test_servers_that_hang_hold_up_no_other_account(
-    redis: Redis, cluster: RedisCluster, caplog: pytest.LogCaptureFixture
+    cluster: RedisCluster, caplog: pytest.LogCaptureFixture
 ) -> None:
+    redis = connect(cluster.url, deadline_seconds=slowness())
     store = SnapshotStore(redis, channels=CHANNELS)
     assert await commit(store, USERS, 1) == [1] * len(USERS)
     primary = await cluster.owner(slot(USERS[0]))
@@ -312,6 +314,7 @@ async def test_servers_that_hang_hold_up_no_other_account(
 
     await seconds_until(are_stored_again, most=FOLLOWED_SECONDS)
     await until(lambda: METRICS.redis_slots_lost.get() == 0)
+    await redis.aclose()
     assert len(caplog.messages) == 2
 
 
