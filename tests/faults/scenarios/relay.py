@@ -23,6 +23,11 @@ _PATIENCE_SECONDS: Final = 30.0
 _KILLS: Final = 2
 _HEARD: Final = "guardwire_relay_heard"
 _LISTENS: Final = "guardwire_listener_up"
+# Restarts take a while. A position that the platform does not mention for a minute would become unconfirmed, of which
+# the raw log says nothing.
+_DAY_OF_GRACE: Final = """
+INSERT INTO guard_limits (user_id, sync_overdue_seconds) SELECT unnest($1::uuid[]), 86400
+"""
 
 
 async def applier_killed(stage: Stage) -> None:
@@ -99,6 +104,8 @@ async def _until_relayed(stage: Stage) -> None:
 async def _relayed(stage: Stage) -> AsyncIterator[None]:
     """All nodes in relay mode; afterwards in their own mode again."""
     stage.leases_may_run_out = True
+    async with stage.ground.connection() as connection:
+        await connection.execute(_DAY_OF_GRACE, [owner.user_id for owner in stage.platform.owners])
     kept = [site.node.settings for site in stage.sites]
     for site in stage.sites:
         site.node.settings = {**site.node.settings, "GUARDWIRE_FANOUT": "relay"}
@@ -118,8 +125,6 @@ async def _relayed(stage: Stage) -> AsyncIterator[None]:
 
 
 async def _restart(stage: Stage) -> None:
-    # All at once, because a position that the platform does not mention for a minute becomes unconfirmed, which the
-    # oracle of these faults does not know.
     await asyncio.gather(*(site.node.kill() for site in stage.sites))
     await asyncio.gather(*(site.node.start() for site in stage.sites))
     await stage.crowd.until_all_fresh()
