@@ -20,6 +20,8 @@ import uvloop
 from realtime.embedded import EmbeddedServers
 from tests.benchmarks.figure import Figure
 from tests.benchmarks.figures import (
+    alerts,
+    attendance,
     changes,
     evaluation,
     graphql,
@@ -57,6 +59,8 @@ FIGURES: Final[Mapping[str, Measure]] = {
     "scaling": relay.measure_scaling,
     "followed": relay.measure_loops,
     "evaluation": evaluation.measure,
+    "alerts": alerts.measure,
+    "attendance": attendance.measure,
     "idle": idle.measure,
 }
 
@@ -73,7 +77,12 @@ def main() -> int:
         asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner,
     ):
         conditions = _conditions(arguments.full)
-        figures, failed = runner.run(_measure(servers, scale, chosen))
+        figures, failed, seconds = runner.run(_measure(servers, scale, chosen))
+    conditions["seconds"] = seconds
+    _say(
+        ", ".join(f"{name} {taken} s" for name, taken in seconds.items())
+        + f"; {sum(seconds.values())} s in all"
+    )
     conditions["load_after"] = os.getloadavg()[0]
     sys.stdout.write(table(figures) + "\n")
     save(arguments.json, figures, conditions)
@@ -84,9 +93,11 @@ def main() -> int:
 
 async def _measure(
     servers: EmbeddedServers, scale: Scale, names: list[str]
-) -> tuple[list[Figure], list[str]]:
+) -> tuple[list[Figure], list[str], dict[str, int]]:
+    """The figures, the names of those that failed, and the seconds that each name took."""
     figures: list[Figure] = []
     failed = []
+    seconds: dict[str, int] = {}
     async with ground(servers, scale) as prepared:
         for number, name in enumerate(names, 1):
             _say(f"[{number}/{len(names)}] {name} …")
@@ -99,8 +110,9 @@ async def _measure(
                 # One failed figure does not invalidate the others.
                 failed.append(name)
                 traceback.print_exc()
-            _say(f"[{number}/{len(names)}] {name}: {time.monotonic() - begun:.0f} s")
-    return figures, failed
+            seconds[name] = round(time.monotonic() - begun)
+            _say(f"[{number}/{len(names)}] {name}: {seconds[name]} s")
+    return figures, failed, seconds
 
 
 def _conditions(full: bool) -> dict[str, Any]:

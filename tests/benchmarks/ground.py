@@ -87,10 +87,32 @@ class Ground:
         """The name of the database that the server reads."""
         return urlsplit(self.database_url).path.removeprefix("/")
 
-    def tokens(self, users: Sequence[UUID]) -> list[str]:
+    def tokens(self, users: Sequence[UUID], *, scopes: Sequence[str] = ()) -> list[str]:
         """A token for each of ``users``."""
         key = DevelopmentKey(self.secret)
-        return [key.issue(user) for user in users]
+        return [key.issue(user, scopes=scopes) for user in users]
+
+    @contextlib.asynccontextmanager
+    async def another_connection(self) -> AsyncIterator[Any]:
+        """A further connection to the database that the server reads."""
+        connection = await asyncpg.connect(self.database_url)
+        try:
+            yield connection
+        finally:
+            await connection.close()
+
+    @contextlib.asynccontextmanager
+    async def another_database(self) -> AsyncIterator[Any]:
+        """A connection to a further database with Guardwire and without accounts, which is dropped at the end."""
+        url = _named(self.database_url, f"{self.database}_{secrets.token_hex(2)}")
+        await self.connection.execute(f'CREATE DATABASE "{_name(url)}" TEMPLATE template0')
+        try:
+            await migrate(url)
+            connection = await asyncpg.connect(url)
+            yield connection
+            await connection.close()
+        finally:
+            await self.connection.execute(f'DROP DATABASE IF EXISTS "{_name(url)}" WITH (FORCE)')
 
     def node(
         self,
@@ -112,6 +134,8 @@ class Ground:
             counts_reads=counts_reads,
             fanout=fanout,
             graphql="on" if graphql else "off",
+            # Webhooks lead to this machine.
+            webhook_allow_private=True,
         )
 
     def floor(self, notify_channel: str = "floor") -> AbstractAsyncContextManager[Child]:

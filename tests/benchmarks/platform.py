@@ -46,6 +46,11 @@ FLOOR_MOVE_ALL: Final = """
 SELECT pg_notify('floor', string_agg(u || '=' || $2::bigint, ','))
 FROM (SELECT u, row_number() OVER () / 100 AS part FROM unnest($1::uuid[]) AS u) AS parts GROUP BY part
 """
+#: Otherwise each platform would become silent a minute after its last row, which changes every account during the
+#: measurement.
+GRACE_OF_A_DAY: Final = """
+INSERT INTO guard_limits (user_id, sync_overdue_seconds) SELECT unnest($1::uuid[]), 86400
+"""
 _HISTORY: Final = f"""
 INSERT INTO reconciliation_logs ({_COLUMNS})
 SELECT gen_random_uuid(), $1, 1001 + n % {POSITIONS}, 'XAUUSD', 'buy',

@@ -106,6 +106,16 @@ class Sockets:
                 client.transport.abort()
         await asyncio.sleep(0)
 
+    def send(self, user: UUID, payload: bytes) -> None:
+        """Send a frame of 126 to 65,535 bytes, or a shorter one, on the socket of ``user``."""
+        (client,) = (each for each in self._clients if each.user == user)
+        assert client.transport is not None
+        # With a mask that changes nothing.
+        size = (
+            bytes([0x80 | len(payload)]) if len(payload) < 126 else b"\xfe" + len(payload).to_bytes(2, "big")
+        )
+        client.transport.write(b"\x81" + size + b"\0\0\0\0" + payload)
+
     async def connect(self, users: Iterable[UUID], tokens: Sequence[str], *, at_once: int = _AT_ONCE) -> None:
         """Open one socket for each user; return when each has its first frame."""
         pairs = list(zip(users, tokens, strict=True))

@@ -12,7 +12,7 @@ from realtime.feed.housekeeping import FORGET_SECONDS
 from tests.benchmarks.children import Child
 from tests.benchmarks.figure import Figure
 from tests.benchmarks.ground import Ground
-from tests.benchmarks.platform import make_accounts, settle
+from tests.benchmarks.platform import GRACE_OF_A_DAY, make_accounts, settle
 from tests.benchmarks.sockets import Sockets
 from tests.inbox import apply_inbox
 
@@ -24,11 +24,6 @@ _STEPS = 5
 _IDLE_SECONDS = 4 + 2 * FORGET_SECONDS
 #: Until the sockets that are not measured are gone, with their watched accounts.
 _SETTLED_SECONDS = WATCHED_AFTER_SECONDS + 5.0
-#: Otherwise each platform would become silent a minute after its last row, which changes every account during the
-#: measurement.
-_DAY_OF_GRACE = """
-INSERT INTO guard_limits (user_id, sync_overdue_seconds) SELECT unnest($1::uuid[]), 86400
-"""
 
 
 _MEMORY = (
@@ -44,7 +39,7 @@ async def measure(ground: Ground) -> list[Figure]:
 async def _measure(ground: Ground, count: int) -> list[Figure]:
     """Sockets of as many accounts, with ten positions each."""
     users = await make_accounts(ground.connection, _WARM_SOCKETS + count)
-    await ground.connection.execute(_DAY_OF_GRACE, users)
+    await ground.connection.execute(GRACE_OF_A_DAY, users)
     await apply_inbox(ground.connection)
     await settle(ground.connection)
     async with (
