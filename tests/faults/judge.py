@@ -22,6 +22,8 @@ _TIDY_SECONDS: Final = 17.0
 _POOLED_FILES: Final = 4 + 1 + 1 + 16
 _POOLED_CONNECTIONS: Final = 4 + 1 + 1
 _LEASE_SECONDS: Final = 15
+#: Alerts and messages that are due for longer are forgotten.
+_SILENT_SECONDS: Final = 5.0
 #: The signature at the end of a token. It is as secret as the token, and occurs in no other text.
 _SIGNATURE_CHARACTERS: Final = 20
 
@@ -40,6 +42,28 @@ WITH written AS (
 SELECT count(*) FILTER (WHERE times IS NULL) AS lost, count(*) FILTER (WHERE times > 1) AS doubled,
        (SELECT count(*) FROM guardwire.set_aside) AS set_aside
 FROM written LEFT JOIN applied USING (id, source)
+"""
+#: Over all faults: breaches that stand without an alert; alerts that escalated although they were acknowledged and the
+#: hold was not over; and alerts that nobody acknowledged and that time has passed by.
+_ALERTS: Final = """
+SELECT (SELECT count(*) FROM guardwire.alerts) AS raised,
+       (SELECT count(*) FROM guardwire.breaches AS b
+        WHERE b.cleared_at IS NULL AND NOT EXISTS (
+            SELECT FROM guardwire.alerts AS a WHERE a.user_id = b.user_id AND a.stands)) AS lost,
+       (SELECT count(*) FROM guardwire.alert_log AS e
+        WHERE e.entry = 'escalated' AND e.detail ->> 'reason' = 'nobody acknowledged' AND EXISTS (
+            SELECT FROM guardwire.alert_log AS k
+            WHERE k.alert_id = e.alert_id AND k.generation = e.generation AND k.entry = 'acknowledged'
+              AND k.log_id < e.log_id
+              AND NOT EXISTS (SELECT FROM guardwire.alert_log AS o
+                              WHERE o.alert_id = e.alert_id AND o.log_id > k.log_id AND o.log_id < e.log_id
+                                AND (o.entry = 'repeated' OR o.entry = 'raised'
+                                     OR o.detail ->> 'reason' LIKE 'positions are open%')))) AS escalated,
+       (SELECT count(*) FROM guardwire.alerts AS a
+        WHERE a.resolved_at IS NULL AND a.acknowledged_at IS NULL
+          AND a.next_at < clock_timestamp() - make_interval(secs => $1))
+       + (SELECT count(*) FROM guardwire.deliveries AS d
+          WHERE d.finished_at IS NULL AND d.due_at < clock_timestamp() - make_interval(secs => $1)) AS silent
 """
 _LEFT_IN_DATABASE: Final = """
 SELECT count(*) FROM pg_stat_activity
@@ -146,6 +170,14 @@ async def afterwards(ground: Ground, *, faults: int) -> Findings:
     )
     findings.figures.append(Figure("leases and keys without end", len(left), 0, ""))
     findings.broken += left
+    async with ground.connection() as connection:
+        alerts = await connection.fetchrow(_ALERTS, _SILENT_SECONDS)
+    unit = f"of {alerts['raised']}"
+    findings.figures += [
+        Figure("alerts lost", alerts["lost"], 0, unit),
+        Figure("alerts acknowledged and then escalated", alerts["escalated"], 0, unit),
+        Figure("alerts unacknowledged and silent", alerts["silent"], 0, unit),
+    ]
     findings.seconds = time.monotonic() - began
     return findings
 

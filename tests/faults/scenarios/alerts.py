@@ -25,7 +25,7 @@ from queries.alert_calls import (
     read_escalation,
 )
 from tests.end_to_end.marks import Owner
-from tests.escalation.receiver import Answer, Receiver, hanging, saying
+from tests.escalation.receiver import Answer, Receiver, dripping, hanging, saying
 from tests.faults.ground import Site
 from tests.faults.platform import AWAY, people
 from tests.faults.stage import Stage
@@ -204,18 +204,24 @@ async def _acknowledge(site: Site, token: str, alert: UUID) -> int:
 
 
 async def bad_targets(stage: Stage) -> None:
-    """One target hangs, one is gone, one is busy and one fails, beside one that works."""
-    names = ("works", "hangs", "is gone", "is busy", "fails")
+    """One target hangs, one drips, one redirects, one is gone, one is busy and one fails, beside one that works."""
+    names = ("works", "hangs", "drips", "redirects", "is gone", "is busy", "fails")
     owners = dict(zip(names, _strangers(stage, len(names)), strict=True))
     users = {name: owner.user_id for name, owner in owners.items()}
     answers = {
         "works": saying(204),
         "hangs": hanging,
+        "drips": dripping,
         "is gone": saying(410),
         "is busy": saying(429, f"Retry-After: {_RETRY_AFTER_SECONDS}"),
         "fails": saying(500),
     }
-    async with stage.ground.connection() as connection, contextlib.AsyncExitStack() as stack:
+    async with (
+        stage.ground.connection() as connection,
+        Receiver() as lure,
+        contextlib.AsyncExitStack() as stack,
+    ):
+        answers["redirects"] = saying(307, f"Location: {lure.url}")
         targets = {
             name: await stack.enter_async_context(_target(connection, users[name], answers[name]))
             for name in names
@@ -240,18 +246,23 @@ async def bad_targets(stage: Stage) -> None:
         # The stamps are whole seconds.
         early = max(0, _RETRY_AFTER_SECONDS - 1 - (second - first))
         stage.figure("the busy one before its time", early, 0)
+        stage.figure("redirects followed", lure.connections, 0, "")
         ids = [len({each.headers["webhook-id"] for each in target.requests}) for target in targets.values()]
         stage.figure("ids of one message", max(ids), 1, "")
-        (gone,) = await list_endpoints(connection, users["is gone"])
-        raised = await connection.fetchval(
-            "SELECT count(*) FROM guardwire.alerts WHERE user_id = $1 AND kind = 'delivery'", users["is gone"]
-        )
-        stage.proves(
-            f"the one that is gone is disabled, and {raised} alert says so",
-            raised == 1 and gone.disabled_at is not None,
-        )
+        await _prove_gone(stage, connection, users["is gone"])
         await _forget(connection, *users.values())
     stage.healed()
+
+
+async def _prove_gone(stage: Stage, connection: Any, user_id: UUID) -> None:
+    (gone,) = await list_endpoints(connection, user_id)
+    raised = await connection.fetchval(
+        "SELECT count(*) FROM guardwire.alerts WHERE user_id = $1 AND kind = 'delivery'", user_id
+    )
+    stage.proves(
+        f"the one that is gone is disabled, and {raised} alert says so",
+        raised == 1 and gone.disabled_at is not None,
+    )
 
 
 async def _are_noted(connection: Any, users: list[UUID]) -> bool:
