@@ -93,6 +93,13 @@ class Node:
         self._engine = engine_for(
             settings.database_url, pool_size=settings.database_pool_size, pooled=settings.database_pooled
         )
+        # What writes goes to the primary: the same database, unless this node reads a standby.
+        self._primary = self._engine
+        METRICS.primary_up.set(float(not settings.primary_url))
+        if settings.primary_url:
+            self._primary = engine_for(
+                settings.primary_url, pool_size=settings.database_pool_size, pooled=settings.database_pooled
+            )
         self._redis = connect(settings.redis_url) if settings.redis_url else None
         METRICS.redis_configured.set(float(self._redis is not None))
         self._store = None if self._redis is None else SnapshotStore(self._redis, channels=CHANNELS)
@@ -109,6 +116,7 @@ class Node:
         self._intake = Intake(
             settings=settings,
             engine=self._engine,
+            primary=self._primary,
             redis=self._redis,
             dirty=dirty,
             subscriptions=subscriptions,
@@ -121,7 +129,7 @@ class Node:
         )
         self._escalation = Escalation(
             settings=settings,
-            connection=KeptConnection(self._engine),
+            connection=KeptConnection(self._primary),
             node=name,
             trouble=trouble,
             problem=self._problem,
@@ -130,7 +138,8 @@ class Node:
             keys=_key_sources(settings, development),
             rules=_rules(settings, development),
             origins=origin_policy(settings.allowed_origins, production=settings.mode == "production"),
-            engine=self._engine,
+            engine=self._primary,
+            standby=self._engine if settings.primary_url else None,
             redis=self._redis,
         )
         self._admission = Admission(
@@ -146,7 +155,7 @@ class Node:
             send_deadline_seconds=settings.send_deadline_seconds,
             ping_seconds=settings.ping_seconds,
         )
-        self._alerts = Alerts(engine=self._engine)
+        self._alerts = Alerts(engine=self._primary)
         self.sockets = self._open_sockets()
         self._stream_access = StreamAccess(
             hub=self.hub,
@@ -195,6 +204,7 @@ class Node:
                 store=self._store,
                 engine=self._engine,
                 authenticate=authenticate,
+                replayed=self._intake.replayed,
             ),
             *alert_routes(
                 alerts=self._alerts, authenticate=authenticate, url_problem=self._escalation.url_problem
@@ -295,7 +305,7 @@ class Node:
     async def stop(self) -> None:
         """End every task and connection; what does not end in time is left to the end of the process."""
         endings = [self.sockets.close, self._supervisor.stop, self._intake.close, self._escalation.close]
-        endings += [self._engine.dispose]
+        endings += [self._engine.dispose, self._primary.dispose]
         endings += [self._access.close, *([] if self._redis is None else [self._redis.aclose])]
         for ending in endings:
             try:

@@ -58,7 +58,8 @@ def _shared_secrets(secrets: Sequence[str]) -> list[SharedSecret]:
 class Access:
     """The verifier, the revocations, the tickets and the origins of one node.
 
-    Without Redis (``redis`` is None) no tickets are issued.
+    Without Redis (``redis`` is None) no tickets are issued. ``standby`` leads to a standby of ``engine``'s database,
+    where the node has one.
     """
 
     def __init__(
@@ -69,11 +70,13 @@ class Access:
         origins: OriginPolicy,
         engine: AsyncEngine,
         redis: Redis | None,
+        standby: AsyncEngine | None = None,
     ) -> None:
         self._keys = keys
         self._origins = origins
         self.revocations = Revocations(
             engine=engine,
+            standby=standby,
             redis=redis,
             max_token_lifetime_seconds=rules.max_lifetime_seconds,
             leeway_seconds=rules.leeway_seconds,

@@ -57,6 +57,7 @@ class Revocations:
         *,
         engine: AsyncEngine,
         redis: Redis | None,
+        standby: AsyncEngine | None = None,
         max_token_lifetime_seconds: float = 86_400.0,
         leeway_seconds: float = 5.0,
         read_seconds: float = 3.0,
@@ -68,9 +69,10 @@ class Revocations:
         in Redis every ``poll_seconds``. ``capacity`` revocations of single tokens can be in force.
 
         ``max_token_lifetime_seconds`` and ``leeway_seconds`` are the verifier's. The first says how long a
-        revocation is kept, the second how far ahead an issuer's clock may be.
+        revocation is kept, the second how far ahead an issuer's clock may be. ``standby`` is read when ``engine`` does
+        not answer the first time; later the known revocations stay in force, and a standby may know fewer of them.
         """
-        self._rows = RevokedRows(engine=engine)
+        self._rows = RevokedRows(engine=engine, standby=standby)
         self._redis = redis
         self._keep_seconds = max_token_lifetime_seconds + 2 * MAX_LEEWAY_SECONDS
         self._leeway_seconds = leeway_seconds
@@ -159,7 +161,8 @@ class Revocations:
         async with self._reading:
             began = time.monotonic()
             whole = self._horizon == 0 or began - self._full_read_at >= self._full_read_seconds
-            rows, horizon = await self._rows.read(since=0 if whole else self._horizon)
+            since = 0 if whole else self._horizon
+            rows, horizon = await self._rows.read(since=since, may_lag=self._read_at is None)
             # Transaction ids of a restored copy of the database may be lower. After an undo, only all rows
             # together show which tokens are still covered.
             if horizon < self._horizon or any(row.is_undone for row in rows):

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Final
+from typing import Any, Final
 from uuid import UUID
 
 from sqlalchemy import text
@@ -99,20 +99,34 @@ class Revocation:
 class RevokedRows:
     """The table of revocations; its methods raise UnavailableError when PostgreSQL does not answer."""
 
-    def __init__(self, *, engine: AsyncEngine, timeout_seconds: float = 5.0) -> None:
-        self._engine = engine.execution_options(isolation_level="AUTOCOMMIT")  # each call is one statement
+    def __init__(
+        self, *, engine: AsyncEngine, standby: AsyncEngine | None = None, timeout_seconds: float = 5.0
+    ) -> None:
+        self._engine = _autocommitting(engine)
+        self._standby = None if standby is None else _autocommitting(standby)
         self._timeout_seconds = timeout_seconds
 
-    async def read(self, *, since: int) -> tuple[list[CoveredTokens], int]:
-        """The live rows that horizon ``since`` did not see yet (0: all rows), and the next horizon."""
-        async with self._connection() as connection:
-            rows = (await connection.execute(_READ, {"since": str(since)})).all()
+    async def read(self, *, since: int, may_lag: bool = False) -> tuple[list[CoveredTokens], int]:
+        """The live rows that horizon ``since`` did not see yet (0: all rows), and the next horizon.
+
+        With ``may_lag`` those of the standby, where there is one and the primary does not answer.
+        """
+        try:
+            rows = await self._read(self._engine, since)
+        except UnavailableError:
+            if self._standby is None or not may_lag:
+                raise
+            rows = await self._read(self._standby, since)
         found = [
             CoveredTokens(row.user_id, row.token_id, row.covers_until, row.is_undone)
             for row in rows
             if row.covers_until is not None
         ]
         return found, int(rows[0].horizon)
+
+    async def _read(self, engine: AsyncEngine, since: int) -> Sequence[Any]:
+        async with self._connection(engine) as connection:
+            return (await connection.execute(_READ, {"since": str(since)})).all()
 
     async def add(
         self,
@@ -154,10 +168,18 @@ class RevokedRows:
             await connection.execute(_PRUNE)
 
     @asynccontextmanager
-    async def _connection(self) -> AsyncIterator[AsyncConnection]:
+    async def _connection(self, engine: AsyncEngine | None = None) -> AsyncIterator[AsyncConnection]:
         # `from None`, because the driver's error repeats the values of the statement.
         try:
-            async with asyncio.timeout(self._timeout_seconds), self._engine.connect() as connection:
+            async with (
+                asyncio.timeout(self._timeout_seconds),
+                (engine or self._engine).connect() as connection,
+            ):
                 yield connection
         except DATABASE_ERRORS as error:
             raise UnavailableError(f"PostgreSQL did not answer ({type(error).__name__}).") from None
+
+
+def _autocommitting(engine: AsyncEngine) -> AsyncEngine:
+    # Each call is one statement.
+    return engine.execution_options(isolation_level="AUTOCOMMIT")

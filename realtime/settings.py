@@ -57,6 +57,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     mode: Literal["production", "development"] = "production"
     database_url: str = ""
     listen_database_url: str = ""
+    primary_url: str = ""
     database_pooled: bool = False
     database_pool_size: Count = 4
     redis_url: str = ""
@@ -106,6 +107,7 @@ SETTINGS: Final[Mapping[str, Setting]] = {
     "mode": Setting("GUARDWIRE_MODE", "`production` (default) or `development`; conveniences such as demo tokens exist only in the latter"),
     "database_url": Setting("DATABASE_URL", "PostgreSQL of the platform, `postgresql://user:password@host:port/name`; required by `serve`. Parameters of libpq that change nothing here (`connect_timeout`, `keepalives…`, `channel_binding=prefer`) are taken and left out, others are refused by name"),
     "listen_database_url": Setting("LISTEN_DATABASE_URL", "direct connection for LISTEN where DATABASE_URL goes through a pooler; default DATABASE_URL"),
+    "primary_url": Setting("GUARDWIRE_PRIMARY_URL", "PostgreSQL's primary, where DATABASE_URL is a standby of it ([regions](docs/regions.md)): the node reads the standby and writes to the primary"),
     "database_pooled": Setting("DATABASE_POOLED", "`1` when DATABASE_URL is a transaction pooler such as pgbouncer: no prepared statements are kept"),
     "database_pool_size": Setting("GUARDWIRE_DATABASE_POOL_SIZE", "connections to PostgreSQL besides the listener's"),
     "redis_url": Setting("REDIS_URL", "Redis or Valkey, `redis://host:port/db`, a [Redis Cluster](#redis), `redis+cluster://host:port,host:port`, or Sentinel, `redis+sentinel://host:port,host:port/SERVICE/DB`; without it snapshots are kept in memory only"),
@@ -174,7 +176,7 @@ def read(environment: Mapping[str, str], **overrides: Any) -> Settings:
             values[name] = msgspec.convert(raw, types[name], strict=False, dec_hook=_path)
         except msgspec.ValidationError as error:
             problems.append(f"{setting.variable}={text!r}: {str(error).lower()}; it is {setting.meaning}.")
-    for name in {"database_url", "listen_database_url"} & values.keys():
+    for name in {"database_url", "listen_database_url", "primary_url"} & values.keys():
         url = values[name]
         try:
             problems += [f"{SETTINGS[name].variable} {clause}." for clause in refused_parameters(url)]
@@ -211,7 +213,7 @@ def check_production(settings: Settings) -> None:
         problems.append(
             "Neither GUARDWIRE_JWT_SECRET nor GUARDWIRE_JWKS_URL is set: there would be no way to verify a token."
         )
-    for name in ("database_url", "listen_database_url"):
+    for name in ("database_url", "listen_database_url", "primary_url"):
         problems += _url_problems(name, getattr(settings, name), ("postgresql", "postgres"))
     problems += _redis_problems(settings.redis_url)
     problems += fanout_problems(settings)

@@ -192,7 +192,7 @@ class Hub:
                 if delivered == -1:
                     # Most accounts of a crowd that connects are idle. The others are unpacked with their first change.
                     account.pack()
-                account.wake(now, stale=self._cannot_vouch(account))
+                account.wake(now, stale=self._is_stale(account, now))
                 if delivered not in (-1, snapshot.revision):
                     _measure(account, snapshot, base)
 

@@ -23,6 +23,9 @@ _FIRST_READ_WHILE_STARTING_SECONDS: Final = 3.0
 _FIRST_READ_WHILE_BLIND_SECONDS: Final = 0.2
 #: A second wait, where Redis has nothing either: an overloaded node may be wrong that the database is away.
 _LAST_CHANCE_SECONDS: Final = 2.0
+#: How long a client waits that holds a newer state than a standby has replayed.
+_CATCH_UP_SECONDS: Final = 3.0
+_NOT_READ_YET: Final = "this node has not yet read what you have seen already; try again in a few seconds"
 #: A client that claims a newer revision than this node has read makes the node read its account, at most this often.
 _LOOK_AGAIN_SECONDS: Final = 1.0
 #: Stands for an unknown revision, greater than every other: only a read shows the account's real one.
@@ -284,6 +287,9 @@ class WatchedAccount:
             return newest
         self._sweeps.claim(self.user_id, now)
         while self._is_ahead(held, newest, now):
+            if time.monotonic() - now > _CATCH_UP_SECONDS:
+                # Only a standby takes so long: it is read again and again until it has replayed the position.
+                raise UnavailableError(_NOT_READ_YET)
             await self._read_again(now)
             assert self.snapshot is not None
             newest = self.snapshot
@@ -304,9 +310,7 @@ class WatchedAccount:
             self._looked_at = time.monotonic()
             self._sweeps.read_again(self)
         if not await self._read_arrives(self._patience_seconds(asked_at)):
-            raise UnavailableError(
-                "this node has not yet read what you have seen already; try again in a few seconds"
-            )
+            raise UnavailableError(_NOT_READ_YET)
 
     async def path_from(
         self, held: StreamPosition | None, newest: Snapshot, store: Store | None

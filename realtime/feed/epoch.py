@@ -10,14 +10,16 @@ from realtime.metrics import METRICS
 
 log = logging.getLogger(__name__)
 
-# Compare-and-set, so that several nodes with the same observation raise the epoch once. The epoch never falls.
+# Compare-and-set, so that several nodes with the same observation raise the epoch once. The epoch never falls. The
+# timeline is that of the WAL file that is written now: after a promotion pg_control_checkpoint() shows the old timeline
+# until the next checkpoint, which may take minutes.
 _RAISE: Final = """
 UPDATE guardwire.epoch
 SET epoch = greatest(epoch + 1, (extract(epoch FROM clock_timestamp()) * 1000)::bigint),
     system_identifier = now.system_identifier,
     timeline = now.timeline
 FROM (SELECT (SELECT system_identifier::text FROM pg_control_system()) AS system_identifier,
-             (SELECT timeline_id::text FROM pg_control_checkpoint()) AS timeline) AS now
+             ('x' || left(pg_walfile_name(pg_current_wal_lsn()), 8))::bit(32)::bigint::text AS timeline) AS now
 WHERE NOT pg_is_in_recovery() AND {condition}
 RETURNING epoch
 """

@@ -21,6 +21,7 @@ from realtime.feed.loop import Feed
 from realtime.feed.relay.relay import Relay
 from realtime.feed.relay.subscriptions import Subscriptions
 from realtime.feed.self_test import SelfTest
+from realtime.feed.standby import SWEEP_SECONDS, Prober, Standby
 from realtime.feed.sweep import Sweeper
 from realtime.feed.trouble import Trouble
 from realtime.feed.watched import WatchedAccounts
@@ -33,8 +34,9 @@ Task = tuple[str, Callable[[], Awaitable[None]]]
 class Intake:
     """Connections and tasks of the feed; ``redis``, ``memory`` and ``remember`` are None without Redis.
 
-    ``name`` is this process's among all that compete for the applier's lease. ``on_deliveries`` is called when messages
-    about alerts are due.
+    ``engine`` reads, and ``primary`` writes; they are the same unless this node reads a standby. ``name`` is this
+    process's among all that compete for the applier's lease. ``on_deliveries`` is called when messages about alerts are
+    due.
     """
 
     def __init__(
@@ -42,6 +44,7 @@ class Intake:
         *,
         settings: Settings,
         engine: AsyncEngine,
+        primary: AsyncEngine,
         redis: Any,
         dirty: DirtySet,
         subscriptions: Subscriptions,
@@ -52,7 +55,15 @@ class Intake:
         trouble: Trouble,
         name: str,
     ) -> None:
-        evaluating, sweeping, housekeeping = self._kept = [KeptConnection(engine) for _ in range(3)]
+        evaluating, sweeping = KeptConnection(engine), KeptConnection(engine)
+        housekeeping, probing, raising = [KeptConnection(primary) for _ in range(3)]
+        self._kept = [evaluating, sweeping, housekeeping, probing, raising]
+        standby = self._standby = (
+            Standby(primary=raising, mark_dirty=dirty.mark_all) if settings.primary_url else None
+        )
+        self._prober = None
+        if standby is not None:
+            self._prober = Prober(connection=probing, replay=standby.replay, trouble=trouble)
         self._dirty = dirty
         self._hub = hub
         self._trouble = trouble
@@ -65,6 +76,7 @@ class Intake:
             hub=hub,
             memory=memory,
             remember=remember,
+            standby=standby,
             trouble=trouble,
         )
         direct_url = settings.listen_database_url or settings.database_url
@@ -72,8 +84,11 @@ class Intake:
             connection=sweeping,
             hub=hub,
             dirty=dirty,
-            interval_seconds=settings.timing.sweep_seconds,
+            interval_seconds=settings.timing.sweep_seconds
+            if standby is None
+            else min(settings.timing.sweep_seconds, SWEEP_SECONDS),
             on_waiting=self._wake_applier,
+            standby=standby,
             trouble=trouble,
         )
         following = self._following = Following(
@@ -122,7 +137,7 @@ class Intake:
         self._self_test = SelfTest(
             engine=engine,
             redis=redis,
-            hearing=lambda: sweeper.hearing,
+            hearing=lambda: sweeper.hearing or standby is not None,
             listens_directly=bool(settings.listen_database_url) or not settings.database_pooled,
             trouble=trouble,
         )
@@ -131,6 +146,14 @@ class Intake:
     def refusal(self) -> str | None:
         """Why the database cannot be served from; None when it can."""
         return self._self_test.refusal
+
+    @property
+    def replayed(self) -> Callable[[], tuple[str, float]] | None:
+        """Gives how far the standby has replayed the primary: its time, and when that was here. None at a primary."""
+        standby = self._standby
+        if standby is None:
+            return None
+        return lambda: (standby.as_of or "", standby.replayed.read_at)
 
     @property
     def trouble(self) -> str | None:
@@ -152,10 +175,24 @@ class Intake:
             yield "listen", lambda: listen_while(self._wants_listener, self._listener)
             yield from self._relay.tasks()
         yield "feed", self._feed.run
-        yield "apply", self.applier.run
+        yield "apply", self._at_primary(self.applier.run)
         yield "housekeeping", self._housekeeper.run
+        if self._prober is not None:
+            yield "probe", self._prober.run
         if self._audits:
             yield "audit", self._auditor.run
+
+    def _at_primary(self, run: Callable[[], Awaitable[None]]) -> Callable[[], Awaitable[None]]:
+        """``run``; at a standby as soon as that is promoted, because a standby takes no LISTEN and no write."""
+        standby = self._standby
+        if standby is None:
+            return run
+
+        async def run_when_promoted() -> None:
+            await standby.promoted.wait()
+            await run()
+
+        return run_when_promoted
 
     async def close(self) -> None:
         """Return the connections to the pool; the tasks have ended before."""

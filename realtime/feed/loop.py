@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final
 from uuid import UUID
 
@@ -20,6 +20,7 @@ from queries.live_query import Evaluation, LiveQueries
 from realtime.feed.connection import DATABASE_ERRORS, KeptConnection
 from realtime.feed.dirty import DirtySet
 from realtime.feed.epoch import raise_epoch
+from realtime.feed.standby import Standby
 from realtime.feed.trouble import Trouble
 from realtime.feed.watched import WatchedAccounts
 from realtime.history import Step, Store
@@ -70,7 +71,10 @@ class Unreadable:
 
 
 class Feed:
-    """Reads dirty accounts and publishes their snapshots; ``memory`` and ``remember`` are None without Redis."""
+    """Reads dirty accounts and publishes their snapshots; ``memory`` and ``remember`` are None without Redis.
+
+    ``standby`` is what ``connection`` leads to, None for a primary.
+    """
 
     def __init__(
         self,
@@ -82,9 +86,11 @@ class Feed:
         memory: Store | None,
         remember: Callable[[Sequence[Step]], None] | None,
         timeout_seconds: float = 5.0,
+        standby: Standby | None = None,
         trouble: Trouble | None = None,
     ) -> None:
         self._connection = connection
+        self._standby = standby
         self._live_queries = live_queries
         self._dirty = dirty
         self._hub = hub
@@ -120,26 +126,64 @@ class Feed:
         if first_time and self._memory is not None and self._memory.available:
             remembered = await self._memory.load(first_time)
             known.update((user_id, stored.snapshot) for user_id, stored in remembered.items())
-        read_at = time.monotonic()
+        read_at = time.monotonic() if self._standby is None else self._standby.replayed.read_at
+        as_of = None if self._standby is None else self._standby.as_of
         async with self._connection.driver() as driver:
             evaluations = await self._read(driver, batch)
             went_back = [found for found in evaluations if _went_back(found, known[found.user_id])]
-            if went_back:
+            if went_back and self._standby is None:
                 await raise_epoch(driver, seen=went_back[0].epoch)
                 self._dirty.mark_all(batch)
                 return
             unapplied = await self._read_unapplied(driver, first_time) if first_time else frozenset()
+        if self._standby is not None:
+            # A node never shows an older state after a newer one.
+            newer = [found for found in evaluations if not _is_older(found, known[found.user_id])]
+            self._publish(newer, known, as_of=as_of, read_at=read_at, unapplied=unapplied)
+            await self._read_again(self._standby, batch, evaluations, known)
+            return
+        self._publish(evaluations, known, as_of=None, read_at=read_at, unapplied=unapplied)
+
+    async def _read_again(
+        self,
+        standby: Standby,
+        batch: Sequence[UUID],
+        evaluations: Sequence[Evaluation],
+        known: Mapping[UUID, Snapshot | None],
+    ) -> None:
+        """Have accounts read again whose known revision the standby does not show; raise the epoch when it is lost."""
+        standby.forget(found.user_id for found in evaluations if _is_newer(found, known[found.user_id]))
+        nothing_is_known = standby.replayed.as_of is None
+        later = [user_id for user_id in batch if nothing_is_known or self._hub.is_behind(user_id)]
+        standby.read_again(later)
+        standby.forget(set(batch).difference(later))
+        for found in evaluations:
+            held = known[found.user_id]
+            if held is not None and _went_back(found, held) and standby.replay.is_gone(held.revision):
+                await standby.raise_epoch(found.epoch)
+                return
+
+    def _publish(
+        self,
+        evaluations: Sequence[Evaluation],
+        known: Mapping[UUID, Snapshot | None],
+        *,
+        as_of: str | None,
+        read_at: float,
+        unapplied: frozenset[UUID],
+    ) -> None:
         if not evaluations:
             return
+        as_of = as_of or evaluations[0].as_of
         # While this was read, deltas may have led to newer snapshots.
         steps = [
-            Step(_snapshot(found), self._hub.snapshot_of(found.user_id) or known[found.user_id])
+            Step(_snapshot(found, as_of), self._hub.snapshot_of(found.user_id) or known[found.user_id])
             for found in evaluations
         ]
         METRICS.evaluation_batches.add()
         METRICS.evaluated.add(len(steps))
         self._unreadable.forget_all(found.user_id for found in evaluations)
-        self._hub.publish(steps, as_of=evaluations[0].as_of, read_at=read_at, unapplied=unapplied)
+        self._hub.publish(steps, as_of=as_of, read_at=read_at, unapplied=unapplied)
         if self._remember is not None:
             self._remember([step for step in steps if _is_new(step)])
 
@@ -165,12 +209,12 @@ class Feed:
         return await self._read(driver, batch[:middle]) + await self._read(driver, batch[middle:])
 
 
-def _snapshot(found: Evaluation) -> Snapshot:
+def _snapshot(found: Evaluation, as_of: str) -> Snapshot:
     return Snapshot(
         user_id=found.user_id,
         epoch=found.epoch,
         revision=found.revision,
-        as_of=found.as_of,
+        as_of=as_of,
         state=found.state,
     )
 
@@ -180,6 +224,14 @@ def _went_back(found: Evaluation, known: Snapshot | None) -> bool:
     standby promoted.
     """
     return known is not None and known.epoch == found.epoch and found.revision < known.revision
+
+
+def _is_older(found: Evaluation, known: Snapshot | None) -> bool:
+    return known is not None and (found.epoch, found.revision) < (known.epoch, known.revision)
+
+
+def _is_newer(found: Evaluation, known: Snapshot | None) -> bool:
+    return known is None or (known.epoch, known.revision) < (found.epoch, found.revision)
 
 
 def _is_new(step: Step) -> bool:

@@ -26,8 +26,9 @@ _TABLES: Final = {
         *("guardwire.migrations", "guardwire.positions", "guardwire.revocations", "guardwire.set_aside"),
         *("guardwire.alerts", "guardwire.alert_log", "guardwire.arming", "guardwire.attendance"),
         *("guardwire.attendants", "guardwire.deliveries", "guardwire.endpoints", "guardwire.escalation"),
+        "guardwire.probe",
     ),
-    "UPDATE": ("guardwire.epoch",),
+    "UPDATE": ("guardwire.epoch", "guardwire.probe"),
     "INSERT": ("guardwire.revocations",),
     "DELETE": ("guardwire.revocations",),
 }

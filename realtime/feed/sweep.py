@@ -18,6 +18,7 @@ from uuid import UUID
 from queries.timestamps import iso
 from realtime.feed.connection import DATABASE_ERRORS, KeptConnection
 from realtime.feed.dirty import DirtySet
+from realtime.feed.standby import Standby
 from realtime.feed.trouble import Trouble
 from realtime.feed.watched import Changed, WatchedAccounts
 from realtime.inbox import WaitingAccounts
@@ -102,10 +103,16 @@ class Sweeper:
         timeout_seconds: float = 1.5,
         waiting_seconds: float = WAITING_SECONDS,
         on_waiting: Callable[[], None] = lambda: None,
+        standby: Standby | None = None,
         trouble: Trouble | None = None,
     ) -> None:
-        """``on_waiting`` is called when rows wait in the inbox, because the applier may have missed a notification."""
+        """``on_waiting`` is called when rows wait in the inbox, because the applier may have missed a notification.
+
+        ``standby`` is what ``connection`` leads to, None for a primary. There a sweep confirms what was replayed
+        before it.
+        """
         self._connection = connection
+        self._standby = standby
         self._hub = hub
         self._dirty = dirty
         self._interval_seconds = interval_seconds
@@ -165,6 +172,8 @@ class Sweeper:
         earlier = self._earlier_sweep(time.monotonic())
         try:
             async with self._connection.driver() as driver:
+                if self._standby is not None:
+                    await self._standby.look(driver)
                 users, revisions = self._hub.delivered()
                 swept = await sweep(
                     driver,
@@ -181,9 +190,15 @@ class Sweeper:
         if sent is not None and not sent.done():
             sent.set_result(None)
         self.epoch = swept.epoch
+        METRICS.sweeps.add()
+        if self._standby is not None:
+            as_replayed = _as_replayed(swept, self._standby)
+            if as_replayed is None:
+                self._dirty.mark_all(user_id for user_id, _, _ in swept.changed)
+                return
+            swept = as_replayed
         self._earlier.append(swept)
         self._hub.confirm(iso(swept.as_of), swept.read_at, swept.changed, _waiting(swept, earlier))
-        METRICS.sweeps.add()
         if swept.waiting:
             self._on_waiting()
         if swept.changed:
@@ -215,6 +230,16 @@ class Sweeper:
         if self._is_down:
             log.warning("the database is back")
         self._is_down = False
+
+
+def _as_replayed(swept: SweepResult, standby: Standby) -> SweepResult | None:
+    """What a sweep of a standby confirms about the primary; None before the first probe is replayed."""
+    read_at, as_of = standby.replayed
+    if as_of is None:
+        return None
+    # An account whose delivered revision is not replayed yet is shown as it was at that time or later.
+    changed = [each for each in swept.changed if each[2] > each[1] or standby.replay.is_gone(each[1])]
+    return swept._replace(as_of=as_of, read_at=read_at, changed=changed)
 
 
 def _waiting(swept: SweepResult, earlier: SweepResult | None) -> WaitingAccounts:

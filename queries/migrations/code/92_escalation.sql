@@ -108,9 +108,12 @@ RETURN jsonb_build_object('type', type, 'timestamp', guardwire.iso(clock_timesta
 
 -- ---------------------------------------------------------------- the outbox
 
--- The server and timeline that this is, as guardwire.configuration names those that deliver.
+-- The server and timeline that this is, as guardwire.configuration names those that deliver. The timeline is that of the WAL file
+-- that is written now: after a promotion pg_control_checkpoint() shows the old timeline until the next checkpoint.
 CREATE OR REPLACE FUNCTION guardwire.this_server() RETURNS text LANGUAGE sql STABLE
-RETURN concat((SELECT s.system_identifier FROM pg_control_system() AS s), '.', (SELECT c.timeline_id FROM pg_control_checkpoint() AS c));
+RETURN concat((SELECT s.system_identifier FROM pg_control_system() AS s), '.',
+              CASE WHEN pg_is_in_recovery() THEN (SELECT c.timeline_id FROM pg_control_checkpoint() AS c)
+                   ELSE ('x' || left(pg_walfile_name(pg_current_wal_lsn()), 8))::bit(32)::bigint END);
 
 -- Whether messages are sent: on a restored, copied or promoted database not before an operator releases them.
 CREATE OR REPLACE FUNCTION guardwire.delivers() RETURNS boolean

@@ -5,7 +5,7 @@ GRANT SELECT ON public.reconciliation_logs, public.equity_snapshots, public.guar
 GRANT INSERT, UPDATE ON public.guard_limits TO guardwire_server;
 GRANT USAGE ON SCHEMA guardwire TO guardwire_server;
 GRANT SELECT ON ALL TABLES IN SCHEMA guardwire TO guardwire_server;
-GRANT UPDATE ON guardwire.epoch TO guardwire_server;
+GRANT UPDATE ON guardwire.epoch, guardwire.probe TO guardwire_server;
 -- To lock rows that it deletes takes the right to update some column of them.
 GRANT INSERT, DELETE, UPDATE (undone_at, transaction_id) ON guardwire.revocations TO guardwire_server;
 GRANT EXECUTE ON FUNCTION

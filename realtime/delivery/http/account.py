@@ -47,15 +47,24 @@ class Reading(NamedTuple):
     stale: bool
 
 
+#: Gives the primary's time until which a standby has replayed its commits, and when that was on the monotonic clock.
+Replayed = Callable[[], tuple[str, float]]
 #: Makes a document from a reading and the request's query string.
 View = Callable[[Reading, bytes], Answer]
 
 
-def routes(*, hub: Hub, store: Store | None, engine: AsyncEngine, authenticate: Authenticate) -> list[Route]:
+def routes(
+    *,
+    hub: Hub,
+    store: Store | None,
+    engine: AsyncEngine,
+    authenticate: Authenticate,
+    replayed: Replayed | None = None,
+) -> list[Route]:
     """The documents of one account, the description of the server, and the explanations of its problems.
 
     ``store`` is asked when the database is out of reach and no snapshot is in memory; ``engine`` reads single
-    positions.
+    positions. ``replayed`` says how far the standby behind ``engine`` has replayed the primary; None without a standby.
     """
     reader = SnapshotReader(hub=hub, store=store)
     openapi = OpenApi([*REST_OPERATIONS, *ALERT_OPERATIONS, *STREAM_OPERATIONS, *SERVICE_OPERATIONS])
@@ -64,7 +73,7 @@ def routes(*, hub: Hub, store: Store | None, engine: AsyncEngine, authenticate: 
         endpoint = SnapshotEndpoint(reader=reader, authenticate=authenticate, view=view)
         return Route(path, endpoint, methods=["GET"], name=name)
 
-    position = PositionEndpoint(engine=engine, authenticate=authenticate)
+    position = PositionEndpoint(hub=hub, engine=engine, authenticate=authenticate, replayed=replayed)
     return [
         of_snapshot("/api/v1/reconciliation/status", status_answer, "reconciliation_status"),
         of_snapshot("/api/v1/positions/open", positions_answer, "open_positions"),
@@ -178,8 +187,12 @@ BURST: Final = 40
 class PositionEndpoint:
     """GET of one position. A position of another user is answered like an unknown one."""
 
-    def __init__(self, *, engine: AsyncEngine, authenticate: Authenticate) -> None:
+    def __init__(
+        self, *, hub: Hub, engine: AsyncEngine, authenticate: Authenticate, replayed: Replayed | None
+    ) -> None:
+        self._hub = hub
         self._engine = engine
+        self._replayed = replayed
         self._authenticate = authenticate
         self._limit = RateLimit(per_second=PER_SECOND, burst=BURST)
 
@@ -190,6 +203,7 @@ class PositionEndpoint:
         wait_seconds = self._limit.wait_seconds(identity.user_id, began_at)
         if wait_seconds:
             raise HTTPException(429, headers={"retry-after": str(wait_seconds)})
+        replayed = None if self._replayed is None else self._replayed()
         found = await find_position(self._engine, user_id=identity.user_id, position_id=position_id)
         if found is not None and found.user_id != identity.user_id:
             count_blocked("position", identity.user_id)
@@ -197,8 +211,11 @@ class PositionEndpoint:
         if found is None:
             raise HTTPException(404, "No position of yours has this id, nor has a log row of one.")
         answer = Answer(strong_tag(found.epoch, found.revision), found.revision, encode(record_of(found)))
-        age_ms = int((time.monotonic() - began_at) * 1000)
-        await respond(scope, send, answer, Freshness(found.as_of, age_ms), stale=found.is_behind)
+        as_of, read_at = (found.as_of, began_at) if replayed is None else replayed
+        now = time.monotonic()
+        age_ms = UNKNOWN_AGE_MS if read_at == float("-inf") else int((now - read_at) * 1000)
+        is_stale = found.is_behind or (replayed is not None and self._hub.blind(now))
+        await respond(scope, send, answer, Freshness(as_of, age_ms), stale=is_stale)
 
 
 def record_of(found: FoundPosition) -> PositionRecord:
