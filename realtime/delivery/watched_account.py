@@ -286,11 +286,13 @@ class WatchedAccount:
         if held is None or not self._is_ahead(held, newest, now):
             return newest
         self._sweeps.claim(self.user_id, now)
+        is_read = False
         while self._is_ahead(held, newest, now):
-            if time.monotonic() - now > _CATCH_UP_SECONDS:
-                # Only a standby takes so long: it is read again and again until it has replayed the position.
-                raise UnavailableError(_NOT_READ_YET)
-            await self._read_again(now)
+            # After a read the client can be ahead of a standby alone, which is read again until it has replayed more.
+            patience_seconds = (
+                now + _CATCH_UP_SECONDS - time.monotonic() if is_read else self._patience_seconds(now)
+            )
+            is_read = await self._read_again(now, patience_seconds)
             assert self.snapshot is not None
             newest = self.snapshot
         return newest
@@ -298,19 +300,20 @@ class WatchedAccount:
     def _is_ahead(self, held: StreamPosition, newest: Snapshot, now: float) -> bool:
         return (newest.epoch, newest.revision) < held and self._own_read_at < now
 
-    async def _read_again(self, asked_at: float) -> None:
-        """Wait for a read: for any that comes until this account may be looked at again, then for one that
+    async def _read_again(self, asked_at: float, patience_seconds: float) -> bool:
+        """Wait for a read: for any that comes until this account may be looked at again, then (True) for one that
         began after ``asked_at``.
         """
         pause_seconds = self._looked_at + _LOOK_AGAIN_SECONDS - time.monotonic()
         if self._looked_at < asked_at and pause_seconds > 0:
             await self._read_arrives(pause_seconds)
-            return
+            return False
         if self._looked_at < asked_at:
             self._looked_at = time.monotonic()
             self._sweeps.read_again(self)
-        if not await self._read_arrives(self._patience_seconds(asked_at)):
+        if not await self._read_arrives(patience_seconds):
             raise UnavailableError(_NOT_READ_YET)
+        return True
 
     async def path_from(
         self, held: StreamPosition | None, newest: Snapshot, store: Store | None

@@ -140,26 +140,25 @@ class Feed:
             # A node never shows an older state after a newer one.
             newer = [found for found in evaluations if not _is_older(found, known[found.user_id])]
             self._publish(newer, known, as_of=as_of, read_at=read_at, unapplied=unapplied)
-            await self._read_again(self._standby, batch, evaluations, known)
+            later = [user_id for user_id in batch if as_of is None or self._hub.is_behind(user_id)]
+            await self._read_again(self._standby, later, evaluations, known)
             return
         self._publish(evaluations, known, as_of=None, read_at=read_at, unapplied=unapplied)
 
     async def _read_again(
         self,
         standby: Standby,
-        batch: Sequence[UUID],
+        later: Sequence[UUID],
         evaluations: Sequence[Evaluation],
         known: Mapping[UUID, Snapshot | None],
     ) -> None:
         """Have accounts read again whose known revision the standby does not show; raise the epoch when it is lost."""
-        standby.forget(found.user_id for found in evaluations if _is_newer(found, known[found.user_id]))
-        nothing_is_known = standby.replayed.as_of is None
-        later = [user_id for user_id in batch if nothing_is_known or self._hub.is_behind(user_id)]
+        made_progress = [found.user_id for found in evaluations if _is_newer(found, known[found.user_id])]
+        standby.forget((*made_progress, *known.keys() - set(later)))
         standby.read_again(later)
-        standby.forget(set(batch).difference(later))
         for found in evaluations:
             held = known[found.user_id]
-            if held is not None and _went_back(found, held) and standby.replay.is_gone(held.revision):
+            if held is not None and _went_back(found, held) and standby.replayed.is_gone(held.revision):
                 await standby.raise_epoch(found.epoch)
                 return
 

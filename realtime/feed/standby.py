@@ -48,6 +48,11 @@ class Replayed(NamedTuple):
     read_at: float
     as_of: datetime | None
 
+    def is_gone(self, revision: int) -> bool:
+        """Whether a revision that the standby does not show was lost, because later commits are replayed."""
+        as_of = self.as_of
+        return as_of is not None and as_of.timestamp() > revision / 1e6 + _COMMITTED_WITHIN_SECONDS
+
 
 class Replay:
     """The probes of this node, and the newest one that the standby shows; pure."""
@@ -72,11 +77,6 @@ class Replay:
     def lag_seconds(self, now: float) -> float:
         """For how long the oldest probe that is not replayed has been committed; 0 when all are replayed."""
         return now - self._sent[0][2] if self._sent else 0.0
-
-    def is_gone(self, revision: int) -> bool:
-        """Whether a revision that the standby does not show was lost, because later commits are replayed."""
-        as_of = self.replayed.as_of
-        return as_of is not None and as_of.timestamp() > revision / 1e6 + _COMMITTED_WITHIN_SECONDS
 
 
 class Standby:

@@ -18,7 +18,7 @@ from uuid import UUID
 from queries.timestamps import iso
 from realtime.feed.connection import DATABASE_ERRORS, KeptConnection
 from realtime.feed.dirty import DirtySet
-from realtime.feed.standby import Standby
+from realtime.feed.standby import Replayed, Standby
 from realtime.feed.trouble import Trouble
 from realtime.feed.watched import Changed, WatchedAccounts
 from realtime.inbox import WaitingAccounts
@@ -189,20 +189,32 @@ class Sweeper:
             raise
         if sent is not None and not sent.done():
             sent.set_result(None)
+        is_new_history = self.epoch not in (0, swept.epoch)
         self.epoch = swept.epoch
         METRICS.sweeps.add()
-        if self._standby is not None:
-            as_replayed = _as_replayed(swept, self._standby)
-            if as_replayed is None:
-                self._dirty.mark_all(user_id for user_id, _, _ in swept.changed)
-                return
-            swept = as_replayed
+        if self._standby is None:
+            self._confirm(swept, earlier)
+        else:
+            if is_new_history:
+                self._dirty.mark_all(users)
+            self._confirm_replayed(swept, earlier, self._standby.replayed)
+        if swept.changed:
+            await self._mark(swept.changed)
+
+    def _confirm(self, swept: SweepResult, earlier: SweepResult | None) -> None:
         self._earlier.append(swept)
         self._hub.confirm(iso(swept.as_of), swept.read_at, swept.changed, _waiting(swept, earlier))
         if swept.waiting:
             self._on_waiting()
-        if swept.changed:
-            await self._mark(swept.changed)
+
+    def _confirm_replayed(self, swept: SweepResult, earlier: SweepResult | None, replayed: Replayed) -> None:
+        """Confirm what a sweep of a standby says about the primary; nothing before the first probe is replayed."""
+        read_at, as_of = replayed
+        if as_of is None:
+            return
+        # An account whose delivered revision is not replayed yet is shown as it was at that time or later.
+        changed = [each for each in swept.changed if each[2] > each[1] or replayed.is_gone(each[1])]
+        self._confirm(swept._replace(as_of=as_of, read_at=read_at, changed=changed), earlier)
 
     def _earlier_sweep(self, now: float) -> SweepResult | None:
         """The latest sweep that is at least `waiting_seconds` old; None without one."""
@@ -230,16 +242,6 @@ class Sweeper:
         if self._is_down:
             log.warning("the database is back")
         self._is_down = False
-
-
-def _as_replayed(swept: SweepResult, standby: Standby) -> SweepResult | None:
-    """What a sweep of a standby confirms about the primary; None before the first probe is replayed."""
-    read_at, as_of = standby.replayed
-    if as_of is None:
-        return None
-    # An account whose delivered revision is not replayed yet is shown as it was at that time or later.
-    changed = [each for each in swept.changed if each[2] > each[1] or standby.replay.is_gone(each[1])]
-    return swept._replace(as_of=as_of, read_at=read_at, changed=changed)
 
 
 def _waiting(swept: SweepResult, earlier: SweepResult | None) -> WaitingAccounts:

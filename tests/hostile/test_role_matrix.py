@@ -27,7 +27,7 @@ MAY: Final[dict[str, dict[str, set[str]]]] = {
     "node": {
         "SELECT": {*SOURCES, "guardwire.*"},
         "INSERT": {"guard_limits", "guardwire.revocations"},
-        "UPDATE": {"guard_limits", "guardwire.epoch"},
+        "UPDATE": {"guard_limits", "guardwire.epoch", "guardwire.probe"},
         "DELETE": {"guardwire.revocations"},
         "EXECUTE": {
             "apply", "apply_singly", "backfill_next", "check_surroundings", "copy_reference", "housekeep",
@@ -284,7 +284,7 @@ async def test_locks_that_a_role_may_hold_delay_nobody(stage: Stage) -> None:
     for each in await relations(stage):
         if each["kind"] == "S" or each["name"].startswith("public."):
             continue
-        # The node writes to these two, so it may lock them; neither a commit nor the applier uses them.
+        # The node writes to these three, so it may lock them; neither a commit nor the applier uses them.
         for mode in LOCK_MODES[:1] if each["name"] in _NODE_WRITES else LOCK_MODES:
             if not await is_refused_within(
                 stage.attacker, f"LOCK TABLE {each['name']} IN {mode} MODE NOWAIT"
@@ -307,7 +307,7 @@ async def test_locks_that_a_role_may_hold_delay_nobody(stage: Stage) -> None:
 
 #: The modes in which a role may lock tables of schema guardwire; PostgreSQL 15 grants fewer than later releases.
 _MAY_HOLD: Final = {"node": {"ACCESS SHARE"}, "copier": {"ACCESS SHARE", "ROW SHARE", "ROW EXCLUSIVE"}}
-_NODE_WRITES: Final = {"guardwire.epoch", "guardwire.revocations"}
+_NODE_WRITES: Final = {"guardwire.epoch", "guardwire.probe", "guardwire.revocations"}
 
 
 async def is_refused_within(connection: Any, statement: str) -> bool:

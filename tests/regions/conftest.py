@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import asyncpg
 import pytest
@@ -12,6 +12,7 @@ from queries.migrations.run import migrate
 from realtime import settings
 from tests.conftest import _environment
 from tests.databases import Databases
+from tests.end_to_end.mirror import Mirror
 from tests.queries.database_writer import DatabaseWriter
 from tests.regions.servers import Replicas, ReplicatedPostgres, replayed, replicas
 
@@ -70,3 +71,16 @@ async def writer(primary_url: str) -> AsyncIterator[DatabaseWriter]:
     connection = await asyncpg.connect(primary_url)
     yield DatabaseWriter(connection, applies=False)
     await connection.close()
+
+
+def equity_of(account: Mirror) -> Any:
+    return account.state["guards"]["drawdown"].get("current_equity")
+
+
+async def until_equity(equity: int, *accounts: Mirror) -> None:
+    for account in accounts:
+
+        def is_shown(account: Mirror = account) -> bool:
+            return bool(equity_of(account) == equity)
+
+        await account.until(is_shown)

@@ -8,9 +8,9 @@ import contextlib
 import secrets
 import time
 from collections.abc import AsyncIterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import httpx
 import pytest
@@ -18,6 +18,7 @@ import pytest
 from auth.development import DevelopmentKey
 from auth.identity import ACK_SCOPE, MANAGE_SCOPE
 from queries.alert_calls import read_alert_log
+from realtime.metrics import METRICS
 from tests.end_to_end.mirror import Mirror, mirror
 from tests.end_to_end.node import Node, node
 from tests.end_to_end.test_alerts import client, raise_alert
@@ -25,8 +26,9 @@ from tests.faults.oracle import differences, known_instruments
 from tests.faults.proxy import Proxy
 from tests.inbox import wait_for_empty_inbox
 from tests.queries.database_writer import DatabaseWriter
-from tests.regions.conftest import Pair
+from tests.regions.conftest import Pair, until_equity
 from tests.regions.servers import Replicas, ReplicatedPostgres, execute, paused
+from tests.waiting import until
 
 #: The promise: a state that is not known to be the newest is called stale within this time.
 STALE_SECONDS = 3.0
@@ -120,11 +122,13 @@ async def test_what_a_far_client_asks_for_is_done_at_the_primary(
         for each in (near, far):
             await each.until(lambda each=each: "acknowledged_by" in each.open_alerts()[alert])
             await each.until(lambda each=each: each.attendants().get("closer-1"))
-        log = await read_alert_log(writer.connection, writer.user_id, alert)
+        log = await read_alert_log(writer.connection, writer.user_id, UUID(alert))
         assert [each.who for each in log if each.entry == "acknowledged"] == ["closer-1"]
         token = regions.far.key.issue(writer.user_id, scopes=(MANAGE_SCOPE,))
         answer = await regions.far.client.put(
-            "/api/v1/arming", json={"armed": False}, headers={"Authorization": f"Bearer {token}"}
+            "/api/v1/arming",
+            json={"armed": False, "as": "operator", "reason": "maintenance", "until": soon()},
+            headers={"Authorization": f"Bearer {token}"},
         )
         assert answer.status_code == 200, answer.text
         assert not await writer.connection.fetchval("SELECT armed FROM guardwire.arming")
@@ -141,11 +145,7 @@ async def test_a_far_client_may_go_home_and_back_and_resumes(
         async with mirror(url, token, held=held) as account:
             assert account.resumed
             await writer.equity(9_000 - number, 10 + number)
-            await account.until(
-                lambda account=account, equity=9_000 - number: (
-                    account.state["guards"]["drawdown"]["current_equity"] == equity
-                )
-            )
+            await until_equity(9_000 - number, account)
         held = account
 
 
@@ -165,6 +165,8 @@ async def test_while_replay_is_paused_the_far_region_is_stale_and_shows_nothing_
             assert not near.stale
             answer = await health(regions.far)
             assert answer.status_code == 503
+            assert METRICS.standby.get() == 1
+            await until(lambda: METRICS.replay_lag.get() > 2)
             status = await document(regions.far, writer)
             assert status.headers["guardwire-stale"] == "true"
             assert int(status.headers["guardwire-age-ms"]) >= 2_000
@@ -201,6 +203,7 @@ async def test_without_the_primary_the_far_region_is_stale_and_refuses_for_a_tim
         await far.until(lambda: far.stale)
         assert time.monotonic() - began < STALE_SECONDS
         assert not near.stale
+        assert METRICS.primary_up.get() == 0
         async with client(regions.far, writer, ACK_SCOPE, query="?channels=alerts") as bot:
             await bot.say(type="ack", alerts={str(uuid4()): 1}, **{"as": "closer-1"})
             refused = await bot.answer()
@@ -251,6 +254,10 @@ async def replicating_through(replicas: Replicas, pair: Pair, link: Proxy) -> As
         yield
     finally:
         await follow(replicas.primary.port)
+
+
+def soon() -> str:
+    return (datetime.now(UTC) + timedelta(hours=1)).isoformat()
 
 
 async def health(of: Node) -> httpx.Response:

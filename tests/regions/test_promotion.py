@@ -5,15 +5,15 @@ from __future__ import annotations
 import secrets
 from typing import Any
 
-import asyncpg
 import pytest
 
 from auth.development import DevelopmentKey
-from tests.end_to_end.mirror import Mirror, mirror
+from tests.end_to_end.mirror import mirror
 from tests.end_to_end.node import node
 from tests.faults.proxy import Proxy
-from tests.queries.database_writer import DatabaseWriter
-from tests.regions.servers import ReplicatedPostgres, Replicas, execute, replayed
+from tests.queries.database_writer import DatabaseWriter, connected
+from tests.regions.conftest import equity_of, until_equity
+from tests.regions.servers import Replicas, ReplicatedPostgres, execute, replayed
 
 
 @pytest.fixture
@@ -52,28 +52,15 @@ async def test_after_a_promotion_with_lost_commits_every_client_gets_a_snapshot_
             await far.until(lambda: far.epoch > near.epoch)
             await far.until(lambda: not far.stale)
             assert equity_of(far) == 10_000
-            async with mirror(region.url, token, held=near) as moved:
+            async with mirror(region.url, token, held=near) as moved, connected(standby_url) as connection:
                 assert not moved.resumed
                 assert (moved.epoch, moved.state) == (far.epoch, far.state)
-                connection = await asyncpg.connect(standby_url)
-                try:
-                    platform = DatabaseWriter(connection, writer.user_id, applies=False)
-                    await platform.equity(8_500, 2)
-                    await until_equity(8_500, far, moved)
-                finally:
-                    await connection.close()
+                platform = DatabaseWriter(connection, writer.user_id, applies=False)
+                await platform.equity(8_500, 2)
+                await until_equity(8_500, far, moved)
                 shown = {(each["epoch"], each["revision"]) for each in moved.frames_of("snapshot")}
                 assert lost not in shown
                 assert moved.revision != lost[1]
-
-
-def equity_of(account: Mirror) -> Any:
-    return account.state["guards"]["drawdown"].get("current_equity")
-
-
-async def until_equity(equity: int, *accounts: Mirror) -> None:
-    for account in accounts:
-        await account.until(lambda account=account: equity_of(account) == equity)
 
 
 async def stop_streaming(standby_url: str) -> None:
