@@ -152,13 +152,7 @@ class Metrics:
         self.canary_round_trip = Gauge(
             "guardwire_canary_round_trip_seconds", "How long the last self-notification that was heard took."
         )
-        self.standby = Gauge("guardwire_standby", "1 while DATABASE_URL is a standby of the primary.")
-        self.primary_up = Gauge(
-            "guardwire_primary_up", "0 while a node that reads a standby cannot write to the primary."
-        )
-        self.replay_lag = Gauge(
-            "guardwire_replay_lag_seconds", "Since when the standby lacks a commit of the primary."
-        )
+        self._count_standby()
         self.listener_up = Gauge("guardwire_listener_up", "1 while the listener hears its own canary.")
         self._count_relay()
         self._count_checks()
@@ -178,6 +172,16 @@ class Metrics:
         self.relay_dropped = Counter(
             "guardwire_relay_dropped_total",
             "Changes that the applier did not publish to Redis, because it was away or too slow.",
+        )
+
+    def _count_standby(self) -> None:
+        """How a node reads a standby."""
+        self.standby = Gauge("guardwire_standby", "1 while DATABASE_URL is a standby of the primary.")
+        self.primary_up = Gauge(
+            "guardwire_primary_up", "0 while a node that reads a standby cannot write to the primary."
+        )
+        self.replay_lag = Gauge(
+            "guardwire_replay_lag_seconds", "Since when the standby lacks a commit of the primary."
         )
 
     def _count_faults(self) -> None:
