@@ -58,6 +58,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     database_url: str = ""
     listen_database_url: str = ""
     primary_url: str = ""
+    relay_url: str = ""
     database_pooled: bool = False
     database_pool_size: Count = 4
     redis_url: str = ""
@@ -108,6 +109,7 @@ SETTINGS: Final[Mapping[str, Setting]] = {
     "database_url": Setting("DATABASE_URL", "PostgreSQL of the platform, `postgresql://user:password@host:port/name`; required by `serve`. Parameters of libpq that change nothing here (`connect_timeout`, `keepalives…`, `channel_binding=prefer`) are taken and left out, others are refused by name"),
     "listen_database_url": Setting("LISTEN_DATABASE_URL", "direct connection for LISTEN where DATABASE_URL goes through a pooler; default DATABASE_URL"),
     "primary_url": Setting("GUARDWIRE_PRIMARY_URL", "PostgreSQL's primary, where DATABASE_URL is a standby of it ([regions](docs/regions.md)): the node reads the standby and writes to the primary"),
+    "relay_url": Setting("GUARDWIRE_RELAY_URL", "Redis of the primary's region, or a replica of it, where DATABASE_URL is a standby and the nodes at the primary have GUARDWIRE_FANOUT=relay: the node hears of changes there; the number of the database is that of their REDIS_URL"),
     "database_pooled": Setting("DATABASE_POOLED", "`1` when DATABASE_URL is a transaction pooler such as pgbouncer: no prepared statements are kept"),
     "database_pool_size": Setting("GUARDWIRE_DATABASE_POOL_SIZE", "connections to PostgreSQL besides the listener's"),
     "redis_url": Setting("REDIS_URL", "Redis or Valkey, `redis://host:port/db`, a [Redis Cluster](#redis), `redis+cluster://host:port,host:port`, or Sentinel, `redis+sentinel://host:port,host:port/SERVICE/DB`; without it snapshots are kept in memory only"),
@@ -216,6 +218,11 @@ def check_production(settings: Settings) -> None:
     for name in ("database_url", "listen_database_url", "primary_url"):
         problems += _url_problems(name, getattr(settings, name), ("postgresql", "postgres"))
     problems += _redis_problems(settings.redis_url)
+    problems += _url_problems("relay_url", settings.relay_url, ("redis", "rediss", "unix"))
+    if settings.relay_url and not settings.primary_url:
+        problems.append(
+            "GUARDWIRE_RELAY_URL is set, and GUARDWIRE_PRIMARY_URL is not: only a node at a standby hears a relay elsewhere."
+        )
     problems += fanout_problems(settings)
     for name in ("jwks_url", "watchdog_url"):
         problems += _url_problems(name, getattr(settings, name), ("https", "http"))

@@ -96,14 +96,15 @@ class Intake:
         )
         relay = self._relay = (
             None
-            if settings.fanout == "direct"
+            if settings.fanout == "direct" and not settings.relay_url
             else Relay(
-                redis_url=settings.redis_url,
+                redis_url=settings.relay_url or settings.redis_url,
                 name=name,
                 subscriptions=subscriptions,
                 engine=engine,
                 on_text=following.on_relayed,
                 on_hearing=sweeper.set_hearing,
+                falls_back="listens to PostgreSQL" if standby is None else "sweeps five times a second",
             )
         )
         self.applier = Applier(
@@ -170,9 +171,12 @@ class Intake:
         yield "self-test", self._self_test.run
         yield "sweep", self._sweeper.run
         if self._relay is None:
-            yield "listen", self._listener.run
+            yield "listen", self._at_primary(self._listener.run)
         else:
-            yield "listen", lambda: listen_while(self._wants_listener, self._listener)
+            yield (
+                "listen",
+                self._at_primary(lambda: listen_while(self._wants_listener, self._listener)),
+            )
             yield from self._relay.tasks()
         yield "feed", self._feed.run
         yield "apply", self._at_primary(self.applier.run)

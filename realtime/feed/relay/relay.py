@@ -37,7 +37,10 @@ class Relay:
         engine: AsyncEngine,
         on_text: Callable[[str, str], None],
         on_hearing: Callable[[bool], None],
+        falls_back: str,
     ) -> None:
+        """``falls_back`` says in the log what this node does while it does not hear the relay."""
+        self._falls_back = falls_back
         self._engine = engine
         self._on_hearing = on_hearing
         self._reception = Reception(time.monotonic())
@@ -83,7 +86,7 @@ class Relay:
     def _report(self, is_unheard: bool) -> None:
         if is_unheard and not self._was_reported:
             log.warning(
-                "the relay was not heard for %g s: this node listens to PostgreSQL instead", LISTEN_SECONDS
+                "the relay was not heard for %g s: this node %s instead", LISTEN_SECONDS, self._falls_back
             )
         elif self._was_reported and not is_unheard:
             log.warning("the relay is heard again")
