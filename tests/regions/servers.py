@@ -80,15 +80,15 @@ class Replicas:
         made.primary.start()
         return made
 
-    def standby(self) -> ReplicatedPostgres:
-        """A new standby of the primary, started; in the main thread only."""
+    def standby(self, port: int | None = None) -> ReplicatedPostgres:
+        """A new standby, started, that streams from ``port`` instead of the primary's; in the main thread only."""
         standby = self._server()
         self._copy(self._original, standby.cluster)
         shutil.copy(self.primary._password_file, standby._password_file)
         (standby.cluster / "standby.signal").touch()
         link = standby.cluster / "postgresql.auto.conf"
         with link.open("a") as file:
-            file.write(f"primary_conninfo = '{self.conninfo(self.primary.port)}'\n")
+            file.write(f"primary_conninfo = '{self.conninfo(port or self.primary.port)}'\n")
         self._own(standby.cluster)
         standby.start()
         return standby

@@ -4,6 +4,7 @@ state is.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import secrets
 import time
@@ -16,12 +17,13 @@ import httpx
 import pytest
 
 from auth.development import DevelopmentKey
-from auth.identity import ACK_SCOPE, MANAGE_SCOPE
+from auth.identity import ACK_SCOPE, ADMIN_SCOPE, MANAGE_SCOPE
 from queries.alert_calls import read_alert_log
 from realtime.metrics import METRICS
 from tests.end_to_end.mirror import Mirror, mirror
 from tests.end_to_end.node import Node, node
 from tests.end_to_end.test_alerts import client, raise_alert
+from tests.end_to_end.test_revocation import revoke
 from tests.faults.oracle import differences, known_instruments
 from tests.faults.proxy import Proxy
 from tests.inbox import wait_for_empty_inbox
@@ -32,6 +34,8 @@ from tests.waiting import until
 
 #: The promise: a state that is not known to be the newest is called stale within this time.
 STALE_SECONDS = 3.0
+#: Nodes read revocations every three seconds.
+REVOKED_SECONDS = 8.0
 
 
 class Regions(NamedTuple):
@@ -191,6 +195,20 @@ async def test_a_client_that_is_ahead_of_its_new_region_is_sent_away_or_waits_an
                     pass
     async with mirror(regions.far.url, token, held=near) as again:
         assert (again.epoch, again.revision) >= (near.epoch, near.revision)
+
+
+async def test_a_revocation_reaches_a_region_that_replays_nothing(
+    regions: Regions, writer: DatabaseWriter, pair: Pair
+) -> None:
+    token = regions.home.key.issue(writer.user_id, now=time.time() - 5)
+    admin = regions.home.key.issue(uuid4(), scopes=[ADMIN_SCOPE])
+    async with mirror(regions.far.url, token) as far, paused(pair.standby):
+        assert await revoke(regions.home, admin, user_id=str(writer.user_id)) == 200
+        async with asyncio.timeout(REVOKED_SECONDS):
+            await far.until_closed()
+        assert far.closed is not None
+        assert far.closed.rcvd is not None
+        assert far.closed.rcvd.code == 4403
 
 
 async def test_without_the_primary_the_far_region_is_stale_and_refuses_for_a_time_what_writes(
