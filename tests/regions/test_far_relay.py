@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import secrets
 from collections.abc import AsyncIterator, Iterator
 from typing import Final
@@ -13,6 +14,7 @@ import redis
 
 from auth.development import DevelopmentKey
 from realtime import settings
+from realtime.embedded import EmbeddedServers
 from realtime.embedded.account import server_account
 from realtime.embedded.folder import OwnedFolder
 from realtime.embedded.programs import find_redis
@@ -20,48 +22,70 @@ from realtime.embedded.redis import Redis
 from realtime.metrics import METRICS
 from tests.conftest import _environment
 from tests.end_to_end.mirror import Mirror, mirror
-from tests.end_to_end.node import Node, node
+from tests.end_to_end.node import node
 from tests.faults.proxy import Proxy
 from tests.queries.database_writer import DatabaseWriter
 from tests.regions.conftest import Pair, until_equity
 from tests.regions.servers import paused
-from tests.waiting import until
+from tests.waiting import wait_until
 
 PRICES: Final = 20
 
 
 @pytest.fixture(scope="session")
-def redis_replica(pytestconfig: pytest.Config) -> Iterator[Redis]:
-    """A server that becomes a replica of each test's Redis."""
+def redis_replica(pytestconfig: pytest.Config, servers: EmbeddedServers) -> Iterator[Redis]:
+    """A replica of the Redis of this run."""
     account = server_account()
     program = find_redis(account, source=settings.read(pytestconfig.stash[_environment]).server_binaries)
     folder = OwnedFolder.make_throwaway(account)
-    server = Redis(program, account=account, owned=folder)
-    server.start()
-    yield server
-    server.end()
+    replica = Redis(program, account=account, owned=folder)
+    replica.start()
+    _replicate(servers, replica.url)
+    yield replica
+    replica.end()
     folder.release()
 
 
+def _replicate(servers: EmbeddedServers, replica_url: str) -> None:
+    with redis.Redis.from_url(servers.redis_url) as home, redis.Redis.from_url(replica_url) as replica:
+        if servers.redis is not None:
+            home.config_set("repl-diskless-sync-delay", 0)
+        address = home.connection_pool.connection_kwargs
+        replica.config_set("masterauth", address.get("password") or "")
+        replica.execute_command("REPLICAOF", address["host"], address["port"])
+        wait_until(lambda: replica.info("replication")["master_link_status"] == "up", seconds=20)
+
+
 @pytest.fixture
-def relay_url(redis_url: str, redis_replica: Redis) -> Iterator[str]:
-    """URL of the same database on a replica."""
-    home = redis.Redis.from_url(redis_url)
-    at_home = home.connection_pool.connection_kwargs
-    with redis.Redis.from_url(redis_replica.url) as replica:
-        replica.config_set("masterauth", at_home["password"])
-        replica.execute_command("REPLICAOF", at_home["host"], at_home["port"])
-    home.close()
-    yield redis_replica.url.rpartition("/")[0] + f"/{at_home['db']}"
-    with redis.Redis.from_url(redis_replica.url) as replica:
-        replica.execute_command("REPLICAOF", "NO", "ONE")
+def relay_url(redis_url: str, redis_replica: Redis) -> str:
+    """URL of the same logical database on the replica."""
+    return redis_replica.url.rpartition("/")[0] + "/" + redis_url.rpartition("/")[2]
 
 
 class Regions:
     """A node at the primary that relays, and one at the standby; mirrors of one account in both regions."""
 
-    def __init__(self, near: Mirror, far: Mirror, link: Proxy, far_node: Node) -> None:
-        self.near, self.far, self.link, self.far_node = near, far, link, far_node
+    def __init__(self, near: Mirror, far: Mirror, link: Proxy) -> None:
+        self.near, self.far, self.link = near, far, link
+        self._moves = itertools.count(1)
+
+    async def move_price(self, writer: DatabaseWriter) -> None:
+        """Let the price move, and wait until both regions show that."""
+        move = next(self._moves)
+        await writer.sync(move / 100, current_price=str(2000 + move))
+
+        def is_shown() -> bool:
+            return all(price_of(account) == 2000 + move for account in (self.near, self.far))
+
+        await self.near.until(lambda: price_of(self.near) == 2000 + move)
+        await self.far.until(is_shown)
+
+    async def until_told(self, writer: DatabaseWriter) -> None:
+        """Let the price move until both nodes follow it without a read."""
+        followed = -1.0
+        while METRICS.followed.get() != followed + 2:
+            followed = METRICS.followed.get()
+            await self.move_price(writer)
 
 
 @contextlib.asynccontextmanager
@@ -82,15 +106,14 @@ async def relaying(
             primary_url=pair.primary,
             relay_url=f"{host}:{link.port}/{database}",
             heartbeat_seconds=0.5,
-        ) as far_node,
+        ) as region,
         mirror(home.url, key.issue(writer.user_id)) as near,
-        mirror(far_node.url, key.issue(writer.user_id)) as far,
+        mirror(region.url, key.issue(writer.user_id)) as far,
     ):
         await until_equity(10_000, near, far)
-        await writer.sync(1)
-        await until_price("1955.75", near, far)
-        await until(lambda: METRICS.relay_heard.get() == 1)
-        yield Regions(near, far, link, far_node)
+        regions = Regions(near, far, link)
+        await regions.until_told(writer)
+        yield regions
 
 
 def price_of(account: Mirror) -> float | None:
@@ -98,30 +121,13 @@ def price_of(account: Mirror) -> float | None:
     return None if position is None else position["current_price"]
 
 
-async def until_price(price: str, *accounts: Mirror) -> None:
-    for account in accounts:
-
-        def is_shown(account: Mirror = account) -> bool:
-            return price_of(account) == float(price)
-
-        await account.until(is_shown)
-
-
-async def move_prices(writer: DatabaseWriter, *accounts: Mirror) -> None:
-    """Let the price move and wait until it is shown, again and again."""
-    for number in range(PRICES):
-        price = str(1960 + number)
-        await writer.sync(2 + number / 10, current_price=price)
-        await until_price(price, *accounts)
-
-
 async def test_what_a_far_node_is_told_costs_no_statement(
     pair: Pair, redis_url: str, relay_url: str, writer: DatabaseWriter
 ) -> None:
     async with relaying(pair, redis_url, relay_url, writer) as regions:
-        await move_prices(writer, regions.near, regions.far)  # the first may still be found by a sweep
         read, followed = METRICS.evaluated.get(), METRICS.followed.get()
-        await move_prices(writer, regions.near, regions.far)
+        for _ in range(PRICES):
+            await regions.move_price(writer)
         assert METRICS.evaluated.get() == read
         assert METRICS.followed.get() == followed + 2 * PRICES
         assert regions.far.state == regions.near.state
@@ -131,10 +137,10 @@ async def test_what_a_far_node_is_not_told_is_read_as_soon_as_it_is_replayed(
     pair: Pair, redis_url: str, relay_url: str, writer: DatabaseWriter
 ) -> None:
     async with relaying(pair, redis_url, relay_url, writer) as regions:
-        await writer.equity(7_000, 3)
+        await writer.equity(7_000, 30)
         await until_equity(7_000, regions.near, regions.far)
         async with paused(pair.standby):
-            await writer.sync(4, ticket=2)
+            await writer.sync(31, ticket=2)
             await regions.near.until(lambda: "2" in regions.near.state["positions"]["open"])
             await asyncio.sleep(0.1)
             assert "2" not in regions.far.state["positions"]["open"]
@@ -149,7 +155,8 @@ async def test_told_steps_go_on_while_nothing_is_replayed_and_are_called_stale(
 ) -> None:
     async with relaying(pair, redis_url, relay_url, writer) as regions:
         async with paused(pair.standby):
-            await move_prices(writer, regions.near, regions.far)
+            for _ in range(PRICES):
+                await regions.move_price(writer)
             await regions.far.until(lambda: regions.far.stale)
         await regions.far.until(lambda: not regions.far.stale)
         assert regions.far.state == regions.near.state
@@ -163,13 +170,9 @@ async def test_without_the_relay_sweeps_find_the_changes(
         replica_port, regions.link.target_port = regions.link.target_port, 1
         regions.link.cut()
         found = METRICS.sweep_found.get()
-        await move_prices(writer, regions.near, regions.far)
+        for _ in range(PRICES):
+            await regions.move_price(writer)
         assert METRICS.sweep_found.get() > found
         assert not regions.far.stale
         regions.link.target_port = replica_port
-        followed = METRICS.followed.get()
-        number = 0
-        while METRICS.followed.get() < followed + 2:
-            number += 1
-            await writer.sync(5 + number / 100, current_price=str(2000 + number))
-            await until_price(str(2000 + number), regions.near, regions.far)
+        await regions.until_told(writer)
