@@ -35,7 +35,7 @@ WRONG = {
     "GUARDWIRE_JWKS_URL": "ftp://issuer.example/keys",
     "GUARDWIRE_JWKS_REFRESH_SECONDS": "4",
     "GUARDWIRE_PRIMARY_URL": "mysql://primary/db",
-    "GUARDWIRE_RELAY_URL": "redis://home:6379/0",
+    "GUARDWIRE_RELAY_URL": "http://home:6379",
     "GUARDWIRE_JWT_ISSUER": " ",
     "GUARDWIRE_JWT_AUDIENCE": ",",
     "GUARDWIRE_TOKEN_URL": "//elsewhere.example/token",
