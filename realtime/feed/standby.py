@@ -17,7 +17,7 @@ from uuid import UUID
 
 from queries.timestamps import iso
 from realtime.feed.connection import DATABASE_ERRORS, KeptConnection
-from realtime.feed.epoch import raise_epoch
+from realtime.feed.epoch import check_server, raise_epoch
 from realtime.feed.trouble import Trouble
 from realtime.metrics import METRICS
 
@@ -134,12 +134,17 @@ class Standby:
 
 
 class Prober:
-    """Commits a probe at the primary every half second."""
+    """Commits a probe at the primary every half second.
+
+    A new connection may lead to another server, such as one that was promoted. Its epoch is checked before the first
+    probe, so a node that sees the probe sees the new epoch too.
+    """
 
     def __init__(self, *, connection: KeptConnection, replay: Replay, trouble: Trouble) -> None:
         self._connection = connection
         self._replay = replay
         self._trouble = trouble
+        self._checked: Any = None
 
     async def run(self) -> None:
         """Probe for ever, and wait for a primary that does not answer."""
@@ -156,6 +161,9 @@ class Prober:
 
     async def _once(self) -> None:
         async with self._connection.driver() as driver:
+            if driver is not self._checked:
+                await check_server(driver)
+                self._checked = driver
             sent_at = time.monotonic()
             at = await driver.fetchval(_PROBE, timeout=_TIMEOUT_SECONDS)
         self._replay.note_sent(at, sent_at=sent_at, committed_at=time.monotonic())
