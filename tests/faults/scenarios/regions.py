@@ -168,12 +168,13 @@ async def _regions(stage: Stage) -> AsyncIterator[_Regions]:
                 try:
                     await regions.move()
                     yield regions
-                    stage.healed()
                     await regions.move()
                 finally:
                     stop.set()
                     await trading
                 await _judge(regions)
+    # The servers of the stage itself were not disturbed.
+    stage.healed()
 
 
 def _nodes(
