@@ -40,16 +40,21 @@ def redis_replica(pytestconfig: pytest.Config, servers: EmbeddedServers) -> Iter
     folder = OwnedFolder.make_throwaway(account)
     replica = Redis(program, account=account, owned=folder)
     replica.start()
-    _replicate(servers, replica.url)
-    yield replica
-    replica.end()
-    folder.release()
+    try:
+        _replicate(servers, replica.url)
+        yield replica
+    finally:
+        replica.end()
+        folder.release()
 
 
 def _replicate(servers: EmbeddedServers, replica_url: str) -> None:
     with redis.Redis.from_url(servers.redis_url) as home, redis.Redis.from_url(replica_url) as replica:
         if servers.redis is not None:
+            home.config_set("repl-diskless-sync", "yes")
             home.config_set("repl-diskless-sync-delay", 0)
+        # The account of the server may write no file.
+        replica.config_set("repl-diskless-load", "swapdb")
         address = home.connection_pool.connection_kwargs
         replica.config_set("masterauth", address.get("password") or "")
         replica.execute_command("REPLICAOF", address["host"], address["port"])
