@@ -70,9 +70,12 @@ async def measure(ground: Ground) -> list[Figure]:
 async def _region(ground: Ground) -> AsyncIterator[_Far]:
     """A primary with a node that relays, and a far node whose every way home is slow."""
     with replicas("any") as made:
-        async with _link(made.primary.port) as database, _link(_port_of(ground.redis_url)) as redis:
-            async with _nodes(ground, made, database.port, redis.port) as far:
-                yield far
+        async with (
+            _link(made.primary.port) as database,
+            _link(_port_of(ground.redis_url)) as redis,
+            _nodes(ground, made, database.port, redis.port) as far,
+        ):
+            yield far
 
 
 def _link(target_port: int) -> AbstractAsyncContextManager[Child]:
