@@ -124,6 +124,11 @@ class Hub:
         account = self._accounts.get(user_id)
         return account is not None and account.behind
 
+    def is_settled(self, user_id: UUID) -> bool:
+        """Whether no read of an account is needed: it was read and is not behind, or nobody watches it."""
+        account = self._accounts.get(user_id)
+        return account is None or (account.revision >= 0 and not account.behind)
+
     def confirm(
         self,
         as_of: str,

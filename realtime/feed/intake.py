@@ -59,7 +59,9 @@ class Intake:
         housekeeping, probing, raising = [KeptConnection(primary) for _ in range(3)]
         self._kept = [evaluating, sweeping, housekeeping, probing, raising]
         standby = self._standby = (
-            Standby(primary=raising, mark_dirty=dirty.mark_all) if settings.primary_url else None
+            Standby(primary=raising, mark_dirty=dirty.mark, is_settled=hub.is_settled)
+            if settings.primary_url
+            else None
         )
         self._prober = None
         if standby is not None:

@@ -140,7 +140,7 @@ class Feed:
             # A node never shows an older state after a newer one.
             newer = [found for found in evaluations if not _is_older(found, known[found.user_id])]
             self._publish(newer, known, as_of=as_of, read_at=read_at, unapplied=unapplied)
-            later = [user_id for user_id in batch if as_of is None or self._hub.is_behind(user_id)]
+            later = [user_id for user_id in batch if not self._hub.is_settled(user_id)]
             await self._read_again(self._standby, later, evaluations, known)
             return
         self._publish(evaluations, known, as_of=None, read_at=read_at, unapplied=unapplied)

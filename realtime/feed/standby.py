@@ -82,9 +82,17 @@ class Replay:
 class Standby:
     """The standby that this node reads, and the ways to the primary that its feed needs."""
 
-    def __init__(self, *, primary: KeptConnection, mark_dirty: Callable[[Iterable[UUID]], None]) -> None:
+    def __init__(
+        self,
+        *,
+        primary: KeptConnection,
+        mark_dirty: Callable[[UUID], None],
+        is_settled: Callable[[UUID], bool],
+    ) -> None:
+        """``is_settled`` says that an account needs no read."""
         self._primary = primary
         self._mark_dirty = mark_dirty
+        self._is_settled = is_settled
         self._tries: dict[UUID, int] = {}
         self.replay = Replay()
         #: Set when the server of this region is a standby no longer.
@@ -109,8 +117,9 @@ class Standby:
         METRICS.replay_lag.set(self.replay.lag_seconds(time.monotonic()))
         if not is_standby:
             self.promoted.set()
-        if is_newer and self._tries:
-            self._mark_dirty(list(self._tries))
+        if is_newer:
+            for user_id in list(self._tries):
+                self._mark(user_id)
 
     def read_again(self, behind: Iterable[UUID]) -> None:
         """Have accounts read again soon, because the standby has not replayed a revision that is known."""
@@ -119,7 +128,14 @@ class Standby:
             tries = self._tries.get(user_id, 0)
             self._tries[user_id] = tries + 1
             if tries < len(_PAUSES_SECONDS):
-                loop.call_later(_PAUSES_SECONDS[tries], self._mark_dirty, (user_id,))
+                loop.call_later(_PAUSES_SECONDS[tries], self._mark, user_id)
+
+    def _mark(self, user_id: UUID) -> None:
+        # What the account lacked may have been told meanwhile.
+        if self._is_settled(user_id):
+            self._tries.pop(user_id, None)
+        else:
+            self._mark_dirty(user_id)
 
     def forget(self, user_ids: Iterable[UUID]) -> None:
         """Accounts were read as far as is known, or made progress."""

@@ -130,11 +130,15 @@ async def test_what_a_far_node_is_told_costs_no_statement(
     pair: Pair, redis_url: str, relay_url: str, writer: DatabaseWriter
 ) -> None:
     async with relaying(pair, redis_url, relay_url, writer) as regions:
-        read, followed = METRICS.evaluated.get(), METRICS.followed.get()
+        counters = METRICS.evaluated, METRICS.followed, METRICS.sweep_found
+        before = [counter.get() for counter in counters]
         for _ in range(PRICES):
             await regions.move_price(writer)
-        assert METRICS.evaluated.get() == read
-        assert METRICS.followed.get() == followed + 2 * PRICES
+        read, followed, found = [counter.get() - at for counter, at in zip(counters, before, strict=True)]
+        # On a busy machine a sweep may find a change before the message about it arrives.
+        assert read <= found
+        assert followed >= 2 * PRICES - found
+        assert found <= PRICES / 4
         assert regions.far.state == regions.near.state
 
 
