@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from uuid import UUID
 
+from sqlalchemy.ext.asyncio import AsyncEngine
 from starlette.routing import BaseRoute, Route, WebSocketRoute
 
 from auth.access import Access, key_sources
@@ -90,16 +91,7 @@ class Node:
             raise ConfigurationError(problems)
         self.settings = settings
         self._development = development
-        self._engine = engine_for(
-            settings.database_url, pool_size=settings.database_pool_size, pooled=settings.database_pooled
-        )
-        # What writes goes to the primary: the same database, unless this node reads a standby.
-        self._primary = self._engine
-        METRICS.primary_up.set(float(not settings.primary_url))
-        if settings.primary_url:
-            self._primary = engine_for(
-                settings.primary_url, pool_size=settings.database_pool_size, pooled=settings.database_pooled
-            )
+        self._engine, self._primary = _engines(settings)
         self._redis = connect(settings.redis_url) if settings.redis_url else None
         METRICS.redis_configured.set(float(self._redis is not None))
         self._store = None if self._redis is None else SnapshotStore(self._redis, channels=CHANNELS)
@@ -313,6 +305,16 @@ class Node:
                     await ending()
             except TimeoutError:
                 log.warning("%s did not end within %g s", ending.__qualname__, _ENDING_SECONDS)
+
+
+def _engines(settings: Settings) -> tuple[AsyncEngine, AsyncEngine]:
+    """For reading and for writing: the same one, unless this node reads a standby."""
+    size, pooled = settings.database_pool_size, settings.database_pooled
+    engine = engine_for(settings.database_url, pool_size=size, pooled=pooled)
+    METRICS.primary_up.set(float(not settings.primary_url))
+    if not settings.primary_url:
+        return engine, engine
+    return engine, engine_for(settings.primary_url, pool_size=size, pooled=pooled)
 
 
 def _rules(settings: Settings, development: Development | None) -> Rules:
