@@ -11,7 +11,7 @@ from typing import Final
 from uuid import UUID
 
 from realtime.simulator.market import INSTRUMENTS, Instrument, Market, quoted
-from realtime.simulator.rows import EquityRow, InPlaceClose, LogRow, new_id
+from realtime.simulator.rows import EquityRow, InPlaceClose, LogRow, PeakReset, new_id
 
 #: An account opens positions in these symbols first, in this order.
 _FAVOURITES: Final = INSTRUMENTS[:5]
@@ -50,6 +50,10 @@ class SimulatedAccount:
     book: list[SimulatedPosition] = field(default_factory=list)
     #: How far this account's quotes stand from the market's, as a fraction, while its broker is under stress.
     stress: dict[str, float] = field(default_factory=dict)
+    #: A symbol that the account opens no position in, because its spread is too wide.
+    shunned: str | None = None
+    #: Money that the next equity row pays in.
+    deposit: float = 0.0
     _turn: int = 0
 
     def price(self, position: SimulatedPosition) -> float:
@@ -85,8 +89,12 @@ class SimulatedAccount:
         random = self.random
         if instrument is None:
             held = {position.instrument.symbol for position in self.book}
-            missing = [each for each in _FAVOURITES if each.symbol not in held]
-            instrument = missing[0] if missing else random.choice(INSTRUMENTS)
+            missing = [each for each in _FAVOURITES if each.symbol not in {*held, self.shunned}]
+            instrument = (
+                missing[0]
+                if missing
+                else random.choice([each for each in INSTRUMENTS if each.symbol != self.shunned])
+            )
         price = self.market.prices[instrument.symbol]
         buy = random.random() < (0.65 if price < instrument.price else 0.35)
         spread = instrument.volatility * 2 * price
@@ -159,8 +167,15 @@ class SimulatedAccount:
         position.stop_loss = round(towards, position.instrument.digits)
         return self.sync(position, now)
 
-    def equity_row(self, now: datetime, cash_flow: float = 0.0) -> EquityRow:
-        """The account's money now; a deposit or withdrawal is ``cash_flow``."""
+    def renew(self, now: datetime) -> PeakReset:
+        """Pay in the loss since the peak, and begin a new peak."""
+        equity = self.equity()
+        self.deposit, self.peak = max(self.peak - equity, 0.0), equity
+        return PeakReset(self.user_id, now)
+
+    def equity_row(self, now: datetime) -> EquityRow:
+        """The account's money now, after any `deposit`."""
+        cash_flow, self.deposit = self.deposit, 0.0
         self.balance += cash_flow
         self.peak += cash_flow
         equity = self.equity()

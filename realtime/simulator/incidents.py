@@ -1,4 +1,4 @@
-"""Events of an account beside its ordinary syncs, and their times: closes, divergences, drawdowns. Pure."""
+"""Events of an account beside its ordinary syncs, and their times: closes, wide spreads, drawdowns. Pure."""
 
 from __future__ import annotations
 
@@ -7,13 +7,14 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from random import Random
 from typing import Final, NamedTuple, Self
+from uuid import UUID
 
 from realtime.simulator.account import SimulatedAccount, SimulatedPosition
-from realtime.simulator.market import INSTRUMENTS, WATCHED, quoted
+from realtime.simulator.market import INSTRUMENTS, WATCHED, Instrument, quoted
 from realtime.simulator.options import SimulatorOptions
-from realtime.simulator.rows import InPlaceClose, LogRow, new_id
+from realtime.simulator.rows import InPlaceClose, LogRow, PeakReset, new_id
 
-LogWrite = LogRow | InPlaceClose
+LogWrite = LogRow | InPlaceClose | PeakReset
 
 
 class Scripted(NamedTuple):
@@ -29,6 +30,7 @@ FIRST_MINUTES: Final = (
     Scripted(5, "amend", "closes"),
     Scripted(9, "spread", "guard_triggers"),
     Scripted(14, "divergence", "divergences"),
+    Scripted(18, "widen", "guard_triggers"),
     Scripted(21, "close", "closes"),
     Scripted(28, "reduce", "closes"),
     Scripted(36, "gap", "guard_triggers"),
@@ -45,7 +47,8 @@ _BY_CHANCE: Final = (
     ("reduce", "closes", 0.15),
     ("amend", "closes", 0.25),
     ("divergence", "divergences", 1.0),
-    ("spread", "guard_triggers", 0.5),
+    ("spread", "guard_triggers", 0.4),
+    ("widen", "guard_triggers", 0.1),
     ("gap", "guard_triggers", 0.25),
     ("liquidity", "guard_triggers", 0.15),
     ("other", "guard_triggers", 0.1),
@@ -54,9 +57,17 @@ _BY_CHANCE: Final = (
     ("crash", "drawdowns", 0.3),
 )
 
-#: Size of a gap or a spread in percent of the price, from and to: mostly warnings, sometimes worse.
-_GAP_PCT: Final = (5.2, 12.5)
-_SPREAD_PCT: Final = (0.52, 1.3)
+#: Size of a gap or a spread in percent of the price, from and to. These are warnings.
+_GAP_PCT: Final = (5.2, 9.5)
+_SPREAD_PCT: Final = (0.52, 0.95)
+#: A spread that is critical. It ends when nothing is held in its symbol, or by itself.
+_WIDE_PCT: Final = 1.6
+_USUAL_PCT: Final = 0.02
+_WIDE_SECONDS: Final = 25.0
+_LEAST_WIDE_SECONDS: Final = 3.0
+_WIDE_STEP_SECONDS: Final = 0.5
+#: From the end of a wide spread to the next one, in an account whose first minutes have a script.
+_NEXT_WIDE_SECONDS: Final = 30.0
 
 _FALL_SECONDS: Final = 22.0
 _HOLD_SECONDS: Final = 9.0
@@ -64,6 +75,9 @@ _RECOVER_SECONDS: Final = 28.0
 #: The largest move of the price, as a fraction. It is quick, but real markets have such days.
 _WORST_MOVE: Final = 0.018
 _SQUEEZE_STEP_SECONDS: Final = 0.5
+#: From the last close of an account that its bot closed to its new beginning.
+_RENEWAL_SECONDS: Final = 8.0
+_REOPENING_SECONDS: Final = (2.0, 6.0)
 
 
 @dataclass(slots=True)
@@ -119,6 +133,13 @@ def _ease(share: float) -> float:
     return share * share * (3 - 2 * share)
 
 
+class WideSpread(NamedTuple):
+    """A critical spread in a symbol that the account holds, and its first second."""
+
+    instrument: Instrument
+    begun: float
+
+
 class _Entry(NamedTuple):
     """An entry of the diary; ``order`` decides between entries of the same time."""
 
@@ -141,6 +162,7 @@ class Incidents:
     _diary: list[_Entry] = field(default_factory=list)
     _count: int = 0
     _squeeze: Squeeze | None = None
+    _wide: WideSpread | None = None
 
     def __post_init__(self) -> None:
         for scripted in self.script:
@@ -164,6 +186,20 @@ class Incidents:
             self._plan_by_chance(elapsed_seconds, entry.kind, entry.per_second)
         return rows
 
+    def widen_spread(self, elapsed_seconds: float) -> None:
+        """Plan a wide spread for now."""
+        self._plan(elapsed_seconds, "widen")
+
+    def obey(self, ticket: int, elapsed_seconds: float, now: datetime) -> list[LogWrite]:
+        """Close a position because a bot ordered it; [] when it is not open."""
+        for position in self.account.book:
+            if position.ticket == ticket:
+                closed = self.account.close(position, now, "bot")
+                if not self.account.book:
+                    self._plan(elapsed_seconds + _RENEWAL_SECONDS, "renew")
+                return [closed]
+        return []
+
     def _plan(self, second: float, kind: str, ticket: int = 0, per_second: float = 0.0) -> None:
         self._count += 1
         heapq.heappush(self._diary, _Entry(second, self._count, kind, ticket, per_second))
@@ -178,6 +214,12 @@ class Incidents:
                 return [guard_trigger(entry.kind, self.account, self.random, now)]
             case "open":
                 return [self.account.open(now)]
+            case "widen":
+                return self._widen(elapsed, now)
+            case "calm":
+                return self._calm(elapsed, now)
+            case "renew":
+                return self._renew(elapsed, now)
             case "agree":
                 return self._agree(entry.ticket, now)
             case "drawdown" | "crash":
@@ -199,7 +241,7 @@ class Incidents:
     ) -> list[LogWrite]:
         match kind:
             case "close":
-                self._plan(elapsed + self.random.uniform(2, 6), "open")
+                self._plan(elapsed + self.random.uniform(*_REOPENING_SECONDS), "open")
                 return [self._close(position, now)]
             case "reduce":
                 reduced = self.account.reduce(position, now)
@@ -239,8 +281,49 @@ class Incidents:
                 return [self.account.sync(position, now)]
         return []
 
+    def _widen(self, elapsed: float, now: datetime) -> list[LogWrite]:
+        # A squeeze opens gold, which would be closed at once again.
+        held = [
+            position.instrument for position in self.account.book if position.instrument != INSTRUMENTS[0]
+        ]
+        if self._wide is not None or not held:
+            return []
+        instrument = self.random.choice(held)
+        self._wide = WideSpread(instrument, elapsed)
+        self.account.shunned = instrument.symbol
+        self._plan(elapsed + _WIDE_STEP_SECONDS, "calm")
+        return [self._spread_row(instrument, _WIDE_PCT, now)]
+
+    def _calm(self, elapsed: float, now: datetime) -> list[LogWrite]:
+        assert self._wide is not None
+        instrument, begun = self._wide
+        is_held = any(position.instrument is instrument for position in self.account.book)
+        if elapsed - begun < (_WIDE_SECONDS if is_held else _LEAST_WIDE_SECONDS):
+            self._plan(elapsed + _WIDE_STEP_SECONDS, "calm")
+            return []
+        self._wide = self.account.shunned = None
+        if self.account.book:
+            self._reopen(elapsed)
+        if self.script:
+            self._plan(elapsed + _NEXT_WIDE_SECONDS, "widen")
+        return [self._spread_row(instrument, _USUAL_PCT, now)]
+
+    def _spread_row(self, instrument: Instrument, percent: float, now: datetime) -> LogRow:
+        price = self.account.market.prices[instrument.symbol]
+        return spread_row(self.account.user_id, instrument.symbol, price, instrument.digits, percent, now)
+
+    def _renew(self, elapsed: float, now: datetime) -> list[LogWrite]:
+        self._reopen(elapsed)
+        return [self.account.renew(now)]
+
+    def _reopen(self, elapsed: float) -> None:
+        """Plan new positions in place of those that the bot closed."""
+        planned = sum(entry.kind == "open" for entry in self._diary)
+        for _ in range(self.options.positions - len(self.account.book) - planned):
+            self._plan(elapsed + self.random.uniform(*_REOPENING_SECONDS), "open")
+
     def _begin_squeeze(self, crash: bool, elapsed: float, now: datetime) -> list[LogWrite]:
-        if self._squeeze is not None:
+        if self._squeeze is not None or not self.account.book:
             return []
         depth_pct = self.random.uniform(20.8, 24) if crash else self.random.uniform(15.6, 18)
         self._squeeze, opened = Squeeze.begin(self.account, depth_pct, elapsed, now)
@@ -249,10 +332,12 @@ class Incidents:
 
     def _step_squeeze(self, elapsed: float, now: datetime) -> list[LogWrite]:
         assert self._squeeze is not None
-        if self._squeeze.advance(self.account, elapsed):
+        position = self._squeeze.position
+        if position in self.account.book and self._squeeze.advance(self.account, elapsed):
             self._plan(elapsed + _SQUEEZE_STEP_SECONDS, "squeeze")
             return []
-        position, self._squeeze = self._squeeze.position, None
+        self._squeeze = None
+        self.account.stress.clear()
         # An account that survived the squeeze closes the oversized position.
         return [self._close(position, now, "risk_reduction")] if position in self.account.book else []
 
@@ -260,12 +345,38 @@ class Incidents:
 def guard_trigger(kind: str, account: SimulatedAccount, random: Random, now: datetime) -> LogRow:
     """A guard trigger of ``kind`` (``gap``, ``spread``, ``liquidity``, ``other``) on a symbol of the market.
 
-    A gap is recorded as close (``entry_price``) and next open (``current_price``), a spread as bid and ask.
+    A gap is recorded as close (``entry_price``) and next open (``current_price``).
     """
     symbol, price, digits = _symbol(account, random, held=kind in ("liquidity", "other"))
-    row = LogRow(
+    row = _trigger_row(account.user_id, symbol, now)
+    if kind == "spread":
+        percent = random.triangular(*_SPREAD_PCT, _SPREAD_PCT[0])
+        return spread_row(account.user_id, symbol, price, digits, percent, now)
+    if kind == "gap":
+        percent = random.triangular(*_GAP_PCT, _GAP_PCT[0]) * random.choice((1, -1))
+        before, after = quoted(price, digits), quoted(price * (1 + percent / 100), digits)
+        reason = f"price gap of {abs(percent):.1f} % at the open"
+        return row._replace(entry_price=before, current_price=after, divergence_reason=reason)
+    if kind == "liquidity":
+        return row._replace(divergence_reason="liquidity thin: less than 10 lots within 5 points")
+    return row._replace(divergence_reason="quotes frozen for 20 s")
+
+
+def spread_row(
+    user_id: UUID, symbol: str, price: float, digits: int, percent: float, now: datetime
+) -> LogRow:
+    """The guard trigger of a spread, which is recorded as bid (``entry_price``) and ask (``current_price``)."""
+    return _trigger_row(user_id, symbol, now)._replace(
+        entry_price=quoted(price, digits),
+        current_price=quoted(price * (1 + percent / 100), digits),
+        divergence_reason=f"bid-ask spread is {percent:.2f} %",
+    )
+
+
+def _trigger_row(user_id: UUID, symbol: str, now: datetime) -> LogRow:
+    return LogRow(
         id=new_id(),
-        user_id=account.user_id,
+        user_id=user_id,
         symbol=symbol,
         event_type="guard_trigger",
         status="success",
@@ -273,20 +384,6 @@ def guard_trigger(kind: str, account: SimulatedAccount, random: Random, now: dat
         created_at=now,
         updated_at=now,
     )
-    before = quoted(price, digits)
-    if kind == "gap":
-        percent = random.triangular(*_GAP_PCT, _GAP_PCT[0]) * random.choice((1, -1))
-        after = quoted(price * (1 + percent / 100), digits)
-        reason = f"price gap of {abs(percent):.1f} % at the open"
-        return row._replace(entry_price=before, current_price=after, divergence_reason=reason)
-    if kind == "spread":
-        percent = random.triangular(*_SPREAD_PCT, _SPREAD_PCT[0])
-        ask = quoted(price * (1 + percent / 100), digits)
-        reason = f"bid-ask spread widened to {percent:.2f} %"
-        return row._replace(entry_price=before, current_price=ask, divergence_reason=reason)
-    if kind == "liquidity":
-        return row._replace(divergence_reason="liquidity thin: less than 10 lots within 5 points")
-    return row._replace(divergence_reason="quotes frozen for 20 s")
 
 
 def _symbol(account: SimulatedAccount, random: Random, *, held: bool) -> tuple[str, float, int]:

@@ -15,7 +15,16 @@ from realtime.simulator.account import SimulatedAccount
 from realtime.simulator.incidents import FIRST_MINUTES, Incidents, LogWrite
 from realtime.simulator.market import Market
 from realtime.simulator.options import SimulatorOptions, demo_user_id
-from realtime.simulator.rows import EquityRow, FxRow, InPlaceClose, LogRow, Transaction, odd_row
+from realtime.simulator.orders import Orders
+from realtime.simulator.rows import (
+    EquityRow,
+    FxRow,
+    InPlaceClose,
+    LogRow,
+    PeakReset,
+    Transaction,
+    odd_row,
+)
 
 STEP_SECONDS: Final = 0.05
 _CURRENCIES: Final = ("GBP", "USD")
@@ -40,6 +49,7 @@ class SimulatedPlatform:
 
     options: SimulatorOptions
     past: Mapping[UUID, Past] = field(default_factory=dict)
+    orders: Orders = field(default_factory=Orders)
     market: Market = field(init=False)
     accounts: list[SimulatedAccount] = field(init=False)
     _random: Random = field(init=False)
@@ -83,6 +93,7 @@ class SimulatedPlatform:
         self._steps += 1
         elapsed = self._steps * STEP_SECONDS
         self.market.advance(STEP_SECONDS * self.options.speed)
+        self._obey(elapsed * self.options.speed, now)
         self._run_diaries(elapsed * self.options.speed, now)
         written: list[LogWrite] = []
         budget = int(elapsed * self.options.rows_per_second) - self._paced
@@ -124,6 +135,19 @@ class SimulatedPlatform:
                 for _ in range(self._random.randint(1, 3)):
                     yield account
 
+    def _obey(self, market_seconds: float, now: datetime) -> None:
+        """Carry out the orders that wait; what they plan is done by `_run_diaries`."""
+        closes, widens = self.orders.take_closes(), self.orders.take_widening()
+        if widens:
+            self._diaries[0].widen_spread(market_seconds)
+        for order in closes:
+            for diary in self._diaries:
+                if diary.account.user_id == order.user_id:
+                    self._outbox.extend(diary.obey(order.ticket, market_seconds, now))
+        if closes or widens:
+            self._due = [(diary.due_seconds, index) for index, diary in enumerate(self._diaries)]
+            heapq.heapify(self._due)
+
     def _run_diaries(self, market_seconds: float, now: datetime) -> None:
         while self._due[0][0] <= market_seconds:
             diary = self._diaries[self._due[0][1]]
@@ -151,6 +175,7 @@ class SimulatedPlatform:
         return Transaction(
             log=[row for row in written if isinstance(row, LogRow)],
             closes=[row for row in written if isinstance(row, InPlaceClose)],
+            peaks=[row for row in written if isinstance(row, PeakReset)],
             odd=odd,
         )
 

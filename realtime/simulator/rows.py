@@ -78,6 +78,13 @@ class InPlaceClose(NamedTuple):
     updated_at: datetime
 
 
+class PeakReset(NamedTuple):
+    """A new beginning of an account's peak: equity from before ``peak_since`` counts no more."""
+
+    user_id: UUID
+    peak_since: datetime
+
+
 #: The PostgreSQL type of each column of the platform's table; assignment casts convert to those of older tables.
 LOG_COLUMN_TYPES: Final[dict[str, str]] = {
     name: {
@@ -103,6 +110,7 @@ class Transaction:
     equity: list[EquityRow] = field(default_factory=list)
     fx: list[FxRow] = field(default_factory=list)
     closes: list[InPlaceClose] = field(default_factory=list)
+    peaks: list[PeakReset] = field(default_factory=list)
     #: Rows that no platform should write. Each is inserted alone, because the table itself may refuse it.
     odd: list[LogRow] = field(default_factory=list)
 
@@ -115,11 +123,12 @@ class Transaction:
             equity=[_shifted(row, offset, "created_at") for row in self.equity],
             fx=[_shifted(row, offset, "created_at") for row in self.fx],
             closes=[_shifted(row, offset, "updated_at") for row in self.closes],
+            peaks=self.peaks,  # compared with the arrival of rows
             odd=[_shifted(row, offset, "created_at", "updated_at") for row in self.odd],
         )
 
     def __bool__(self) -> bool:
-        return bool(self.log or self.equity or self.fx or self.closes or self.odd)
+        return bool(self.log or self.equity or self.fx or self.closes or self.peaks or self.odd)
 
 
 #: Changes that turn an ordinary row into one that no platform should write, and that a server must survive.

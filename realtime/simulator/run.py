@@ -14,6 +14,7 @@ from uuid import UUID
 import asyncpg
 
 from realtime.simulator.options import SimulatorOptions, SimulatorReport, demo_user_id
+from realtime.simulator.orders import Orders
 from realtime.simulator.platform import STEP_SECONDS, SimulatedPlatform
 from realtime.simulator.rows import Transaction
 from realtime.simulator.writer import Writer
@@ -38,17 +39,19 @@ async def simulate(
     *,
     stop: asyncio.Event | None = None,
     progress: Callable[[str], None] | None = None,
+    orders: Orders | None = None,
 ) -> SimulatorReport:
     """Write a platform's rows to ``database_url`` until ``options.seconds`` are over or ``stop`` is set.
 
     When the database goes away meanwhile, the platform waits for it and then writes the rows that were due.
-    ``progress`` gets a sentence every few seconds. Raises asyncpg's errors when the database cannot be used.
+    ``progress`` gets a sentence every few seconds, and ``orders`` are carried out at the next step. Raises asyncpg's
+    errors when the database cannot be used.
     """
     # Each transaction that commits late holds a connection.
     writer = await Writer.connect(database_url, connections=options.writers + _HELD_AT_ONCE)
     try:
         user_ids = [demo_user_id(index) for index in range(options.users)]
-        platform = SimulatedPlatform(options, past=await writer.past(user_ids))
+        platform = SimulatedPlatform(options, past=await writer.past(user_ids), orders=orders or Orders())
         await _open(writer, platform, user_ids)
         run = _Run(platform, writer, options, stop or asyncio.Event(), progress or (lambda _sentence: None))
         return await run.run()
@@ -58,7 +61,7 @@ async def simulate(
 
 async def _open(writer: Writer, platform: SimulatedPlatform, user_ids: Sequence[UUID]) -> None:
     now, offset = datetime.now(UTC), platform.options.clock.offset_at(0.0)
-    leftovers = await writer.left_open(user_ids, now)
+    leftovers = await writer.leftovers(user_ids, now)
     size = platform.options.rows_per_commit
     for start in range(0, len(leftovers), size):
         await writer.commit(Transaction(log=leftovers[start : start + size]).shifted(offset))

@@ -11,6 +11,7 @@ from uuid import UUID
 
 import asyncpg
 
+from realtime.simulator.incidents import spread_row
 from realtime.simulator.platform import Past
 from realtime.simulator.rows import (
     LOG_COLUMN_TYPES,
@@ -38,9 +39,17 @@ _CLOSE_IN_PLACE: Final = """
 UPDATE reconciliation_logs SET close_reason = $2, closed_price = $3, pnl_gbp = $4, updated_at = $5
 WHERE id = $1
 """
+_RESET_PEAK: Final = """
+INSERT INTO guard_limits (user_id, peak_since) VALUES ($1, $2)
+ON CONFLICT (user_id) DO UPDATE SET peak_since = excluded.peak_since
+"""
 # A real platform knows its open positions. This one reads those of an earlier run from Guardwire's tables.
 _LEFT_OPEN: Final = """
 SELECT user_id, ticket, symbol, direction FROM guardwire.positions WHERE is_open AND user_id = ANY ($1)
+"""
+_LEFT_WIDE: Final = """
+SELECT user_id, symbol FROM guardwire.market_alerts
+WHERE condition_type = 'bid_ask_spread' AND alert_type = 'critical' AND user_id = ANY ($1)
 """
 _PAST: Final = """
 SELECT account.user_id, account.equity, account.currency, account.peak_equity,
@@ -99,11 +108,11 @@ class Writer:
             for row in rows
         }
 
-    async def left_open(self, user_ids: Sequence[UUID], now: datetime) -> list[LogRow]:
-        """Closing rows for the positions that an earlier run left open."""
+    async def leftovers(self, user_ids: Sequence[UUID], now: datetime) -> list[LogRow]:
+        """Rows that end what an earlier run left: they close its positions and report that its spreads are normal."""
         if await self.pool.fetchval("SELECT to_regclass('guardwire.positions')") is None:
             return []
-        return [
+        closes = [
             LogRow(
                 id=new_id(),
                 user_id=row["user_id"],
@@ -118,6 +127,8 @@ class Writer:
             )
             for row in await self.pool.fetch(_LEFT_OPEN, user_ids)
         ]
+        wide = await self.pool.fetch(_LEFT_WIDE, user_ids)
+        return [*closes, *(spread_row(row["user_id"], row["symbol"], 1, 2, 0.0, now) for row in wide)]
 
     async def commit(self, transaction: Transaction, *, hold_seconds: float = 0.0) -> None:
         """Commit ``transaction``, holding it open for ``hold_seconds`` after its rows are written."""
@@ -144,6 +155,8 @@ class Writer:
         for close in transaction.closes:
             await connection.execute(_CLOSE_IN_PLACE, *close)
             self.written.updated_rows += 1
+        for peak in transaction.peaks:
+            await connection.execute(_RESET_PEAK, *peak)
 
     async def _try(self, connection: Any, row: LogRow) -> None:
         try:
