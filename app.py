@@ -13,6 +13,7 @@ import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -59,6 +60,9 @@ from realtime.store.redis_pool import connect
 from realtime.store.snapshots import SnapshotStore, SnapshotWriter
 from realtime.supervise import Supervisor
 
+if TYPE_CHECKING:
+    from realtime.demo.demonstration import Demonstration
+
 log = logging.getLogger(__name__)
 
 STATIC = Path(__file__).parent / "static"
@@ -72,11 +76,12 @@ _ENDING_SECONDS = 2.0
 @dataclass(frozen=True, kw_only=True)
 class Development:
     """Parts for development alone: tokens that the server itself signs. ``demo_user`` opens the
-    dashboard.
+    dashboard, and ``demonstration`` adds its panel to it.
     """
 
     key: DevelopmentKey
     demo_user: UUID | None = None
+    demonstration: Demonstration | None = None
 
 
 class Node:
@@ -207,8 +212,21 @@ class Node:
                 authenticate=authenticate, tickets=access.tickets, revocations=access.revocations
             ),
             *operation_routes(not_ready=self.not_ready),
-            *page_routes(STATIC, demo_token=self._demo_token(), token_url=self.settings.token_url),
+            *self._page_routes(),
         ]
+
+    def _page_routes(self) -> list[BaseRoute]:
+        folder = STATIC / "demo"
+        demonstration = None if self._development is None else self._development.demonstration
+        if demonstration is None:
+            panel, routes = "", []
+        else:
+            panel = (folder / "panel.html").read_text("utf-8")
+            routes = demonstration.routes(authenticate=self._access.authenticator.require, folder=folder)
+        pages = page_routes(
+            STATIC, demo_token=self._demo_token(), token_url=self.settings.token_url, panel=panel
+        )
+        return [*pages, *routes]
 
     def _stream_routes(self) -> list[BaseRoute]:
         authenticator = self._access.authenticator

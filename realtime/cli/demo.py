@@ -11,8 +11,8 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Coroutine, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Coroutine, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Annotated, Any, Final
@@ -30,6 +30,7 @@ from realtime.errors import ConfigurationError
 from realtime.settings import Settings
 
 if TYPE_CHECKING:
+    from auth.development import DevelopmentKey
     from realtime.simulator import SimulatorOptions
 
 USERS: Final = 3
@@ -58,6 +59,11 @@ def demo(
 
     Starts PostgreSQL and Redis, migrates, serves on 127.0.0.1 only, and
     prints the addresses and some commands to paste. Ctrl-C ends all of it.
+
+    An example bot attends the first account and acts on its alerts. The
+    dashboard has a panel that stops it: then an alarm is raised, and alerts
+    go to a webhook and to a person, whose messages the page /demo/webhooks
+    lists. That account's policy of escalation is set to a few seconds.
 
     Uses DATABASE_URL and REDIS_URL when they are set. Otherwise the data stays
     in the folder GUARDWIRE_DATA until --wipe.
@@ -123,22 +129,18 @@ def _run(main: Coroutine[Any, Any, None]) -> None:
 
 
 async def _demo(read: Settings, folder: Path, began: float, options: SimulatorOptions, *, ours: bool) -> None:
-    import app
     from queries.migrations.run import migrate
-    from realtime.simulator import demo_user_id, simulate
 
     stop = _stop_on_signals()
-    users = [demo_user_id(index) for index in range(USERS)]
     await check_database(read.database_url)
     await migrate(read.database_url, roles=ours, progress=report_progress)
     # Only in a PostgreSQL that the demo started itself is the login certain to be allowed to make logins.
     served = (
         msgspec.structs.replace(read, database_url=await server_login(read.database_url)) if ours else read
     )
-    key = development_key(folder)
     collect_garbage_seldom()
-    async with app.serving(served, development=app.Development(key=key, demo_user=users[0])) as url:
-        platform = asyncio.create_task(simulate(read.database_url, options, stop=stop), name="platform")
+    playing = play(served, read.database_url, options, key=development_key(folder), stop=stop)
+    async with playing as (url, platform):
         announcing = asyncio.create_task(_announce(url, read, folder, began), name="announce")
         try:
             await _wait_for_end(platform, asyncio.create_task(stop.wait(), name="stop"), announcing)
@@ -146,6 +148,41 @@ async def _demo(read: Settings, folder: Path, began: float, options: SimulatorOp
             await platform
         finally:
             announcing.cancel()
+
+
+@asynccontextmanager
+async def play(
+    settings: Settings,
+    database_url: str,
+    options: SimulatorOptions,
+    *,
+    key: DevelopmentKey,
+    stop: asyncio.Event,
+) -> AsyncIterator[tuple[str, asyncio.Task[Any]]]:
+    """Serve the demo on a migrated database, with its bot and a platform that runs until ``stop``.
+
+    Gives the server's URL and the platform's task. ``database_url`` is that of the login that owns the tables.
+    """
+    import app
+    from realtime.demo.demonstration import Demonstration
+    from realtime.simulator import demo_user_id, simulate
+
+    user_id = demo_user_id()
+    demonstration = Demonstration(user_id=user_id, key=key)
+    development = app.Development(key=key, demo_user=user_id, demonstration=demonstration)
+    # The receiver is on this machine.
+    settings = msgspec.structs.replace(settings, webhook_allow_private=True)
+    async with app.serving(settings, development=development) as url:
+        connection = await open_database(database_url)
+        try:
+            await demonstration.begin(connection, url)
+        finally:
+            await connection.close()
+        try:
+            simulating = simulate(database_url, options, stop=stop, orders=demonstration.orders)
+            yield url, asyncio.create_task(simulating, name="platform")
+        finally:
+            await demonstration.end()
 
 
 async def _wait_for_end(
@@ -216,6 +253,7 @@ def announcement(url: str, read: Settings, folder: Path, *, ready_seconds: float
 Guardwire's demo is ready, after {ready_seconds:.1f} s.
 
   Dashboard    {url}/
+  Receiver     {url}/demo/webhooks
   PostgreSQL   {read.database_url}
   Redis        {read.redis_url}
   Data         {folder}

@@ -149,7 +149,7 @@ const TITLES = {
 /**
  * An alert in a few words. A kind that this page does not know is shown as it is.
  *
- * @param {import("../state.js").Alert} alert
+ * @param {Pick<import("../state.js").Alert, "kind" | "subject" | "symbol" | "condition_type" | "observed" | "limit">} alert
  */
 export function titleOf({ kind, subject, symbol = "*", condition_type = "other", observed, limit }) {
   const bound = limit === undefined ? "" : `, limit ${number(limit, 0, 2)} %`;

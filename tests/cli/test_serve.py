@@ -85,7 +85,18 @@ def test_it_serves_until_a_signal_ends_it(migrated_url: str, redis_url: str, num
 
             wait_until(is_ready, seconds=20)
             assert client.get("/api/v1/guards/status").status_code == 401
-            assert client.get("/demo/token").status_code == 404
+            for path in (
+                "token",
+                "webhooks",
+                "state",
+                "received",
+                "bot",
+                "spread",
+                "webhook",
+                "person/message",
+            ):
+                assert client.get(f"/demo/{path}").status_code == 404
+            assert "gw-demo" not in client.get("/").text
         server.send_signal(number)
         _, lines = server.communicate(timeout=15)
         assert server.returncode in (0, -number, 130)

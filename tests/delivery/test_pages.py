@@ -47,6 +47,15 @@ async def test_without_a_demo_there_is_no_token_to_be_had() -> None:
         assert (await client.get(f"{url}/demo/token")).status_code == 404
 
 
+async def test_a_demos_panel_stands_before_the_board_and_nowhere_else() -> None:
+    for panel in ("", "<gw-demo></gw-demo>"):
+        app = Application(page_routes(STATIC, demo_token=None, panel=panel))
+        async with serving(app) as url, httpx.AsyncClient() as client:
+            text = (await client.get(url)).text
+        assert text.count("<gw-demo>") == (panel != "")
+        assert panel + "<main>" in text
+
+
 @pytest.mark.parametrize(
     ("host", "status"), [("127.0.0.1:8000", 200), ("localhost", 200), ("evil.example", 404), ("", 404)]
 )

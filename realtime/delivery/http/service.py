@@ -138,6 +138,7 @@ def operation_routes(*, not_ready: Callable[[], str | None]) -> list[Route]:
 _REVALIDATE: Final = {"cache-control": "no-cache"}
 _DEMO_PATH: Final = "/demo/token"
 _META: Final = '<meta name="guardwire-token-url" content="">'
+_MAIN: Final = "<main>"
 
 
 class _Modules(StaticFiles):
@@ -148,13 +149,14 @@ class _Modules(StaticFiles):
 
 
 def page_routes(
-    folder: Path, *, demo_token: Callable[[], str] | None, token_url: str = ""
+    folder: Path, *, demo_token: Callable[[], str] | None, token_url: str = "", panel: str = ""
 ) -> list[BaseRoute]:
     """`/` and `/static`; `/demo/token` too when ``demo_token`` makes one, which production never has.
 
     ``token_url`` is the path at which the page gets its tokens; without it somebody pastes one.
+    ``panel`` is markup that stands before the board.
     """
-    page = _page(folder, token_url if demo_token is None else _DEMO_PATH.lstrip("/"))
+    page = _page(folder, token_url if demo_token is None else _DEMO_PATH.lstrip("/"), panel)
 
     async def dashboard(_: Request) -> Response:
         return HTMLResponse(page, headers=_REVALIDATE)
@@ -171,8 +173,9 @@ def page_routes(
     return routes
 
 
-def _page(folder: Path, token_url: str) -> str:
+def _page(folder: Path, token_url: str, panel: str) -> str:
     """The dashboard, which reads from its head where tokens are."""
     page = (folder / "index.html").read_text("utf-8")
-    assert page.count(_META) == 1
-    return page.replace(_META, _META.replace('""', f'"{html.escape(token_url)}"'))
+    assert page.count(_META) == page.count(_MAIN) == 1
+    page = page.replace(_META, _META.replace('""', f'"{html.escape(token_url)}"'))
+    return page.replace(_MAIN, panel + _MAIN)
