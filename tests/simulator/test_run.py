@@ -10,7 +10,7 @@ from typing import Any
 import asyncpg
 import pytest
 
-from realtime.simulator import SimulatorOptions, demo_user_id, simulate
+from realtime.simulator import Orders, SimulatorOptions, demo_user_id, simulate
 from tests.inbox import apply_inbox
 from tests.machine import slowness
 
@@ -69,6 +69,20 @@ async def test_a_platform_that_runs_again_closes_its_old_positions_first(
     assert max(before) < min(now)
     balance = await platform.fetchval("SELECT balance FROM guardwire.accounts WHERE user_id = $1", user_id)
     assert float(balance) == pytest.approx(float(equity), rel=0.02)
+
+
+async def test_a_platform_that_runs_again_reports_that_wide_spreads_are_over(
+    migrated_url: str, platform: Any
+) -> None:
+    critical = "SELECT count(*) FROM guardwire.market_alerts WHERE alert_type = 'critical'"
+    orders = Orders()
+    orders.widen_spread()
+    await simulate(migrated_url, replace(BRIEF, users=1), orders=orders)
+    await apply_inbox(platform)
+    assert await platform.fetchval(critical) == 1
+    await simulate(migrated_url, replace(BRIEF, users=1))
+    await apply_inbox(platform)
+    assert await platform.fetchval(critical) == 0
 
 
 async def test_late_commits_several_writers_and_odd_rows_never_stop_it(migrated_url: str) -> None:
