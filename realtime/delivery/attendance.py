@@ -1,4 +1,4 @@
-"""The beats of the bots that attend accounts, gathered on this node and written in one statement a second."""
+"""The beats of the bots that attend accounts, gathered on this node and written together each second."""
 
 from __future__ import annotations
 
@@ -14,8 +14,10 @@ from realtime.errors import UnavailableError
 WRITE_EVERY_SECONDS: Final = 1.0
 #: Bots of one account on one node; each name is a row of guardwire.attendants.
 MOST_NAMES: Final = 32
+#: Beats in one statement. Beats of ten thousand new attendants would exceed its time limit.
+MOST_WRITTEN: Final = 2_000
 #: A lease that has so much of itself behind it is written again.
-_RENEWED_SHARE: Final = 1 / 3
+_RENEWED_SHARE: Final = 1 / 2
 
 
 class _Lease:
@@ -82,16 +84,16 @@ class Attendance:
         return found
 
     async def write_due(self, now: float) -> None:
-        """Write what is due, in one statement."""
+        """Write what is due, `MOST_WRITTEN` beats in a statement."""
         async with self.writing:
-            beats = self.due(now)
-            if not beats:
-                return
-            await self._write(beats)
-            for beat in beats:
-                lease = self._leases.get(beat.account, {}).get(beat.name)
-                if lease is not None and lease.lease_seconds == beat.lease_seconds:
-                    lease.written_at = now - beat.age_seconds
+            due = self.due(now)
+            for start in range(0, len(due), MOST_WRITTEN):
+                beats = due[start : start + MOST_WRITTEN]
+                await self._write(beats)
+                for beat in beats:
+                    lease = self._leases.get(beat.account, {}).get(beat.name)
+                    if lease is not None and lease.lease_seconds == beat.lease_seconds:
+                        lease.written_at = now - beat.age_seconds
 
     async def run(self) -> None:
         """Write beats each second, for ever."""

@@ -1,4 +1,4 @@
-"""Beats are gathered, and written once in a third of a lease with their age."""
+"""Beats are gathered, and written when half of a lease is over, with their age."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from uuid import uuid4
 import pytest
 
 from queries.alert_calls import Beat
-from realtime.delivery.attendance import MOST_NAMES, Attendance
+from realtime.delivery.attendance import MOST_NAMES, MOST_WRITTEN, Attendance
 from realtime.errors import UnavailableError
 
 ANN, BOB = uuid4(), uuid4()
@@ -39,13 +39,24 @@ async def test_the_beats_of_all_accounts_are_one_statement() -> None:
     assert written.statements == [[Beat(user, name, 15, 0.5) for user in (ANN, BOB) for name in ("a", "b")]]
 
 
-async def test_a_bot_that_beats_often_is_written_once_in_a_third_of_its_lease() -> None:
+async def test_a_crowd_that_comes_at_once_is_written_in_several_statements() -> None:
+    written = Written()
+    attendance = Attendance(write=written)
+    users = [uuid4() for _ in range(MOST_WRITTEN + 1)]
+    for user in users:
+        attendance.beat(user, "a", 15, START)
+    await attendance.write_due(START)
+    assert [len(beats) for beats in written.statements] == [MOST_WRITTEN, 1]
+    assert [beat.account for beats in written.statements for beat in beats] == users
+
+
+async def test_a_bot_that_beats_often_is_written_when_half_of_its_lease_is_over() -> None:
     written = Written()
     attendance = Attendance(write=written)
     for second in range(31):
         attendance.beat(ANN, "a", 15, START + second)
         await attendance.write_due(START + second)
-    assert len(written.statements) == 7
+    assert len(written.statements) == 4
 
 
 async def test_the_last_beat_before_a_bot_dies_is_written_with_its_age() -> None:
@@ -56,7 +67,7 @@ async def test_the_last_beat_before_a_bot_dies_is_written_with_its_age() -> None
         await attendance.write_due(at)
     for second in range(3, 60):
         await attendance.write_due(START + second)
-    assert written.statements == [[Beat(ANN, "a", 15, 0)], [Beat(ANN, "a", 15, 3)]]
+    assert written.statements == [[Beat(ANN, "a", 15, 0)], [Beat(ANN, "a", 15, 6)]]
 
 
 async def test_a_lease_of_another_length_is_written_at_once() -> None:

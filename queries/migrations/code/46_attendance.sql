@@ -3,20 +3,27 @@
 -- Beats move no revision. The state shows guardwire.attendance and the attendants that are there; both change under the lock of the
 -- account. Nobody waits for the lock of an account while holding one of a row of attendants.
 
+-- When time changes an attendance next: a lease or the grace ends, or the account is armed again. Null when it never does.
+CREATE OR REPLACE FUNCTION guardwire.attendance_due(t guardwire.attendance, now_at timestamptz) RETURNS timestamptz
+LANGUAGE sql STABLE AS $$
+    SELECT least((SELECT min(b.lease_until) FROM guardwire.attendants AS b WHERE b.user_id = (t).user_id AND b.left_at IS NULL),
+                 CASE WHEN (t).status = 'unattended' AND (t).grace_until > now_at THEN (t).grace_until END,
+                 CASE WHEN (t).status = 'disarmed' THEN (SELECT r.until FROM guardwire.arming AS r WHERE r.user_id = (t).user_id) END)
+$$;
+
 -- Makes the shown attendance of a locked account anew from its arming and its attendants.
 CREATE OR REPLACE FUNCTION guardwire.refresh_attendance(account uuid, now_at timestamptz) RETURNS void LANGUAGE plpgsql AS $$
 DECLARE
     arming guardwire.arming;
     shown guardwire.attendance;
-    next_end timestamptz;
     last_beat timestamptz;
     is_attended boolean;
     now_status text;
 BEGIN
     SELECT r.* INTO arming FROM guardwire.arming AS r WHERE r.user_id = account;
     SELECT t.* INTO shown FROM guardwire.attendance AS t WHERE t.user_id = account;
-    SELECT min(t.lease_until) FILTER (WHERE t.left_at IS NULL), max(t.last_beat_at), coalesce(bool_or(t.left_at IS NULL), false)
-    INTO next_end, last_beat, is_attended FROM guardwire.attendants AS t WHERE t.user_id = account;
+    SELECT max(t.last_beat_at), coalesce(bool_or(t.left_at IS NULL), false) INTO last_beat, is_attended
+    FROM guardwire.attendants AS t WHERE t.user_id = account;
     now_status := CASE WHEN arming.armed IS NOT TRUE THEN 'disarmed' WHEN is_attended THEN 'attended' ELSE 'unattended' END;
     IF now_status IS DISTINCT FROM shown.status THEN
         shown.status := now_status;
@@ -30,8 +37,8 @@ BEGIN
               SELECT FROM guardwire.alerts AS a WHERE a.alert_id = guardwire.alert_id_of(account, 'unattended', '') AND a.stands) THEN
         PERFORM guardwire.raise_alert(account, 'unattended', 'critical', '', NULL, NULL, now_at, NULL, NULL, NULL);
     END IF;
-    shown.due_at := least(next_end, CASE WHEN now_status = 'unattended' AND shown.grace_until > now_at THEN shown.grace_until END,
-                          CASE WHEN now_status = 'disarmed' THEN arming.until END);
+    shown.user_id := account;
+    shown.due_at := guardwire.attendance_due(shown, now_at);
     DELETE FROM guardwire.attendance AS t WHERE t.user_id = account;
     INSERT INTO guardwire.attendance (user_id, status, status_since, last_seen_at, grace_until, due_at)
     VALUES (account, shown.status, shown.status_since, shown.last_seen_at, shown.grace_until, shown.due_at);
@@ -181,8 +188,10 @@ BEGIN
     WHERE t.user_id = ANY (users) AND t.left_at IS NULL AND t.lease_until <= now_at;
     UPDATE guardwire.arming AS r SET armed = true, since = r.until, until = NULL, reason = NULL, changed_by = NULL
     WHERE r.user_id = ANY (users) AND NOT r.armed AND r.until <= now_at;
-    -- The bots of the other accounts have beaten meanwhile: only due_at changes there.
-    PERFORM guardwire.refresh_attendance(u.user_id, now_at) FROM unnest(due) AS u (user_id);
+    PERFORM guardwire.refresh_attendance(u.user_id, now_at) FROM unnest(users) AS u (user_id);
+    -- The bots of the other accounts have beaten meanwhile.
+    UPDATE guardwire.attendance AS t SET due_at = guardwire.attendance_due(t, now_at)
+    WHERE t.user_id = ANY (due) AND (t.user_id = ANY (users)) IS NOT TRUE;
     PERFORM guardwire.send_notices(users, revisions);
 END
 $$;
