@@ -29,8 +29,8 @@ WITH made AS (INSERT INTO guardwire.accounts (user_id, revision, ready)
 SELECT user_id FROM made
 """
 _WRITING: Final = (
-    "beats are written when half of their lease is over, a row of guardwire.attendants each, and each account's attendance"
-    " is looked at once in each lease"
+    "beats are written when half of their lease is over, a row of guardwire.attendants each, and each account's"
+    " attendance is looked at once in each lease"
 )
 
 
