@@ -74,6 +74,14 @@ async def following(regions: Regions, writer: DatabaseWriter) -> AsyncIterator[t
         yield near, far
 
 
+async def newest_revision(writer: DatabaseWriter) -> int:
+    """The account's revision at the primary."""
+    found: int = await writer.connection.fetchval(
+        "SELECT revision FROM guardwire.accounts WHERE user_id = $1", writer.user_id
+    )
+    return found
+
+
 async def until_fresh(account: Mirror) -> None:
     await account.until(lambda: account.frames and not account.frames[-1].frame.get("stale", True))
 
@@ -95,9 +103,7 @@ async def test_both_regions_show_what_the_log_says(regions: Regions, writer: Dat
     async with following(regions, writer) as accounts:
         await trade(writer, turns=60)
         await wait_for_empty_inbox(writer.connection)
-        revision = await writer.connection.fetchval(
-            "SELECT revision FROM guardwire.accounts WHERE user_id = $1", writer.user_id
-        )
+        revision = await newest_revision(writer)
         instruments = await known_instruments(writer.connection)
         for account in accounts:
             await account.until_revision(revision)
@@ -144,7 +150,8 @@ async def test_a_far_client_may_go_home_and_back_and_resumes(
     token = regions.home.token(writer.user_id)
     await trade(writer, turns=3)
     async with mirror(regions.far.url, token) as held:
-        await held.until(lambda: held.revision > 0)
+        await wait_for_empty_inbox(writer.connection)
+        await held.until_revision(await newest_revision(writer))
     for number, url in enumerate((regions.home.url, regions.far.url) * 2):
         async with mirror(url, token, held=held) as account:
             assert account.resumed

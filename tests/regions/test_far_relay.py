@@ -7,6 +7,7 @@ import contextlib
 import itertools
 import secrets
 from collections.abc import AsyncIterator, Iterator
+from datetime import UTC, datetime
 from typing import Final
 
 import pytest
@@ -77,7 +78,7 @@ class Regions:
     async def move_price(self, writer: DatabaseWriter) -> None:
         """Let the price move, and wait until both regions show that."""
         move = next(self._moves)
-        await writer.sync(move / 100, current_price=str(2000 + move))
+        await writer.sync(seconds(writer), current_price=str(2000 + move))
 
         def is_shown() -> bool:
             return all(price_of(account) == 2000 + move for account in (self.near, self.far))
@@ -121,6 +122,11 @@ async def relaying(
         yield regions
 
 
+def seconds(writer: DatabaseWriter) -> float:
+    """The present, as the writer counts: an account without present rows falls silent, which is read."""
+    return (datetime.now(UTC) - writer.begun).total_seconds()
+
+
 def price_of(account: Mirror) -> float | None:
     position = account.state["positions"]["open"].get("1")
     return None if position is None else position["current_price"]
@@ -146,10 +152,10 @@ async def test_what_a_far_node_is_not_told_is_read_as_soon_as_it_is_replayed(
     pair: Pair, redis_url: str, relay_url: str, writer: DatabaseWriter
 ) -> None:
     async with relaying(pair, redis_url, relay_url, writer) as regions:
-        await writer.equity(7_000, 30)
+        await writer.equity(7_000, seconds(writer))
         await until_equity(7_000, regions.near, regions.far)
         async with paused(pair.standby):
-            await writer.sync(31, ticket=2)
+            await writer.sync(seconds(writer), ticket=2)
             await regions.near.until(lambda: "2" in regions.near.state["positions"]["open"])
             await asyncio.sleep(0.1)
             assert "2" not in regions.far.state["positions"]["open"]
