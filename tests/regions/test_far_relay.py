@@ -102,6 +102,7 @@ async def relaying(
     key = DevelopmentKey(secrets.token_hex(32))
     host, _, rest = relay_url.rpartition(":")
     port, _, database = rest.partition("/")
+    writer.begun = datetime.now(UTC)
     await writer.equity(10_000)
     async with (
         Proxy("relay", int(port)) as link,
@@ -123,7 +124,7 @@ async def relaying(
 
 
 def seconds(writer: DatabaseWriter) -> float:
-    """The present, as the writer counts: an account without present rows falls silent, which is read."""
+    """The present, as the writer counts. Rows of the past would soon be overdue, and nodes read what that changes."""
     return (datetime.now(UTC) - writer.begun).total_seconds()
 
 
