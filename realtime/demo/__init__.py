@@ -1,4 +1,4 @@
-"""What the demo shows besides the dashboard: an example bot that may be stopped, and a receiver of its alerts.
+"""The parts of the demo besides the dashboard: an example bot that may be stopped, and a receiver of its alerts.
 
     demonstration.py  connects the parts, and sets the demo's policy of escalation
     bot.py            the example bot

@@ -39,7 +39,7 @@ POLICY: Final = {
     "flap_seconds": 10,
 }
 _NAME: Final = "demo"
-#: Of endpoints that an earlier demo left: their port and their secret are gone.
+#: The description of the demo's endpoints. Those of an earlier demo are removed: their port and secret are gone.
 _DESCRIPTION: Final = "the demo's receiver"
 _BROKER_SECONDS: Final = 1.5
 

@@ -18,7 +18,7 @@ MOST_KEPT: Final = 50
 
 
 class Received(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """A call that arrived. Of one without a valid signature nothing is kept but that it came."""
+    """A call that arrived. The body of a call without a valid signature is not kept."""
 
     number: int
     at: datetime

@@ -35,7 +35,7 @@ class BotRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class DemoDocument(msgspec.Struct, frozen=True, kw_only=True):
-    """What the panel shows: the bot, the newest alerts that it acted on, and how many calls arrived."""
+    """The values of the panel: the bot, the newest alerts that it acted on, and how many calls arrived."""
 
     running: bool
     acted: list[Acted]

@@ -131,7 +131,7 @@ class Standby:
                 loop.call_later(_PAUSES_SECONDS[tries], self._mark, user_id)
 
     def _mark(self, user_id: UUID) -> None:
-        # What the account lacked may have been told meanwhile.
+        # A delta may have brought the missing revision meanwhile.
         if self._is_settled(user_id):
             self._tries.pop(user_id, None)
         else:

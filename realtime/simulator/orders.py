@@ -1,4 +1,4 @@
-"""What the accounts' bots and visitors ask of the simulated platform while it runs."""
+"""Orders to the simulated platform while it runs, from the accounts' bots and from visitors."""
 
 from __future__ import annotations
 

@@ -109,7 +109,7 @@ class Cluster(Redis):
         return Pipeline(self)
 
     async def info(self, section: str | None = None, *args: str, **options: Any) -> Any:
-        """What one of the servers answers; servers of a cluster are configured alike."""
+        """The answer of one of the servers; servers of a cluster are configured alike."""
         await self._first_look()
         servers = {owner for owner in self._owners if owner is not None} - self._away
         if not servers:
@@ -191,7 +191,7 @@ class Cluster(Redis):
             return False
         return isinstance(answer, (AskError, TryAgainError))
 
-    # Who owns the slots.
+    # The owners of the slots.
 
     async def _first_look(self) -> None:
         if not self._has_looked.is_set():
@@ -245,7 +245,7 @@ class Cluster(Redis):
     async def _find_who_is_back(self) -> None:
         """Ask the servers that did not answer, all at once; those that do get commands again."""
         owners = set(self._owners)
-        self._away &= owners  # whoever owns nothing any more is not missed
+        self._away &= owners  # a server that owns no slot any more is not missed
 
         async def ask(server: HostPort) -> None:
             with contextlib.suppress(RedisError, OSError, TimeoutError):

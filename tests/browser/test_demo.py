@@ -31,7 +31,7 @@ def server_port(migrated_url: str, redis_url: str, key: DevelopmentKey) -> Itera
 
 
 class Show:
-    """What the trader sees of the bot and the alerts."""
+    """The dashboard, as far as it shows the bot and the alerts."""
 
     def __init__(self, dashboard: Dashboard) -> None:
         self.attendance = dashboard.part("gw-open-alerts", "attendance")

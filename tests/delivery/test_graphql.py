@@ -287,7 +287,7 @@ async def test_a_node_that_drains_lets_its_clients_come_back(server: StreamServe
 
 
 def run(program: str) -> str:
-    """What a new process prints that runs ``program``."""
+    """The output of a new process that runs ``program``."""
     done = subprocess.run(
         [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True
     )

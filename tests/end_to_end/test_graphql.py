@@ -102,7 +102,7 @@ async def test_gql_mirrors_the_fields_of_an_account(server: Node, platform: Any)
 
 
 def fields_of(frame: Any) -> dict[str, Any]:
-    """What `FIELDS` selects, written from a frame of REST."""
+    """The answer to `FIELDS`, made from a frame of REST."""
     status, positions, guards, alerts = (frame["state"][channel] for channel in CHANNELS)
     drawdown, breaches, raised = guards["drawdown"], guards["breaches"], alerts["open"]
     return {

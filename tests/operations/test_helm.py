@@ -55,7 +55,7 @@ def test_the_ingress_cuts_no_quiet_stream_and_no_long_poll(limit: str) -> None:
     assert annotations["nginx.ingress.kubernetes.io/proxy-buffering"] == "off"
 
 
-# What Helm makes of it.
+# The manifests that Helm makes.
 
 
 def rendered(*values: str) -> dict[str, dict[str, Any]]:

@@ -89,7 +89,7 @@ Resolve = Callable[..., Any]
 
 @dataclass(frozen=True)
 class Shown:
-    """What an answer shows: a snapshot, its freshness, and the snapshot that a patch begins at, None for a whole."""
+    """The source of an answer: a snapshot, its freshness, and the snapshot that a patch begins at, None for a whole."""
 
     snapshot: Snapshot
     fresh: Freshness

@@ -190,7 +190,7 @@ class GraphQLSocket(Socket):
 
     @contextlib.contextmanager
     def _ending_on_failure(self) -> Iterator[None]:
-        """What goes wrong ends the stream of this client alone."""
+        """An unforeseen error ends the stream of this client alone."""
         try:
             yield
         except WrongOwner as error:

@@ -18,7 +18,7 @@ from redis.exceptions import RedisError
 #: A part of a command, and a whole one.
 Word = str | bytes | int
 Command = tuple[Word, ...]
-#: What may happen to a connection.
+#: The errors with which a connection ends.
 LINK_ERRORS: Final = (OSError, TimeoutError, RedisError, hiredis.HiredisError)
 
 _DEADLINE_SECONDS: Final = 1.0

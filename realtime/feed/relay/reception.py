@@ -13,7 +13,7 @@ NOTICED_SECONDS: Final = 1.2
 
 
 class Reception:
-    """What this node hears; all times are monotonic seconds."""
+    """Whether this node hears the relay; all times are monotonic seconds."""
 
     def __init__(self, now: float) -> None:
         self._canary_at = float("-inf")

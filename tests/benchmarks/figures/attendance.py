@@ -72,7 +72,7 @@ class _Crowd:
         return run_seconds(self._connection.get_server_pid()) + self._python_seconds
 
     async def second(self, number: int) -> None:
-        """What happens in a second: a fifth of the bots beat, beats are written, and every other time house is kept."""
+        """One second of work: a fifth of the bots beat, beats are written, and every other time house is kept."""
         begun = time.thread_time()
         for user in self._users[number % _BEAT_SECONDS :: _BEAT_SECONDS]:
             self._attendance.beat(user, "closer-1", _LEASE_SECONDS, time.monotonic())

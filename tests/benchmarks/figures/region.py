@@ -23,7 +23,7 @@ from tests.inbox import apply_inbox
 from tests.regions.servers import Replicas, replayed, replicas
 
 _ONE_WAY_SECONDS: Final = 0.04
-#: Of Guardwire itself, on both sides of the link.
+#: The bound for Guardwire itself, on both sides of the link.
 _OURS_MS: Final = 5
 _ACCOUNTS: Final = 40
 _PER_SECOND: Final = 40

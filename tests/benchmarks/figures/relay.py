@@ -24,7 +24,7 @@ _ACCOUNTS: Final = 200
 _PER_SECOND: Final = 500
 _FEW: Final = 3
 _MANY: Final = 10
-#: Of each node.
+#: The accounts and changes of each node.
 _NODE_ACCOUNTS: Final = 40
 _NODE_PER_SECOND: Final = 40
 _LOOP_SOCKETS: Final = 300
