@@ -288,6 +288,11 @@ class Doubt:
         is_by_sync = bool(syncs) and all(self._record.now - each < least for each in syncs)
         return not is_by_sync and (self.of_the_past or self.of_some_ticket)
 
+    def of_life_before_the_record(self, most: timedelta) -> bool:
+        """Whether older equity than that on record may be a sign of life of less than ``most`` ago."""
+        begins = self._record.equity_begins
+        return begins is not None and self._record.now - begins < most
+
     def _last_of(self, signs: list[Arrival]) -> list[datetime]:
         if not signs:
             return []

@@ -188,7 +188,11 @@ class _Judge:
         if shown == "live" and all(now - each > overdue + _OVERDUE for each in times):
             doubtful = self._doubt.of_syncs or len(times) == 1 or self._doubt.of_time or self._doubt.of_limits
             doubtful = doubtful or self._doubt.of_the_past or self._record.equity_gone_until is not None
-            doubtful = doubtful or self._doubt.of_arrivals
+            doubtful = (
+                doubtful
+                or self._doubt.of_arrivals
+                or self._doubt.of_life_before_the_record(overdue + _OVERDUE)
+            )
             self._found.add("status/source", "silent", shown, doubtful=doubtful)
         elif shown == "silent" and times and all(now - each < overdue - _CLOCK_STEP for each in times):
             # The account may have fallen silent by limits that have changed since.

@@ -176,7 +176,7 @@ async def test_after_any_trouble_the_bot_holds_what_a_fresh_query_gives(
     await platform.close()
     assert adventure.places == sorted(adventure.places)
     # A run in which the reader saw next to nothing would prove nothing.
-    assert len(set(adventure.places)) >= 10
+    assert len(set(adventure.places)) >= 5
     assert adventure.happened.keys() == set(KINDS)
     if transport == "websocket":
         assert witnessed.blocked

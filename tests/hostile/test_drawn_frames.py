@@ -116,7 +116,9 @@ async def test_any_bytes_end_in_a_documented_code_or_are_waited_out(
         for _ in range(10):
             found = await asyncio.gather(*(ends(noise(random)) for _ in range(40)))
             assert set(found) <= CODES | {None}
-    assert [record.getMessage() for record in caplog.records if record.name != "uvicorn.error"] == []
+    lines = [record.getMessage() for record in caplog.records if record.name != "uvicorn.error"]
+    # A busy machine may stop the whole process for a second.
+    assert [line for line in lines if "the event loop stood still" not in line] == []
     # The other clients are served as before.
     async with server.connect(headers=server.headers()) as connection:
         await server.opened(snapshot(5), connection)

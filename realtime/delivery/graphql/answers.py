@@ -30,7 +30,7 @@ Document = dict[str, Any]
 
 
 def result(plan: Plan, shown: Shown, user_id: UUID) -> Document:
-    """The values that ``plan`` selects of the account of ``user_id``; raises WrongOwner for the snapshot of another one."""
+    """The values that ``plan`` selects of the account of ``user_id``; raises WrongOwner for another one's snapshot."""
     # The last check of owners, on the way of all transports.
     if not is_same(shown.snapshot.user_id, user_id):
         raise count_blocked("graphql answer", user_id)
