@@ -22,6 +22,9 @@ _LOOK_SECONDS: Final = 0.02
 _CONNECT_SECONDS: Final = 3.0
 _STATEMENT_SECONDS: Final = 10.0
 _WAITS: Final = "SELECT EXISTS (SELECT FROM guardwire.inbox WHERE account = ANY ($1))"
+_DAY_OF_GRACE: Final = """
+INSERT INTO guard_limits (user_id, sync_overdue_seconds) SELECT unnest($1::uuid[]), 86400
+"""
 _REVISIONS: Final = "SELECT user_id, revision FROM guardwire.accounts WHERE user_id = ANY ($1)"
 #: The errors of a database that is away, starting, full or hanging.
 AWAY: Final = (
@@ -82,6 +85,15 @@ class Platform:
         if self._connection is not None:
             self._connection.terminate()
             self._connection = None
+
+    async def begin(self) -> None:
+        """Commit for each owner, whose positions may then go unmentioned for a day.
+
+        After the usual minute a position would become unconfirmed, of which the raw log says nothing.
+        """
+        connection = await self.connection()
+        await connection.execute(_DAY_OF_GRACE, [owner.user_id for owner in self.owners])
+        await self.final_word()
 
     async def trade(self, stop: asyncio.Event, *, per_second: float) -> None:
         """Commit for random owners until ``stop`` is set, and wait for a database that is away.

@@ -129,7 +129,7 @@ async def performance(
     crowd = Crowd(platform, [Bot(owner, ground.token(owner), addresses, marks) for owner in owners])
     stage = Stage(ground, crowd, platform, random, findings, first_holder=first_holder)
     try:
-        await platform.final_word()  # every client then has a state that it could lose
+        await platform.begin()  # every client then has a state that it could lose
         async with crowd.following():
             await crowd.until_all_fresh(seconds=_FIRST_SECONDS)
             await stage.trade()

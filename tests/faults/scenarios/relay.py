@@ -23,11 +23,6 @@ _PATIENCE_SECONDS: Final = 30.0
 _KILLS: Final = 2
 _HEARD: Final = "guardwire_relay_heard"
 _LISTENS: Final = "guardwire_listener_up"
-# Restarts take a while. A position that the platform does not mention for a minute would become unconfirmed, of which
-# the raw log says nothing.
-_DAY_OF_GRACE: Final = """
-INSERT INTO guard_limits (user_id, sync_overdue_seconds) SELECT unnest($1::uuid[]), 86400
-"""
 
 
 async def applier_killed(stage: Stage) -> None:
@@ -104,8 +99,6 @@ async def _until_relayed(stage: Stage) -> None:
 async def _relayed(stage: Stage) -> AsyncIterator[None]:
     """All nodes in relay mode; afterwards in their own mode again."""
     stage.leases_may_run_out = True
-    async with stage.ground.connection() as connection:
-        await connection.execute(_DAY_OF_GRACE, [owner.user_id for owner in stage.platform.owners])
     kept = [site.node.settings for site in stage.sites]
     for site in stage.sites:
         site.node.settings = {**site.node.settings, "GUARDWIRE_FANOUT": "relay"}
