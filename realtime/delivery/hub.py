@@ -150,9 +150,9 @@ class Hub:
                 # The delivered revision is gone from the database.
                 self._fell_behind(account, UNSURE)
         self.swept_at, self.swept_as_of = read_at, as_of
-        self._take_waiting(waiting)
+        self._take_waiting(waiting, read_at)
 
-    def _take_waiting(self, waiting: WaitingAccounts) -> None:
+    def _take_waiting(self, waiting: WaitingAccounts, read_at: float) -> None:
         still: set[WatchedAccount] = set()
         for accounts, is_old in ((waiting.recent, False), (waiting.old, True)):
             for user_id in accounts:
@@ -160,7 +160,9 @@ class Hub:
                 if account is not None:
                     account.wait(waiting.read_at, waiting.as_of, is_old=is_old)
                     still.add(account)
-        gone, self._waiting = self._waiting - still, still
+        # A sweep that began before a first read found waiting rows did not ask for their account.
+        gone = {each for each in self._waiting - still if each.unapplied_at <= read_at}
+        self._waiting = (self._waiting - gone) | still
         for account in gone:
             account.stop_waiting()
         concerned: Iterable[WatchedAccount] = gone | still
@@ -192,7 +194,7 @@ class Hub:
             if account.advance(snapshot, base, as_of=as_of, read_at=read_at):
                 self._caught_up(account, now)
                 if snapshot.user_id in unapplied:
-                    account.wait(float("-inf"), "", is_old=True)
+                    account.begin_unapplied(now)
                     self._waiting.add(account)
                 if delivered == -1:
                     # Most accounts of a crowd that connects are idle. The others are unpacked with their first change.

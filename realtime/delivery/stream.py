@@ -285,7 +285,7 @@ class Stream:
             return self.close(close_after(error))
         self.look_by(now)
         first: list[Output] = [self._frame("welcome", welcome, now), *frames]
-        return [*first, *self.stale(stale, fresh, now), *self._choose(newest, fresh, now)]
+        return [*first, *self._choose(newest, fresh, now), *self.stale(stale, fresh, now)]
 
     def open_for_poll(
         self,
@@ -320,6 +320,8 @@ class Stream:
     def newer(self, newest: Snapshot, fresh: Freshness, now: float) -> Outputs:
         """Send the update that turns the client's state into ``newest``. A client that cannot take it now gets one
         update later, for all changes until then.
+
+        To a client, an update means that the state is current, so a heartbeat follows that of a stale account.
         """
         if self._sent is None or self.blocked_since is not None or self.has_ended:
             return NOTHING
@@ -330,7 +332,7 @@ class Stream:
         if frame is None:
             return NOTHING
         self.sent_at = now
-        return (frame,)
+        return (frame, *self._heartbeat(fresh, now)) if self.is_stale else (frame,)
 
     def stale(self, is_stale: bool, fresh: Freshness, now: float) -> Outputs:
         """Send a heartbeat at once when staleness begins or ends."""
@@ -541,4 +543,5 @@ class Stream:
         except WrongOwner as error:
             return self.close(close_after(error))
         self.sent_at = now
-        return answer if update is None else [update, *answer]
+        frames = answer if update is None else [update, *answer]
+        return [*frames, *self._heartbeat(fresh, now)] if frames and self.is_stale else frames

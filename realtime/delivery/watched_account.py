@@ -87,6 +87,7 @@ class WatchedAccount:
         "stale",
         "subscribers",
         "touched_at",
+        "unapplied_at",
         "user_id",
         "waits_as_of",
         "waits_since",
@@ -107,6 +108,8 @@ class WatchedAccount:
         self.waits_as_of = ""
         #: Rows of the account have waited for too long.
         self.has_old_rows = False
+        #: When the first read found old rows that were not applied, in monotonic seconds.
+        self.unapplied_at = float("-inf")
         self.watched_until = watched_until
         #: When the account last changed or was asked for, in monotonic seconds.
         self.touched_at = 0.0
@@ -146,6 +149,11 @@ class WatchedAccount:
         if not is_old or self.waits_since == float("inf"):
             self.waits_since, self.waits_as_of = since, as_of
         self.has_old_rows = is_old
+
+    def begin_unapplied(self, now: float) -> None:
+        """The first read found old rows that are not applied: the age of the state is unknown."""
+        self.unapplied_at = now
+        self.wait(float("-inf"), "", is_old=True)
 
     def stop_waiting(self) -> None:
         """Every row of the account is applied."""

@@ -202,7 +202,6 @@ class Applier:
         self._renewed_at, self._status_at, pause = time.monotonic(), float("-inf"), self._timing.poll_busy
         while await self._keep_lease(connection, term):
             self._wakened.clear()
-            most = self._batch_rows
             try:
                 applied = await self._apply(connection, term)
             except asyncpg.PostgresError as error:
@@ -212,15 +211,13 @@ class Applier:
             if self._relay is not None and self._is_woken():
                 # Nodes hear of what others than the applier change only while notifications arrive here.
                 self._relay.publish_canary(term)
-            is_notified = self._rows_notify and self._is_woken()
             if applied:
+                # More may wait after a batch of any size: accounts share a batch, and shares are rounded down.
                 pause, self._empty_batches = self._timing.poll_busy, 0
-                # A batch that is not full took all rows that were there, and later ones notify.
-                if applied >= most or not is_notified:
-                    continue
+                continue
             self._backlog.end()
             pause = min(pause * 1.5, self._timing.poll_idle)
-            await self._pause(self._timing.renew if is_notified else pause)
+            await self._pause(self._timing.renew if self._rows_notify and self._is_woken() else pause)
         log.warning("another process is the applier now")
         self._lose()
 
@@ -245,7 +242,7 @@ class Applier:
         relay.take_secret(secret)
 
     async def _pause(self, seconds: float) -> None:
-        """Wait after the last row, until somebody wakes the applier or the time is over."""
+        """Wait after an empty batch, until somebody wakes the applier or the time is over."""
         self._empty_batches += 1
         if self._empty_batches > _MOST_EMPTY_BATCHES:
             await asyncio.sleep(self._timing.poll_busy)
@@ -254,9 +251,7 @@ class Applier:
                 await self._wakened.wait()
 
     async def _apply(self, connection: asyncpg.Connection[Any], term: int) -> int:
-        """Apply one batch; returns the number of rows that left the inbox, or that of the largest batch when it must be
-        tried again.
-        """
+        """Apply one batch; returns the number of rows that left the inbox, or 1 when the batch must be tried again."""
         try:
             row = await self._apply_rows(connection, term)
         except asyncpg.QueryCanceledError:
@@ -266,10 +261,10 @@ class Applier:
                 self._timing.statement,
                 self._batch_rows,
             )
-            return BATCH_ROWS
+            return 1
         except asyncpg.PostgresError as error:
             if (error.sqlstate or "").startswith("40"):
-                return BATCH_ROWS
+                return 1
             raise
         if row["applied"]:
             self._finish(row)

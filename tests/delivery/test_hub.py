@@ -105,6 +105,17 @@ def test_a_sweep_does_not_confirm_an_account_that_it_found_changed(hub: Hub) -> 
     assert watch.freshness(time.monotonic()).age_ms >= 59_000
 
 
+def test_a_sweep_that_began_before_rows_were_found_to_wait_does_not_end_the_wait(hub: Hub) -> None:
+    """Such a sweep did not ask for the account, of which nothing had been delivered."""
+    watch = hub.attach(USER, Client())
+    began = time.monotonic()
+    hub.publish([Step(snapshot(5), None)], as_of=AS_OF, read_at=began, unapplied=frozenset({USER}))
+    hub.confirm(AS_OF, began, changed=[])
+    assert watch.stale
+    hub.confirm(AS_OF, time.monotonic(), changed=[])
+    assert not watch.stale
+
+
 def test_staleness_is_reported_once_when_sweeps_stop_and_once_when_they_go_on(hub: Hub) -> None:
     client = Client()
     hub.attach(USER, client)

@@ -262,6 +262,40 @@ def test_staleness_is_sent_at_once_and_only_when_it_changes() -> None:
     ]  # fmt: skip
 
 
+def stale_stream() -> Stream:
+    """A stream whose client holds `snapshot(5)` of a stale account since `START`, and knows it."""
+    stream = opened()
+    stream.stale(True, FRESH, START)
+    return stream
+
+
+def test_an_update_of_a_stale_account_does_not_make_it_look_current() -> None:
+    """A client takes a state for current after any frame that is not `stale`, and an update has no such field."""
+    update, heartbeat = stale_stream().newer(snapshot(6, syncs=2), FRESH, START + 1)
+    assert (read(update)["type"], read(heartbeat)["stale"]) == ("update", True)
+    assert read(heartbeat)["base"] == read(heartbeat)["revision"] == 6
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [Resync(), Subscribe(channels=("alerts",)), Unsubscribe(channels=("guards",))],
+    ids=lambda frame: type(frame).__name__,
+)
+def test_no_answer_about_a_stale_account_makes_it_look_current(frame: Any) -> None:
+    stream = identified()
+    stream.open(snapshot(5), FRESH, START, channels=("status", "guards"), stale=True)
+    *_, last = stream.client_frame(frame, snapshot(5), FRESH, START + 1)
+    assert read(last)["stale"] is True
+
+
+def test_channels_that_a_hello_chose_do_not_make_a_stale_account_look_current() -> None:
+    stream = identified()
+    stream.client_frame(Hello(channels=("status",)), None, FRESH, START)
+    outputs = stream.open(snapshot(5), FRESH, START, channels=CHANNELS, stale=True)
+    assert read(outputs[-1])["stale"] is True
+    assert types(outputs).count("heartbeat") == 1
+
+
 def test_a_ping_that_would_be_due_before_the_next_heartbeat_goes_with_this_one() -> None:
     stream = opened()
     kinds = [types(tick(stream, seconds)) for seconds in (5.0, 10.0, 15.0, 20.0)]

@@ -248,6 +248,25 @@ async def test_a_lock_that_somebody_holds_sets_nothing_aside(
     assert await connection.fetchval("SELECT current_price FROM guardwire.positions") == 1960
 
 
+async def test_a_backlog_of_several_accounts_is_applied_without_a_pause(
+    migrated_url: str, connection: asyncpg.Connection[Any]
+) -> None:
+    """Equal shares of three accounts are 999 rows, so a batch may be smaller than the largest one while rows wait."""
+    await connection.execute("""
+        DO $$ BEGIN
+            FOR n IN 0..1499 LOOP
+                INSERT INTO reconciliation_logs (user_id, mt5_position_id, event_type, matched)
+                VALUES (md5((n % 3)::text)::uuid, n, 'sync', 1);
+                COMMIT;
+            END LOOP;
+        END $$""")
+    # Nothing notifies while the applier works, and it would look again only after 30 s.
+    timing = dataclasses.replace(QUICK, lease=60.0, renew=30.0, statement=5.0)
+    async with running(migrated_url, "one", is_woken=True, timing=timing) as applier:
+        await wait_for_empty_inbox(connection, timeout_seconds=15)
+        await until(lambda: len(applier.changes) > 1)
+
+
 async def test_old_rows_are_reported_once_as_a_backlog(
     migrated_url: str, connection: asyncpg.Connection[Any], user: UUID, caplog: pytest.LogCaptureFixture
 ) -> None:
