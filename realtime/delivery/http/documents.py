@@ -263,6 +263,7 @@ def open_positions(user_id: str, positions: State, *, symbol: str | None = None)
 
 
 def named(book: State, symbol: str | None) -> State:
+    """The positions of a book in ``symbol``, by ticket; all of them for None."""
     return book if symbol is None else {t: p for t, p in book.items() if _is_named(p.get("symbol"), symbol)}
 
 

@@ -68,8 +68,15 @@ async def killed(stage: Stage) -> None:
     """Kill the applier's node with SIGKILL three times, at random points of its work."""
     stage.leases_may_run_out = True
     bound = await bound_of(stage)
+    slowest = await kill_appliers(stage, times=_KILLS)
+    stage.healed()
+    stage.figure("another applies", slowest, bound)
+
+
+async def kill_appliers(stage: Stage, *, times: int) -> float:
+    """Kill the applier's node with SIGKILL at random points of its work; the most seconds until another one applied."""
     slowest, codes = 0.0, []
-    for _ in range(_KILLS):
+    for _ in range(times):
         await stage.watch(_BEFORE_SECONDS + stage.random.random())
         victim, term = await stage.ground.leader()
         at_us = await now_us(stage)
@@ -77,9 +84,8 @@ async def killed(stage: Stage) -> None:
         slowest = max(slowest, await another_applies(stage, term, at_us))
         await victim.node.start()
         await stage.crowd.until_all_fresh()
-    stage.healed()
-    stage.proves(f"the appliers ended with {codes}, while 40 commits came a second", codes == [-9] * _KILLS)
-    stage.figure("another applies", slowest, bound)
+    stage.proves(f"the appliers ended with {codes}, while 40 commits came a second", codes == [-9] * times)
+    return slowest
 
 
 async def stopped(stage: Stage) -> None:
