@@ -404,7 +404,7 @@ class Doubt:
         return is_lost or self._may_have_been_silent({usable[place][0].order for place in zeros})
 
     def _is_past_zero(self, later: list[EquityRow]) -> bool:
-        """Whether the rows after the last 0 come to the same whatever became of it: all but the first are accepted."""
+        """Whether the rows after the last 0 decide alone: all but the first are accepted, with the 0 or without it."""
         equity = [values.number(row.equity) or Decimal(0) for row in later]
         are_plausible = all(0 < each <= 5 * other and other <= 5 * each for each, other in pairwise(equity))
         has_balance = any(values.number(row.balance) is not None for row in later[1:])
@@ -433,7 +433,7 @@ class Doubt:
 
     @cached_property
     def least_peak(self) -> float | None:
-        """The least that the peak can be, whatever came before the rows on record; None where that is not known.
+        """The least that the peak can be, with any rows before those on record; None where that is not known.
 
         Where rows follow each other plausibly, all but the first are plausible after any equity before them.
         """

@@ -1,8 +1,8 @@
 """How a node in a region reads a standby: it knows how far the standby has replayed the primary.
 
 The node commits a probe at the primary, which is a time of the primary's clock, and looks for it at the standby. Once
-the standby shows the probe, every commit before the probe is replayed. So a read there was the newest state when the
-probe was sent. The node never compares two clocks, because both moments are of its own monotonic clock.
+the standby shows the probe, every commit before the probe is replayed. A read there was therefore the newest state when
+the probe was sent. The node never compares two clocks, because both moments are of its own monotonic clock.
 """
 
 from __future__ import annotations

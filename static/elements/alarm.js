@@ -9,7 +9,7 @@ const MOST_REASONS = 2;
 const GUARD_KINDS = ["drawdown", "market"];
 
 /**
- * The demand on whoever looks at the page.
+ * The demand on the trader who looks at the page.
  *
  * @typedef {object} Alarm
  * @property {string} demand

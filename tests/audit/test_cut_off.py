@@ -156,7 +156,7 @@ async def test_silence_beside_equity_of_an_account_with_a_ticket_that_is_not_rea
 
 
 async def test_a_zero_beside_a_ticket_that_is_not_read_is_no_difference(writer: DatabaseWriter) -> None:
-    """While priced positions are synced, equity of 0 comes from a terminal without its broker, whatever follows."""
+    """While priced positions are synced, equity of 0 comes from a terminal without its broker, for any later rows."""
     await writer.sync(0, ticket=1)
     for second in range(10, 20):
         await writer.sync(second, ticket=None)

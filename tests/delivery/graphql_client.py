@@ -112,7 +112,7 @@ class Client:
         await self.send(id=name, type="subscribe", payload={"query": query, "variables": variables})
 
     async def close_code(self) -> int:
-        """The code that the server closes with, after whatever it sends before."""
+        """The code with which the server closes; messages before the close are dropped."""
         with contextlib.suppress(ConnectionClosed):
             while True:
                 await self.receive()

@@ -1,4 +1,4 @@
-"""A node at a standby hears of changes from a replica of the Redis at home, and reads only what it is not told."""
+"""A node at a standby hears of changes from a replica of the Redis at home, and reads what the relay does not bring."""
 
 from __future__ import annotations
 

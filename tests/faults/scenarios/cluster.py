@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from typing import Final
 
 from tests.faults.ground import Site
@@ -32,7 +33,8 @@ async def failed_over(stage: Stage) -> None:
             await stage.crowd.until_all_fresh()
             began = time.monotonic()
             cluster.servers[0].kill()
-            noticed = await stage.until(lambda: _all_have_lost_slots(stage))
+            missing: set[str] = set()
+            noticed = await stage.until(lambda: _all_have_lost_slots(stage, missing))
             cut = stage.sites[0].front.cut()
             followed = await stage.until(lambda: _all_slots_are_served(stage), seconds=30)
             stored = await stage.sites[-1].node.metric(_STORED)
@@ -55,21 +57,26 @@ async def _nodes_use(stage: Stage, redis_url: str) -> AsyncIterator[None]:
     try:
         for site in stage.sites:
             site.node.settings = {**site.node.settings, "REDIS_URL": redis_url}
-            await _restart(site)
+        await _restart(stage.sites)
         yield
     finally:
         for site, settings in zip(stage.sites, before, strict=True):
             site.node.settings = settings
-            await _restart(site)
+        await _restart(stage.sites)
 
 
-async def _restart(site: Site) -> None:
-    await site.node.kill()
-    await site.node.start()
+async def _restart(sites: Sequence[Site]) -> None:
+    """Restart nodes at once, so that each of them gets clients: a node without any asks Redis for nothing."""
+    await asyncio.gather(*(site.node.kill() for site in sites))
+    await asyncio.gather(*(site.node.start() for site in sites))
 
 
-async def _all_have_lost_slots(stage: Stage) -> bool:
-    return all([await site.node.metric(_LOST) > 0 for site in stage.sites])
+async def _all_have_lost_slots(stage: Stage, missing: set[str]) -> bool:
+    """Whether each node missed slots, now or at an earlier look; ``missing`` has the names of those that did."""
+    for site in stage.sites:
+        if await site.node.metric(_LOST) > 0:
+            missing.add(site.node.name)
+    return len(missing) == len(stage.sites)
 
 
 async def _all_slots_are_served(stage: Stage) -> bool:
